@@ -1,0 +1,4 @@
+//! The lake: one module reads, watches and writes directories of files, for batch scans, streams and statements alike.
+
+pub mod hive_type;
+pub mod stats;

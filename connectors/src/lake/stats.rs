@@ -1,0 +1,63 @@
+//! What a statement read: counters that every reader of one statement shares and the scan line shows.
+//!
+//! Invariant: `bytes_scanned` counts every byte fetched, footers and listings included.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+/// Counters of one statement; cheap to add to from any task.
+#[derive(Debug, Default)]
+pub struct ScanStats {
+    /// Bytes fetched, footers and listings too.
+    pub bytes_scanned: AtomicU64,
+    /// Size of all files of the tables named.
+    pub bytes_stored: AtomicU64,
+    /// Files opened.
+    pub files_read: AtomicU64,
+    /// Files of the tables named.
+    pub files_total: AtomicU64,
+    /// Partitions with a file opened.
+    pub partitions_read: AtomicU64,
+    /// Partitions of the tables named.
+    pub partitions_total: AtomicU64,
+    /// Rows decoded.
+    pub rows_read: AtomicU64,
+    /// Rows refused by the decoder and skipped.
+    pub rows_rejected: AtomicU64,
+    /// Values that became NULL because their text did not fit the type.
+    pub values_nulled: AtomicU64,
+    /// Files found that do not follow the layout.
+    pub files_ignored: AtomicU64,
+    /// Folders found that are not registered as partitions.
+    pub folders_unregistered: AtomicU64,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// Warnings kept for one statement; later ones are only counted.
+const WARNINGS_MAX: usize = 100;
+
+impl ScanStats {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Relaxed)
+    }
+
+    /// Keeps a warning for the end of the statement; at most the first hundred.
+    pub fn warn(&self, message: impl Into<String>) {
+        let mut warnings = self.warnings.lock();
+        if warnings.len() < WARNINGS_MAX {
+            warnings.push(message.into());
+        }
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
+    }
+}

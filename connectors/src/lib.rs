@@ -1,0 +1,5 @@
+//! The outside world of Headwater: the lake (files on S3 or local), Kafka, Kinesis, DynamoDB, HTTP; formats; catalogs.
+//!
+//! Knows the engine's seams and no SQL text.
+
+pub mod lake;

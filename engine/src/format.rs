@@ -1,0 +1,86 @@
+//! Bytes to rows and back: the seam every format implements, for files and streams alike.
+//!
+//! Invariant: a decoder takes a batch of payloads in one contiguous buffer and accounts for each payload: it becomes
+//! rows, or it becomes a [`RejectedRow`] that keeps its bytes' position and the reason.
+
+use std::fmt;
+
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use bytes::Bytes;
+
+use crate::{error::Result, message::ChangeBatch};
+
+/// Payloads of one split, one after another in a single buffer.
+#[derive(Debug, Clone, Default)]
+pub struct Payloads {
+    /// All bytes.
+    pub buffer: Bytes,
+    /// End of each payload in `buffer`, ascending; payload `i` starts where `i - 1` ends.
+    pub ends: Vec<usize>,
+}
+
+impl Payloads {
+    /// How many payloads.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of payload `index`.
+    pub fn payload(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.buffer[start..self.ends[index]]
+    }
+}
+
+/// A payload, or a part of one, that could not become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedRow {
+    /// Index of the payload.
+    pub payload: usize,
+    /// First byte of the row in the buffer.
+    pub start: usize,
+    /// One past its last byte in the buffer.
+    pub end: usize,
+    /// Why, in words a user can act on.
+    pub reason: String,
+}
+
+/// What a decoder made of a batch of payloads.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The rows, and for changelog formats what they do.
+    pub rows: ChangeBatch,
+    /// For each row the index of the payload it came from; `None` when row `i` is payload `i`.
+    pub payload_of_row: Option<Vec<u32>>,
+    /// What could not be read.
+    pub rejected: Vec<RejectedRow>,
+    /// Values that became NULL because their text did not fit the column's type.
+    pub values_nulled: u64,
+}
+
+/// Turns payloads into rows of one schema, a batch at a time.
+pub trait Decoder: fmt::Debug + Send {
+    /// Decodes all payloads; an error is a defect or a limit, never a bad row.
+    fn decode(&mut self, payloads: &Payloads) -> Result<Decoded>;
+}
+
+/// Turns rows into payloads, one each.
+pub trait Encoder: fmt::Debug + Send {
+    /// Encodes every row into its own payload.
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Payloads>;
+}
+
+/// A format by name, made with a table's options.
+pub trait Format: fmt::Debug + Send + Sync {
+    /// Name in `'format' = '..'`.
+    fn name(&self) -> &'static str;
+    /// A decoder that yields columns of `schema`.
+    fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>>;
+    /// An encoder for rows of `schema`.
+    fn encoder(&self, schema: SchemaRef) -> Result<Box<dyn Encoder>>;
+}

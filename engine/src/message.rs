@@ -1,0 +1,90 @@
+//! What travels along an edge of the graph.
+//!
+//! Invariant: between two barriers the messages of one edge keep their order; a watermark holds for all rows after it.
+
+use arrow::{array::Int8Array, record_batch::RecordBatch};
+use serde::{Deserialize, Serialize};
+
+use crate::time::Watermark;
+
+/// Number of the interval a barrier closes; only grows, over restores too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Epoch(pub u64);
+
+/// Number of a job attempt; a larger one fences a smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+impl Epoch {
+    /// The next epoch.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// What a row of a changelog does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(i8)]
+pub enum RowKind {
+    /// A new row.
+    Insert = 0,
+    /// The old value of a row that changes.
+    UpdateBefore = 1,
+    /// The new value of a row that changes.
+    UpdateAfter = 2,
+    /// A row that goes.
+    Delete = 3,
+}
+
+impl RowKind {
+    /// The kind with this code, if it is one.
+    pub fn from_code(code: i8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Insert),
+            1 => Some(Self::UpdateBefore),
+            2 => Some(Self::UpdateAfter),
+            3 => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// Rows with what they do; `kinds` is absent when every row is an insert.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// [`RowKind`] codes, one a row, or `None` for inserts only.
+    pub kinds: Option<Int8Array>,
+}
+
+impl ChangeBatch {
+    /// Rows that are all inserts.
+    pub fn inserts(rows: RecordBatch) -> Self {
+        Self { rows, kinds: None }
+    }
+
+    /// How many rows.
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// The kind of row `index`; an unknown code reads as an insert.
+    pub fn kind(&self, index: usize) -> RowKind {
+        self.kinds.as_ref().and_then(|kinds| RowKind::from_code(kinds.value(index))).unwrap_or(RowKind::Insert)
+    }
+}
+
+/// What an edge carries.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// Rows.
+    Changes(ChangeBatch),
+    /// No later row is older.
+    Watermark(Watermark),
+    /// The cut between two epochs.
+    Barrier(Epoch),
+    /// Nothing follows.
+    EndOfInput,
+}
