@@ -6,4 +6,6 @@
 //!                                              \-> INSERTs of a job: lower -> engine graph (unbounded)
 //! ```
 
+pub mod functions;
 pub mod session;
+pub mod types;

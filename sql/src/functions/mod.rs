@@ -1,0 +1,3 @@
+//! The function library.
+
+pub mod lambda;
