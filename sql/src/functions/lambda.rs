@@ -258,8 +258,7 @@ impl ScalarUDFImpl for HigherCall {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
         let rows = args.number_rows;
-        let values =
-            args.args.iter().map(|value| value.clone().into_array(rows)).collect::<PlanResult<Vec<_>>>()?;
+        let values = args.args.iter().map(|value| value.clone().into_array(rows)).collect::<PlanResult<Vec<_>>>()?;
         let arguments = self.arguments(&values)?;
         let array = self.function.invoke(&arguments, rows, &self.result).map_err(DataFusionError::from)?;
         Ok(ColumnarValue::Array(array))

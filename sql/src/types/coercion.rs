@@ -68,7 +68,9 @@ pub fn common(a: &Type, b: &Type) -> Option<Type> {
         (T::Varchar(Some(x)), T::Varchar(Some(y))) => Some(T::Varchar(Some(*x.max(y)))),
         (T::Varchar(_), T::Varchar(_)) => Some(T::VARCHAR),
         (T::Char(x), T::Char(y)) => Some(T::Char(*x.max(y))),
-        (T::Char(x), T::Varchar(y)) | (T::Varchar(y), T::Char(x)) => Some(T::Char((*x).max(y.unwrap_or(65_536).min(65_536)))),
+        (T::Char(x), T::Varchar(y)) | (T::Varchar(y), T::Char(x)) => {
+            Some(T::Char((*x).max(y.unwrap_or(65_536).min(65_536))))
+        }
         (T::Timestamp(x), T::Timestamp(y)) => Some(T::Timestamp(*x.max(y))),
         (T::TimestampTz(x, zone), T::TimestampTz(y, _) | T::Timestamp(y))
         | (T::Timestamp(y), T::TimestampTz(x, zone)) => Some(T::TimestampTz(*x.max(y), zone.clone())),

@@ -78,8 +78,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn unknown(&self) -> Error {
-        Error::user("TYPE_NOT_FOUND", format!("unknown type \"{}\"", self.text))
-            .with_hint("types are varchar, bigint, double, decimal(p,s), timestamp(p), array(..), map(.., ..), row(..) ..")
+        Error::user("TYPE_NOT_FOUND", format!("unknown type \"{}\"", self.text)).with_hint(
+            "types are varchar, bigint, double, decimal(p,s), timestamp(p), array(..), map(.., ..), row(..) ..",
+        )
     }
 
     fn word(&self) -> Option<String> {

@@ -9,8 +9,15 @@ fn read(text: &str) -> Type {
 #[test]
 fn names_read_back() {
     for name in [
-        "decimal(10,2)", "varchar(3)", "varchar", "char(4)", "timestamp(4) with time zone", "time(6)",
-        "array(map(varchar, row(a integer, \"b c\" double)))", "row(integer, varchar)", "interval day to second",
+        "decimal(10,2)",
+        "varchar(3)",
+        "varchar",
+        "char(4)",
+        "timestamp(4) with time zone",
+        "time(6)",
+        "array(map(varchar, row(a integer, \"b c\" double)))",
+        "row(integer, varchar)",
+        "interval day to second",
     ] {
         assert_eq!(read(name).to_string(), name);
     }
