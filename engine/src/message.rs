@@ -5,7 +5,7 @@
 use arrow::{array::Int8Array, record_batch::RecordBatch};
 use serde::{Deserialize, Serialize};
 
-use crate::time::Watermark;
+use crate::{connector::Cut, time::Watermark};
 
 /// Number of the interval a barrier closes; only grows, over restores too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +76,15 @@ impl ChangeBatch {
     }
 }
 
+/// The marker that closes an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// The epoch it closes.
+    pub epoch: Epoch,
+    /// Whether the job ends with it.
+    pub cut: Cut,
+}
+
 /// What an edge carries.
 #[derive(Debug, Clone)]
 pub enum Message {
@@ -84,7 +93,7 @@ pub enum Message {
     /// No later row is older.
     Watermark(Watermark),
     /// The cut between two epochs.
-    Barrier(Epoch),
+    Barrier(Barrier),
     /// Nothing follows.
     EndOfInput,
 }

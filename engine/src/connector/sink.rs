@@ -1,0 +1,220 @@
+//! Writing: units whose rows wait in the outbox, and the commit that makes them visible.
+//!
+//! An exactly-once sink never holds the only copy of a row and never leaves anything half-open outside. Its writer
+//! collects rows into *units* (a file that will be; an epoch's worth of messages). At each barrier it hands the rows a
+//! unit got since the last barrier to the runtime, which keeps them in the outbox, a part of the checkpoint. A unit
+//! that closes becomes a [`Committable`] of that epoch: after the manifest is published, [`Sink::commit`] reads all its
+//! rows back from the outbox and makes them visible. A crash before the publish forgets the epoch, a crash after it
+//! repeats the commit, which must therefore be idempotent.
+//!
+//! ```text
+//! write ─> unit "p=1/part-7": rows ──prepare(e1)──> outbox e1 ─┐
+//! write ─> unit "p=1/part-7": rows ──prepare(e2)──> outbox e2 ─┤ closes at e3: Committable, 3 segments of rows
+//! write ─> unit "p=1/part-7": rows ──prepare(e3)──> outbox e3 ─┘ ── publish e3 ── commit(e3) ── marker
+//! ```
+//!
+//! Invariant: what `commit` does is a function of its arguments, so that repeating it repeats nothing outside.
+
+use std::fmt;
+
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connector::JobContext,
+    error::Result,
+    message::{ChangeBatch, Epoch},
+};
+
+/// A writable table.
+#[async_trait]
+pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
+    /// Which changes it takes.
+    fn accepts(&self) -> ChangelogMode;
+
+    /// What it promises.
+    fn guarantee(&self) -> Guarantee;
+
+    /// How rows are spread over its writers.
+    fn distribution(&self) -> Distribution {
+        Distribution::Any
+    }
+
+    /// Checks the outside before anything is read: the table is there, keys agree, the folder can be written.
+    async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()>;
+
+    /// A writer for one task, which takes up the units of `open` that are given to it. Exactly-once writers do no
+    /// outside I/O that a crash could leave visible.
+    async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>>;
+
+    /// Called once at every start, before any commit: fences what an older attempt left, aborts its open uploads and
+    /// transactions, and fails if what `facts` claim to be delivered cannot be confirmed.
+    async fn recover(&self, job: &JobContext, facts: &CommitFacts) -> Result<()>;
+
+    /// Makes the units visible. Called for every epoch of an exactly-once sink, with an empty `work` too, in the order
+    /// of epochs, and again for the last one after a crash; repeating an epoch changes nothing outside.
+    async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport>;
+}
+
+/// Which changes a query makes, or a sink takes. Ordered: each later one includes the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ChangelogMode {
+    /// Inserts only.
+    Append,
+    /// Inserts, updates (`UpdateAfter` alone) and deletes by primary key.
+    Upsert,
+    /// All four row kinds, updates as a pair.
+    Retract,
+}
+
+/// What a sink promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Rows may be lost or repeated (`none`, `print`, `blackhole`).
+    None,
+    /// Rows are sent as they come and confirmed at each checkpoint; a crash repeats the rows since the last one.
+    AtLeastOnce,
+    /// Through the outbox.
+    ExactlyOnce,
+}
+
+/// How rows are spread over the writers of a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distribution {
+    /// As they come from the task before.
+    Any,
+    /// By these columns of the sink's schema, so that one writer sees all rows of a key in order.
+    ByKey(Vec<usize>),
+    /// Everything through one writer.
+    Single,
+}
+
+/// Which writer this is.
+#[derive(Debug, Clone)]
+pub struct SinkTask {
+    /// Name of the INSERT, unique in the job.
+    pub insert: String,
+    /// Index of the task.
+    pub index: usize,
+    /// How many writers there are.
+    pub count: usize,
+    /// Schema of the rows.
+    pub schema: SchemaRef,
+}
+
+/// Takes rows. Dropping it forgets what was not prepared.
+#[async_trait]
+pub trait SinkWriter: fmt::Debug + Send {
+    /// Takes changes; what this sink can see to be unacceptable (size, key, NaN, range) is refused by row, now.
+    async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>>;
+
+    /// Hands over what came since the last barrier. At-least-once writers wait here until everything is confirmed,
+    /// and return no unit. [`Cut::Final`] closes every unit.
+    async fn prepare(&mut self, epoch: Epoch, cut: Cut) -> Result<Prepared>;
+}
+
+/// Why there is a barrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// The interval has passed, or a savepoint is taken.
+    Periodic,
+    /// The job ends after this one: open units are closed.
+    Final,
+}
+
+/// What a writer hands over at a barrier.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Units that got rows, changed their detail, or close; a unit that is not named stays open as it was.
+    pub units: Vec<PreparedUnit>,
+    /// Rows refused while preparing.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// One unit at a barrier.
+#[derive(Debug)]
+pub struct PreparedUnit {
+    /// Its name, unique within the sink over the life of the job (take generation, task and a counter into it).
+    pub unit: String,
+    /// The rows it got since the last barrier; all batches of a unit have one schema.
+    pub rows: Vec<ChangeBatch>,
+    /// What the sink needs to take the unit up again, or to commit it, in a form of its own (JSON).
+    pub detail: String,
+    /// Whether it closes: then it is part of this epoch's commit.
+    pub closes: bool,
+}
+
+/// A unit that is open in the checkpoint a job restarts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUnit {
+    /// Its name.
+    pub unit: String,
+    /// As last prepared.
+    pub detail: String,
+    /// Rows in the outbox so far.
+    pub rows: u64,
+    /// Their bytes in the outbox.
+    pub bytes: u64,
+}
+
+/// A closed unit with its rows.
+pub struct Committable {
+    /// Its name.
+    pub unit: String,
+    /// As last prepared.
+    pub detail: String,
+    /// All its rows in the order they were written.
+    pub rows: OutboxRows,
+}
+
+impl fmt::Debug for Committable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committable").field("unit", &self.unit).field("detail", &self.detail).finish_non_exhaustive()
+    }
+}
+
+/// Rows read back from the outbox, a segment at a time.
+pub type OutboxRows = BoxStream<'static, Result<ChangeBatch>>;
+
+/// What the log says about earlier deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitFacts {
+    /// Newest published epoch, if any.
+    pub published: Option<Epoch>,
+    /// Newest epoch with a commit marker, if any. When it is less than `published`, `commit(published)` follows.
+    pub committed: Option<Epoch>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Default)]
+pub struct CommitReport {
+    /// Rows only the service could refuse; recorded once, in the commit marker.
+    pub refused: Vec<RefusedRow>,
+    /// Rows made visible, for the status line.
+    pub rows: u64,
+}
+
+/// A row a sink would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// The row as one JSON object.
+    pub raw: String,
+    /// Why, in words a user can act on.
+    pub reason: String,
+}
+
+impl RefusedRow {
+    /// Row `index` of a batch, refused for a reason.
+    pub fn of(rows: &RecordBatch, index: usize, reason: impl Into<String>) -> Result<Self> {
+        let mut text = Vec::new();
+        let mut writer = arrow::json::LineDelimitedWriter::new(&mut text);
+        writer.write(&rows.slice(index, 1))?;
+        writer.finish()?;
+        if text.last() == Some(&b'\n') {
+            text.pop();
+        }
+        Ok(Self { raw: String::from_utf8_lossy(&text).into_owned(), reason: reason.into() })
+    }
+}
