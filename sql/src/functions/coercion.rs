@@ -9,7 +9,9 @@ use crate::types::{Type, common};
 
 /// Cost of coercing `from` into `to`; 0 when equal, `None` when Trino does not.
 pub fn coerces(from: &DataType, to: &DataType) -> Option<u32> {
-    use DataType::{Date32, Decimal128, Float32, Float64, List, Null, Struct, Time32, Time64, Timestamp, Utf8, Utf8View};
+    use DataType::{
+        Date32, Decimal128, Float32, Float64, List, Null, Struct, Time32, Time64, Timestamp, Utf8, Utf8View,
+    };
     if from == to {
         return Some(0);
     }
@@ -17,7 +19,9 @@ pub fn coerces(from: &DataType, to: &DataType) -> Option<u32> {
         (Null, _) => Some(1),
         (Utf8View, Utf8) => Some(1),
         (Float32, Float64) => Some(1),
-        (Decimal128(p, s), Decimal128(q, t)) => (t >= s && i16::from(*q as i8) - i16::from(*t) >= i16::from(*p as i8) - i16::from(*s)).then_some(1),
+        (Decimal128(p, s), Decimal128(q, t)) => {
+            (t >= s && i16::from(*q as i8) - i16::from(*t) >= i16::from(*p as i8) - i16::from(*s)).then_some(1)
+        }
         (Decimal128(..), Float32) => Some(5),
         (Decimal128(..), Float64) => Some(4),
         (Date32, Timestamp(_, zone)) => Some(if zone.is_none() { 1 } else { 2 }),

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use arrow::{
     array::{
         Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, Float32Array,
-        Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, StringArray, StringBuilder,
-        LargeStringBuilder, StringViewArray, make_array,
+        Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, LargeStringBuilder, StringArray,
+        StringBuilder, StringViewArray, make_array,
     },
     buffer::NullBuffer,
     datatypes::DataType,

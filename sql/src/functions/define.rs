@@ -91,9 +91,7 @@ impl Definition {
         let overloads = self
             .overloads
             .into_iter()
-            .map(|(text, result, kernel)| {
-                Ok(Overload { signature: Signature::parse(text)?, result, kernel: kernel.0 })
-            })
+            .map(|(text, result, kernel)| Ok(Overload { signature: Signature::parse(text)?, result, kernel: kernel.0 }))
             .collect::<Result<Vec<_>>>()?;
         let function = ScalarFunction::new(name, self.aliases, overloads, self.volatility);
         let shared = Arc::new(function.clone());

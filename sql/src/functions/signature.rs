@@ -254,7 +254,9 @@ fn target(pattern: &Pattern, argument: &DataType, bindings: &Bindings) -> Option
             (true, Some(_)) | (false, None) => argument.clone(),
             (false, Some(_)) => return None,
         },
-        (Pattern::Timestamp(true), DataType::Date32 | DataType::Null) => DataType::Timestamp(millis, Some("UTC".into())),
+        (Pattern::Timestamp(true), DataType::Date32 | DataType::Null) => {
+            DataType::Timestamp(millis, Some("UTC".into()))
+        }
         (Pattern::Timestamp(false), DataType::Date32 | DataType::Null) => DataType::Timestamp(millis, None),
         (Pattern::Time, DataType::Time32(_) | DataType::Time64(_)) => argument.clone(),
         (Pattern::Time, DataType::Null) => DataType::Time32(millis),

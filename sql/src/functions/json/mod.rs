@@ -102,7 +102,8 @@ fn json_parse() -> Definition {
         .on(
             "json_parse(varchar) -> json",
             text1::<Str>(|text, out| {
-                let parsed = canonical(text).ok_or_else(|| invalid(format!("cannot convert value to JSON: '{text}'")))?;
+                let parsed =
+                    canonical(text).ok_or_else(|| invalid(format!("cannot convert value to JSON: '{text}'")))?;
                 out.push_str(&parsed);
                 Ok(true)
             }),
@@ -198,4 +199,3 @@ fn is_json_scalar() -> Definition {
         .on("is_json_scalar(json) -> boolean", kernel::<Json>())
         .example("SELECT is_json_scalar('[1]')", "false")
 }
-

@@ -41,7 +41,8 @@ impl Path {
 }
 
 fn malformed(text: &str) -> Error {
-    invalid(format!("invalid JSON path: '{text}'")).with_hint("write $.key, $[\"key\"] or $[0]; wildcards are not JSON paths of this function")
+    invalid(format!("invalid JSON path: '{text}'"))
+        .with_hint("write $.key, $[\"key\"] or $[0]; wildcards are not JSON paths of this function")
 }
 
 fn find_member(scanner: &mut Scanner<'_>, key: &str) -> Option<()> {
