@@ -7,5 +7,6 @@
 //! ```
 
 pub mod functions;
+pub mod generate;
 pub mod session;
 pub mod types;
