@@ -8,5 +8,6 @@
 
 pub mod functions;
 pub mod generate;
+pub mod output;
 pub mod session;
 pub mod types;
