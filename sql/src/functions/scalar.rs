@@ -253,8 +253,13 @@ impl ScalarUDFImpl for ScalarFunction {
             && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if fold { 1 } else { args.number_rows };
         let arguments = args.args.iter().map(argument).collect::<PlanResult<Vec<_>>>()?;
-        let call =
-            Call { arguments, rows, result: args.return_field.data_type(), config: args.config_options.as_ref(), now: None };
+        let call = Call {
+            arguments,
+            rows,
+            result: args.return_field.data_type(),
+            config: args.config_options.as_ref(),
+            now: None,
+        };
         let array = (overload.kernel)(&call).map_err(DataFusionError::from)?;
         if fold {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));

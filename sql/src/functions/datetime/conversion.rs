@@ -19,8 +19,7 @@ use super::{
         scalar::{Call, Typing},
     },
     civil::{civil_of, days_of, month_length},
-    duration,
-    iso,
+    duration, iso,
     moments::{Moments, Scale, per_second, ticks_array},
     print::{padded, zone_id},
     zone::{Zone, canonical_name, offset_text},
@@ -152,14 +151,20 @@ fn iso_definitions() -> Vec<Definition> {
                 |typing| Ok(zoned(TimeUnit::Millisecond, &iso_zone(typing))),
                 value1::<Str, ToI64>(|text| iso_ticks(text, TimeUnit::Millisecond)),
             )
-            .example("SELECT to_iso8601(from_iso8601_timestamp('2024-06-15T10:00:00+02:00'))", "2024-06-15T10:00:00.000+02:00"),
+            .example(
+                "SELECT to_iso8601(from_iso8601_timestamp('2024-06-15T10:00:00+02:00'))",
+                "2024-06-15T10:00:00.000+02:00",
+            ),
         datetime("from_iso8601_timestamp_nanos", "the same with nanoseconds")
             .on_typed(
                 "from_iso8601_timestamp_nanos(varchar) -> timestamp(9) with time zone",
                 |typing| Ok(zoned(TimeUnit::Nanosecond, &iso_zone(typing))),
                 value1::<Str, ToI64>(|text| iso_ticks(text, TimeUnit::Nanosecond)),
             )
-            .example("SELECT to_iso8601(from_iso8601_timestamp_nanos('2024-06-15T10:00:00.5Z'))", "2024-06-15T10:00:00.500000000Z"),
+            .example(
+                "SELECT to_iso8601(from_iso8601_timestamp_nanos('2024-06-15T10:00:00.5Z'))",
+                "2024-06-15T10:00:00.500000000Z",
+            ),
         datetime("from_iso8601_date", "the date of an ISO 8601 text: by month and day, by day of the year, or by week")
             .on(
                 "from_iso8601_date(varchar) -> date",
@@ -261,7 +266,8 @@ fn cast_date(text: &str) -> Option<i32> {
         None => (1, trimmed.strip_prefix('+').unwrap_or(trimmed)),
     };
     let mut parts = digits.split('-').map(|part| {
-        (!part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<i64>().ok())?
+        (!part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| part.parse::<i64>().ok())?
     });
     let (year, month, day) = (parts.next()?? * sign, parts.next()??, parts.next()??);
     if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=month_length(year, month)).contains(&day) {
@@ -302,7 +308,10 @@ pub(super) fn definitions() -> Vec<Definition> {
             .example("SELECT to_unixtime(TIMESTAMP '1970-01-01 00:00:01.5')", "1.5"),
         date_definition(),
         datetime("parse_duration", "the interval of a text such as `3.5h` or `42 ms`")
-            .on("parse_duration(varchar) -> interval day to second", value1::<Str, ToI64>(|t| duration::parse(t).map(Some)))
+            .on(
+                "parse_duration(varchar) -> interval day to second",
+                value1::<Str, ToI64>(|t| duration::parse(t).map(Some)),
+            )
             .example("SELECT to_milliseconds(parse_duration('2m'))", "120000"),
         datetime("human_readable_seconds", "a number of seconds in weeks, days, hours, minutes and seconds")
             .on(

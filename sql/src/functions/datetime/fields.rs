@@ -103,8 +103,10 @@ pub(super) fn of_dates() -> Vec<Definition> {
         date_field!("day", day_of_month)(field("day", "the day of the month").aliases(&["day_of_month"]))
             .on("day(interval day to second) -> bigint", value1::<I64, ToI64>(|n| Ok(Some(n / 86_400_000))))
             .example("SELECT day(DATE '2024-06-15')", "15"),
-        date_field!("day_of_week", weekday)(field("day_of_week", "the day of the ISO week, 1 = Monday").aliases(&["dow"]))
-            .example("SELECT day_of_week(DATE '2024-06-16')", "7"),
+        date_field!("day_of_week", weekday)(
+            field("day_of_week", "the day of the ISO week, 1 = Monday").aliases(&["dow"]),
+        )
+        .example("SELECT day_of_week(DATE '2024-06-16')", "7"),
         date_field!("day_of_year", yearday)(field("day_of_year", "the day of the year, from 1").aliases(&["doy"]))
             .example("SELECT day_of_year(DATE '2024-12-31')", "366"),
     ]

@@ -134,9 +134,9 @@ pub fn ticks_array(ticks: Vec<Option<i64>>, result: &DataType) -> Result<ArrayRe
     let array: ArrayRef = match result {
         DataType::Date32 | DataType::Time32(_) => {
             let narrow = ticks.into_iter().map(|tick| tick.map(i32::try_from).transpose());
-            let narrow: Int32Array = narrow.collect::<Result<_, _>>().map_err(|_| {
-                Error::user("INVALID_FUNCTION_ARGUMENT", "the date is out of range")
-            })?;
+            let narrow: Int32Array = narrow
+                .collect::<Result<_, _>>()
+                .map_err(|_| Error::user("INVALID_FUNCTION_ARGUMENT", "the date is out of range"))?;
             Arc::new(narrow)
         }
         _ => Arc::new(Int64Array::from(ticks)),

@@ -116,7 +116,8 @@ impl Pattern {
             match token {
                 Token::Text(text) => text.chars().for_each(|c| builder.literal(c)),
                 Token::Letters(letter, count) => {
-                    let adjacent = matches!(tokens.get(index + 1), Some(Token::Letters(next, n)) if is_number(*next, *n));
+                    let adjacent =
+                        matches!(tokens.get(index + 1), Some(Token::Letters(next, n)) if is_number(*next, *n));
                     joda_letters(*letter, *count, adjacent, this_year, &mut builder)?;
                 }
             }

@@ -117,7 +117,8 @@ fn read_name<'a>(name: Named, text: &'a str, fields: &mut Fields) -> Option<&'a 
             return Some(rest);
         }
         Named::Era => {
-            let (bc, rest) = [("AD", false), ("BC", true)].iter().find_map(|(w, b)| Some((*b, strip_word(text, w)?)))?;
+            let (bc, rest) =
+                [("AD", false), ("BC", true)].iter().find_map(|(w, b)| Some((*b, strip_word(text, w)?)))?;
             fields.before_christ = bc;
             return Some(rest);
         }

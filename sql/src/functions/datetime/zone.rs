@@ -44,9 +44,7 @@ impl Zone {
         match self {
             Self::Fixed(seconds) => i64::from(seconds),
             Self::Named(zone) => match DateTime::from_timestamp(utc_seconds, 0) {
-                Some(instant) => {
-                    i64::from(zone.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc())
-                }
+                Some(instant) => i64::from(zone.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc()),
                 None => 0,
             },
         }
@@ -110,7 +108,8 @@ pub fn parse_offset(text: &str) -> Option<i32> {
         None if digits.len() == 4 && digits.is_char_boundary(2) => digits.split_at(2),
         None => (digits, "0"),
     };
-    let number = |text: &str| (text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?;
+    let number =
+        |text: &str| (text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?;
     let (hours, minutes): (i32, i32) = (number(hours)?, number(minutes)?);
     (minutes < 60 && hours * 60 + minutes <= 14 * 60).then_some(sign * (hours * 60 + minutes) * 60)
 }
