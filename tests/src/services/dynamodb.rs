@@ -27,7 +27,12 @@ impl DynamoDbLocal {
         command
             .args(["-Xmx512m", &format!("-Djava.library.path={}", library.display()), "-cp"])
             .arg(library.join("*"))
-            .args(["software.amazon.dynamodb.services.local.main.ServerRunner", "-inMemory", "-port", &port.to_string()]);
+            .args([
+                "software.amazon.dynamodb.services.local.main.ServerRunner",
+                "-inMemory",
+                "-port",
+                &port.to_string(),
+            ]);
         let server = Server::spawn("dynamodb", &mut command, data)?;
         let mut local = Self { endpoint: format!("http://127.0.0.1:{port}"), server };
         local.server.wait_until("dynamodb", || accepts(port))?;

@@ -64,7 +64,9 @@ impl Kafka {
 
 fn java(library: &std::path::Path) -> Command {
     let mut command = Command::new("java");
-    command.args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"]).arg(library.join("lib").join("*"));
+    command
+        .args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+        .arg(library.join("lib").join("*"));
     command
 }
 

@@ -33,7 +33,13 @@ impl Minio {
         let kms = format!("tests:{}", STANDARD.encode(rand::random::<[u8; 32]>()));
         let mut command = Command::new(folder.join("minio"));
         command
-            .args(["server", "--address", &format!("127.0.0.1:{port}"), "--console-address", &format!("127.0.0.1:{console}")])
+            .args([
+                "server",
+                "--address",
+                &format!("127.0.0.1:{port}"),
+                "--console-address",
+                &format!("127.0.0.1:{console}"),
+            ])
             .arg(data.path().join("disk"))
             .env("MINIO_ROOT_USER", &access_key)
             .env("MINIO_ROOT_PASSWORD", &secret_key)

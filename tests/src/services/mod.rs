@@ -98,7 +98,8 @@ fn accepts(port: u16) -> bool {
 fn cache() -> Result<PathBuf> {
     let root = std::env::var_os("HEADWATER_CACHE").map(PathBuf::from).or_else(|| {
         let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))).map(|base| base.join("headwater"))
+        base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+            .map(|base| base.join("headwater"))
     });
     let services = root.context("neither HEADWATER_CACHE nor HOME is set")?.join("services");
     fs::create_dir_all(&services)?;
@@ -127,7 +128,11 @@ fn installed(name: &str, install: impl Fn(&Path) -> Result<()>) -> Result<PathBu
 fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
-        bail!("{command:?} failed: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{command:?} failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -145,6 +150,8 @@ fn maven(folder: &Path, artifacts: &[(&str, &str, &str)]) -> Result<()> {
          <artifactId>tests</artifactId><version>1</version><dependencies>{dependencies}</dependencies></project>"
     );
     fs::write(folder.join("pom.xml"), pom)?;
-    run(Command::new("mvn").args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]).current_dir(folder))?;
+    run(Command::new("mvn")
+        .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"])
+        .current_dir(folder))?;
     Ok(())
 }
