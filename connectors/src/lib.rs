@@ -3,3 +3,4 @@
 //! Knows the engine's seams and no SQL text.
 
 pub mod lake;
+pub mod options;
