@@ -95,10 +95,8 @@ impl Options {
     /// Refuses what is left over.
     pub fn finish(self) -> Result<()> {
         let Some(unknown) = self.left.keys().next() else { return Ok(()) };
-        let error = Error::user(
-            "INVALID_TABLE_PROPERTY",
-            format!("table \"{}\": unknown option '{unknown}'", self.table),
-        );
+        let error =
+            Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\": unknown option '{unknown}'", self.table));
         Err(match nearest(unknown, self.known.iter().map(String::as_str)) {
             Some(known) => error.with_hint(format!("did you mean '{known}'?")),
             None => error.with_hint(format!("known options: {}", self.known.join(", "))),
@@ -185,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_says_what_is_wanted() {
-        let error = options(&[("scan.mode", "fast")]).choice("scan.mode", &[("earliest", 1), ("latest", 2)]).unwrap_err();
+        let error =
+            options(&[("scan.mode", "fast")]).choice("scan.mode", &[("earliest", 1), ("latest", 2)]).unwrap_err();
         assert_eq!(error.message(), "table \"t\": option 'scan.mode' = 'fast' is not one of earliest, latest");
     }
 
