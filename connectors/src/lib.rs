@@ -2,5 +2,5 @@
 //!
 //! Knows the engine's seams and no SQL text.
 
+pub mod catalogs;
 pub mod lake;
-pub mod options;

@@ -6,8 +6,13 @@
 //!                                              \-> INSERTs of a job: lower -> engine graph (unbounded)
 //! ```
 
+pub mod ddl;
+pub mod diagnostics;
 pub mod functions;
-pub mod generate;
-pub mod output;
+pub mod information_schema;
+pub mod parser;
+pub mod run_tables;
 pub mod session;
+pub mod settings;
+pub mod tables;
 pub mod types;

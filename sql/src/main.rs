@@ -1,11 +1,15 @@
 //! The binary `headwater`: reads the command line and the environment, and nothing else does.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use arrow::util::pretty::pretty_format_batches;
 use clap::Parser;
 use futures::TryStreamExt;
-use headwater_sql::session::{Outcome, Session, SessionConfig};
+use headwater_engine::error::Error;
+use headwater_sql::{
+    diagnostics,
+    session::{Outcome, Session, SessionConfig},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +23,7 @@ struct Args {
     command: Option<String>,
     /// Directory of catalog, checkpoints and history.
     #[arg(long, default_value = ".headwater")]
-    state: PathBuf,
+    state: String,
 }
 
 #[tokio::main]
@@ -27,21 +31,26 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            match error.downcast_ref::<Error>() {
+                Some(error) => eprintln!("{}", diagnostics::render(error)),
+                None => eprintln!("{error}"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let session = Session::open(SessionConfig { state: args.state }).await?;
+    let session = Session::open(SessionConfig::in_directory(args.state)).await?;
     let Some(sql) = args.command else { return Ok(()) };
-    match session.execute(&sql).await? {
-        Outcome::Rows { stream, .. } => {
-            let batches: Vec<_> = stream.try_collect().await?;
-            println!("{}", pretty_format_batches(&batches)?);
+    for statement in session.parse(&sql)? {
+        match session.execute(&statement).await? {
+            Outcome::Rows { stream, .. } => {
+                let batches: Vec<_> = stream.try_collect().await.map_err(diagnostics::classify)?;
+                println!("{}", pretty_format_batches(&batches)?);
+            }
+            Outcome::Done { .. } => {}
         }
-        Outcome::Done { .. } => {}
     }
     Ok(())
 }

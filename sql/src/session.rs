@@ -1,28 +1,113 @@
-//! A session: the catalog, settings and prepared statements of one connection, and how a statement runs.
+//! A session: the catalog, settings, tables and prepared statements of one connection, and how a statement runs.
 //!
-//! Invariant: a statement either returns rows with the counters of what it read, or an error with its code.
+//! Invariant: a statement either returns rows with the counters of what it read, or an error with its code; a session is
+//! a cheap handle, and its clones share everything.
 
 use std::{path::PathBuf, sync::Arc};
 
-use datafusion::{execution::SendableRecordBatchStream, prelude::SessionContext};
-use headwater_connectors::lake::stats::ScanStats;
-use headwater_engine::error::Result;
+use datafusion::{
+    execution::{SendableRecordBatchStream, SessionState},
+    logical_expr::LogicalPlan,
+    physical_plan::execute_stream,
+};
+use headwater_connectors::{catalogs::sqlite::SqliteCatalog, lake::stats::ScanStats};
+use headwater_engine::{
+    catalog::{Catalog, TableName},
+    error::{Error, Result},
+};
+use parking_lot::RwLock;
 
-/// Where a session keeps its state.
-#[derive(Debug, Clone)]
+use crate::{
+    diagnostics::Classify,
+    parser::{
+        self, Parameters, Statement, StatementKind,
+        cursor::{Identifier, ObjectName},
+        statement::Query,
+    },
+    settings::Settings,
+    tables::{CATALOG, RunTables, StatementTables},
+};
+
+mod explain;
+mod planning;
+mod prepared;
+
+/// Where a session keeps its state, and what it starts with.
+#[derive(Debug, Clone, Default)]
 pub struct SessionConfig {
-    /// Directory of catalog, checkpoints and history.
-    pub state: PathBuf,
+    /// Directory or URL of checkpoints and history.
+    pub state: String,
+    /// The catalog's file; by default `catalog.db` in a local `state`, else in `local_state`.
+    pub catalog: Option<PathBuf>,
+    /// Folder for what must be on a local disk; by default a local `state`, else `.headwater`.
+    pub local_state: Option<PathBuf>,
+    /// Folder or URL of tables without a location; by default `warehouse/` in `local_state`.
+    pub warehouse: Option<String>,
+    /// Values for `${name}` in scripts.
+    pub parameters: Parameters,
+    /// Settings to start with, by key.
+    pub settings: Vec<(String, String)>,
 }
 
-/// One connection.
+/// Where state lives unless told otherwise.
+pub const DEFAULT_STATE: &str = ".headwater";
+
+impl SessionConfig {
+    /// A configuration with everything in one directory.
+    pub fn in_directory(state: impl Into<String>) -> Self {
+        Self { state: state.into(), ..Self::default() }
+    }
+
+    /// The folder for what must be on a local disk.
+    pub fn local_state(&self) -> PathBuf {
+        let is_local = !self.state.is_empty() && !self.state.contains("://");
+        match &self.local_state {
+            Some(folder) => folder.clone(),
+            None if is_local => PathBuf::from(&self.state),
+            None => PathBuf::from(DEFAULT_STATE),
+        }
+    }
+
+    /// The catalog's file.
+    pub fn catalog(&self) -> PathBuf {
+        self.catalog.clone().unwrap_or_else(|| self.local_state().join("catalog.db"))
+    }
+
+    /// The folder or URL of tables without a location, ending with a slash.
+    pub fn warehouse(&self) -> String {
+        let folder = match &self.warehouse {
+            Some(folder) => folder.clone(),
+            None => self.local_state().join("warehouse").to_string_lossy().into_owned(),
+        };
+        if folder.ends_with('/') { folder } else { folder + "/" }
+    }
+}
+
+/// One connection; clones are the same one.
+#[derive(Clone)]
 pub struct Session {
-    context: SessionContext,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: SessionConfig,
+    catalog: Arc<dyn Catalog>,
+    base: SessionState,
+    run_tables: RunTables,
+    state: RwLock<State>,
+}
+
+/// What statements of the session change.
+#[derive(Debug)]
+struct State {
+    database: String,
+    settings: Settings,
+    prepared: prepared::PreparedStatements,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").finish_non_exhaustive()
+        f.debug_struct("Session").field("config", &self.shared.config).finish_non_exhaustive()
     }
 }
 
@@ -44,6 +129,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Nothing to show and nothing read.
+    pub fn done() -> Self {
+        Self::Done { rows: None, stats: Arc::default() }
+    }
+}
+
 impl std::fmt::Debug for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -54,14 +146,142 @@ impl std::fmt::Debug for Outcome {
 }
 
 impl Session {
-    /// Opens a session on its state directory.
-    pub async fn open(_config: SessionConfig) -> Result<Self> {
-        Ok(Self { context: SessionContext::new() })
+    /// Opens a session on the SQLite catalog of its configuration.
+    pub async fn open(config: SessionConfig) -> Result<Self> {
+        let catalog = SqliteCatalog::open(&config.catalog()).await?;
+        Self::with_catalog(config, Arc::new(catalog))
+    }
+
+    /// A session on a catalog that is open.
+    pub fn with_catalog(config: SessionConfig, catalog: Arc<dyn Catalog>) -> Result<Self> {
+        let mut settings = Settings::default();
+        for (key, value) in &config.settings {
+            settings.set(key, value)?;
+        }
+        let base = planning::base_state(&settings, &config)?;
+        let state = State { database: "default".into(), settings, prepared: prepared::PreparedStatements::default() };
+        let shared = Shared { config, catalog, base, run_tables: RunTables::default(), state: RwLock::new(state) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The configuration it was opened with.
+    pub fn config(&self) -> &SessionConfig {
+        &self.shared.config
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.shared.catalog
+    }
+
+    /// Tables and views that live as long as the session.
+    pub fn run_tables(&self) -> &RunTables {
+        &self.shared.run_tables
+    }
+
+    /// The database in use.
+    pub fn database(&self) -> String {
+        self.shared.state.read().database.clone()
+    }
+
+    /// The settings as they are now.
+    pub fn settings(&self) -> Settings {
+        self.shared.state.read().settings.clone()
+    }
+
+    /// The statements of a script, with this session's parameters.
+    pub fn parse(&self, text: &str) -> Result<Vec<Statement>> {
+        parser::parse(text, &self.shared.config.parameters)
+    }
+
+    /// The full name of a table, in the database in use unless it says otherwise.
+    pub fn table_name(&self, name: &ObjectName) -> Result<TableName> {
+        let value = |part: &Identifier| part.value.clone();
+        match name.parts.as_slice() {
+            [table] => Ok(TableName::new(self.database(), value(table))),
+            [database, table] => Ok(TableName::new(value(database), value(table))),
+            [catalog, database, table] if catalog.value.eq_ignore_ascii_case(CATALOG) => {
+                Ok(TableName::new(value(database), value(table)))
+            }
+            [catalog, ..] => {
+                Err(Error::user("CATALOG_NOT_FOUND", format!("catalog \"{}\" does not exist", catalog.value))
+                    .with_hint(format!("there is one catalog, \"{CATALOG}\"; its name can be left out"))
+                    .at(catalog.at))
+            }
+            [] => Err(Error::internal("a name has no parts")),
+        }
     }
 
     /// Runs one statement.
-    pub async fn execute(&self, sql: &str) -> Result<Outcome> {
-        let frame = self.context.sql(sql).await?;
-        Ok(Outcome::Rows { stream: frame.execute_stream().await?, stats: Arc::default() })
+    pub async fn execute(&self, statement: &Statement) -> Result<Outcome> {
+        self.run(statement).await.map_err(|error| match error.location() {
+            Some(_) => error,
+            None if error.kind() == headwater_engine::error::ErrorKind::User => error.at(statement.at),
+            None => error,
+        })
+    }
+
+    async fn run(&self, statement: &Statement) -> Result<Outcome> {
+        match &statement.kind {
+            StatementKind::Query(query) => self.query(query).await,
+            StatementKind::Insert(_) => Err(Error::not_supported("INSERT is not supported")),
+            StatementKind::CreateTableAs(_) => Err(Error::not_supported("CREATE TABLE AS is not supported")),
+            StatementKind::Unload(_) => Err(Error::not_supported("UNLOAD is not supported")),
+            StatementKind::StatementSet(statements) => {
+                for statement in statements {
+                    Box::pin(self.run(statement)).await?;
+                }
+                Ok(Outcome::done())
+            }
+            StatementKind::CreateStreamTable(table) => crate::ddl::run_table::create(self, table).await,
+            StatementKind::Ddl(ddl) => crate::ddl::run(self, ddl).await,
+            StatementKind::Show(show) => crate::ddl::show::run(self, show).await,
+            StatementKind::Use(database) => self.use_database(database).await,
+            StatementKind::Set { key, value } => {
+                self.shared.state.write().settings.set(&key.value, value).map_err(|error| error.at(key.at))?;
+                Ok(Outcome::done())
+            }
+            StatementKind::Reset(key) => {
+                self.shared.state.write().settings.reset(key.as_ref().map(|key| key.value.as_str()))?;
+                Ok(Outcome::done())
+            }
+            StatementKind::Prepare { name, text, .. } => self.prepare(name, text),
+            StatementKind::Execute { name, arguments } => Box::pin(self.execute_prepared(name, arguments)).await,
+            StatementKind::ExecuteImmediate { text, arguments } => {
+                Box::pin(self.execute_text(text, arguments)).await
+            }
+            StatementKind::Deallocate(name) => self.deallocate(name),
+            StatementKind::Explain(explain) => self.explain(explain).await,
+        }
+    }
+
+    async fn query(&self, query: &Query) -> Result<Outcome> {
+        let stats = Arc::<ScanStats>::default();
+        let (plan, state) = self.plan(&query.body, &stats).await?;
+        let stream = self.run_plan(&plan, &state).await?;
+        Ok(Outcome::Rows { stream, stats })
+    }
+
+    /// Starts a plan; rows are computed as they are read.
+    pub async fn run_plan(&self, plan: &LogicalPlan, state: &SessionState) -> Result<SendableRecordBatchStream> {
+        let physical = state.create_physical_plan(plan).await.classify()?;
+        execute_stream(physical, state.task_ctx()).classify()
+    }
+
+    async fn use_database(&self, name: &Identifier) -> Result<Outcome> {
+        let known = self.catalog().database(&name.value).await?;
+        let Some(database) = known else {
+            let error = Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.value));
+            let databases = self.catalog().databases().await?;
+            let names = databases.iter().map(|database| database.name.as_str());
+            return Err(crate::diagnostics::did_you_mean(error, &name.value, names).at(name.at));
+        };
+        self.shared.state.write().database = database.name;
+        Ok(Outcome::done())
+    }
+
+    /// The tables of a statement that counts into these counters.
+    pub(crate) fn statement_tables(&self, stats: &Arc<ScanStats>) -> StatementTables {
+        StatementTables { session: self.clone(), stats: Arc::clone(stats) }
     }
 }

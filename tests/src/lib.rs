@@ -1,3 +1,1 @@
 //! Tests of Headwater as a whole: SQL logic tests, recovery, simulation, real servers, benches.
-
-pub mod services;

@@ -18,7 +18,6 @@ use headwater_engine::error::Result;
 
 pub mod coercion;
 pub mod column;
-pub mod datetime;
 pub mod define;
 pub mod json;
 pub mod kernel;
@@ -139,7 +138,7 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions];
 
 /// Builds the registry.
 pub fn registry() -> Result<Registry> {

@@ -1,0 +1,379 @@
+//! The catalog in one SQLite file, safe with several processes on it.
+//!
+//! Invariant: every change is one immediate transaction, so a writer sees what it replaces and no change is lost; the
+//! journal is a write-ahead log, so readers never wait. Entries are JSON; the columns beside them are what is searched.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use headwater_engine::{
+    catalog::{Catalog, Database, IfExists, Partition, Table, TableName},
+    error::{Error, ErrorKind, Result},
+};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    DEFAULT_DATABASE, changed, database_exists, default_database, keeps_default, no_database, no_table, not_empty,
+    table_exists, to_store,
+};
+
+/// How long a writer waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Version of the layout below, kept in the file.
+const LAYOUT: i64 = 1;
+const CREATE: &str = "
+    CREATE TABLE databases (name TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE tables (
+        database TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, entry TEXT NOT NULL,
+        PRIMARY KEY (database, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE partitions (
+        database TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, entry TEXT NOT NULL,
+        PRIMARY KEY (database, name, key)
+    ) WITHOUT ROWID;";
+
+/// The catalog.
+#[derive(Debug)]
+pub struct SqliteCatalog {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl SqliteCatalog {
+    /// Opens the file, making it and its folder if they are not there.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let connection = blocking(move || {
+            let named = |error: Error| error.context(format!("catalog {}", path.display()));
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder).map_err(|error| named(error.into()))?;
+            }
+            connect(&path).map_err(named)
+        })
+        .await?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        blocking(move || read(&connection.lock())).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        blocking(move || {
+            let mut connection = connection.lock();
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(from_sqlite)?;
+            let written = write(&transaction)?;
+            transaction.commit().map_err(from_sqlite)?;
+            Ok(written)
+        })
+        .await
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open(path).map_err(from_sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(from_sqlite)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(from_sqlite)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(from_sqlite)?;
+    if layout(&connection)? == LAYOUT {
+        return Ok(connection);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(from_sqlite)?;
+    match layout(&transaction)? {
+        LAYOUT => {}
+        0 => {
+            transaction.execute_batch(CREATE).map_err(from_sqlite)?;
+            put_database(&transaction, &default_database())?;
+            transaction.pragma_update(None, "user_version", LAYOUT).map_err(from_sqlite)?;
+        }
+        newer => {
+            return Err(Error::not_supported(format!("the catalog has layout {newer}, this version reads {LAYOUT}"))
+                .with_hint("use the version of Headwater that wrote it, or export and import the catalog"));
+        }
+    }
+    transaction.commit().map_err(from_sqlite)?;
+    Ok(connection)
+}
+
+fn layout(connection: &Connection) -> Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(from_sqlite)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::internal("the catalog's thread ended early")),
+    }
+}
+
+fn from_sqlite(error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode as Code;
+    let (kind, code) = match error.sqlite_error_code() {
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => (ErrorKind::Unavailable, "EXTERNAL"),
+        Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen | Code::AuthorizationForStatementDenied) => {
+            (ErrorKind::Denied, "PERMISSION_DENIED")
+        }
+        Some(Code::DiskFull) => (ErrorKind::Limit, "NO_SPACE"),
+        Some(Code::NotADatabase | Code::DatabaseCorrupt) => (ErrorKind::Data, "CATALOG_CORRUPT"),
+        Some(Code::SystemIoFailure) => (ErrorKind::Unavailable, "EXTERNAL"),
+        _ => (ErrorKind::Internal, "GENERIC_INTERNAL_ERROR"),
+    };
+    Error::new(kind, code, error.to_string())
+}
+
+fn to_entry(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::internal(format!("a catalog entry cannot be written: {error}")))
+}
+
+fn from_entry<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::data("CATALOG_CORRUPT", format!("a catalog entry cannot be read: {error}")))
+}
+
+fn entries<T: DeserializeOwned>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(from_sqlite)?;
+    let rows = statement.query_map(parameters, |row| row.get::<_, String>(0)).map_err(from_sqlite)?;
+    rows.map(|row| from_entry(&row.map_err(from_sqlite)?)).collect()
+}
+
+fn execute(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
+    connection.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters)).map_err(from_sqlite)
+}
+
+fn put_database(connection: &Connection, database: &Database) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO databases (name, entry) VALUES (?1, ?2)";
+    execute(connection, sql, params![database.name, to_entry(database)?]).map(drop)
+}
+
+fn get_database(connection: &Connection, name: &str) -> Result<Option<Database>> {
+    Ok(entries(connection, "SELECT entry FROM databases WHERE name = ?1", [name])?.pop())
+}
+
+fn version_of(connection: &Connection, name: &TableName) -> Result<Option<u64>> {
+    let sql = "SELECT version FROM tables WHERE database = ?1 AND name = ?2";
+    connection
+        .query_row(sql, [&name.database, &name.table], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+        .optional()
+        .map_err(from_sqlite)
+}
+
+fn put_table(connection: &Connection, table: &Table) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO tables (database, name, version, entry) VALUES (?1, ?2, ?3, ?4)";
+    execute(connection, sql, params![table.name.database, table.name.table, table.version.cast_signed(), to_entry(table)?]).map(drop)
+}
+
+fn put_partition(connection: &Connection, name: &TableName, partition: &Partition) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO partitions (database, name, key, entry) VALUES (?1, ?2, ?3, ?4)";
+    let key = to_entry(&partition.values)?;
+    execute(connection, sql, params![name.database, name.table, key, to_entry(partition)?]).map(drop)
+}
+
+fn is_registered(connection: &Connection, name: &TableName, values: &[Option<String>]) -> Result<bool> {
+    let sql = "SELECT 1 FROM partitions WHERE database = ?1 AND name = ?2 AND key = ?3";
+    let key = to_entry(&values)?;
+    let found = connection.query_row(sql, params![name.database, name.table, key], |_| Ok(()));
+    Ok(found.optional().map_err(from_sqlite)?.is_some())
+}
+
+#[async_trait]
+impl Catalog for SqliteCatalog {
+    async fn databases(&self) -> Result<Vec<Database>> {
+        self.read(|connection| entries(connection, "SELECT entry FROM databases ORDER BY name", [])).await
+    }
+
+    async fn database(&self, name: &str) -> Result<Option<Database>> {
+        let name = name.to_lowercase();
+        self.read(move |connection| get_database(connection, &name)).await
+    }
+
+    async fn create_database(&self, mut database: Database) -> Result<()> {
+        database.name = database.name.to_lowercase();
+        self.write(move |transaction| {
+            if get_database(transaction, &database.name)?.is_some() {
+                return Err(database_exists(&database.name));
+            }
+            put_database(transaction, &database)
+        })
+        .await
+    }
+
+    async fn replace_database(&self, mut database: Database) -> Result<()> {
+        database.name = database.name.to_lowercase();
+        self.write(move |transaction| {
+            if get_database(transaction, &database.name)?.is_none() {
+                return Err(no_database(&database.name));
+            }
+            put_database(transaction, &database)
+        })
+        .await
+    }
+
+    async fn drop_database(&self, name: &str, cascade: bool) -> Result<()> {
+        let name = name.to_lowercase();
+        if name == DEFAULT_DATABASE {
+            return Err(keeps_default());
+        }
+        self.write(move |transaction| {
+            if execute(transaction, "DELETE FROM databases WHERE name = ?1", [&name])? == 0 {
+                return Err(no_database(&name));
+            }
+            let tables = execute(transaction, "DELETE FROM tables WHERE database = ?1", [&name])?;
+            if tables > 0 && !cascade {
+                return Err(not_empty(&name));
+            }
+            execute(transaction, "DELETE FROM partitions WHERE database = ?1", [&name]).map(drop)
+        })
+        .await
+    }
+
+    async fn tables(&self, database: &str) -> Result<Vec<Arc<Table>>> {
+        let database = database.to_lowercase();
+        self.read(move |connection| {
+            if get_database(connection, &database)?.is_none() {
+                return Err(no_database(&database));
+            }
+            let sql = "SELECT entry FROM tables WHERE database = ?1 ORDER BY name";
+            Ok(entries(connection, sql, [&database])?.into_iter().map(Arc::new).collect())
+        })
+        .await
+    }
+
+    async fn table(&self, name: &TableName) -> Result<Option<Arc<Table>>> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let sql = "SELECT entry FROM tables WHERE database = ?1 AND name = ?2";
+            Ok(entries(connection, sql, [&name.database, &name.table])?.pop().map(Arc::new))
+        })
+        .await
+    }
+
+    async fn create_table(&self, mut table: Table, partitions: Vec<Partition>) -> Result<()> {
+        table.version = 1;
+        self.write(move |transaction| {
+            if get_database(transaction, &table.name.database)?.is_none() {
+                return Err(no_database(&table.name.database));
+            }
+            if version_of(transaction, &table.name)?.is_some() {
+                return Err(table_exists(&table.name));
+            }
+            put_table(transaction, &table)?;
+            partitions.iter().try_for_each(|partition| put_partition(transaction, &table.name, partition))
+        })
+        .await
+    }
+
+    async fn replace_table(&self, mut table: Table) -> Result<()> {
+        self.write(move |transaction| {
+            match version_of(transaction, &table.name)? {
+                None => return Err(no_table(&table.name)),
+                Some(version) if version != table.version => return Err(changed(&table.name)),
+                Some(_) => table.version += 1,
+            }
+            put_table(transaction, &table)
+        })
+        .await
+    }
+
+    async fn drop_table(&self, name: &TableName) -> Result<bool> {
+        let name = name.clone();
+        self.write(move |transaction| {
+            let key = [&name.database, &name.table];
+            execute(transaction, "DELETE FROM partitions WHERE database = ?1 AND name = ?2", key)?;
+            Ok(execute(transaction, "DELETE FROM tables WHERE database = ?1 AND name = ?2", key)? > 0)
+        })
+        .await
+    }
+
+    async fn partitions(&self, name: &TableName) -> Result<Vec<Partition>> {
+        let name = name.clone();
+        self.read(move |connection| {
+            if version_of(connection, &name)?.is_none() {
+                return Err(no_table(&name));
+            }
+            let sql = "SELECT entry FROM partitions WHERE database = ?1 AND name = ?2";
+            let mut partitions: Vec<Partition> = entries(connection, sql, [&name.database, &name.table])?;
+            partitions.sort_by(|left, right| left.values.cmp(&right.values));
+            Ok(partitions)
+        })
+        .await
+    }
+
+    async fn add_partitions(&self, name: &TableName, added: Vec<Partition>, exists: IfExists) -> Result<usize> {
+        let name = name.clone();
+        self.write(move |transaction| {
+            if version_of(transaction, &name)?.is_none() {
+                return Err(no_table(&name));
+            }
+            let mut count = 0;
+            for partition in added {
+                let is_registered = is_registered(transaction, &name, &partition.values)?;
+                if let Some(partition) = to_store(&name, exists, is_registered, partition)? {
+                    put_partition(transaction, &name, &partition)?;
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn drop_partitions(&self, name: &TableName, values: &[Vec<Option<String>>]) -> Result<usize> {
+        let (name, values) = (name.clone(), values.to_vec());
+        self.write(move |transaction| {
+            if version_of(transaction, &name)?.is_none() {
+                return Err(no_table(&name));
+            }
+            let sql = "DELETE FROM partitions WHERE database = ?1 AND name = ?2 AND key = ?3";
+            let mut count = 0;
+            for values in values {
+                count += execute(transaction, sql, params![name.database, name.table, to_entry(&values)?])?;
+            }
+            Ok(count)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn conforms() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        super::super::conformance::check(&SqliteCatalog::open(&folder.path().join("a/catalog.db")).await?).await
+    }
+
+    #[tokio::test]
+    async fn entries_survive_opening_again() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("catalog.db");
+        let first = SqliteCatalog::open(&path).await?;
+        first.create_database(Database { name: "Kept".into(), ..default_database() }).await?;
+        let second = SqliteCatalog::open(&path).await?;
+        assert!(second.database("KEPT").await?.is_some());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_catalog_is_refused_by_name() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("catalog.db");
+        std::fs::write(&path, "not a database, just some text that is long enough".repeat(30))?;
+        let error = SqliteCatalog::open(&path).await.unwrap_err();
+        assert!(error.message().contains("catalog.db"), "{error}");
+        assert_eq!(error.code().0, "CATALOG_CORRUPT");
+        Ok(())
+    }
+}

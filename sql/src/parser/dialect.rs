@@ -1,0 +1,75 @@
+//! What our SQL accepts beyond sqlparser's defaults: Trino's syntax, with names in double quotes or backticks.
+//!
+//! Invariant: sqlparser only ever sees queries and expressions; every other statement has a parser of our own.
+
+use datafusion::sql::sqlparser::dialect::Dialect;
+
+/// Trino's dialect as Athena users write it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TrinoDialect;
+
+impl Dialect for TrinoDialect {
+    fn is_delimited_identifier_start(&self, character: char) -> bool {
+        character == '"' || character == '`'
+    }
+
+    fn is_identifier_start(&self, character: char) -> bool {
+        character.is_alphabetic() || character == '_'
+    }
+
+    fn is_identifier_part(&self, character: char) -> bool {
+        character.is_alphanumeric() || character == '_' || character == '$'
+    }
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_within_after_array_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
+    fn supports_lambda_functions(&self) -> bool {
+        true
+    }
+
+    fn supports_subquery_as_function_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_values_as_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,140 @@
+//! Parsers of `SHOW ..` and `DESCRIBE ..`.
+//!
+//! Invariant: `IN` and `FROM` mean the same, as in Athena.
+
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    cursor::{Cursor, Identifier},
+    ddl::{Pattern, Show},
+    ddl_statements::{table_to_end, values},
+};
+
+/// What can be shown.
+const SHOWN: &[&str] = &[
+    "DATABASES", "SCHEMAS", "TABLES", "VIEWS", "COLUMNS", "PARTITIONS", "CREATE", "TBLPROPERTIES", "FUNCTIONS",
+    "SETTINGS", "CATALOGS",
+];
+
+/// Parses the statement.
+pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Show> {
+    if cursor.take(&["DESCRIBE"]) || cursor.take(&["DESC"]) {
+        return describe(cursor);
+    }
+    cursor.expect(&["SHOW"])?;
+    let shown = show(cursor)?;
+    cursor.expect_end()?;
+    Ok(shown)
+}
+
+fn show(cursor: &mut Cursor<'_>) -> Result<Show> {
+    if cursor.take(&["DATABASES"]) || cursor.take(&["SCHEMAS"]) {
+        scope(cursor)?;
+        return Ok(Show::Databases { pattern: pattern(cursor)? });
+    }
+    if cursor.take(&["TABLES"]) {
+        return Ok(Show::Tables { database: scope(cursor)?, pattern: pattern(cursor)? });
+    }
+    if cursor.take(&["VIEWS"]) {
+        return Ok(Show::Views { database: scope(cursor)?, pattern: pattern(cursor)? });
+    }
+    if cursor.take(&["COLUMNS"]) {
+        return columns(cursor);
+    }
+    if cursor.take(&["PARTITIONS"]) {
+        let table = cursor.object_name("the name of a table")?;
+        let filter = if cursor.take(&["PARTITION"]) { Some(values(cursor)?) } else { None };
+        return Ok(Show::Partitions { table, filter });
+    }
+    if cursor.take(&["CREATE", "TABLE"]) {
+        return Ok(Show::CreateTable(table_to_end(cursor)?));
+    }
+    if cursor.take(&["CREATE", "VIEW"]) {
+        return Ok(Show::CreateView(table_to_end(cursor)?));
+    }
+    if cursor.take(&["TBLPROPERTIES"]) {
+        let table = cursor.object_name("the name of a table")?;
+        let key = if cursor.take_symbol('(') {
+            let key = cursor.text("a key in quotes")?;
+            cursor.expect_symbol(')')?;
+            Some(key)
+        } else {
+            None
+        };
+        return Ok(Show::TableProperties { table, key });
+    }
+    if cursor.take(&["FUNCTIONS"]) {
+        return Ok(Show::Functions { pattern: pattern(cursor)? });
+    }
+    if cursor.take(&["SETTINGS"]) || cursor.take(&["SESSION"]) {
+        return Ok(Show::Settings { pattern: pattern(cursor)? });
+    }
+    if cursor.take(&["CATALOGS"]) {
+        return Ok(Show::Catalogs);
+    }
+    Err(unknown(cursor))
+}
+
+fn unknown(cursor: &Cursor<'_>) -> Error {
+    let word = cursor.word_ahead(0).unwrap_or_default();
+    let error = cursor.expected(&format!("one of {}", SHOWN.join(", ")));
+    crate::diagnostics::did_you_mean(error, &word, SHOWN.iter().copied())
+}
+
+fn scope(cursor: &mut Cursor<'_>) -> Result<Option<Identifier>> {
+    if cursor.take(&["IN"]) || cursor.take(&["FROM"]) {
+        let mut name = cursor.object_name("the name of a database")?;
+        return Ok(name.parts.pop());
+    }
+    Ok(None)
+}
+
+fn pattern(cursor: &mut Cursor<'_>) -> Result<Option<Pattern>> {
+    if cursor.take(&["LIKE"]) {
+        return Ok(Some(Pattern::Like(cursor.text("a pattern in quotes")?)));
+    }
+    if cursor.is_at_text() { Ok(Some(Pattern::Regex(cursor.text("a pattern")?))) } else { Ok(None) }
+}
+
+fn columns(cursor: &mut Cursor<'_>) -> Result<Show> {
+    if !cursor.take(&["IN"]) && !cursor.take(&["FROM"]) {
+        return Err(cursor.expected("IN or FROM"));
+    }
+    let mut table = cursor.object_name("the name of a table")?;
+    if let Some(database) = scope(cursor)? {
+        if table.parts.len() > 1 {
+            return Err(Error::user("SYNTAX_ERROR", "the database is named twice").at(database.at));
+        }
+        table.parts.insert(0, database);
+    }
+    Ok(Show::Columns(table))
+}
+
+fn describe(cursor: &mut Cursor<'_>) -> Result<Show> {
+    for (word, is_output) in [("INPUT", false), ("OUTPUT", true)] {
+        let mut ahead = cursor.clone();
+        if ahead.take(&[word]) && !ahead.is_at_end() && !ahead.is_at_symbol('.') {
+            let name = ahead.identifier("the name of a prepared statement")?;
+            ahead.expect_end()?;
+            *cursor = ahead;
+            return Ok(Show::DescribePrepared { name, is_output });
+        }
+    }
+    if (cursor.is_at(&["DATABASE"]) || cursor.is_at(&["SCHEMA"])) && cursor.rest().len() > 1 {
+        return Err(Error::not_supported("DESCRIBE DATABASE is not supported")
+            .with_hint("SELECT * FROM information_schema.schemata shows the databases")
+            .at(cursor.location()));
+    }
+    let is_detailed = cursor.take(&["EXTENDED"]) || cursor.take(&["FORMATTED"]);
+    if cursor.rest().len() > 1 && !cursor.rest().get(1).is_some_and(|next| is_dot(&next.kind)) {
+        cursor.take(&["TABLE"]);
+    }
+    let table = cursor.object_name("the name of a table")?;
+    let partition = if cursor.take(&["PARTITION"]) { Some(values(cursor)?) } else { None };
+    cursor.expect_end()?;
+    Ok(Show::Describe { table, is_detailed, partition })
+}
+
+fn is_dot(kind: &super::lexer::TokenKind) -> bool {
+    *kind == super::lexer::TokenKind::Symbol('.')
+}

@@ -1,0 +1,469 @@
+//! The first words of a statement decide who parses the rest.
+//!
+//! Invariant: what Headwater does not do is refused here by name, with what to use instead.
+
+use datafusion::sql::sqlparser::ast;
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    create_table, ddl_statements,
+    cursor::{Cursor, Identifier},
+    lexer::{Token, TokenKind},
+    show, split,
+    statement::{
+        CreateTableAs, Explain, ExplainFormat, ExplainKind, Insert, OptionValue, Query, Statement, StatementKind,
+        Unload, WithOption,
+    },
+    stream_ddl,
+};
+
+/// Parses one statement.
+pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    let (at, text) = (cursor.location(), cursor.text_of(cursor.rest()).to_owned());
+    Ok(Statement { text, at, kind: kind(cursor)? })
+}
+
+fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    let Some(word) = cursor.word_ahead(0) else {
+        return if cursor.is_at_symbol('(') { query(cursor) } else { Err(cursor.expected("a statement")) };
+    };
+    match word.as_str() {
+        "SELECT" | "WITH" | "VALUES" | "TABLE" => query(cursor),
+        "INSERT" => insert(cursor),
+        "UNLOAD" => unload(cursor),
+        "CREATE" => create(cursor),
+        "DROP" => ddl_statements::drop(cursor),
+        "ALTER" => ddl_statements::alter(cursor),
+        "MSCK" => ddl_statements::repair(cursor),
+        "SHOW" | "DESCRIBE" | "DESC" => show::parse(cursor).map(StatementKind::Show),
+        "USE" => use_database(cursor),
+        "SET" => set(cursor),
+        "RESET" => reset(cursor),
+        "PREPARE" => prepare(cursor),
+        "EXECUTE" if cursor.is_at(&["EXECUTE", "STATEMENT", "SET"]) => statement_set(cursor),
+        "BEGIN" if cursor.is_at(&["BEGIN", "STATEMENT", "SET"]) => statement_set(cursor),
+        "EXECUTE" => execute(cursor),
+        "DEALLOCATE" => deallocate(cursor),
+        "EXPLAIN" => explain(cursor),
+        _ => Err(unsupported(cursor, &word)),
+    }
+}
+
+/// Statements by their first word, and what to use instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("MERGE", "write the merged rows with INSERT OVERWRITE, or into a new table with CREATE TABLE AS"),
+    ("DELETE", "write the rows to keep with INSERT OVERWRITE, or drop whole partitions with ALTER TABLE .. DROP PARTITION"),
+    ("UPDATE", "write the changed rows with INSERT OVERWRITE"),
+    ("TRUNCATE", "drop the partitions with ALTER TABLE .. DROP PARTITION, or drop the table and remove its files"),
+    ("OPTIMIZE", "it compacts Iceberg tables; rewrite a partition with INSERT OVERWRITE"),
+    ("VACUUM", "it cleans Iceberg tables; Headwater leaves no files behind"),
+    ("ANALYZE", "Headwater takes statistics from the files; use EXPLAIN ANALYZE to see what a query read"),
+    ("REFRESH", "listings see new files without it"),
+    ("CALL", "there are no procedures"),
+    ("GRANT", "access is that of the credentials in use"),
+    ("REVOKE", "access is that of the credentials in use"),
+    ("COMMIT", "every statement is atomic by itself"),
+    ("ROLLBACK", "every statement is atomic by itself"),
+    ("START", "every statement is atomic by itself"),
+    ("BEGIN", "every statement is atomic by itself; several INSERTs run as one job in EXECUTE STATEMENT SET BEGIN .. END"),
+    ("COPY", "use UNLOAD (query) TO 's3://..' to write files, and INSERT INTO to load them"),
+    ("LOAD", "make a table over the files with CREATE EXTERNAL TABLE"),
+    ("COMMENT", "give the comment in CREATE TABLE, or set it with ALTER TABLE .. SET TBLPROPERTIES ('comment' = '..')"),
+];
+
+const STATEMENTS: &[&str] = &[
+    "SELECT", "WITH", "VALUES", "INSERT", "UNLOAD", "CREATE", "DROP", "ALTER", "MSCK", "SHOW", "DESCRIBE", "USE", "SET",
+    "RESET", "PREPARE", "EXECUTE", "DEALLOCATE", "EXPLAIN",
+];
+
+fn unsupported(cursor: &Cursor<'_>, word: &str) -> Error {
+    match UNSUPPORTED.iter().find(|(first, _)| *first == word) {
+        Some((_, instead)) => {
+            Error::not_supported(format!("{word} is not supported")).with_hint(*instead).at(cursor.location())
+        }
+        None => crate::diagnostics::did_you_mean(cursor.expected("a statement"), word, STATEMENTS.iter().copied()),
+    }
+}
+
+fn query(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    let mut tokens = cursor.rest();
+    let mut emit_changes = false;
+    if let [before @ .., emit, changes] = tokens {
+        let is = |token: &Token, word| cursor.over(std::slice::from_ref(token)).is_at(&[word]);
+        if is(emit, "EMIT") && is(changes, "CHANGES") {
+            (tokens, emit_changes) = (before, true);
+        }
+    }
+    Ok(StatementKind::Query(Query { body: cursor.query(tokens)?, emit_changes }))
+}
+
+fn rest_as_query(cursor: &Cursor<'_>) -> Result<(Box<ast::Query>, String)> {
+    let tokens = cursor.rest();
+    Ok((cursor.query(tokens)?, cursor.text_of(tokens).to_owned()))
+}
+
+/// Whether a parenthesis opens a query here, not a list of names.
+fn is_at_query(cursor: &Cursor<'_>) -> bool {
+    let mut ahead = cursor.clone();
+    while ahead.take_symbol('(') {}
+    ["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|word| ahead.is_at(&[word]))
+}
+
+fn insert(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["INSERT"])?;
+    let overwrite = cursor.take(&["OVERWRITE"]);
+    if !cursor.take(&["INTO"]) && !overwrite {
+        return Err(cursor.expected("INTO or OVERWRITE"));
+    }
+    cursor.take(&["TABLE"]);
+    let table = cursor.object_name("the name of a table")?;
+    let mut partition = Vec::new();
+    if cursor.take(&["PARTITION"]) {
+        partition = cursor.list(ddl_statements::partition_value)?.into_iter().collect();
+    }
+    let partition: Vec<(Identifier, String)> =
+        partition.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
+    let mut columns = Vec::new();
+    if cursor.is_at_symbol('(') && !is_at_query(cursor) {
+        columns = cursor.list(|cursor| cursor.identifier("the name of a column"))?;
+    }
+    let (query, query_text) = rest_as_query(cursor)?;
+    Ok(StatementKind::Insert(Insert { table, columns, partition, overwrite, query, query_text }))
+}
+
+fn unload(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["UNLOAD"])?;
+    let tokens = cursor.parenthesised()?;
+    cursor.expect(&["TO"])?;
+    let location_at = cursor.location();
+    let location = cursor.text("a location in quotes")?;
+    let options = with_options(cursor)?;
+    cursor.expect_end()?;
+    let (query, query_text) = (cursor.query(tokens)?, cursor.text_of(tokens).to_owned());
+    Ok(StatementKind::Unload(Unload { query, query_text, location, location_at, options }))
+}
+
+fn with_options(cursor: &mut Cursor<'_>) -> Result<Vec<WithOption>> {
+    if !cursor.take(&["WITH"]) {
+        return Ok(Vec::new());
+    }
+    let options = cursor.list(|cursor| {
+        let name = cursor.identifier("the name of an option").or_else(|error| {
+            let at = cursor.location();
+            match cursor.text("the name of an option") {
+                Ok(value) => Ok(Identifier { value, is_quoted: true, at }),
+                Err(_) => Err(error),
+            }
+        })?;
+        cursor.expect_symbol('=')?;
+        Ok(WithOption { name, value: option_value(cursor)? })
+    })?;
+    for (index, option) in options.iter().enumerate() {
+        if options[..index].iter().any(|other| other.name.value.eq_ignore_ascii_case(&option.name.value)) {
+            let message = format!("option \"{}\" is given twice", option.name.value);
+            return Err(Error::user("DUPLICATE_PROPERTY", message).at(option.name.at));
+        }
+    }
+    Ok(options)
+}
+
+fn option_value(cursor: &mut Cursor<'_>) -> Result<OptionValue> {
+    if cursor.take(&["TRUE"]) {
+        return Ok(OptionValue::Boolean(true));
+    }
+    if cursor.take(&["FALSE"]) {
+        return Ok(OptionValue::Boolean(false));
+    }
+    if cursor.is_at_number() {
+        return cursor.number("a number").map(OptionValue::Number);
+    }
+    if !cursor.take(&["ARRAY"]) {
+        return cursor.text("a text, a number, true, false or ARRAY['..']").map(OptionValue::Text);
+    }
+    cursor.expect_symbol('[')?;
+    let mut items = Vec::new();
+    while !cursor.is_at_symbol(']') {
+        items.push(cursor.text("a text")?);
+        if !cursor.take_symbol(',') {
+            break;
+        }
+    }
+    cursor.expect_symbol(']')?;
+    Ok(OptionValue::List(items))
+}
+
+fn create(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    let start = cursor.clone();
+    cursor.expect(&["CREATE"])?;
+    if cursor.take(&["EXTERNAL", "TABLE"]) {
+        return create_table::parse(cursor);
+    }
+    if cursor.take(&["DATABASE"]) || cursor.take(&["SCHEMA"]) {
+        return ddl_statements::create_database(cursor);
+    }
+    let or_replace = cursor.take(&["OR", "REPLACE"]);
+    let is_temporary = cursor.take(&["TEMPORARY"]) || cursor.take(&["TEMP"]);
+    if cursor.take(&["VIEW"]) {
+        return ddl_statements::create_view(cursor, or_replace, is_temporary);
+    }
+    if cursor.take(&["TABLE"]) && !or_replace {
+        return plain_table(cursor, is_temporary);
+    }
+    for (words, instead) in [
+        (&["FUNCTION"][..], "functions are built in: SHOW FUNCTIONS lists them"),
+        (&["MATERIALIZED", "VIEW"], "use CREATE TABLE AS, or a job that keeps a table up to date: headwater run"),
+        (&["CATALOG"], "there is one catalog: choose it with --catalog"),
+        (&["ROLE"], "access is that of the credentials in use"),
+        (&["INDEX"], "partition the table: PARTITIONED BY prunes what a query reads"),
+        (&["TABLE"], "drop the table first, or use INSERT OVERWRITE to replace its rows"),
+    ] {
+        if cursor.take(words) || or_replace && words == ["TABLE"] {
+            let name = words.join(" ");
+            let message = format!("CREATE {}{name} is not supported", if or_replace { "OR REPLACE " } else { "" });
+            return Err(Error::not_supported(message).with_hint(instead).at(start.location()));
+        }
+    }
+    Err(cursor.expected("EXTERNAL TABLE, TABLE, VIEW, DATABASE or SCHEMA"))
+}
+
+/// `CREATE TABLE` without EXTERNAL: a query's rows, or a table of the run; anything else is Iceberg in Athena.
+fn plain_table(cursor: &mut Cursor<'_>, is_temporary: bool) -> Result<StatementKind> {
+    let mut ahead = cursor.clone();
+    let hive = ["STORED", "ROW", "LOCATION", "TBLPROPERTIES", "CLUSTERED"];
+    if !is_temporary && ahead.until_at_depth_zero(|at| at.is_at(&["AS"]) && !at.is_at(&["AS", "INPUTFORMAT"])).is_some()
+    {
+        let mut stored = cursor.clone();
+        let is_hive = stored.until_at_depth_zero(|at| at.is_at(&["STORED"])).is_some();
+        if !is_hive || stored.rest().len() < ahead.rest().len() {
+            return create_table_as(cursor);
+        }
+    }
+    let mut ahead = cursor.clone();
+    if ahead.until_at_depth_zero(|at| hive.iter().any(|word| at.is_at(&[word]))).is_some() {
+        let text = cursor.text_of(cursor.rest()).to_uppercase();
+        let what = if text.contains("ICEBERG") { "a table of type ICEBERG" } else { "CREATE TABLE with a location" };
+        return Err(Error::not_supported(format!("{what} is not supported"))
+            .with_hint("write CREATE EXTERNAL TABLE for files that exist, or CREATE TABLE .. AS SELECT for new ones")
+            .at(cursor.location()));
+    }
+    if ahead.clone().is_at_end() && cursor.clone().until_at_depth_zero(|at| at.is_at(&["LIKE"])).is_some() {
+        return Err(Error::not_supported("CREATE TABLE .. LIKE is not supported")
+            .with_hint("take the statement that SHOW CREATE TABLE prints and change its name")
+            .at(cursor.location()));
+    }
+    Ok(StatementKind::CreateStreamTable(Box::new(stream_ddl::create_table(cursor)?)))
+}
+
+fn create_table_as(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    let if_not_exists = cursor.take(&["IF", "NOT", "EXISTS"]);
+    let table = cursor.object_name("the name of a table")?;
+    let mut columns = Vec::new();
+    if cursor.is_at_symbol('(') {
+        columns = cursor.list(|cursor| cursor.identifier("the name of a column"))?;
+    }
+    let comment = if cursor.take(&["COMMENT"]) { Some(cursor.text("a comment")?) } else { None };
+    let options = with_options(cursor)?;
+    cursor.expect(&["AS"])?;
+    let mut tokens = cursor.rest();
+    let mut with_data = true;
+    let ends_with = |tokens: &[Token], words: &[&str]| {
+        tokens.len() > words.len() && {
+            let tail = &tokens[tokens.len() - words.len()..];
+            tail.iter().all(|token| token.kind == TokenKind::Word) && cursor.over(tail).is_at(words)
+        }
+    };
+    for (words, has_data) in [(&["WITH", "NO", "DATA"][..], false), (&["WITH", "DATA"], true)] {
+        if ends_with(tokens, words) {
+            (tokens, with_data) = (&tokens[..tokens.len() - words.len()], has_data);
+        }
+    }
+    let (query, query_text) = (cursor.query(tokens)?, cursor.text_of(tokens).to_owned());
+    Ok(StatementKind::CreateTableAs(CreateTableAs {
+        table,
+        columns,
+        if_not_exists,
+        comment,
+        options,
+        query,
+        query_text,
+        with_data,
+    }))
+}
+
+fn use_database(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["USE"])?;
+    if !cursor.is_at(&["DATABASE"]) || cursor.word_ahead(1).is_some() {
+        cursor.take(&["DATABASE"]);
+    }
+    let mut name = cursor.object_name("the name of a database")?;
+    cursor.expect_end()?;
+    match name.parts.pop() {
+        Some(database) if name.parts.len() < 2 => Ok(StatementKind::Use(database)),
+        _ => Err(cursor.error("a database is named by one part")),
+    }
+}
+
+fn setting_key(cursor: &mut Cursor<'_>) -> Result<Identifier> {
+    let at = cursor.location();
+    if cursor.is_at_text() {
+        return Ok(Identifier { value: cursor.text("a setting")?, is_quoted: true, at });
+    }
+    let rest = cursor.rest();
+    let mut ahead = cursor.clone();
+    ahead.until_at_depth_zero(|cursor| cursor.is_at_symbol('='));
+    let length = rest.len() - ahead.rest().len();
+    if length == 0 {
+        return Err(cursor.expected("a setting"));
+    }
+    cursor.skip(length);
+    Ok(Identifier { value: cursor.text_of(&rest[..length]).to_owned(), is_quoted: false, at })
+}
+
+fn set(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["SET"])?;
+    cursor.take(&["SESSION"]);
+    let key = setting_key(cursor)?;
+    if !cursor.take_symbol('=') {
+        return Err(cursor.expected("\"=\" and a value").with_hint("write SET 'key' = 'value'; SHOW SETTINGS lists the keys"));
+    }
+    let value = if cursor.is_at_text() {
+        cursor.text("a value")?
+    } else {
+        let tokens = cursor.rest();
+        if tokens.is_empty() {
+            return Err(cursor.expected("a value"));
+        }
+        cursor.skip(tokens.len());
+        cursor.text_of(tokens).to_owned()
+    };
+    cursor.expect_end()?;
+    Ok(StatementKind::Set { key, value })
+}
+
+fn reset(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["RESET"])?;
+    cursor.take(&["SESSION"]);
+    if cursor.is_at_end() || cursor.take(&["ALL"]) {
+        cursor.expect_end()?;
+        return Ok(StatementKind::Reset(None));
+    }
+    let key = setting_key(cursor)?;
+    cursor.expect_end()?;
+    Ok(StatementKind::Reset(Some(key)))
+}
+
+fn prepare(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["PREPARE"])?;
+    let name = cursor.identifier("a name for the statement")?;
+    cursor.expect(&["FROM"])?;
+    let at = cursor.location();
+    let text = cursor.text_of(cursor.rest()).to_owned();
+    let prepared = parse(cursor)?;
+    if matches!(
+        prepared.kind,
+        StatementKind::Prepare { .. } | StatementKind::Execute { .. } | StatementKind::Deallocate(_)
+    ) {
+        return Err(Error::user("SYNTAX_ERROR", "a statement about prepared statements cannot be prepared").at(at));
+    }
+    Ok(StatementKind::Prepare { name, text, at })
+}
+
+fn execute(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["EXECUTE"])?;
+    if cursor.take(&["IMMEDIATE"]) {
+        let text = cursor.text("a statement in quotes")?;
+        return Ok(StatementKind::ExecuteImmediate { text, arguments: arguments(cursor)? });
+    }
+    let name = cursor.identifier("the name of a prepared statement")?;
+    Ok(StatementKind::Execute { name, arguments: arguments(cursor)? })
+}
+
+/// The texts after USING, separated by commas.
+fn arguments(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    if !cursor.take(&["USING"]) {
+        cursor.expect_end()?;
+        return Ok(arguments);
+    }
+    loop {
+        let rest = cursor.rest();
+        let found = cursor.until_at_depth_zero(|cursor| cursor.is_at_symbol(','));
+        let tokens = &rest[..rest.len() - cursor.rest().len()];
+        cursor.expression(tokens)?;
+        let text = cursor.text_of(tokens);
+        arguments.push(if tokens.len() == 1 { text.to_owned() } else { format!("({text})") });
+        if found.is_none() {
+            return Ok(arguments);
+        }
+        cursor.skip(1);
+    }
+}
+
+fn deallocate(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["DEALLOCATE"])?;
+    cursor.expect(&["PREPARE"])?;
+    let name = cursor.identifier("the name of a prepared statement")?;
+    cursor.expect_end()?;
+    Ok(StatementKind::Deallocate(name))
+}
+
+fn statement_set(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    let start = cursor.clone();
+    if cursor.take(&["EXECUTE", "STATEMENT", "SET"]) {
+        cursor.expect(&["BEGIN"])?;
+    } else {
+        cursor.expect(&["BEGIN", "STATEMENT", "SET"])?;
+        cursor.expect_symbol(';')?;
+    }
+    let Some((end, inside)) = cursor.rest().split_last() else { return Err(cursor.expected("INSERT")) };
+    if !cursor.over(std::slice::from_ref(end)).is_at(&["END"]) {
+        return Err(start.error("the statement set is never closed").with_hint("end it with END;"));
+    }
+    let mut statements = Vec::new();
+    for piece in split(cursor.script(), inside) {
+        let statement = parse(&mut cursor.over(piece))?;
+        if !matches!(statement.kind, StatementKind::Insert(_)) {
+            return Err(Error::user("SYNTAX_ERROR", "a statement set holds INSERTs only").at(statement.at));
+        }
+        statements.push(statement);
+    }
+    if statements.is_empty() {
+        return Err(start.error("the statement set holds no INSERT"));
+    }
+    Ok(StatementKind::StatementSet(statements))
+}
+
+fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
+    cursor.expect(&["EXPLAIN"])?;
+    let analyze = cursor.take(&["ANALYZE"]);
+    let verbose = cursor.take(&["VERBOSE"]);
+    let (mut kind, mut format) = (ExplainKind::default(), ExplainFormat::default());
+    let mut ahead = cursor.clone();
+    if ahead.take_symbol('(') && (ahead.is_at(&["TYPE"]) || ahead.is_at(&["FORMAT"])) {
+        cursor.list(|cursor| explain_option(cursor, &mut kind, &mut format))?;
+    }
+    let statement = parse(cursor)?;
+    Ok(StatementKind::Explain(Box::new(Explain { analyze, verbose, kind, format, statement })))
+}
+
+fn explain_option(cursor: &mut Cursor<'_>, kind: &mut ExplainKind, format: &mut ExplainFormat) -> Result<()> {
+    if cursor.take(&["TYPE"]) {
+        *kind = match cursor.word_ahead(0).as_deref() {
+            Some("LOGICAL") => ExplainKind::Logical,
+            Some("DISTRIBUTED") => ExplainKind::Distributed,
+            Some("VALIDATE") => ExplainKind::Validate,
+            Some("IO") => ExplainKind::Io,
+            _ => return Err(cursor.expected("LOGICAL, DISTRIBUTED, VALIDATE or IO")),
+        };
+    } else {
+        cursor.expect(&["FORMAT"])?;
+        *format = match cursor.word_ahead(0).as_deref() {
+            Some("TEXT") => ExplainFormat::Text,
+            Some("JSON") => ExplainFormat::Json,
+            Some("GRAPHVIZ") => ExplainFormat::Graphviz,
+            _ => return Err(cursor.expected("TEXT, JSON or GRAPHVIZ")),
+        };
+    }
+    cursor.skip(1);
+    Ok(())
+}

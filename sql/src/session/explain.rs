@@ -1,0 +1,100 @@
+//! `EXPLAIN`: the plan of a statement, checked, shown, or run and measured.
+//!
+//! Invariant: only ANALYZE runs anything.
+
+use std::{fmt::Write, sync::Arc};
+
+use datafusion::{
+    logical_expr::LogicalPlan,
+    physical_plan::{ExecutionPlan, display::DisplayableExecutionPlan, execute_stream},
+};
+use futures::TryStreamExt;
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::error::{Error, Result};
+
+use super::{Outcome, Session};
+use crate::{
+    ddl::rows,
+    diagnostics::Classify,
+    parser::{
+        StatementKind,
+        statement::{Explain, ExplainFormat, ExplainKind},
+    },
+};
+
+impl Session {
+    pub(super) async fn explain(&self, explain: &Explain) -> Result<Outcome> {
+        let query = match &explain.statement.kind {
+            StatementKind::Query(query) => &query.body,
+            StatementKind::Insert(insert) => &insert.query,
+            StatementKind::CreateTableAs(create) => &create.query,
+            StatementKind::Unload(unload) => &unload.query,
+            _ if explain.kind == ExplainKind::Validate => return rows::texts(&["Valid"], vec![vec![Some("true".into())]]),
+            _ => return Err(Error::not_supported("EXPLAIN of this statement is not supported")),
+        };
+        let stats = Arc::<ScanStats>::default();
+        let (plan, state) = self.plan(query, &stats).await?;
+        if explain.kind == ExplainKind::Validate {
+            return rows::texts(&["Valid"], vec![vec![Some("true".into())]]);
+        }
+        let text = if explain.analyze {
+            let physical = state.create_physical_plan(&plan).await.classify()?;
+            self.analyze(physical, &state, explain.verbose, &stats).await?
+        } else if explain.kind == ExplainKind::Logical {
+            logical_text(&state.optimize(&plan).classify()?, explain.format)?
+        } else {
+            let physical = state.create_physical_plan(&plan).await.classify()?;
+            physical_text(physical.as_ref(), explain.format)?
+        };
+        let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
+        rows::texts(&["Query Plan"], lines)
+    }
+
+    async fn analyze(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        state: &datafusion::execution::SessionState,
+        verbose: bool,
+        stats: &ScanStats,
+    ) -> Result<String> {
+        let mut stream = execute_stream(Arc::clone(&plan), state.task_ctx()).classify()?;
+        let mut count = 0;
+        while let Some(batch) = stream.try_next().await.classify()? {
+            count += batch.num_rows();
+        }
+        let shown = if verbose {
+            DisplayableExecutionPlan::with_full_metrics(plan.as_ref())
+        } else {
+            DisplayableExecutionPlan::with_metrics(plan.as_ref())
+        };
+        let mut text = shown.indent(verbose).to_string();
+        let _ = writeln!(
+            text,
+            "rows: {count}, bytes scanned: {} of {}, files: {} of {}, partitions: {} of {}",
+            ScanStats::get(&stats.bytes_scanned),
+            ScanStats::get(&stats.bytes_stored),
+            ScanStats::get(&stats.files_read),
+            ScanStats::get(&stats.files_total),
+            ScanStats::get(&stats.partitions_read),
+            ScanStats::get(&stats.partitions_total),
+        );
+        Ok(text)
+    }
+}
+
+fn logical_text(plan: &LogicalPlan, format: ExplainFormat) -> Result<String> {
+    Ok(match format {
+        ExplainFormat::Text => plan.display_indent().to_string(),
+        ExplainFormat::Json => plan.display_pg_json().to_string(),
+        ExplainFormat::Graphviz => plan.display_graphviz().to_string(),
+    })
+}
+
+fn physical_text(plan: &dyn ExecutionPlan, format: ExplainFormat) -> Result<String> {
+    let shown = DisplayableExecutionPlan::new(plan);
+    match format {
+        ExplainFormat::Text => Ok(shown.indent(false).to_string()),
+        ExplainFormat::Graphviz => Ok(shown.graphviz().to_string()),
+        ExplainFormat::Json => Err(Error::not_supported("FORMAT JSON is supported with TYPE LOGICAL only")),
+    }
+}

@@ -1,0 +1,86 @@
+//! From a parsed query to a plan: DataFusion's state for a session, and for one statement with its tables.
+//!
+//! Invariant: views of text are off, so that a type is carried by one Arrow type (see the types of a plan).
+
+use std::sync::Arc;
+
+use datafusion::{
+    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
+    logical_expr::LogicalPlan,
+    prelude::SessionConfig as DataFusionConfig,
+    sql::{parser::Statement as DataFusionStatement, sqlparser::ast},
+};
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::error::{Error, Result};
+
+use super::{Session, SessionConfig};
+use crate::{
+    diagnostics::Classify,
+    parser::{self, Parameters, StatementKind},
+    settings::Settings,
+    tables::CATALOG,
+};
+
+/// What every statement of a session starts from.
+pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<SessionState> {
+    let mut options = DataFusionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_default_catalog_and_schema(CATALOG, "default");
+    if let Some(parallelism) = settings.parallelism {
+        options = options.with_target_partitions(parallelism);
+    }
+    let execution = options.options_mut();
+    execution.sql_parser.map_string_types_to_utf8view = false;
+    execution.sql_parser.parse_float_as_decimal = true;
+    execution.sql_parser.default_null_ordering = "nulls_last".into();
+    execution.execution.parquet.schema_force_view_types = false;
+    execution.execution.parquet.pushdown_filters = settings.parquet_pushdown_filters;
+    let mut runtime = RuntimeEnvBuilder::new().with_temp_file_path(config.local_state().join("spill"));
+    if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
+        runtime = runtime.with_memory_limit(limit, 1.0);
+    }
+    Ok(SessionStateBuilder::new()
+        .with_config(options)
+        .with_runtime_env(Arc::new(runtime.build().classify()?))
+        .with_default_features()
+        .build())
+}
+
+impl Session {
+    /// DataFusion's state for one statement: this session's, with its tables counting into `stats`.
+    pub fn statement_state(&self, stats: &Arc<ScanStats>) -> SessionState {
+        self.state_in(&self.database(), stats)
+    }
+
+    fn state_in(&self, database: &str, stats: &Arc<ScanStats>) -> SessionState {
+        let base = self.shared.base.clone();
+        let options = base.config().clone().with_default_catalog_and_schema(CATALOG, database);
+        SessionStateBuilder::new_from_existing(base)
+            .with_config(options)
+            .with_catalog_list(Arc::new(self.statement_tables(stats)))
+            .build()
+    }
+
+    /// The plan of a query, and the state to run it with.
+    pub async fn plan(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<(LogicalPlan, SessionState)> {
+        let state = self.statement_state(stats);
+        Ok((plan_in(&state, query).await?, state))
+    }
+
+    /// The plan of a view's text, in the database it was written in.
+    pub(crate) async fn plan_view(&self, sql: &str, database: &str, stats: &Arc<ScanStats>) -> Result<LogicalPlan> {
+        let mut statements = parser::parse(sql, &Parameters::new())?;
+        match statements.pop().map(|statement| statement.kind) {
+            Some(StatementKind::Query(query)) if statements.is_empty() => {
+                plan_in(&self.state_in(database, stats), &query.body).await
+            }
+            _ => Err(Error::internal("a view's text is not one query")),
+        }
+    }
+}
+
+async fn plan_in(state: &SessionState, query: &ast::Query) -> Result<LogicalPlan> {
+    let statement = ast::Statement::Query(Box::new(query.clone()));
+    state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await.classify()
+}

@@ -1,0 +1,162 @@
+//! The tables a statement may name: the catalog's, those of the run, and the system's own.
+//!
+//! Invariant: names are resolved without regard to case, in the database in use unless they say otherwise, and every
+//! table found for one statement counts what is read into that statement's [`ScanStats`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider},
+    datasource::ViewTable,
+    error::{DataFusionError, Result as DataFusionResult},
+};
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::{
+    catalog::{Catalog, Table, TableKind, TableName},
+    error::{Error, Result},
+};
+use parking_lot::RwLock;
+
+use crate::{
+    diagnostics::did_you_mean,
+    parser::{ddl::CreateView, stream_ddl::CreateStreamTable},
+    session::Session,
+};
+
+/// The name of the one catalog, as Athena calls it.
+pub const CATALOG: &str = "awsdatacatalog";
+/// The database that describes the others.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// A table of the run: it is not in the catalog and ends with the session.
+#[derive(Debug, Clone)]
+pub enum RunTable {
+    /// Flink's `CREATE TABLE .. WITH (..)`.
+    Table(Arc<CreateStreamTable>),
+    /// A view that reads such a table, or a temporary one.
+    View(Arc<CreateView>),
+}
+
+/// Tables of the run by name.
+pub type RunTables = RwLock<BTreeMap<TableName, RunTable>>;
+
+/// What a name stands for.
+#[derive(Debug)]
+pub enum Found {
+    /// A table or view of the catalog.
+    Cataloged(Arc<Table>),
+    /// A table or view of the run.
+    Run(RunTable),
+}
+
+/// Reads the entry of a name: of the run first, then of the catalog.
+pub async fn find(catalog: &dyn Catalog, run: &RunTables, name: &TableName) -> Result<Option<Found>> {
+    if let Some(table) = run.read().get(name) {
+        return Ok(Some(Found::Run(table.clone())));
+    }
+    Ok(catalog.table(name).await?.map(Found::Cataloged))
+}
+
+/// The error for a table that is not there, with the name it may have meant.
+pub async fn not_found(catalog: &dyn Catalog, run: &RunTables, name: &TableName) -> Error {
+    let Ok(tables) = catalog.tables(&name.database).await else {
+        let error = Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.database));
+        let databases = catalog.databases().await.unwrap_or_default();
+        return did_you_mean(error, &name.database, databases.iter().map(|database| database.name.as_str()));
+    };
+    let mut known: Vec<String> = tables.iter().map(|table| table.name.table.clone()).collect();
+    known.extend(run.read().keys().filter(|key| key.database == name.database).map(|key| key.table.clone()));
+    let error = Error::user("TABLE_NOT_FOUND", format!("table \"{name}\" does not exist"));
+    did_you_mean(error, &name.table, known.iter().map(String::as_str))
+}
+
+/// The tables of one statement, as DataFusion asks for them.
+#[derive(Clone)]
+pub(crate) struct StatementTables {
+    pub(crate) session: Session,
+    pub(crate) stats: Arc<ScanStats>,
+}
+
+impl std::fmt::Debug for StatementTables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StatementTables")
+    }
+}
+
+impl CatalogProviderList for StatementTables {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        name.eq_ignore_ascii_case(CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
+    }
+}
+
+impl CatalogProvider for StatementTables {
+    fn schema_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        Some(Arc::new(StatementDatabase { tables: self.clone(), database: name.to_lowercase() }))
+    }
+}
+
+#[derive(Debug)]
+struct StatementDatabase {
+    tables: StatementTables,
+    database: String,
+}
+
+#[async_trait]
+impl SchemaProvider for StatementDatabase {
+    fn table_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let name = TableName::new(&self.database, name);
+        Ok(Some(self.tables.provider(&name).await?))
+    }
+
+    fn table_exist(&self, _: &str) -> bool {
+        true
+    }
+}
+
+impl StatementTables {
+    /// What reads a table or view; an error that says what may have been meant if there is none.
+    pub(crate) async fn provider(&self, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+        let session = &self.session;
+        if name.database == INFORMATION_SCHEMA {
+            return crate::information_schema::table(session, &name.table).await;
+        }
+        match find(session.catalog().as_ref(), session.run_tables(), name).await? {
+            Some(Found::Cataloged(table)) => match &table.kind {
+                TableKind::View { sql, database } => self.view(name, sql, database).await,
+                TableKind::External | TableKind::Managed => self.lake_table(table).await,
+            },
+            Some(Found::Run(RunTable::View(view))) => self.view(name, &view.query_text, &name.database).await,
+            Some(Found::Run(RunTable::Table(table))) => crate::run_tables::provider(self, name, &table).await,
+            None => Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
+        }
+    }
+
+    async fn view(&self, name: &TableName, sql: &str, database: &str) -> Result<Arc<dyn TableProvider>> {
+        let plan = Box::pin(self.session.plan_view(sql, database, &self.stats))
+            .await
+            .map_err(|error| error.context(format!("view \"{name}\"")))?;
+        Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+    }
+
+    /// What reads the files of a table.
+    pub(crate) async fn lake_table(&self, table: Arc<Table>) -> Result<Arc<dyn TableProvider>> {
+        Err(Error::not_supported(format!("reading \"{}\" is not supported", table.name)))
+    }
+}
