@@ -46,10 +46,10 @@ pub fn classify(error: DataFusionError) -> Error {
     if let Some(ours) = Error::find_in(&error) {
         return ours.duplicate();
     }
-    let at = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| Location {
-        line: span.start.line,
-        column: span.start.column,
-    });
+    let at = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span)
+        .map(|span| Location { line: span.start.line, column: span.start.column });
     let classified = from_root(error.find_root(), &error);
     match at {
         Some(at) if at.line > 0 => classified.at(at),

@@ -247,9 +247,7 @@ impl Session {
             }
             StatementKind::Prepare { name, text, .. } => self.prepare(name, text),
             StatementKind::Execute { name, arguments } => Box::pin(self.execute_prepared(name, arguments)).await,
-            StatementKind::ExecuteImmediate { text, arguments } => {
-                Box::pin(self.execute_text(text, arguments)).await
-            }
+            StatementKind::ExecuteImmediate { text, arguments } => Box::pin(self.execute_text(text, arguments)).await,
             StatementKind::Deallocate(name) => self.deallocate(name),
             StatementKind::Explain(explain) => self.explain(explain).await,
         }

@@ -162,9 +162,9 @@ impl Settings {
 
     /// The settings in a `headwater.toml`: `key = value`, nested tables joined by dots.
     pub fn pairs_of_toml(text: &str) -> Result<Vec<(String, String)>> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error| Error::user("INVALID_CONFIGURATION", format!("the configuration cannot be read: {error}")))?;
+        let table: toml::Table = text.parse().map_err(|error| {
+            Error::user("INVALID_CONFIGURATION", format!("the configuration cannot be read: {error}"))
+        })?;
         let mut pairs = Vec::new();
         flatten(String::new(), &table, &mut pairs);
         let mut scratch = Self::default();
@@ -245,7 +245,10 @@ mod tests {
     fn one_bucket_has_settings_of_its_own() -> Result<()> {
         let mut settings = Settings::default();
         settings.set("s3.bucket.my.logs.endpoint", "http://localhost:1")?;
-        assert_eq!(settings.s3_options().get("bucket.my.logs.endpoint").map(String::as_str), Some("http://localhost:1"));
+        assert_eq!(
+            settings.s3_options().get("bucket.my.logs.endpoint").map(String::as_str),
+            Some("http://localhost:1")
+        );
         assert!(settings.set("s3.bucket.my.logs.retries", "many").is_err());
         Ok(())
     }

@@ -21,11 +21,7 @@ pub async fn check(catalog: &dyn Catalog) -> Result<()> {
 
 /// A table with one column and one partition key.
 pub fn sample_table(database: &str, name: &str) -> Table {
-    let column = |name: &str, type_text: &str| Column {
-        name: name.into(),
-        type_text: type_text.into(),
-        comment: None,
-    };
+    let column = |name: &str, type_text: &str| Column { name: name.into(), type_text: type_text.into(), comment: None };
     Table {
         name: TableName::new(database, name),
         kind: TableKind::External,
@@ -60,12 +56,8 @@ fn refused<T>(result: Result<T>, code: &str, what: &str) -> Result<()> {
 
 async fn databases(catalog: &dyn Catalog) -> Result<()> {
     ensure(catalog.database("DEFAULT").await?.is_some(), "\"default\" is there")?;
-    let sales = Database {
-        name: "Sales".into(),
-        comment: Some("c".into()),
-        location: None,
-        properties: Properties::new(),
-    };
+    let sales =
+        Database { name: "Sales".into(), comment: Some("c".into()), location: None, properties: Properties::new() };
     catalog.create_database(sales.clone()).await?;
     refused(catalog.create_database(sales.clone()).await, "ALREADY_EXISTS", "a second database of one name")?;
     let names: Vec<_> = catalog.databases().await?.into_iter().map(|database| database.name).collect();

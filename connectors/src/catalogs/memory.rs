@@ -2,10 +2,7 @@
 //!
 //! Invariant: one lock guards everything, so each call is atomic.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use headwater_engine::{

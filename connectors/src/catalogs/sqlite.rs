@@ -170,7 +170,12 @@ fn version_of(connection: &Connection, name: &TableName) -> Result<Option<u64>> 
 
 fn put_table(connection: &Connection, table: &Table) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO tables (database, name, version, entry) VALUES (?1, ?2, ?3, ?4)";
-    execute(connection, sql, params![table.name.database, table.name.table, table.version.cast_signed(), to_entry(table)?]).map(drop)
+    execute(
+        connection,
+        sql,
+        params![table.name.database, table.name.table, table.version.cast_signed(), to_entry(table)?],
+    )
+    .map(drop)
 }
 
 fn put_partition(connection: &Connection, name: &TableName, partition: &Partition) -> Result<()> {

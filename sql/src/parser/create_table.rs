@@ -105,9 +105,8 @@ fn clause(cursor: &mut Cursor<'_>, table: &mut CreateTable) -> Result<&'static s
         return Ok("TBLPROPERTIES");
     }
     refuse(cursor)?;
-    Err(cursor.expected(
-        "COMMENT, PARTITIONED BY, ROW FORMAT, WITH SERDEPROPERTIES, STORED AS, LOCATION or TBLPROPERTIES",
-    ))
+    Err(cursor
+        .expected("COMMENT, PARTITIONED BY, ROW FORMAT, WITH SERDEPROPERTIES, STORED AS, LOCATION or TBLPROPERTIES"))
 }
 
 fn refuse(cursor: &Cursor<'_>) -> Result<()> {

@@ -187,8 +187,9 @@ impl<'a> Cursor<'a> {
             parts.push(self.identifier(what)?);
         }
         if parts.len() > 3 {
-            return Err(Error::user("SYNTAX_ERROR", "a name has at most three parts: catalog.database.table")
-                .at(parts[0].at));
+            return Err(
+                Error::user("SYNTAX_ERROR", "a name has at most three parts: catalog.database.table").at(parts[0].at)
+            );
         }
         Ok(ObjectName { parts })
     }
@@ -380,7 +381,8 @@ fn syntax_error(error: ParserError, start: Location, end: Location) -> Error {
         None if message.ends_with("found: EOF") => (message, end),
         None => (message, start),
     };
-    let message = message.replace("Expected: ", "expected ").replace(", found: EOF", ", found the end of the statement");
+    let message =
+        message.replace("Expected: ", "expected ").replace(", found: EOF", ", found the end of the statement");
     Error::user("SYNTAX_ERROR", lower_first(&quote_found(&message))).at(at)
 }
 

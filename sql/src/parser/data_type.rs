@@ -108,7 +108,8 @@ impl ColumnType {
             "timestamp_ltz" => Ok(Self::ZonedTimestamp(precision(9)?.unwrap_or(3))),
             "timestamp" => {
                 let precision = precision(9)?;
-                let is_zoned = cursor.take(&["WITH", "TIME", "ZONE"]) || cursor.take(&["WITH", "LOCAL", "TIME", "ZONE"]);
+                let is_zoned =
+                    cursor.take(&["WITH", "TIME", "ZONE"]) || cursor.take(&["WITH", "LOCAL", "TIME", "ZONE"]);
                 cursor.take(&["WITHOUT", "TIME", "ZONE"]);
                 Ok(match is_zoned {
                     true => Self::ZonedTimestamp(precision.unwrap_or(3)),
@@ -141,8 +142,9 @@ impl ColumnType {
             let name = cursor.identifier("the name of a field")?;
             let name = if name.is_quoted { name.value } else { name.value.to_lowercase() };
             if fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-                return Err(Error::user("DUPLICATE_COLUMN_NAME", format!("field \"{name}\" is named twice"))
-                    .at(at.location()));
+                return Err(
+                    Error::user("DUPLICATE_COLUMN_NAME", format!("field \"{name}\" is named twice")).at(at.location())
+                );
             }
             cursor.take_symbol(':');
             fields.push((name, Self::parse(cursor)?));
@@ -215,9 +217,11 @@ fn unknown(cursor: &Cursor<'_>, word: &str) -> Error {
     let known = SIMPLE.iter().map(|(written, _)| *written).chain(["ARRAY", "MAP", "STRUCT", "ROW"]);
     let hint = match crate::diagnostics::nearest(word, known) {
         Some(near) => format!("did you mean \"{}\"?", near.to_lowercase()),
-        None => "use boolean, tinyint, smallint, int, bigint, float, double, decimal(p,s), string, varchar(n), binary, \
+        None => {
+            "use boolean, tinyint, smallint, int, bigint, float, double, decimal(p,s), string, varchar(n), binary, \
                  date, timestamp, array<..>, map<..,..> or struct<name:type,..>"
-            .to_owned(),
+                .to_owned()
+        }
     };
     Error::user("INVALID_COLUMN_TYPE", format!("type \"{}\" is not known", word.to_lowercase()))
         .with_hint(hint)
@@ -244,7 +248,10 @@ mod tests {
     fn three_spellings_of_one_type() -> Result<()> {
         let hive = parsed("struct<Lat:double,`Lon`:decimal(10,2),tags:array<string>,m:map<string,int>>")?;
         assert_eq!(hive.text(), "struct<lat:double,Lon:decimal(10,2),tags:array<string>,m:map<string,int>>");
-        assert_eq!(hive, parsed("row(lat double, \"Lon\" decimal(10, 2), tags array(varchar), m map(varchar, integer))")?);
+        assert_eq!(
+            hive,
+            parsed("row(lat double, \"Lon\" decimal(10, 2), tags array(varchar), m map(varchar, integer))")?
+        );
         assert_eq!(hive, parsed("ROW<lat DOUBLE, `Lon` DECIMAL(10,2), tags ARRAY<STRING>, m MAP<STRING, INT>>")?);
         assert_eq!(hive.arrow()?, hive_type::parse(&hive.text())?);
         Ok(())

@@ -37,8 +37,7 @@ pub(super) fn pairs(cursor: &mut Cursor<'_>) -> Result<Pairs> {
 pub(super) fn create_database(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
     let if_not_exists = cursor.take(&["IF", "NOT", "EXISTS"]);
     let name = database_name(cursor)?;
-    let mut database =
-        CreateDatabase { name, if_not_exists, comment: None, location: None, properties: Pairs::new() };
+    let mut database = CreateDatabase { name, if_not_exists, comment: None, location: None, properties: Pairs::new() };
     loop {
         if cursor.take(&["COMMENT"]) {
             database.comment = Some(cursor.text("a comment")?);

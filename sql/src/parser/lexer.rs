@@ -92,9 +92,9 @@ impl Lexer<'_> {
 
     /// Whether the byte before is part of a name, as in `t.1`.
     fn follows_a_name(&self) -> bool {
-        self.tokens.last().is_some_and(|last| {
-            last.end == self.at && !matches!(last.kind, TokenKind::Symbol(_) | TokenKind::Number)
-        })
+        self.tokens
+            .last()
+            .is_some_and(|last| last.end == self.at && !matches!(last.kind, TokenKind::Symbol(_) | TokenKind::Number))
     }
 
     fn push(&mut self, kind: TokenKind, length: usize) {
@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn what_is_never_closed_is_named() {
-        for (text, what) in [("SELECT 'x", "string"), ("a \"b", "quoted name"), ("/* x", "comment"), ("${a", "parameter")]
+        for (text, what) in
+            [("SELECT 'x", "string"), ("a \"b", "quoted name"), ("/* x", "comment"), ("${a", "parameter")]
         {
             assert_eq!(tokens(text).unwrap_err().what, what);
         }

@@ -7,8 +7,8 @@
 //!      queries: sqlparser on their tokens (dialect)     everything else: cursor and the parsers here
 //! ```
 
-pub mod cursor;
 mod create_table;
+pub mod cursor;
 pub mod data_type;
 pub mod ddl;
 mod ddl_statements;
@@ -24,14 +24,14 @@ mod tests;
 
 use headwater_engine::error::Result;
 
-pub use self::{
-    source::Parameters,
-    statement::{Statement, StatementKind},
-};
 use self::{
     cursor::Cursor,
     lexer::{Token, TokenKind},
     source::Source,
+};
+pub use self::{
+    source::Parameters,
+    statement::{Statement, StatementKind},
 };
 
 /// All statements of a script.
@@ -75,7 +75,8 @@ fn starts_with(text: &str, tokens: &[Token], words: &[&str]) -> bool {
 }
 
 fn is_statement_set(text: &str, piece: &[Token]) -> bool {
-    starts_with(text, piece, &["EXECUTE", "STATEMENT", "SET"]) || starts_with(text, piece, &["BEGIN", "STATEMENT", "SET"])
+    starts_with(text, piece, &["EXECUTE", "STATEMENT", "SET"])
+        || starts_with(text, piece, &["BEGIN", "STATEMENT", "SET"])
 }
 
 /// Whether the set is closed: its last statement is `END`.

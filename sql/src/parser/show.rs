@@ -12,8 +12,17 @@ use super::{
 
 /// What can be shown.
 const SHOWN: &[&str] = &[
-    "DATABASES", "SCHEMAS", "TABLES", "VIEWS", "COLUMNS", "PARTITIONS", "CREATE", "TBLPROPERTIES", "FUNCTIONS",
-    "SETTINGS", "CATALOGS",
+    "DATABASES",
+    "SCHEMAS",
+    "TABLES",
+    "VIEWS",
+    "COLUMNS",
+    "PARTITIONS",
+    "CREATE",
+    "TBLPROPERTIES",
+    "FUNCTIONS",
+    "SETTINGS",
+    "CATALOGS",
 ];
 
 /// Parses the statement.

@@ -226,10 +226,10 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_the_written_text() {
-        let source = Source::new("SELECT ${n},\n '${day}', x", &Parameters::from([
-            ("n".into(), "1234567".into()),
-            ("day".into(), "a\nb".into()),
-        ]))
+        let source = Source::new(
+            "SELECT ${n},\n '${day}', x",
+            &Parameters::from([("n".into(), "1234567".into()), ("day".into(), "a\nb".into())]),
+        )
         .unwrap();
         let x = source.text().rfind('x').unwrap();
         assert_eq!(source.location(x), Location { line: 2, column: 12 });

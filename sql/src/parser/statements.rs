@@ -6,8 +6,9 @@ use datafusion::sql::sqlparser::ast;
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    create_table, ddl_statements,
+    create_table,
     cursor::{Cursor, Identifier},
+    ddl_statements,
     lexer::{Token, TokenKind},
     show, split,
     statement::{
@@ -52,7 +53,10 @@ fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
 /// Statements by their first word, and what to use instead.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("MERGE", "write the merged rows with INSERT OVERWRITE, or into a new table with CREATE TABLE AS"),
-    ("DELETE", "write the rows to keep with INSERT OVERWRITE, or drop whole partitions with ALTER TABLE .. DROP PARTITION"),
+    (
+        "DELETE",
+        "write the rows to keep with INSERT OVERWRITE, or drop whole partitions with ALTER TABLE .. DROP PARTITION",
+    ),
     ("UPDATE", "write the changed rows with INSERT OVERWRITE"),
     ("TRUNCATE", "drop the partitions with ALTER TABLE .. DROP PARTITION, or drop the table and remove its files"),
     ("OPTIMIZE", "it compacts Iceberg tables; rewrite a partition with INSERT OVERWRITE"),
@@ -65,15 +69,34 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("COMMIT", "every statement is atomic by itself"),
     ("ROLLBACK", "every statement is atomic by itself"),
     ("START", "every statement is atomic by itself"),
-    ("BEGIN", "every statement is atomic by itself; several INSERTs run as one job in EXECUTE STATEMENT SET BEGIN .. END"),
+    (
+        "BEGIN",
+        "every statement is atomic by itself; several INSERTs run as one job in EXECUTE STATEMENT SET BEGIN .. END",
+    ),
     ("COPY", "use UNLOAD (query) TO 's3://..' to write files, and INSERT INTO to load them"),
     ("LOAD", "make a table over the files with CREATE EXTERNAL TABLE"),
     ("COMMENT", "give the comment in CREATE TABLE, or set it with ALTER TABLE .. SET TBLPROPERTIES ('comment' = '..')"),
 ];
 
 const STATEMENTS: &[&str] = &[
-    "SELECT", "WITH", "VALUES", "INSERT", "UNLOAD", "CREATE", "DROP", "ALTER", "MSCK", "SHOW", "DESCRIBE", "USE", "SET",
-    "RESET", "PREPARE", "EXECUTE", "DEALLOCATE", "EXPLAIN",
+    "SELECT",
+    "WITH",
+    "VALUES",
+    "INSERT",
+    "UNLOAD",
+    "CREATE",
+    "DROP",
+    "ALTER",
+    "MSCK",
+    "SHOW",
+    "DESCRIBE",
+    "USE",
+    "SET",
+    "RESET",
+    "PREPARE",
+    "EXECUTE",
+    "DEALLOCATE",
+    "EXPLAIN",
 ];
 
 fn unsupported(cursor: &Cursor<'_>, word: &str) -> Error {
@@ -324,7 +347,9 @@ fn set(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
     cursor.take(&["SESSION"]);
     let key = setting_key(cursor)?;
     if !cursor.take_symbol('=') {
-        return Err(cursor.expected("\"=\" and a value").with_hint("write SET 'key' = 'value'; SHOW SETTINGS lists the keys"));
+        return Err(cursor
+            .expected("\"=\" and a value")
+            .with_hint("write SET 'key' = 'value'; SHOW SETTINGS lists the keys"));
     }
     let value = if cursor.is_at_text() {
         cursor.text("a value")?

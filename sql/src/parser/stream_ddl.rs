@@ -241,8 +241,9 @@ fn check(table: &CreateStreamTable) -> Result<()> {
     }
     for (index, option) in table.options.iter().enumerate() {
         if table.options[..index].iter().any(|other| other.key == option.key) {
-            return Err(Error::user("DUPLICATE_PROPERTY", format!("option \"{}\" is given twice", option.key))
-                .at(option.at));
+            return Err(
+                Error::user("DUPLICATE_PROPERTY", format!("option \"{}\" is given twice", option.key)).at(option.at)
+            );
         }
     }
     let mut named: Vec<&Identifier> = table.primary_key.iter().chain(&table.partitioned_by).collect();
@@ -250,7 +251,8 @@ fn check(table: &CreateStreamTable) -> Result<()> {
     for name in named {
         let is_it = |column: &StreamColumn| column.name.value.eq_ignore_ascii_case(&name.value);
         if !table.columns.iter().any(is_it) {
-            let error = Error::user("COLUMN_NOT_FOUND", format!("column \"{}\" is not declared", name.value)).at(name.at);
+            let error =
+                Error::user("COLUMN_NOT_FOUND", format!("column \"{}\" is not declared", name.value)).at(name.at);
             let known = table.columns.iter().map(|column| column.name.value.as_str());
             return Err(crate::diagnostics::did_you_mean(error, &name.value, known));
         }

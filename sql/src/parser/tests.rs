@@ -118,11 +118,7 @@ fn external_tables_have_every_clause() {
     let columns: Vec<_> = table.columns.iter().map(|c| (c.name.as_str(), c.type_text.as_str())).collect();
     assert_eq!(
         columns,
-        [
-            ("UserId", "string"),
-            ("price", "decimal(10,2)"),
-            ("tags", "array<struct<k:string,v:map<string,int>>>")
-        ]
+        [("UserId", "string"), ("price", "decimal(10,2)"), ("tags", "array<struct<k:string,v:map<string,int>>>")]
     );
     assert_eq!(table.partition_keys[1].comment.as_deref(), Some("zero padded"));
     assert_eq!(table.serde_properties[1].1, "\"");
@@ -166,9 +162,9 @@ fn delimited_rows_use_hives_property_names() {
 
 #[test]
 fn partitions_are_added_and_dropped() {
-    let Ddl::AlterTable { change: TableChange::AddPartitions { if_not_exists, partitions }, .. } =
-        ddl("ALTER TABLE t ADD IF NOT EXISTS PARTITION (y=2024, d = DATE '2024-01-01') LOCATION 's3://x/' PARTITION (y='2025', d=NULL)")
-    else {
+    let Ddl::AlterTable { change: TableChange::AddPartitions { if_not_exists, partitions }, .. } = ddl(
+        "ALTER TABLE t ADD IF NOT EXISTS PARTITION (y=2024, d = DATE '2024-01-01') LOCATION 's3://x/' PARTITION (y='2025', d=NULL)",
+    ) else {
         panic!()
     };
     assert!(if_not_exists);
@@ -197,14 +193,19 @@ fn shows_take_in_from_and_patterns() {
     assert_eq!((database.unwrap().value.as_str(), pattern), ("db", Some(Pattern::Regex("x.*".into()))));
     let StatementKind::Show(Show::Columns(table)) = one("SHOW COLUMNS IN t FROM db") else { panic!() };
     assert_eq!(table.to_string(), "db.t");
-    assert!(matches!(one("DESCRIBE FORMATTED db.t PARTITION (y=1)"), StatementKind::Show(Show::Describe { is_detailed: true, partition: Some(_), .. })));
+    assert!(matches!(
+        one("DESCRIBE FORMATTED db.t PARTITION (y=1)"),
+        StatementKind::Show(Show::Describe { is_detailed: true, partition: Some(_), .. })
+    ));
     assert!(matches!(one("DESC input"), StatementKind::Show(Show::Describe { .. })));
     assert!(matches!(one("DESCRIBE OUTPUT p"), StatementKind::Show(Show::DescribePrepared { is_output: true, .. })));
 }
 
 #[test]
 fn prepared_statements() {
-    let StatementKind::Prepare { name, text, at } = one("PREPARE p FROM\nSELECT * FROM t WHERE a = ?") else { panic!() };
+    let StatementKind::Prepare { name, text, at } = one("PREPARE p FROM\nSELECT * FROM t WHERE a = ?") else {
+        panic!()
+    };
     assert_eq!((name.value.as_str(), text.as_str()), ("p", "SELECT * FROM t WHERE a = ?"));
     assert_eq!(at, Location { line: 2, column: 1 });
     let StatementKind::Execute { arguments, .. } = one("EXECUTE p USING 'a,b', -5, f(1, 2)") else { panic!() };
@@ -222,7 +223,11 @@ fn explain_takes_a_type() {
 
 #[test]
 fn settings_are_quoted_or_not() {
-    for text in ["SET 'checkpoint.interval' = '10 s'", "SET checkpoint.interval = 10 s", "SET SESSION checkpoint.interval='10 s'"] {
+    for text in [
+        "SET 'checkpoint.interval' = '10 s'",
+        "SET checkpoint.interval = 10 s",
+        "SET SESSION checkpoint.interval='10 s'",
+    ] {
         let StatementKind::Set { key, value } = one(text) else { panic!() };
         assert_eq!((key.value.as_str(), value.as_str()), ("checkpoint.interval", "10 s"), "{text}");
     }
@@ -254,8 +259,14 @@ fn what_is_not_supported_is_refused_by_name_with_a_way_out() {
         ("DELETE FROM t", "DELETE is not supported"),
         ("TRUNCATE TABLE t", "TRUNCATE is not supported"),
         ("ALTER TABLE t RENAME TO u", "RENAME TO is not supported"),
-        ("CREATE EXTERNAL TABLE t (a int) CLUSTERED BY (a) INTO 3 BUCKETS LOCATION 'x'", "CLUSTERED BY is not supported"),
-        ("CREATE TABLE t (a int) LOCATION 's3://x/' TBLPROPERTIES ('table_type'='ICEBERG')", "ICEBERG is not supported"),
+        (
+            "CREATE EXTERNAL TABLE t (a int) CLUSTERED BY (a) INTO 3 BUCKETS LOCATION 'x'",
+            "CLUSTERED BY is not supported",
+        ),
+        (
+            "CREATE TABLE t (a int) LOCATION 's3://x/' TBLPROPERTIES ('table_type'='ICEBERG')",
+            "ICEBERG is not supported",
+        ),
         ("CREATE TABLE t LIKE u", "LIKE is not supported"),
         ("DESCRIBE DATABASE d", "DESCRIBE DATABASE is not supported"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW is not supported"),

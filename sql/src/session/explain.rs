@@ -29,7 +29,9 @@ impl Session {
             StatementKind::Insert(insert) => &insert.query,
             StatementKind::CreateTableAs(create) => &create.query,
             StatementKind::Unload(unload) => &unload.query,
-            _ if explain.kind == ExplainKind::Validate => return rows::texts(&["Valid"], vec![vec![Some("true".into())]]),
+            _ if explain.kind == ExplainKind::Validate => {
+                return rows::texts(&["Valid"], vec![vec![Some("true".into())]]);
+            }
             _ => return Err(Error::not_supported("EXPLAIN of this statement is not supported")),
         };
         let stats = Arc::<ScanStats>::default();

@@ -93,8 +93,7 @@ impl SettingValue for ByteCount {
     }
 }
 
-const TIMES: &[(&str, u64)] =
-    &[("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)];
+const TIMES: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)];
 
 impl SettingValue for Duration {
     fn parse(text: &str) -> Result<Self, String> {
@@ -132,7 +131,9 @@ mod tests {
             assert_eq!(ByteCount::parse(text).map(|count| count.0), Ok(bytes));
             assert_eq!(ByteCount(bytes).show(), text);
         }
-        for (text, millis) in [("10 s", 10_000), ("1500 ms", 1500), ("2 min", 120_000), ("7 d", 604_800_000), ("0 s", 0)] {
+        for (text, millis) in
+            [("10 s", 10_000), ("1500 ms", 1500), ("2 min", 120_000), ("7 d", 604_800_000), ("0 s", 0)]
+        {
             assert_eq!(Duration::parse(text), Ok(Duration::from_millis(millis)));
             assert_eq!(Duration::from_millis(millis).show(), text);
         }
