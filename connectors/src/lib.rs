@@ -4,3 +4,4 @@
 
 pub mod catalogs;
 pub mod lake;
+pub mod options;

@@ -9,7 +9,9 @@
 pub mod ddl;
 pub mod diagnostics;
 pub mod functions;
+pub mod generate;
 pub mod information_schema;
+pub mod output;
 pub mod parser;
 pub mod run_tables;
 pub mod session;

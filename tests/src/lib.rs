@@ -1,1 +1,3 @@
 //! Tests of Headwater as a whole: SQL logic tests, recovery, simulation, real servers, benches.
+
+pub mod services;

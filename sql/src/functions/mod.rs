@@ -18,6 +18,7 @@ use headwater_engine::error::Result;
 
 pub mod coercion;
 pub mod column;
+pub mod datetime;
 pub mod define;
 pub mod json;
 pub mod kernel;
@@ -138,7 +139,7 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions];
 
 /// Builds the registry.
 pub fn registry() -> Result<Registry> {

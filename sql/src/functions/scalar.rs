@@ -13,11 +13,14 @@ use arrow::{
     compute::take,
     datatypes::{DataType, Field, FieldRef},
 };
+use chrono::{DateTime, Utc};
 use datafusion::{
     common::{ScalarValue, config::ConfigOptions},
     error::{DataFusionError, Result as PlanResult},
     logical_expr::{
-        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature, Volatility,
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature,
+        Volatility,
+        simplify::{ExprSimplifyResult, SimplifyContext},
     },
 };
 use headwater_engine::error::{Error, Result};
@@ -45,8 +48,10 @@ pub struct Call<'a> {
     pub rows: usize,
     /// The type to produce.
     pub result: &'a DataType,
-    /// Settings of the session (time zone, query start).
+    /// Settings of the session.
     pub config: &'a ConfigOptions,
+    /// When the query began, where the planner knows it.
+    pub now: Option<DateTime<Utc>>,
 }
 
 impl Call<'_> {
@@ -220,6 +225,27 @@ impl ScalarUDFImpl for ScalarFunction {
         Ok(self.choose(arguments)?.1.arguments)
     }
 
+    /// Fixes the clock: a function of the query's time alone becomes its value.
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> PlanResult<ExprSimplifyResult> {
+        let (true, Some(now)) = (args.is_empty(), context.query_execution_start_time()) else {
+            return Ok(ExprSimplifyResult::Original(args));
+        };
+        if self.signature.volatility != Volatility::Stable {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
+        let resolution = self.resolve(&[], &[])?;
+        let (overload, _) = self.choose(&[])?;
+        let call = Call {
+            arguments: Vec::new(),
+            rows: 1,
+            result: &resolution.result,
+            config: context.config_options().as_ref(),
+            now: Some(now),
+        };
+        let value = ScalarValue::try_from_array(&(overload.kernel)(&call)?, 0)?;
+        Ok(ExprSimplifyResult::Simplified(Expr::Literal(value, None)))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
         let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
         let (overload, _) = self.choose(&types)?;
@@ -227,8 +253,13 @@ impl ScalarUDFImpl for ScalarFunction {
             && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if fold { 1 } else { args.number_rows };
         let arguments = args.args.iter().map(argument).collect::<PlanResult<Vec<_>>>()?;
-        let call =
-            Call { arguments, rows, result: args.return_field.data_type(), config: args.config_options.as_ref() };
+        let call = Call {
+            arguments,
+            rows,
+            result: args.return_field.data_type(),
+            config: args.config_options.as_ref(),
+            now: None,
+        };
         let array = (overload.kernel)(&call).map_err(DataFusionError::from)?;
         if fold {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));

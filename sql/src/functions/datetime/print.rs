@@ -1,0 +1,123 @@
+//! Printing a moment by the pieces of a format.
+//!
+//! Invariant: printing never fails; every piece has a value at every moment.
+
+use std::fmt::Write;
+
+use super::{
+    super::column::Text,
+    civil::{civil_of, day_of_week, day_of_year, iso_week},
+    moments::Scale,
+    pattern::{Field, Named, Pattern, Piece},
+    zone::{Zone, offset_text},
+};
+
+/// Names of the months.
+pub const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+/// Names of the days, from Monday.
+pub const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+/// A moment to print.
+#[derive(Debug, Clone, Copy)]
+pub struct Printed {
+    /// What the clock in the zone shows.
+    pub local: i64,
+    /// The instant.
+    pub instant: i64,
+    /// Scale of both.
+    pub scale: Scale,
+    /// The zone.
+    pub zone: Zone,
+    /// Digits of the fraction that are shown; the rest are zeros.
+    pub fraction_digits: usize,
+}
+
+/// Prints a moment.
+pub fn print(pattern: &Pattern, moment: Printed, out: &mut Text) {
+    let days = moment.scale.split(moment.local).0;
+    let clock = moment.scale.seconds(moment.local).rem_euclid(86_400);
+    for piece in &pattern.pieces {
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Number(field, digits, _) => padded(value(*field, days, clock), *digits, out),
+            Piece::TwoDigits(field, _) => padded(value(*field, days, clock).rem_euclid(100), 2, out),
+            Piece::Name(name, short) => out.push_str(named(*name, *short, days, clock)),
+            Piece::Fraction(digits, _) => fraction(moment, *digits, out),
+            Piece::Offset(colon) => {
+                let seconds = moment.zone.offset_at(moment.scale.seconds(moment.instant));
+                out.push_str(&offset_text(seconds, *colon));
+            }
+            Piece::ZoneId => out.push_str(&zone_id(moment.zone)),
+            Piece::ZoneName => out.push_str(&moment.zone.abbreviation(moment.scale.seconds(moment.instant))),
+        }
+    }
+}
+
+/// The identifier of a zone.
+pub fn zone_id(zone: Zone) -> String {
+    match zone {
+        Zone::Fixed(0) => "UTC".to_owned(),
+        Zone::Fixed(seconds) => offset_text(i64::from(seconds), true),
+        Zone::Named(zone) => zone.name().to_owned(),
+    }
+}
+
+fn value(field: Field, days: i64, clock: i64) -> i64 {
+    match field {
+        Field::Century => civil_of(days).year / 100,
+        Field::Year => civil_of(days).year,
+        Field::WeekYear => iso_week(days).0,
+        Field::Week => iso_week(days).1,
+        Field::DayOfWeek => day_of_week(days),
+        Field::DayOfYear => day_of_year(days),
+        Field::Month => civil_of(days).month,
+        Field::Day => civil_of(days).day,
+        Field::HalfHour0 => clock / 3_600 % 12,
+        Field::HalfHour => (clock / 3_600 + 11) % 12 + 1,
+        Field::Hour => clock / 3_600,
+        Field::ClockHour => (clock / 3_600 + 23) % 24 + 1,
+        Field::Minute => clock / 60 % 60,
+        Field::Second => clock % 60,
+    }
+}
+
+fn named(name: Named, short: bool, days: i64, clock: i64) -> &'static str {
+    let index = |value: i64| usize::try_from(value - 1).unwrap_or_default();
+    let text = match name {
+        Named::Era if civil_of(days).year > 0 => "AD",
+        Named::Era => "BC",
+        Named::Month => MONTHS.get(index(civil_of(days).month)).copied().unwrap_or_default(),
+        Named::Day => DAYS.get(index(day_of_week(days))).copied().unwrap_or_default(),
+        Named::Half if clock < 43_200 => "AM",
+        Named::Half => "PM",
+    };
+    if short { text.get(..3).unwrap_or(text) } else { text }
+}
+
+fn fraction(moment: Printed, digits: usize, out: &mut Text) {
+    let nanos = format!("{:09}", moment.scale.nanos(moment.local));
+    for at in 0..digits {
+        let shown = at < moment.fraction_digits;
+        out.push_str(nanos.get(at..=at).filter(|_| shown).unwrap_or("0"));
+    }
+}
+
+/// A number with so many digits at least.
+pub fn padded(value: i64, digits: usize, out: &mut Text) {
+    let width = if value < 0 { digits + 1 } else { digits };
+    // Writing to a builder cannot fail.
+    let _ = write!(out, "{value:0width$}");
+}

@@ -1,0 +1,3 @@
+//! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
+
+mod servers;
