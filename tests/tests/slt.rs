@@ -111,9 +111,7 @@ async fn run(path: &Path) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let repo = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let script = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let script = script
-        .replace("${tmp}", &folder.path().to_string_lossy())
-        .replace("${repo}", &repo.to_string_lossy());
+    let script = script.replace("${tmp}", &folder.path().to_string_lossy()).replace("${repo}", &repo.to_string_lossy());
     let state = folder.path().join(".headwater").to_string_lossy().into_owned();
     let session = Session::open(SessionConfig::in_directory(state)).await.map_err(|error| error.to_string())?;
     let mut runner = Runner::new(|| {
@@ -137,7 +135,8 @@ fn sql_logic_tests() {
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
                 while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(failure) = runtime.block_on(run(path)) {
                         failures.lock().unwrap().push(format!("{}\n{failure}", path.display()));
