@@ -6,6 +6,7 @@
 //!                                              \-> INSERTs of a job: lower -> engine graph (unbounded)
 //! ```
 
+pub mod cli;
 pub mod ddl;
 pub mod diagnostics;
 pub mod functions;
@@ -13,6 +14,7 @@ pub mod generate;
 pub mod information_schema;
 pub mod output;
 pub mod parser;
+pub mod repl;
 pub mod run_tables;
 pub mod session;
 pub mod settings;

@@ -1,56 +1,20 @@
-//! The binary `headwater`: reads the command line and the environment, and nothing else does.
+//! The binary `headwater`: reads the environment, and nothing else does.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
-use arrow::util::pretty::pretty_format_batches;
-use clap::Parser;
-use futures::TryStreamExt;
-use headwater_engine::error::Error;
-use headwater_sql::{
-    diagnostics,
-    session::{Outcome, Session, SessionConfig},
-};
+use headwater_sql::cli::{self, Environment};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One SQL for the lake and for the streams that feed it.
-#[derive(Debug, Parser)]
-#[command(name = "headwater", version)]
-struct Args {
-    /// Statements to run.
-    #[arg(short = 'c', value_name = "SQL")]
-    command: Option<String>,
-    /// Directory of catalog, checkpoints and history.
-    #[arg(long, default_value = ".headwater")]
-    state: String,
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            match error.downcast_ref::<Error>() {
-                Some(error) => eprintln!("{}", diagnostics::render(error)),
-                None => eprintln!("{error}"),
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(args: Args) -> anyhow::Result<()> {
-    let session = Session::open(SessionConfig::in_directory(args.state)).await?;
-    let Some(sql) = args.command else { return Ok(()) };
-    for statement in session.parse(&sql)? {
-        match session.execute(&statement).await? {
-            Outcome::Rows { stream, .. } => {
-                let batches: Vec<_> = stream.try_collect().await.map_err(diagnostics::classify)?;
-                println!("{}", pretty_format_batches(&batches)?);
-            }
-            Outcome::Done { .. } => {}
-        }
-    }
-    Ok(())
+fn main() -> ExitCode {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = Environment {
+        variables: variables.collect(),
+        stdin_is_terminal: std::io::stdin().is_terminal(),
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stderr_is_terminal: std::io::stderr().is_terminal(),
+    };
+    ExitCode::from(cli::run(std::env::args_os(), &environment).code())
 }

@@ -1,0 +1,247 @@
+//! The command line: from arguments to what runs, and from how it ended to an exit code.
+//!
+//! Invariant: results go to standard output and everything else to standard error.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use clap::{CommandFactory, Parser};
+use headwater_engine::error::{Error, Result};
+use tokio::runtime::Runtime;
+
+mod arguments;
+mod catalog;
+mod environment;
+mod exit;
+mod explain;
+pub(crate) mod interrupt;
+mod progress;
+pub(crate) mod report;
+pub(crate) mod runner;
+#[cfg(test)]
+mod tests;
+
+pub use environment::Environment;
+pub use exit::Exit;
+pub(crate) use exit::Failure;
+
+use arguments::{Arguments, Command, Common, Input, LogFormat, Results, StatsFormat};
+use runner::{ReportStyle, Style};
+
+use crate::{
+    generate,
+    output::{Expanded, Format, Look},
+    parser::Statement,
+    repl,
+    session::{Session, SessionConfig},
+    settings::{SettingValue, Settings},
+};
+
+/// How long what still runs may take when the process ends.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(100);
+
+/// Writes a line for the user to standard error; if nobody listens there, it is lost.
+pub(crate) fn tell(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}
+
+/// Runs the command line.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    start_log(arguments.common.log_format, environment);
+    match dispatch(arguments, environment) {
+        Ok(exit) => exit,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Failure> {
+    let Arguments { common, results: before, input, command } = arguments;
+    match command {
+        None => sql(&common, before, &input, environment),
+        Some(Command::Sql { results, input: after }) => {
+            let statements = after.statements.or(input.statements);
+            let files = input.files.into_iter().chain(after.files).collect();
+            sql(&common, results.or(before), &Input { statements, files }, environment)
+        }
+        Some(_) if input.statements.is_some() || !input.files.is_empty() => {
+            Err(Failure::Usage("-c and -f cannot be used with a command".into()))
+        }
+        Some(Command::Run { files, results }) => {
+            batch(&common, &results.or(before), runner::read_files(&files)?, environment, Purpose::Run)
+        }
+        Some(Command::Explain { files, results }) => {
+            batch(&common, &results.or(before), runner::read_files(&files)?, environment, Purpose::Explain)
+        }
+        Some(Command::Generate { dataset, target, rows, seed, format }) => {
+            generate_files(&generate::Options { dataset, rows, seed, format, target })
+        }
+        Some(Command::Catalog { action }) => {
+            let config = session_config(&common, &before, environment)?;
+            runtime()?.block_on(async {
+                let session = Session::open(config).await?;
+                catalog::run(session.catalog().as_ref(), &action).await
+            })?;
+            Ok(Exit::Done)
+        }
+        Some(Command::Completions { shell }) => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "headwater", &mut text);
+            io::stdout().write_all(&text)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn sql(common: &Common, results: Results, input: &Input, environment: &Environment) -> Result<Exit, Failure> {
+    let script = match &input.statements {
+        Some(statements) => statements.clone(),
+        None if !input.files.is_empty() => runner::read_files(&input.files)?,
+        None if environment.stdin_is_terminal => {
+            let config = session_config(common, &results, environment)?;
+            let style = style(&results, environment)?;
+            return repl::run(runtime()?, config, style, environment);
+        }
+        None => runner::read_files(&["-".into()])?,
+    };
+    batch(common, &results, script, environment, Purpose::Run)
+}
+
+/// What is done with a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    Explain,
+}
+
+fn batch(
+    common: &Common,
+    results: &Results,
+    script: String,
+    environment: &Environment,
+    purpose: Purpose,
+) -> Result<Exit, Failure> {
+    let config = session_config(common, results, environment)?;
+    let strict = results.strict || config.settings.iter().any(|(key, value)| key == "strict" && value == "true");
+    let style = style(results, environment)?;
+    let to_terminal = environment.stdout_is_terminal;
+    let runtime = runtime()?;
+    let work = async move {
+        let statements = crate::parser::parse(&script, &config.parameters)?;
+        let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
+        runner::check_format(style.look.format, shown, to_terminal)?;
+        let session = Session::open(config).await?;
+        let out = runner::standard_output();
+        let tally = match purpose {
+            Purpose::Run => runner::run(&session, &statements, &style, out).await?.0,
+            Purpose::Explain => explain::run(&session, statements, &style, out).await?,
+        };
+        Ok::<_, Failure>(tally)
+    };
+    let ended = runtime.block_on(interrupt::until_interrupted(work)).map_err(Error::from)?;
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    match ended {
+        None => {
+            tell("interrupted");
+            Ok(Exit::Interrupted)
+        }
+        Some(tally) => Ok(if strict && tally?.warned { Exit::Failed } else { Exit::Done }),
+    }
+}
+
+fn gives_rows(statement: &Statement) -> bool {
+    use crate::parser::StatementKind::{Execute, ExecuteImmediate, Explain, Query, Show};
+    matches!(statement.kind, Query(_) | Show(_) | Explain(_) | Execute { .. } | ExecuteImmediate { .. })
+}
+
+fn style(results: &Results, environment: &Environment) -> Result<Style, Failure> {
+    let to_terminal = environment.stdout_is_terminal;
+    let format = results.format.unwrap_or(if to_terminal { Format::Table } else { Format::Csv });
+    let width = || crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns));
+    let width_max = if to_terminal { width() } else { None };
+    let look = Look { format, width_max, expanded: if to_terminal { Expanded::Auto } else { Expanded::Off } };
+    let report = match results.stats {
+        Some(StatsFormat::Json) => ReportStyle::Json,
+        None => ReportStyle::Rows,
+    };
+    let timeout = match &results.timeout {
+        None => None,
+        Some(text) => {
+            let refused = |expected| Failure::Usage(format!("--timeout cannot be \"{text}\"; it takes {expected}"));
+            Some(Duration::parse(text).map_err(refused)?).filter(|limit| !limit.is_zero())
+        }
+    };
+    let progress = environment.stderr_is_terminal && results.stats.is_none();
+    Ok(Style { look, report, progress, timeout })
+}
+
+fn session_config(common: &Common, results: &Results, environment: &Environment) -> Result<SessionConfig, Failure> {
+    let mut settings = configured(common.config.as_deref(), environment)?;
+    if let Some(limit) = &results.max_scan {
+        settings.push(("max-scan".into(), limit.clone()));
+    }
+    Ok(SessionConfig {
+        state: common.state.clone(),
+        catalog: common.catalog.clone(),
+        local_state: common.local_state.clone(),
+        warehouse: common.warehouse.clone(),
+        parameters: results.parameters.iter().cloned().collect(),
+        settings,
+    })
+}
+
+/// The settings of the file named, else of `headwater.toml` here, else of the user's.
+fn configured(named: Option<&Path>, environment: &Environment) -> Result<Vec<(String, String)>> {
+    let here = Path::new("headwater.toml");
+    let user = environment.user_configuration();
+    let file = match named {
+        Some(file) => file,
+        None if here.is_file() => here,
+        None => match &user {
+            Some(file) if file.is_file() => file,
+            _ => return Ok(Vec::new()),
+        },
+    };
+    let text = fs::read_to_string(file).map_err(|error| Error::from(error).context(file.display()))?;
+    Settings::pairs_of_toml(&text).map_err(|error| error.context(file.display()))
+}
+
+fn generate_files(options: &generate::Options) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let summary = generate::generate(options)?;
+    tell(&format!(
+        "{} ({}) written to {} under {} in {}",
+        report::counted(summary.rows, "row"),
+        report::bytes(summary.bytes),
+        report::counted(summary.files, "file"),
+        options.target.display(),
+        report::duration(started.elapsed())
+    ));
+    Ok(Exit::Done)
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn start_log(format: LogFormat, environment: &Environment) {
+    let filter = tracing_subscriber::EnvFilter::new(environment.variable("HEADWATER_LOG").unwrap_or("warn"));
+    let colour = environment.stderr_is_terminal && environment.has_colour();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
+    // A second log in one process is refused, which is what tests want.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}

@@ -1,0 +1,210 @@
+//! Runs statements one after another, writes their rows, and says on standard error what each did.
+//!
+//! Invariant: rows go to the output and nothing else does; the first row is written only when there is one, so a
+//! statement that fails at once leaves the output untouched.
+
+use std::{
+    fs,
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cpu_time::ProcessTime;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::error::{Error, ErrorKind};
+
+use super::{exit::Failure, progress::Progress, report::Report, tell};
+use crate::{
+    diagnostics::Classify,
+    output::{Format, Look, Rows},
+    parser::Statement,
+    session::{Outcome, Session},
+};
+
+/// How statements are run and shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Style {
+    /// How rows look.
+    pub(crate) look: Look,
+    /// Say what each statement did.
+    pub(crate) report: ReportStyle,
+    /// Show a line while a statement takes long.
+    pub(crate) progress: bool,
+    /// Stop a statement after so long.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What is said after a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReportStyle {
+    /// Nothing.
+    Silent,
+    /// A line after each statement that read or wrote rows.
+    Rows,
+    /// A line after every statement.
+    Every,
+    /// A JSON object after every statement.
+    Json,
+}
+
+/// Where rows go.
+pub(crate) type Output = Box<dyn Write + Send>;
+
+/// What the statements did, taken together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    /// A statement warned, or left something out.
+    pub(crate) warned: bool,
+}
+
+/// Runs statements and writes their rows to an output.
+pub(crate) async fn run(
+    session: &Session,
+    statements: &[Statement],
+    style: &Style,
+    mut out: Output,
+) -> Result<(Tally, Output), Failure> {
+    let mut tally = Tally::default();
+    for statement in statements {
+        let (warned, rest) = one(session, statement, style, out).await?;
+        tally.warned |= warned;
+        out = rest;
+    }
+    Ok((tally, out))
+}
+
+async fn one(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<(bool, Output), Failure> {
+    let (started, cpu) = (Instant::now(), ProcessTime::now());
+    let work = execute(session, statement, style, out);
+    let done = match style.timeout {
+        None => work.await?,
+        Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| too_long(limit, statement))??,
+    };
+    let Done { rows, written, stats, out } = done;
+    let warnings = stats.warnings();
+    for warning in &warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    let left_out = ScanStats::get(&stats.rows_rejected) + ScanStats::get(&stats.files_ignored);
+    let report = Report {
+        statement: &statement.text,
+        rows,
+        written,
+        wall: started.elapsed(),
+        cpu: cpu.elapsed(),
+        stats: &stats,
+    };
+    match style.report {
+        ReportStyle::Silent => {}
+        ReportStyle::Rows if rows.is_none() => {}
+        ReportStyle::Rows | ReportStyle::Every => tell(&report.line()),
+        ReportStyle::Json => tell(&report.json()),
+    }
+    Ok((!warnings.is_empty() || left_out > 0, out))
+}
+
+struct Done {
+    rows: Option<u64>,
+    written: bool,
+    stats: Arc<ScanStats>,
+    out: Output,
+}
+
+async fn execute(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<Done, Failure> {
+    match session.execute(statement).await? {
+        Outcome::Done { rows, stats } => Ok(Done { rows, written: true, stats, out }),
+        Outcome::Rows { stream, stats } => {
+            let progress = style.progress.then(|| Progress::start(Arc::clone(&stats)));
+            let (rows, out) = write_rows(stream, style.look, progress, out).await?;
+            Ok(Done { rows: Some(rows), written: false, stats, out })
+        }
+    }
+}
+
+async fn write_rows(
+    mut stream: SendableRecordBatchStream,
+    look: Look,
+    mut progress: Option<Progress>,
+    out: Output,
+) -> Result<(u64, Output), Failure> {
+    let schema = stream.schema();
+    let mut waiting = Some(out);
+    let mut rows: Option<Rows<Output>> = None;
+    let mut count = 0;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.classify()?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        drop(progress.take());
+        if let Some(out) = waiting.take() {
+            rows = Some(Rows::begin(look, Arc::clone(&schema), out)?);
+        }
+        if let Some(rows) = &mut rows {
+            rows.write(&batch)?;
+        }
+        count += batch.num_rows() as u64;
+    }
+    drop(progress);
+    let rows = match (rows, waiting) {
+        (Some(rows), _) => rows,
+        (None, Some(out)) => Rows::begin(look, schema, out)?,
+        (None, None) => return Err(Error::internal("the output of a statement is gone").into()),
+    };
+    Ok((count, rows.finish()?))
+}
+
+fn too_long(limit: Duration, statement: &Statement) -> Failure {
+    let message = format!("the statement took longer than {}", super::report::duration(limit));
+    let error = Error::new(ErrorKind::Limit, "EXCEEDED_TIME_LIMIT", message).at(statement.at);
+    error.with_hint("raise --timeout, or let the statement read less").into()
+}
+
+/// The output of the process, buffered.
+pub(crate) fn standard_output() -> Output {
+    Box::new(BufWriter::with_capacity(64 << 10, io::stdout()))
+}
+
+/// The text of query files, `-` being standard input; each begins on a line of its own.
+pub(crate) fn read_files(files: &[PathBuf]) -> Result<String, Failure> {
+    let mut script = String::new();
+    for file in files {
+        let text = if file == Path::new("-") { standard_input() } else { fs::read_to_string(file) };
+        script += &text.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::user("NOT_FOUND", format!("file \"{}\" does not exist", file.display())),
+            io::ErrorKind::InvalidData => {
+                Error::user("INVALID_ENCODING", format!("file \"{}\" is not UTF-8 text", file.display()))
+            }
+            _ => Error::from(error).context(file.display()),
+        })?;
+        if !script.trim_end().ends_with(';') && !script.trim().is_empty() {
+            script.push_str("\n;");
+        }
+        script.push('\n');
+    }
+    Ok(script)
+}
+
+fn standard_input() -> io::Result<String> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Refuses what a format cannot do.
+pub(crate) fn check_format(format: Format, results: usize, to_terminal: bool) -> Result<(), Failure> {
+    if format != Format::Parquet {
+        return Ok(());
+    }
+    if to_terminal {
+        return Err(Failure::Usage("a Parquet file cannot be shown on a terminal; redirect standard output".into()));
+    }
+    if results > 1 {
+        return Err(Failure::Usage(format!("a Parquet file holds one result, but {results} statements give rows")));
+    }
+    Ok(())
+}

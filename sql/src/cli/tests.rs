@@ -1,0 +1,96 @@
+//! The command line as a whole: options where people put them, and what is refused.
+
+use super::*;
+use crate::parser::Parameters;
+
+fn parse(arguments: &[&str]) -> Arguments {
+    Arguments::try_parse_from(std::iter::once("headwater").chain(arguments.iter().copied())).unwrap()
+}
+
+fn refusal(arguments: &[&str]) -> String {
+    let arguments = std::iter::once("headwater").chain(arguments.iter().copied());
+    Arguments::try_parse_from(arguments).unwrap_err().to_string()
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn options_may_stand_before_and_after_the_command() {
+    let before = parse(&["--state", "s", "--format", "csv", "--param", "a=1", "run", "x.sql"]);
+    let after = parse(&["run", "x.sql", "--state", "s", "--format", "csv", "--param", "a=1"]);
+    for arguments in [before, after] {
+        assert_eq!(arguments.common.state, "s");
+        let Some(Command::Run { files, results }) = arguments.command else { panic!("run expected") };
+        let results = results.or(arguments.results);
+        assert_eq!((files.len(), results.format), (1, Some(Format::Csv)));
+        assert_eq!(results.parameters, [("a".to_owned(), "1".to_owned())]);
+    }
+}
+
+#[test]
+fn generate_has_formats_of_its_own() {
+    let Some(Command::Generate { format, seed, .. }) =
+        parse(&["generate", "telemetry", "--format", "json.gz", "d"]).command
+    else {
+        panic!("generate expected")
+    };
+    assert_eq!((format, seed), (Some(generate::DatasetFormat::JsonGz), 1));
+    assert!(refusal(&["generate", "telemetry", "--format", "table", "d"]).contains("possible values"));
+}
+
+#[test]
+fn mistakes_are_named() {
+    assert!(refusal(&["--staet", "x"]).contains("--state"));
+    assert!(refusal(&["run"]).contains("<FILE>"));
+    assert!(refusal(&["-c", "SELECT 1", "--param", "x"]).contains("write NAME=VALUE"));
+    assert!(refusal(&["-c", "SELECT 1", "-f", "x"]).contains("cannot be used with"));
+    assert!(refusal(&["generte"]).contains("generate"));
+}
+
+#[test]
+fn a_parquet_result_needs_a_file_and_one_statement() {
+    let refused = |results, to_terminal| runner::check_format(Format::Parquet, results, to_terminal).is_err();
+    assert!(refused(1, true) && refused(2, false) && !refused(1, false));
+    assert!(runner::check_format(Format::Csv, 2, true).is_ok());
+}
+
+#[test]
+fn files_are_one_script_with_statements_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.sql"), folder.path().join("b.sql"));
+    fs::write(&a, "SELECT 1 -- no semicolon").unwrap();
+    fs::write(&b, "SELECT 2;\nSELECT 3;\n").unwrap();
+    let script = runner::read_files(&[a, b]).unwrap();
+    assert_eq!(crate::parser::parse(&script, &Parameters::new()).unwrap().len(), 3);
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_named() {
+    let Err(Failure::Error(error)) = runner::read_files(&["none.sql".into()]) else { panic!("an error expected") };
+    assert_eq!(error.to_string(), "file \"none.sql\" does not exist");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let closed = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+    assert_eq!(closed.report(), Exit::Done);
+    let fenced = Error::new(headwater_engine::error::ErrorKind::Fenced, "FENCED", "another holds the job");
+    assert_eq!(Failure::from(fenced).report().code(), 3);
+}
+
+#[test]
+fn settings_come_from_the_file_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("headwater.toml");
+    fs::write(&file, "parallelism = 2\n[s3]\nendpoint = 'http://localhost:1'\n").unwrap();
+    let settings = configured(Some(&file), &Environment::default()).unwrap();
+    assert_eq!(settings[0], ("parallelism".to_owned(), "2".to_owned()));
+    assert_eq!(settings[1], ("s3.endpoint".to_owned(), "http://localhost:1".to_owned()));
+    fs::write(&file, "paralelism = 2\n").unwrap();
+    let error = configured(Some(&file), &Environment::default()).unwrap_err();
+    assert!(error.to_string().contains("headwater.toml"), "{error}");
+    assert!(configured(Some(Path::new("none.toml")), &Environment::default()).is_err());
+}

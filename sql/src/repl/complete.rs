@@ -1,0 +1,217 @@
+//! Completion: keywords, functions, tables, columns of the tables named so far, and paths inside quotes.
+//!
+//! Invariant: nothing is looked up before the first Tab, and a catalog that does not answer only shortens the list.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use headwater_engine::catalog::TableName;
+use reedline::{Completer, CompletionResult, Span, Suggestion};
+use tokio::runtime::Handle;
+
+use super::{LazySession, commands::HELP, words::KEYWORDS};
+use crate::{
+    parser::lexer::{TokenKind, tokens},
+    session::Session,
+};
+
+/// Suggestions shown at most.
+const SUGGESTIONS_MAX: usize = 200;
+
+/// Completes SQL against a session.
+#[derive(Debug)]
+pub(super) struct SqlCompleter {
+    session: Arc<LazySession>,
+    runtime: Handle,
+}
+
+impl SqlCompleter {
+    /// A completer that opens the session when it is first asked.
+    pub(super) fn new(session: Arc<LazySession>, runtime: Handle) -> Self {
+        Self { session, runtime }
+    }
+}
+
+impl Completer for SqlCompleter {
+    fn complete(&mut self, line: &str, pos: usize) -> CompletionResult {
+        let place = place(line, pos);
+        let (start, values) = match &place {
+            Place::Command { start, typed } => (*start, starting_with(typed, command_names())),
+            Place::Path { start, typed } => (*start, paths(typed)),
+            Place::Word { start, typed } => {
+                let names = self.runtime.block_on(async {
+                    match self.session.get().await {
+                        Ok(session) => names(&session, line).await,
+                        Err(_) => BTreeSet::new(),
+                    }
+                });
+                (*start, words(typed, names))
+            }
+        };
+        let suggestion = |value: String| Suggestion { value, span: Span::new(start, pos), ..Suggestion::default() };
+        CompletionResult::fresh(values.into_iter().take(SUGGESTIONS_MAX).map(suggestion).collect::<Vec<_>>())
+    }
+}
+
+/// What is being typed.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    /// A backslash command.
+    Command { start: usize, typed: &'a str },
+    /// A path: inside single quotes, or after a command that takes a file.
+    Path { start: usize, typed: &'a str },
+    /// A word of SQL.
+    Word { start: usize, typed: &'a str },
+}
+
+fn place(line: &str, pos: usize) -> Place<'_> {
+    let before = &line[..pos];
+    if before.starts_with('\\') {
+        return match before.split_once(' ') {
+            Some((r"\i" | r"\o", path)) => Place::Path { start: pos - path.len(), typed: path },
+            Some((_, word)) => Place::Word { start: pos - word.len(), typed: word },
+            None => Place::Command { start: 0, typed: before },
+        };
+    }
+    match tokens(before) {
+        Err(open) if before[open.start..].starts_with('\'') => {
+            let start = open.start + 1;
+            Place::Path { start, typed: &before[start..] }
+        }
+        _ => {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+            let start = before.char_indices().rev().take_while(|(_, c)| is_part(*c)).last().map_or(pos, |(i, _)| i);
+            Place::Word { start, typed: &before[start..] }
+        }
+    }
+}
+
+fn command_names() -> impl Iterator<Item = String> {
+    HELP.iter().map(|(usage, _)| usage.split(' ').next().unwrap_or(usage).to_owned())
+}
+
+fn starting_with(typed: &str, known: impl Iterator<Item = String>) -> Vec<String> {
+    known.filter(|word| word.to_lowercase().starts_with(&typed.to_lowercase())).collect()
+}
+
+/// Names first, keywords after them, in the case of what was typed.
+fn words(typed: &str, names: BTreeSet<String>) -> Vec<String> {
+    let lower = typed.chars().next().is_some_and(char::is_lowercase);
+    let keywords = KEYWORDS.iter().map(|word| if lower { word.to_lowercase() } else { (*word).to_owned() });
+    let mut found = starting_with(typed, names.into_iter());
+    found.extend(starting_with(typed, keywords));
+    found
+}
+
+/// Databases, tables, the columns of tables that the line names, and functions.
+async fn names(session: &Session, line: &str) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = function_names(session);
+    let catalog = session.catalog();
+    for database in catalog.databases().await.unwrap_or_default() {
+        names.insert(database.name);
+    }
+    let database = session.database();
+    for table in catalog.tables(&database).await.unwrap_or_default() {
+        names.insert(table.name.table.clone());
+    }
+    for word in quoted_or_plain_words(line) {
+        let (database, table) = word.split_once('.').unwrap_or((&database, &word));
+        if let Ok(Some(table)) = catalog.table(&TableName::new(database, table)).await {
+            names.extend(table.columns.iter().chain(&table.partition_keys).map(|column| column.name.clone()));
+        }
+        for table in catalog.tables(&word).await.unwrap_or_default() {
+            names.insert(table.name.table.clone());
+        }
+    }
+    names
+}
+
+fn function_names(session: &Session) -> BTreeSet<String> {
+    let state = session.statement_state(&Arc::default());
+    let scalar = state.scalar_functions().keys().cloned();
+    let aggregate = state.aggregate_functions().keys().cloned();
+    scalar.chain(aggregate).chain(state.window_functions().keys().cloned()).collect()
+}
+
+/// Names in the line, with those joined by a dot as one.
+fn quoted_or_plain_words(line: &str) -> Vec<String> {
+    let known = tokens(line).or_else(|open| tokens(&line[..open.start])).unwrap_or_default();
+    let mut found: Vec<String> = Vec::new();
+    let mut after_dot = false;
+    for token in known {
+        let text = line[token.range()].trim_matches(['"', '`']);
+        match token.kind {
+            TokenKind::Word | TokenKind::Quoted(_) => {
+                match found.last_mut() {
+                    Some(last) if after_dot => *last = format!("{last}.{text}"),
+                    _ => found.push(text.to_owned()),
+                }
+                after_dot = false;
+            }
+            TokenKind::Symbol(symbol) => after_dot = symbol == '.',
+            TokenKind::Text | TokenKind::Number | TokenKind::Parameter => after_dot = false,
+        }
+    }
+    found
+}
+
+/// Local files and folders that begin with what was typed.
+fn paths(typed: &str) -> Vec<String> {
+    let (folder, name) = typed.rsplit_once('/').map_or(("", typed), |(folder, name)| (folder, name));
+    let listed = match typed.rfind('/') {
+        Some(0) => Path::new("/"),
+        Some(_) => Path::new(folder.strip_prefix("file://").unwrap_or(folder)),
+        None => Path::new("."),
+    };
+    let Ok(entries) = fs::read_dir(listed) else { return Vec::new() };
+    let mut found: Vec<String> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let file = entry.file_name().into_string().ok()?;
+            let hidden = file.starts_with('.') && !name.starts_with('.');
+            if hidden || !file.starts_with(name) {
+                return None;
+            }
+            let slash = if entry.path().is_dir() { "/" } else { "" };
+            Some(format!("{}{file}{slash}", &typed[..typed.len() - name.len()]))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_recognised() {
+        assert_eq!(place("SELECT na", 9), Place::Word { start: 7, typed: "na" });
+        assert_eq!(place("SELECT t.na", 11), Place::Word { start: 9, typed: "na" });
+        assert_eq!(place("LOCATION './da", 14), Place::Path { start: 10, typed: "./da" });
+        assert_eq!(place(r"\i que", 6), Place::Path { start: 3, typed: "que" });
+        assert_eq!(place(r"\ti", 3), Place::Command { start: 0, typed: r"\ti" });
+        assert_eq!(place("SELECT 'a', ", 12), Place::Word { start: 12, typed: "" });
+    }
+
+    #[test]
+    fn words_come_in_the_case_that_is_typed() {
+        assert_eq!(words("sel", BTreeSet::new()), ["select"]);
+        assert_eq!(words("SEL", BTreeSet::from(["selling".into()])), ["selling", "SELECT"]);
+    }
+
+    #[test]
+    fn names_joined_by_a_dot_are_one() {
+        assert_eq!(quoted_or_plain_words("from \"a\".b, c 'open"), ["from", "a.b", "c"]);
+    }
+
+    #[test]
+    fn paths_keep_what_was_typed_and_mark_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        fs::write(folder.path().join("day.sql"), "").unwrap();
+        fs::write(folder.path().join(".hidden"), "").unwrap();
+        let typed = format!("{}/da", folder.path().display());
+        assert_eq!(paths(&typed), [format!("{typed}ta/"), format!("{typed}y.sql")]);
+        assert_eq!(paths(&format!("{}/", folder.path().display())).len(), 2);
+    }
+}

@@ -1,0 +1,252 @@
+//! The REPL: reads statements and commands, runs them, shows what they gave.
+//!
+//! ```text
+//!  reedline (history, completion, colour, many lines until ';') --> command | statements
+//!        statements --> cli::runner --> screen or file         Ctrl-C drops the statement, not the REPL
+//! ```
+//!
+//! Invariant: the first prompt waits for nothing; the session opens with the first statement or Tab.
+
+use std::{fs::File, io::BufWriter, io::Write, path::PathBuf, sync::Arc};
+
+use headwater_engine::error::{Error, Result};
+use nu_ansi_term::{Color, Style as Colour};
+use reedline::{
+    ColumnarMenu, DefaultHinter, DefaultPrompt, DefaultPromptSegment, Emacs, FileBackedHistory, KeyCode, KeyModifiers,
+    MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult, Validator, default_emacs_keybindings,
+};
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+mod commands;
+mod complete;
+mod highlight;
+mod screen;
+mod words;
+
+use commands::Command;
+use screen::Screen;
+
+use crate::{
+    cli::{
+        Environment, Exit, Failure,
+        interrupt::until_interrupted,
+        runner::{self, Output, ReportStyle, Style},
+        tell,
+    },
+    output::{Expanded, Format},
+    parser,
+    session::{Session, SessionConfig},
+};
+
+/// Entries kept in the history.
+const HISTORY_MAX: usize = 10_000;
+const MENU: &str = "completion";
+
+/// A session that opens when it is first needed.
+#[derive(Debug)]
+struct LazySession {
+    config: SessionConfig,
+    session: OnceCell<Session>,
+}
+
+impl LazySession {
+    async fn get(&self) -> Result<Session> {
+        self.session.get_or_try_init(|| Session::open(self.config.clone())).await.cloned()
+    }
+}
+
+/// Runs the REPL until the user ends it.
+pub(crate) fn run(
+    runtime: Runtime,
+    config: SessionConfig,
+    style: Style,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    tell(&format!("Headwater {}. Statements end with ';', \\? lists the commands.", env!("CARGO_PKG_VERSION")));
+    let history = config.local_state().join("history.txt");
+    let session = Arc::new(LazySession { config, session: OnceCell::new() });
+    let mut editor = editor(&session, &runtime, history, environment);
+    let mut repl =
+        Repl { runtime, session, style, file: None, pager: environment.variable("PAGER").map(str::to_owned) };
+    let prompt = DefaultPrompt::new(DefaultPromptSegment::Basic("headwater".into()), DefaultPromptSegment::Empty);
+    loop {
+        match editor.read_line(&prompt) {
+            Ok(Signal::Success(text)) => {
+                if repl.line(&text) == Next::End {
+                    return Ok(Exit::Done);
+                }
+            }
+            Ok(Signal::CtrlC) => {}
+            Ok(Signal::CtrlD) => return Ok(Exit::Done),
+            Ok(_) => {}
+            Err(error) => return Err(Error::unavailable("the terminal cannot be read").caused_by(error).into()),
+        }
+    }
+}
+
+fn editor(session: &Arc<LazySession>, runtime: &Runtime, history: PathBuf, environment: &Environment) -> Reedline {
+    let mut keys = default_emacs_keybindings();
+    let tab = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.into()), ReedlineEvent::MenuNext]);
+    keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, tab);
+    let completer = complete::SqlCompleter::new(Arc::clone(session), runtime.handle().clone());
+    let editor = Reedline::create()
+        .with_validator(Box::new(UntilSemicolon))
+        .with_completer(Box::new(completer))
+        .with_quick_completions(true)
+        .with_partial_completions(true)
+        .with_menu(ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU))))
+        .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_ansi_colors(environment.has_colour());
+    let editor = if environment.has_colour() {
+        let hint = Colour::new().fg(Color::DarkGray);
+        editor
+            .with_highlighter(Box::new(highlight::SqlHighlighter))
+            .with_hinter(Box::new(DefaultHinter::default().with_style(hint)))
+    } else {
+        editor.with_highlighter(Box::new(Plain))
+    };
+    match FileBackedHistory::with_file(HISTORY_MAX, history) {
+        Ok(history) => editor.with_history(Box::new(history)),
+        Err(error) => {
+            tell(&format!("warning: the history is not kept: {error}"));
+            editor
+        }
+    }
+}
+
+/// Shows the text as it is.
+#[derive(Debug)]
+struct Plain;
+
+impl reedline::Highlighter for Plain {
+    fn highlight(&self, line: &str, _cursor: usize) -> reedline::StyledText {
+        let mut text = reedline::StyledText::new();
+        text.push((Colour::new(), line.to_owned()));
+        text
+    }
+}
+
+/// A statement is complete at its semicolon, a command at the end of its line.
+#[derive(Debug)]
+struct UntilSemicolon;
+
+impl Validator for UntilSemicolon {
+    fn validate(&self, line: &str) -> ValidationResult {
+        let complete = line.trim().is_empty() || commands::is_command(line) || parser::is_complete(line);
+        if complete { ValidationResult::Complete } else { ValidationResult::Incomplete }
+    }
+}
+
+/// Whether the REPL goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Line,
+    End,
+}
+
+struct Repl {
+    runtime: Runtime,
+    session: Arc<LazySession>,
+    style: Style,
+    file: Option<PathBuf>,
+    pager: Option<String>,
+}
+
+impl Repl {
+    fn line(&mut self, text: &str) -> Next {
+        if !commands::is_command(text) {
+            self.statements(text);
+            return Next::Line;
+        }
+        match commands::parse(text) {
+            Ok(Command::Quit) => return Next::End,
+            Ok(command) => self.command(command),
+            Err(error) => tell(&crate::diagnostics::render(&error)),
+        }
+        Next::Line
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Quit => {}
+            Command::Help => {
+                for (usage, meaning) in commands::HELP {
+                    tell(&format!("  {usage:<18} {meaning}"));
+                }
+            }
+            Command::Describe(Some(table)) => self.statements(&format!("DESCRIBE {table}")),
+            Command::Describe(None) | Command::Tables => self.statements("SHOW TABLES"),
+            Command::Databases => self.statements("SHOW DATABASES"),
+            Command::Timing(choice) => {
+                let on = choice.unwrap_or(self.style.report == ReportStyle::Silent);
+                self.style.report = if on { ReportStyle::Every } else { ReportStyle::Silent };
+                tell(&format!("timing is {}", if on { "on" } else { "off" }));
+            }
+            Command::Expand(choice) => {
+                let now = self.style.look.expanded;
+                let next = choice.unwrap_or(if now == Expanded::On { Expanded::Auto } else { Expanded::On });
+                self.style.look.expanded = next;
+                let name = match next {
+                    Expanded::On => "on",
+                    Expanded::Off => "off",
+                    Expanded::Auto => "automatic",
+                };
+                tell(&format!("expanded display is {name}"));
+            }
+            Command::Output(file) => self.file = file.map(PathBuf::from),
+            Command::Format(format) => self.style.look.format = format,
+            Command::Include(file) => match runner::read_files(&[PathBuf::from(file)]) {
+                Ok(script) => self.statements(&script),
+                Err(failure) => {
+                    failure.report();
+                }
+            },
+        }
+    }
+
+    fn statements(&mut self, text: &str) {
+        if let Err(failure) = self.try_statements(text) {
+            failure.report();
+        }
+    }
+
+    fn try_statements(&mut self, text: &str) -> Result<(), Failure> {
+        let mut style = self.style.clone();
+        if style.report == ReportStyle::Rows {
+            style.report = ReportStyle::Every;
+        }
+        let size = crossterm::terminal::size().unwrap_or((80, 24));
+        style.look.width_max = self.file.is_none().then_some(usize::from(size.0));
+        runner::check_format(style.look.format, 1, self.file.is_none())?;
+        let out = self.output(usize::from(size.1))?;
+        let (session, text) = (Arc::clone(&self.session), text.to_owned());
+        let work = async move {
+            let session = session.get().await?;
+            let statements = session.parse(&text)?;
+            runner::run(&session, &statements, &style, out).await?;
+            Ok::<_, Failure>(())
+        };
+        match self.runtime.block_on(until_interrupted(work)).map_err(Error::from)? {
+            Some(done) => done,
+            None => {
+                tell("cancelled");
+                Ok(())
+            }
+        }
+    }
+
+    fn output(&self, lines: usize) -> Result<Output> {
+        match &self.file {
+            None => Ok(Box::new(Screen::new(lines.saturating_sub(2), self.pager.as_deref()))),
+            Some(path) => {
+                let open = File::options()
+                    .create(true)
+                    .append(self.style.look.format != Format::Parquet)
+                    .write(true)
+                    .open(path);
+                let file = open.map_err(|error| Error::from(error).context(path.display()))?;
+                Ok(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The terminal as an output: short results are printed, long ones go through a pager.
+//!
+//! Invariant: at most one screen of text waits here; the pager starts with the first line that does not fit.
+
+use std::{
+    io::{self, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+/// The pager unless the user chose one: chop long lines, keep colours, leave the text on the screen.
+const PAGER: &str = "less -SRX";
+
+/// Writes to the terminal, through a pager if need be.
+#[derive(Debug)]
+pub(super) struct Screen {
+    waiting: Vec<u8>,
+    lines: usize,
+    lines_max: usize,
+    pager: Option<String>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Screen {
+    /// A screen of so many lines. An empty pager means none.
+    pub(super) fn new(lines_max: usize, pager: Option<&str>) -> Self {
+        let pager = Some(pager.unwrap_or(PAGER)).filter(|pager| !pager.trim().is_empty()).map(str::to_owned);
+        Self { waiting: Vec::new(), lines: 0, lines_max, pager, running: None }
+    }
+
+    /// Where text goes once it does not fit: a pager, or the terminal if there is none.
+    fn overflow(&mut self) -> io::Result<()> {
+        let started = self.pager.take().and_then(|pager| start(&pager).ok());
+        self.running = started;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.pass(&waiting)
+    }
+
+    fn pass(&mut self, text: &[u8]) -> io::Result<()> {
+        match &mut self.running {
+            Some(Running { input: Some(input), .. }) => input.write_all(text),
+            Some(Running { input: None, .. }) | None => io::stdout().write_all(text),
+        }
+    }
+}
+
+fn start(pager: &str) -> io::Result<Running> {
+    let mut words = pager.split_whitespace();
+    let program = words.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut child = Command::new(program).args(words).stdin(Stdio::piped()).spawn()?;
+    let input = child.stdin.take();
+    Ok(Running { child, input })
+}
+
+impl Write for Screen {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let over = self.lines > self.lines_max;
+        self.lines += text.iter().filter(|byte| **byte == b'\n').count();
+        if over {
+            self.pass(text)?;
+        } else {
+            self.waiting.extend_from_slice(text);
+            if self.lines > self.lines_max {
+                self.overflow()?;
+            }
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.pass(&waiting)?;
+        match &mut self.running {
+            Some(Running { input: Some(input), .. }) => input.flush(),
+            Some(Running { input: None, .. }) | None => io::stdout().flush(),
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if let Some(Running { child, input }) = &mut self.running {
+            drop(input.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_does_not_fit_goes_through_the_pager() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let pager = format!("tee {}", file.path().display());
+        let mut screen = Screen::new(3, Some(&pager));
+        screen.write_all(b"1\n2\n3\n").unwrap();
+        assert!(screen.running.is_none());
+        screen.write_all(b"4\n5\n").unwrap();
+        assert!(screen.running.is_some());
+        screen.flush().unwrap();
+        drop(screen);
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"1\n2\n3\n4\n5\n");
+    }
+
+    #[test]
+    fn a_pager_that_does_not_exist_is_done_without() {
+        let mut screen = Screen::new(0, Some("/nonexistent/pager"));
+        screen.write_all(b"").unwrap();
+        screen.write_all(b"\n").unwrap();
+        assert!(screen.running.is_none() && screen.waiting.is_empty());
+    }
+}
