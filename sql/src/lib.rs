@@ -12,6 +12,7 @@ pub mod diagnostics;
 pub mod functions;
 pub mod generate;
 pub mod information_schema;
+pub mod kernels;
 pub mod output;
 pub mod parser;
 pub mod repl;

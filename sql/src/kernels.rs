@@ -1,0 +1,304 @@
+//! Trino's operators as kernels over Arrow arrays, and how a plan calls them.
+//!
+//! Where DataFusion's own expression means the same, the binder uses that one, since its optimizer knows it; everything
+//! else is an [`Op`]: arithmetic with overflow, casts, subscripts, comparisons of nested values, TRY.
+//!
+//! Invariant: an operator's result type is fixed when it is bound, and its kernel returns exactly that Arrow type.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, new_empty_array, new_null_array},
+    datatypes::{DataType, Field, FieldRef},
+};
+use datafusion::{
+    common::ScalarValue,
+    error::{DataFusionError, Result as PlanResult},
+    logical_expr::{
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        expr::ScalarFunction,
+    },
+};
+use headwater_engine::error::{Error, Result};
+
+use crate::{functions::lambda::Closed, types::Type};
+
+pub mod arithmetic;
+pub mod cast;
+pub mod compare;
+pub mod decimal;
+pub mod interval;
+pub mod json;
+pub mod like;
+pub mod nested;
+pub mod parse;
+pub mod render;
+pub mod rows;
+pub mod time;
+
+pub use arithmetic::Arithmetic;
+pub use compare::Comparison;
+
+/// An operator with the types it was bound for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `left op right`
+    Arithmetic(Arithmetic, Type, Type),
+    /// `-value`
+    Negate(Type),
+    /// A comparison of two values of one type.
+    Compare(Comparison, Type),
+    /// `CAST`, or `TRY_CAST` when `safe`.
+    Cast {
+        /// Type of the value.
+        from: Type,
+        /// Type wanted.
+        to: Type,
+        /// NULL in place of an error.
+        safe: bool,
+    },
+    /// `array[index]`
+    Subscript,
+    /// `map[key]`, of the key's type
+    MapSubscript(Type),
+    /// A field of a row by its position.
+    Field(usize),
+    /// `ROW(..)`
+    Row,
+    /// `ARRAY[..]`
+    Array,
+    /// `||` of values of one type
+    Concat(Type),
+    /// Zips arrays and maps into one array of rows, for UNNEST.
+    Zip(nested::ZipShape),
+    /// An expression whose failing rows are NULL.
+    Try(Closed),
+    /// `left AND/OR right`, where the right side is only evaluated for rows it decides; `true` is AND.
+    Lazy(Closed, bool),
+    /// `value LIKE pattern [ESCAPE ..]`
+    Like,
+    /// The same instants shown in another zone.
+    AtTimeZone(Type),
+    /// A value of a subquery that must have at most one row: fails where the count is above one.
+    AtMostOne,
+    /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
+    Truth,
+}
+
+impl Op {
+    /// Whether evaluating it can fail for a row.
+    pub fn can_fail(&self) -> bool {
+        match self {
+            Self::Arithmetic(_, left, right) => {
+                !matches!(left, Type::Double | Type::Real) || !matches!(right, Type::Double | Type::Real)
+            }
+            Self::Cast { safe, from, to } => !safe && cast::can_fail(from, to),
+            Self::Negate(of) => of.is_integer(),
+            Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) => true,
+            Self::Compare(..)
+            | Self::Field(_)
+            | Self::Row
+            | Self::Array
+            | Self::Concat(_)
+            | Self::Zip(_)
+            | Self::Try(_)
+            | Self::Like
+            | Self::AtTimeZone(_)
+            | Self::Truth => false,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Arithmetic(kind, ..) => kind.symbol(),
+            Self::Negate(_) => "negate",
+            Self::Compare(kind, _) => kind.symbol(),
+            Self::Cast { safe: false, .. } => "trino_cast",
+            Self::Cast { safe: true, .. } => "trino_try_cast",
+            Self::Subscript | Self::MapSubscript(_) => "subscript",
+            Self::Field(_) => "field",
+            Self::Row => "row",
+            Self::Array => "array",
+            Self::Concat(_) => "||",
+            Self::Zip(_) => "unnest_zip",
+            Self::Try(_) => "try",
+            Self::Lazy(_, true) => "lazy_and",
+            Self::Lazy(_, false) => "lazy_or",
+            Self::Like => "like",
+            Self::AtTimeZone(_) => "at_time_zone",
+            Self::AtMostOne => "at_most_one",
+            Self::Truth => "truth",
+        }
+    }
+
+    fn evaluate(&self, args: &[ArrayRef], rows: usize, result: &Type) -> Result<ArrayRef> {
+        match self {
+            Self::Arithmetic(kind, left, right) => {
+                let (a, b) = two(args)?;
+                arithmetic::evaluate(*kind, (a, left), (b, right), result)
+            }
+            Self::Negate(of) => arithmetic::negate(one(args)?, of),
+            Self::Compare(kind, of) => {
+                let (a, b) = two(args)?;
+                compare::evaluate(*kind, a, b, of)
+            }
+            Self::Cast { from, to, safe } => cast::evaluate(one(args)?, from, to, *safe),
+            Self::Subscript => {
+                let (a, b) = two(args)?;
+                nested::subscript(a, b)
+            }
+            Self::MapSubscript(key) => {
+                let (a, b) = two(args)?;
+                nested::map_subscript(a, b, key)
+            }
+            Self::Field(index) => nested::field(one(args)?, *index),
+            Self::Row => nested::row(args, rows, &result.to_arrow()),
+            Self::Array => nested::array(args, rows, &result.to_arrow()),
+            Self::Concat(of) => {
+                let (a, b) = two(args)?;
+                nested::concat(a, b, of)
+            }
+            Self::Zip(shape) => nested::zip(args, rows, shape, result),
+            Self::Try(closed) => rows::try_rows(closed, args, rows, &result.to_arrow()),
+            Self::Lazy(closed, and) => rows::lazy(closed, args, rows, *and),
+            Self::Like => like::evaluate(args, rows),
+            Self::AtTimeZone(from) => cast::evaluate(one(args)?, from, result, false),
+            Self::AtMostOne => {
+                let (value, count) = two(args)?;
+                rows::at_most_one(value, count)
+            }
+            Self::Truth => {
+                let truth = arrow::compute::cast(one(args)?, &DataType::Boolean)?;
+                Ok(truth)
+            }
+        }
+    }
+}
+
+fn one(args: &[ArrayRef]) -> Result<&ArrayRef> {
+    args.first().ok_or_else(|| Error::internal("an operator is missing its argument"))
+}
+
+fn two(args: &[ArrayRef]) -> Result<(&ArrayRef, &ArrayRef)> {
+    match args {
+        [a, b, ..] => Ok((a, b)),
+        _ => Err(Error::internal("an operator is missing an argument")),
+    }
+}
+
+/// An operator as a scalar function of a plan.
+#[derive(Debug, Clone)]
+pub struct OpCall {
+    /// The operator.
+    pub op: Op,
+    /// The type of its result.
+    pub result: Type,
+    signature: Signature,
+}
+
+impl PartialEq for OpCall {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op && self.result == other.result
+    }
+}
+
+impl Eq for OpCall {}
+
+impl Hash for OpCall {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.op.hash(state);
+        self.result.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for OpCall {
+    fn name(&self) -> &str {
+        self.op.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> PlanResult<DataType> {
+        Ok(self.result.to_arrow())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs) -> PlanResult<FieldRef> {
+        Ok(Field::new(self.op.name(), self.result.to_arrow(), true).into())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
+        let result = self.result.to_arrow();
+        if args.number_rows == 0 {
+            return Ok(ColumnarValue::Array(new_empty_array(&result)));
+        }
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<PlanResult<Vec<_>>>()?;
+        let array = self.op.evaluate(&arrays, rows, &self.result).map_err(DataFusionError::from)?;
+        let array = fit(array, &result)?;
+        if constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+}
+
+/// Nested types may differ in the names of their inner fields only.
+pub fn fit(array: ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == wanted {
+        return Ok(array);
+    }
+    if matches!(array.data_type(), DataType::Null) {
+        return Ok(new_null_array(wanted, array.len()));
+    }
+    if array.data_type().is_nested() {
+        return relabel(&array, wanted);
+    }
+    Ok(arrow::compute::cast(&array, wanted)?)
+}
+
+fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    let data = array.to_data();
+    let children = match wanted {
+        DataType::List(field) => vec![field.data_type().clone()],
+        DataType::Map(field, _) => vec![field.data_type().clone()],
+        DataType::Struct(fields) => fields.iter().map(|field| field.data_type().clone()).collect(),
+        _ => return Ok(arrow::compute::cast(array, wanted)?),
+    };
+    if children.len() != data.child_data().len() {
+        return Ok(arrow::compute::cast(array, wanted)?);
+    }
+    let fitted = data
+        .child_data()
+        .iter()
+        .zip(&children)
+        .map(|(child, wanted)| Ok(fit(arrow::array::make_array(child.clone()), wanted)?.to_data()))
+        .collect::<Result<Vec<_>>>()?;
+    let rebuilt = data.into_builder().data_type(wanted.clone()).child_data(fitted).build()?;
+    Ok(arrow::array::make_array(rebuilt))
+}
+
+/// The call of an operator.
+pub fn call(op: Op, args: Vec<Expr>, result: Type) -> Expr {
+    let call = OpCall { op, result, signature: Signature::variadic_any(Volatility::Immutable) };
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(call)), args))
+}
+
+/// The operator an expression calls, if it is one.
+pub fn op_of(expr: &Expr) -> Option<&Op> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    function.func.inner().as_ref().downcast_ref::<OpCall>().map(|call| &call.op)
+}
+
+/// A boolean column as itself.
+pub fn booleans(array: &ArrayRef) -> Result<&BooleanArray> {
+    array
+        .as_any()
+        .downcast_ref::<BooleanArray>()
+        .ok_or_else(|| Error::internal(format!("expected booleans, got {}", array.data_type())))
+}

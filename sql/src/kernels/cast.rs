@@ -1,0 +1,240 @@
+//! `CAST` and `TRY_CAST`: which exist, which can fail, and their dispatch by the kind of type wanted.
+//!
+//! Invariant: a cast never truncates a number or a time silently: it rounds half up or fails.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StringViewArray, StructArray, new_null_array},
+    datatypes::DataType,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{json, parse, render, rows, time};
+use crate::types::Type;
+
+mod numbers;
+
+pub use numbers::Number;
+
+/// Whether a cast exists.
+pub fn exists(from: &Type, to: &Type) -> bool {
+    use Type as T;
+    if from == to || *from == T::Unknown {
+        return true;
+    }
+    let scalar_number = |of: &Type| of.is_numeric() || *of == T::Boolean;
+    match (from, to) {
+        (a, b) if scalar_number(a) && scalar_number(b) => true,
+        (T::Varchar(_) | T::Char(_), T::Varchar(_) | T::Char(_)) => true,
+        (T::Varchar(_) | T::Char(_), to) if scalar_number(to) => true,
+        (T::Varchar(_), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..) | T::Json | T::Uuid) => true,
+        (T::Varbinary | T::Array(_) | T::Map(..) | T::Row(_) | T::Other(_), T::Varchar(_) | T::Char(_)) => false,
+        (_, T::Varchar(_)) => true,
+        (from, T::Char(_)) => scalar_number(from) || matches!(from, T::Date),
+        (T::Date, T::Timestamp(_) | T::TimestampTz(..)) => true,
+        (T::Time(_), T::Time(_)) => true,
+        (T::Timestamp(_) | T::TimestampTz(..), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => true,
+        (T::Json, to) => json::castable_from(to),
+        (from, T::Json) => json::castable_to(from),
+        (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => true,
+        (T::Array(a), T::Array(b)) => exists(a, b),
+        (T::Map(ka, va), T::Map(kb, vb)) => exists(ka, kb) && exists(va, vb),
+        (T::Row(a), T::Row(b)) => a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| exists(a, b)),
+        (T::Other(_), _) | (_, T::Other(_)) => true,
+        _ => false,
+    }
+}
+
+/// Whether a cast can fail for a value.
+pub fn can_fail(from: &Type, to: &Type) -> bool {
+    use Type as T;
+    match (from, to) {
+        (T::Unknown, _) | (_, T::Boolean | T::Double | T::Real) if !matches!(from, T::Varchar(_) | T::Char(_) | T::Json) => false,
+        (T::Varchar(_) | T::Char(_), T::Varchar(_) | T::Char(_)) => false,
+        (_, T::Varchar(None)) => *from == T::Json,
+        (T::Array(a), T::Array(b)) => can_fail(a, b),
+        (T::Row(a), T::Row(b)) => a.iter().zip(b).any(|((_, a), (_, b))| can_fail(a, b)),
+        _ => from != to && !crate::types::coerces(from, to),
+    }
+}
+
+/// Casts a column.
+pub fn evaluate(array: &ArrayRef, from: &Type, to: &Type, safe: bool) -> Result<ArrayRef> {
+    if !safe {
+        return strict(array, from, to);
+    }
+    rows::by_halves(0, array.len(), &to.to_arrow(), &|start, count| strict(&array.slice(start, count), from, to))
+}
+
+fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
+    use Type as T;
+    if *from == T::Unknown || matches!(array.data_type(), DataType::Null) {
+        return Ok(new_null_array(&to.to_arrow(), array.len()));
+    }
+    match (from, to) {
+        (T::Json, T::Json) => Ok(array.clone()),
+        (_, T::Json) => json::to_json(array, from),
+        (T::Json, _) => json::from_json(array, to),
+        (_, T::Varchar(length)) => to_varchar(array, from, *length),
+        (_, T::Char(length)) => to_char(array, from, *length),
+        (_, to) if to.is_numeric() || *to == T::Boolean => numbers::cast(array, from, to),
+        (_, T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => to_time(array, from, to),
+        (T::Varchar(_), T::Uuid) => to_uuid(array),
+        (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => Ok(arrow::compute::cast(array, &to.to_arrow())?),
+        (T::Array(a), T::Array(b)) => list(array, a, b, to),
+        (T::Map(ka, va), T::Map(kb, vb)) => map(array, (ka, kb), (va, vb), to),
+        (T::Row(a), T::Row(b)) => row(array, a, b, to),
+        _ if from.to_arrow() == to.to_arrow() => Ok(array.clone()),
+        _ => Ok(arrow::compute::cast(array, &to.to_arrow())?),
+    }
+}
+
+/// The error of a value that does not fit.
+pub fn refused(value: &str, to: &Type) -> Error {
+    Error::user("INVALID_CAST_ARGUMENT", format!("cannot cast '{value}' to {to}"))
+}
+
+fn to_varchar(array: &ArrayRef, from: &Type, length: Option<u32>) -> Result<ArrayRef> {
+    let fits = match (from, length) {
+        (_, None) => true,
+        (Type::Varchar(Some(has)), Some(wanted)) => *has <= wanted,
+        _ => false,
+    };
+    if fits && matches!(from, Type::Varchar(_)) {
+        return Ok(array.clone());
+    }
+    let limit = length.map(|length| length as usize);
+    let cut = matches!(from, Type::Varchar(_) | Type::Char(_));
+    let texts = render::texts(array, from)?.into_iter().map(|text| match (text, limit) {
+        (Some(text), Some(limit)) if text.chars().count() > limit => {
+            if cut {
+                return Ok(Some(text.chars().take(limit).collect()));
+            }
+            Err(Error::user("INVALID_CAST_ARGUMENT", format!("value {text} cannot be represented as varchar({limit})")))
+        }
+        (text, _) => Ok(text),
+    });
+    Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
+}
+
+fn to_char(array: &ArrayRef, from: &Type, length: u32) -> Result<ArrayRef> {
+    let length = length as usize;
+    let texts = render::texts(array, from)?.into_iter().map(|text| {
+        let text = text?;
+        let mut cut: String = text.chars().take(length).collect();
+        let missing = length - cut.chars().count();
+        cut.extend(std::iter::repeat_n(' ', missing));
+        Some(cut)
+    });
+    Ok(Arc::new(texts.collect::<StringViewArray>()))
+}
+
+fn to_uuid(array: &ArrayRef) -> Result<ArrayRef> {
+    let bytes = array.as_string::<i32>().iter().map(|text| {
+        text.map(|text| {
+            uuid::Uuid::parse_str(text).map(|uuid| uuid.into_bytes()).map_err(|_| refused(text, &Type::Uuid))
+        })
+        .transpose()
+    });
+    let values: Vec<Option<[u8; 16]>> = bytes.collect::<Result<_>>()?;
+    let sized = arrow::array::FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16)?;
+    Ok(Arc::new(sized))
+}
+
+fn to_time(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
+    if matches!(from, Type::Varchar(_) | Type::Char(_)) {
+        let values = render::texts(array, from)?
+            .into_iter()
+            .map(|text| text.map(|text| read_time(&text, to)).transpose())
+            .collect::<Result<_>>()?;
+        return time::column(values, to);
+    }
+    let from_zone = zone(from)?;
+    let to_zone = zone(to)?;
+    let values = time::values(array)?.into_iter().map(|value| {
+        let value = value?;
+        let rounded = |value: i128| match to {
+            Type::Time(p) | Type::Timestamp(p) | Type::TimestampTz(p, _) => time::round(value, *p),
+            _ => value,
+        };
+        Some(match (from_zone, to) {
+            (_, Type::TimestampTz(..)) if from_zone.is_some() => rounded(value),
+            (_, Type::TimestampTz(..)) => rounded(to_zone.map_or(value, |zone| zone.instant(value))),
+            (Some(zone), _) => within(rounded(zone.local(value)), to),
+            (None, _) => within(rounded(value), to),
+        })
+    });
+    time::column(values.collect(), to)
+}
+
+fn zone(of: &Type) -> Result<Option<time::Zone>> {
+    match of {
+        Type::TimestampTz(_, name) => time::zone_of(name).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn within(nanos: i128, to: &Type) -> i128 {
+    match to {
+        Type::Date => nanos.div_euclid(time::DAY) * time::DAY,
+        Type::Time(_) => nanos.rem_euclid(time::DAY),
+        _ => nanos,
+    }
+}
+
+/// Reads a date, time or timestamp from text, in nanoseconds.
+pub fn read_time(text: &str, to: &Type) -> Result<i128> {
+    let wrong = || match to {
+        Type::Date => refused(text, to),
+        _ => Error::user("INVALID_CAST_ARGUMENT", format!("value cannot be cast to {to}: {text}")),
+    };
+    match to {
+        Type::Date => parse::date(text).map(|days| i128::from(days) * time::DAY).ok_or_else(wrong),
+        Type::Time(p) => {
+            let (nanos, _) = parse::time_of_day(text.trim()).ok_or_else(wrong)?;
+            Ok(time::round(nanos, *p).rem_euclid(time::DAY))
+        }
+        Type::Timestamp(p) => parse::timestamp(text).map(|written| time::round(written.local, *p)).ok_or_else(wrong),
+        Type::TimestampTz(p, zone) => {
+            let written = parse::timestamp(text).ok_or_else(wrong)?;
+            let zone = time::zone_of(written.zone.as_deref().unwrap_or(zone))?;
+            Ok(time::round(zone.instant(written.local), *p))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn list(array: &ArrayRef, a: &Type, b: &Type, to: &Type) -> Result<ArrayRef> {
+    let list = array.as_list::<i32>();
+    let values = super::fit(strict(list.values(), a, b)?, &b.to_arrow())?;
+    let DataType::List(field) = to.to_arrow() else { return Err(Error::internal("an array casts to an array")) };
+    Ok(Arc::new(ListArray::try_new(field, list.offsets().clone(), values, list.nulls().cloned())?))
+}
+
+fn map(array: &ArrayRef, keys: (&Type, &Type), values: (&Type, &Type), to: &Type) -> Result<ArrayRef> {
+    let map = array.as_map();
+    let cast_keys = super::fit(strict(map.keys(), keys.0, keys.1)?, &keys.1.to_arrow())?;
+    if cast_keys.null_count() > 0 {
+        return Err(Error::user("INVALID_CAST_ARGUMENT", "map key is null"));
+    }
+    let cast_values = super::fit(strict(map.values(), values.0, values.1)?, &values.1.to_arrow())?;
+    let DataType::Map(field, sorted) = to.to_arrow() else { return Err(Error::internal("a map casts to a map")) };
+    let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
+    let entries = StructArray::try_new(fields, vec![cast_keys, cast_values], None)?;
+    Ok(Arc::new(MapArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned(), sorted)?))
+}
+
+type RowFields = [(Option<Arc<str>>, Type)];
+
+fn row(array: &ArrayRef, a: &RowFields, b: &RowFields, to: &Type) -> Result<ArrayRef> {
+    let row = array.as_struct();
+    let DataType::Struct(fields) = to.to_arrow() else { return Err(Error::internal("a row casts to a row")) };
+    let columns = row
+        .columns()
+        .iter()
+        .zip(a.iter().zip(b))
+        .map(|(column, ((_, a), (_, b)))| super::fit(strict(column, a, b)?, &b.to_arrow()))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(StructArray::try_new(fields, columns, row.nulls().cloned())?))
+}
