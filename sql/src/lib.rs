@@ -6,6 +6,7 @@
 //!                                              \-> INSERTs of a job: lower -> engine graph (unbounded)
 //! ```
 
+pub mod bind;
 pub mod cli;
 pub mod ddl;
 pub mod diagnostics;

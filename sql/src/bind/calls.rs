@@ -1,0 +1,319 @@
+//! Function calls: which function a name and its arguments mean, and how they are coerced.
+//!
+//! Invariant: the library decides first; a DataFusion function is only called where Trino has one of the same meaning.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{
+        Expr, ReturnFieldArgs, ScalarUDF,
+        expr::ScalarFunction,
+        type_coercion::functions::fields_with_udf,
+    },
+    sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments},
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Binder, Value, lambdas::kept, scope::{Context, Inside}, suggest};
+use crate::{
+    functions::Callable,
+    types::Type,
+};
+
+/// DataFusion's aggregates that mean the same in Trino, as long as the library has none of the name.
+const AGGREGATES: &[&str] = &[
+    "count", "sum", "avg", "min", "max", "array_agg", "stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp",
+    "corr", "covar_pop", "covar_samp", "bool_and", "bool_or", "first_value", "last_value", "nth_value", "regr_slope", "regr_intercept",
+];
+
+/// DataFusion's window functions that mean the same in Trino.
+const WINDOWS: &[&str] = &[
+    "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value",
+    "nth_value",
+];
+
+/// An argument: a value, or a lambda that is bound once its parameters' types are known.
+#[derive(Debug, Clone)]
+pub(crate) enum Argument<'n> {
+    Value(Value),
+    Lambda(&'n ast::LambdaFunction),
+}
+
+/// A call, taken apart.
+pub(crate) struct Call<'n> {
+    pub(crate) name: String,
+    pub(crate) args: Vec<&'n ast::Expr>,
+    pub(crate) star: bool,
+    pub(crate) distinct: bool,
+    pub(crate) order_by: Vec<ast::OrderByExpr>,
+    pub(crate) filter: Option<&'n ast::Expr>,
+    pub(crate) over: Option<&'n ast::WindowType>,
+    pub(crate) nulls: Option<ast::NullTreatment>,
+}
+
+/// The error of syntax we do not know.
+pub(crate) fn unsupported(node: &ast::Expr) -> Error {
+    Error::user("SYNTAX_ERROR", format!("expression is not supported: {node}"))
+}
+
+impl Binder<'_> {
+    /// A function call of any kind.
+    pub(crate) fn call(&self, function: &ast::Function, context: &Context<'_>) -> Result<Value> {
+        let call = take_apart(function)?;
+        if call.name == "grouping" {
+            return self.grouping(&call, context);
+        }
+        if call.name == "row" && call.over.is_none() {
+            let values = self.exprs_of(&call.args, context)?;
+            return Ok(super::expr::row(values.into_iter().map(|value| (None, value)).collect()));
+        }
+        if let Some(value) = self.conditional(&call.name, &call.args, context)? {
+            return Ok(value);
+        }
+        if call.over.is_some() {
+            return self.window_call(&call, context);
+        }
+        if self.is_window_only(&call.name) {
+            return Err(Error::user("MISSING_OVER", format!("window function {} requires an OVER clause", call.name)));
+        }
+        if self.is_aggregate(&call.name) {
+            return self.aggregate_call(&call, context);
+        }
+        if call.distinct || !call.order_by.is_empty() || call.filter.is_some() {
+            let known = self.environment.library.get(&call.name).is_some();
+            if !known {
+                return Err(self.no_function(&call.name));
+            }
+            return Err(Error::user(
+                "FUNCTION_NOT_AGGREGATE",
+                format!("DISTINCT, ORDER BY and FILTER belong to aggregate functions, and {} is none", call.name),
+            ));
+        }
+        let mut args = Vec::with_capacity(call.args.len());
+        for node in &call.args {
+            args.push(match node {
+                ast::Expr::Lambda(lambda) => Argument::Lambda(lambda),
+                node => Argument::Value(self.expr(node, context)?),
+            });
+        }
+        self.scalar_call(&call.name, args, context)
+    }
+
+    pub(crate) fn exprs_of(&self, nodes: &[&ast::Expr], context: &Context<'_>) -> Result<Vec<Value>> {
+        nodes.iter().map(|node| self.expr(node, context)).collect()
+    }
+
+    fn scalar_call(&self, name: &str, args: Vec<Argument<'_>>, context: &Context<'_>) -> Result<Value> {
+        let Some(function) = self.environment.library.get(name) else {
+            if let ("concat", true) = (name, args.len() >= 2) {
+                return self.concat_all(plain(args)?);
+            }
+            return Err(self.no_function(name));
+        };
+        match &function.callable {
+            Callable::Higher(higher) => self.higher_call(higher, &args, context),
+            Callable::Scalar(_, udf) => self.udf_value(udf, plain(args)?),
+            Callable::Aggregate(_) | Callable::Window(_) => {
+                Err(Error::internal(format!("{name} was not recognised as an aggregate or window function")))
+            }
+        }
+    }
+
+    fn concat_all(&self, values: Vec<Value>) -> Result<Value> {
+        let mut values = values.into_iter();
+        let first = values.next().ok_or_else(|| Error::internal("concat has arguments"))?;
+        values.try_fold(first, |all, value| self.concat(all, value))
+    }
+
+    /// A call of a library function with bound arguments.
+    pub(crate) fn function_value(&self, name: &str, args: Vec<Value>) -> Result<Value> {
+        match self.environment.library.get(name).map(|function| &function.callable) {
+            Some(Callable::Scalar(_, udf)) => self.udf_value(udf, args),
+            _ => Err(self.no_function(name)),
+        }
+    }
+
+    fn udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
+        let given: Vec<Type> = args.iter().map(|arg| arg.data_type.clone()).collect();
+        let wanted = udf.coerce_types(&arrow_types(&given))?;
+        let args = self.convert_all(args, &wanted)?;
+        let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
+        let constants: Vec<Option<ScalarValue>> = args.iter().map(|arg| constant(&arg.expr)).collect();
+        let constants: Vec<Option<&ScalarValue>> = constants.iter().map(Option::as_ref).collect();
+        let field = udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })?;
+        let result = refined(field.as_ref(), &args);
+        let exprs = args.into_iter().map(|arg| arg.expr).collect();
+        Ok(Value::new(Expr::ScalarFunction(ScalarFunction::new_udf(udf.clone(), exprs)), result))
+    }
+
+    /// Converts arguments to the types a function wants.
+    pub(crate) fn convert_all(&self, args: Vec<Value>, wanted: &[DataType]) -> Result<Vec<Value>> {
+        args.into_iter()
+            .zip(wanted)
+            .map(|(arg, wanted)| {
+                let wanted = kept(&arg.data_type, wanted);
+                self.convert(arg, &wanted)
+            })
+            .collect()
+    }
+
+    /// Types that a DataFusion function of any signature wants for those given.
+    pub(crate) fn wanted_by<F: datafusion::logical_expr::type_coercion::functions::UDFCoercionExt>(
+        &self,
+        name: &str,
+        args: &[Value],
+        function: &F,
+    ) -> Result<Vec<DataType>> {
+        let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
+        let fitted = fields_with_udf(&fields, function).map_err(|error| match Error::find_in(&error) {
+            Some(ours) => ours.duplicate(),
+            None => {
+                let given: Vec<String> = args.iter().map(|arg| arg.data_type.to_string()).collect();
+                Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters ({}) for function {name}", given.join(", ")))
+            }
+        })?;
+        Ok(fitted.iter().map(|field| field.data_type().clone()).collect())
+    }
+
+    /// Whether a name is an aggregate.
+    pub(crate) fn is_aggregate(&self, name: &str) -> bool {
+        match self.environment.library.get(name) {
+            Some(function) => matches!(function.callable, Callable::Aggregate(_)),
+            None => AGGREGATES.contains(&name) && !WINDOWS.contains(&name),
+        }
+    }
+
+    /// Whether a name is a window function and nothing else.
+    pub(crate) fn is_window_only(&self, name: &str) -> bool {
+        match self.environment.library.get(name) {
+            Some(function) => matches!(function.callable, Callable::Window(_)),
+            None => WINDOWS.contains(&name),
+        }
+    }
+
+    /// The error of a name that means nothing.
+    pub(crate) fn no_function(&self, name: &str) -> Error {
+        let error = Error::user("FUNCTION_NOT_FOUND", format!("function '{name}' not registered"));
+        let names: Vec<&str> = self.environment.library.iter().map(|function| function.name).collect();
+        suggest(error, name, names.into_iter().chain(AGGREGATES.iter().copied()))
+    }
+}
+
+/// Arrow types of types.
+pub(crate) fn arrow_types(of: &[Type]) -> Vec<DataType> {
+    of.iter().map(Type::to_arrow).collect()
+}
+
+fn constant(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(cast) => match cast.expr.as_ref() {
+            Expr::Literal(value, _) => value.cast_to(cast.field.data_type()).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A function's result type with the precision Arrow cannot say, taken from an argument of the same Arrow type.
+pub(crate) fn refined(field: &arrow::datatypes::Field, args: &[Value]) -> Type {
+    let stated = Type::from_field(field);
+    let vague = matches!(stated, Type::Timestamp(_) | Type::TimestampTz(..) | Type::Time(_) | Type::Char(_))
+        && !field.metadata().contains_key(crate::types::TYPE_KEY);
+    if !vague {
+        return stated;
+    }
+    let arrow = stated.to_arrow();
+    let same = args.iter().find(|arg| arg.data_type.to_arrow() == arrow);
+    let unit_only = args.iter().find_map(|arg| match (&arg.data_type, &stated) {
+        (Type::Timestamp(p) | Type::TimestampTz(p, _), Type::Timestamp(q) | Type::TimestampTz(q, _))
+            if crate::types::unit(*p) == crate::types::unit(*q) => Some(*p),
+        _ => None,
+    });
+    match (same, unit_only, stated) {
+        (Some(arg), ..) => arg.data_type.clone(),
+        (None, Some(p), Type::Timestamp(_)) => Type::Timestamp(p),
+        (None, Some(p), Type::TimestampTz(_, zone)) => Type::TimestampTz(p, zone),
+        (_, _, stated) => stated,
+    }
+}
+
+fn plain(args: Vec<Argument<'_>>) -> Result<Vec<Value>> {
+    args.into_iter()
+        .map(|arg| match arg {
+            Argument::Value(value) => Ok(value),
+            Argument::Lambda(_) => Err(Error::user("FUNCTION_NOT_FOUND", "this function takes no lambda")),
+        })
+        .collect()
+}
+
+fn take_apart(function: &ast::Function) -> Result<Call<'_>> {
+    let name = function.name.0.last().and_then(ast::ObjectNamePart::as_ident).map(|ident| ident.value.to_lowercase());
+    let name = name.ok_or_else(|| Error::user("SYNTAX_ERROR", format!("{} is no function name", function.name)))?;
+    let mut call = Call {
+        name,
+        args: Vec::new(),
+        star: false,
+        distinct: false,
+        order_by: function.within_group.clone(),
+        filter: function.filter.as_deref(),
+        over: function.over.as_ref(),
+        nulls: function.null_treatment,
+    };
+    let FunctionArguments::List(list) = &function.args else {
+        return match &function.args {
+            FunctionArguments::None => Ok(call),
+            _ => Err(Error::user("SYNTAX_ERROR", "a subquery as an argument needs its own parentheses")),
+        };
+    };
+    call.distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+    for arg in &list.args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(node)) => call.args.push(node),
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => call.star = true,
+            other => {
+                return Err(Error::user("SYNTAX_ERROR", format!("argument {other} of {} is not supported", call.name)));
+            }
+        }
+    }
+    for clause in &list.clauses {
+        match clause {
+            FunctionArgumentClause::OrderBy(order) => call.order_by.clone_from(order),
+            FunctionArgumentClause::IgnoreOrRespectNulls(nulls) => call.nulls = Some(*nulls),
+            FunctionArgumentClause::OnOverflow(_) => {}
+            other => return Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in a call"))),
+        }
+    }
+    Ok(call)
+}
+
+/// Refuses an aggregate or window where there may be none.
+pub(crate) fn must_collect<'c>(
+    context: &Context<'c>,
+    name: &str,
+    aggregate: bool,
+) -> Result<&'c std::cell::RefCell<super::scope::Collected>> {
+    if !context.parameters.is_empty() {
+        return Err(Error::user("EXPRESSION_NOT_SCALAR", format!("lambda expression cannot contain aggregations or windows: {name}")));
+    }
+    match (context.inside, aggregate) {
+        (Inside::Aggregate, true) => {
+            return Err(Error::user("NESTED_AGGREGATION", format!("cannot nest aggregation {name} inside an aggregation")));
+        }
+        (Inside::Aggregate, false) => {
+            return Err(Error::user("NESTED_WINDOW", format!("cannot nest window function {name} inside an aggregation")));
+        }
+        (Inside::Window, false) => {
+            return Err(Error::user("NESTED_WINDOW", format!("cannot nest window function {name} inside a window function")));
+        }
+        (Inside::Window, true) | (Inside::Nothing, _) => {}
+    }
+    context.collected.ok_or_else(|| {
+        Error::user(
+            "EXPRESSION_NOT_SCALAR",
+            format!("{} cannot contain aggregations, window functions or grouping operations: {name}", context.place),
+        )
+    })
+}

@@ -1,0 +1,199 @@
+//! Conditionals: CASE, IF, COALESCE, NULLIF, TRY, AND and OR.
+//!
+//! Invariant: a part of a conditional that is not needed for a row is not evaluated for it, so its errors do not leak.
+
+use datafusion::{
+    common::{ScalarValue, tree_node::{TreeNode, TreeNodeRecursion}},
+    logical_expr::{Case, Expr},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Binder, Value, at, expr::boolean, literal, scope::Context};
+use crate::{
+    kernels::{self, Comparison, Op},
+    types::{Type, common},
+};
+
+/// Library functions that fail on ordinary data.
+const FAILING: &[&str] = &[
+    "date_parse", "parse_datetime", "from_iso8601_date", "from_iso8601_timestamp", "json_parse", "from_base64", "from_hex",
+    "from_utf8", "url_decode", "date", "abs", "mod", "repeat", "sequence", "split_to_map", "parse_duration", "from_base",
+];
+
+impl Binder<'_> {
+    /// `CASE [operand] WHEN .. THEN .. ELSE .. END`
+    pub(crate) fn case(
+        &self,
+        operand: Option<&ast::Expr>,
+        whens: &[ast::CaseWhen],
+        otherwise: Option<&ast::Expr>,
+        context: &Context<'_>,
+    ) -> Result<Value> {
+        let operand = operand.map(|node| self.expr(node, context)).transpose()?;
+        let mut branches = Vec::with_capacity(whens.len());
+        for when in whens {
+            let condition = match &operand {
+                None => {
+                    let context = Context { place: "CASE WHEN clause", ..*context };
+                    self.condition(&when.condition, &context)?
+                }
+                Some(operand) => {
+                    let candidate = self.expr(&when.condition, context)?;
+                    at(self.compare(Comparison::Equal, operand.clone(), candidate), &when.condition)?
+                }
+            };
+            branches.push((condition.expr, self.expr(&when.result, context)?));
+        }
+        let otherwise = otherwise.map(|node| self.expr(node, context)).transpose()?;
+        self.choose(branches, otherwise, "CASE results")
+    }
+
+    /// A choice among values by conditions.
+    pub(crate) fn choose(&self, branches: Vec<(Expr, Value)>, otherwise: Option<Value>, what: &str) -> Result<Value> {
+        let all = self.common_type(branches.iter().map(|(_, value)| value).chain(&otherwise), what)?;
+        let fallible = branches.iter().any(|(_, value)| can_fail(&value.expr))
+            || otherwise.as_ref().is_some_and(|value| can_fail(&value.expr));
+        let hidden = all == Type::Boolean && fallible;
+        let wrap = |value: Value| -> Result<Box<Expr>> {
+            let value = self.convert(value, &all)?;
+            let value = if hidden { self.cast(value, &Type::Tinyint, false)? } else { value };
+            Ok(Box::new(value.expr))
+        };
+        let when_then_expr = branches
+            .into_iter()
+            .map(|(condition, value)| Ok((Box::new(condition), wrap(value)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let null = || Value::null(all.clone());
+        let else_expr = wrap(match otherwise {
+            Some(value) => value,
+            None => null()?,
+        })?;
+        let case = Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(else_expr) });
+        if hidden {
+            return Ok(boolean(kernels::call(Op::Truth, vec![case], Type::Boolean)));
+        }
+        Ok(Value::new(case, all))
+    }
+
+    /// The functions that are syntax: they do not evaluate all of their arguments.
+    pub(crate) fn conditional(&self, name: &str, args: &[&ast::Expr], context: &Context<'_>) -> Result<Option<Value>> {
+        let count = |expected: std::ops::RangeInclusive<usize>| {
+            if expected.contains(&args.len()) {
+                return Ok(());
+            }
+            Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("invalid number of arguments for '{name}' function")))
+        };
+        Ok(Some(match (name, args) {
+            ("if", [condition, rest @ ..]) => {
+                count(2..=3)?;
+                let place = Context { place: "IF condition", ..*context };
+                let condition = self.condition(condition, &place)?;
+                let mut values = rest.iter().map(|node| self.expr(node, context)).collect::<Result<Vec<_>>>()?;
+                let otherwise = if values.len() > 1 { values.pop() } else { None };
+                let chosen = values.pop().ok_or_else(|| Error::internal("IF has a result"))?;
+                self.choose(vec![(condition.expr, chosen)], otherwise, "IF results")?
+            }
+            ("coalesce", args) => {
+                count(2..=usize::MAX)?;
+                let values = args.iter().map(|node| self.expr(node, context)).collect::<Result<Vec<_>>>()?;
+                self.coalesce(values)?
+            }
+            ("nullif", [left, right]) => {
+                let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
+                let equal = self.compare(Comparison::Equal, left.clone(), right)?;
+                let null = Value::null(left.data_type.clone())?;
+                self.choose(vec![(equal.expr, null)], Some(left), "NULLIF")?
+            }
+            ("try", [inner]) => {
+                let value = self.expr(inner, context)?;
+                self.try_value(value)?
+            }
+            ("typeof", [inner]) => {
+                let value = self.expr(inner, context)?;
+                let shown = super::literals::text_value(&value.data_type.to_string());
+                Value::new(shown.expr, Type::VARCHAR)
+            }
+            ("if" | "nullif" | "try", _) => {
+                count(usize::MAX..=usize::MAX)?;
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// `COALESCE`
+    pub(crate) fn coalesce(&self, mut values: Vec<Value>) -> Result<Value> {
+        let all = self.common_type(values.iter(), "COALESCE operands")?;
+        let last = values.pop().map(|value| self.convert(value, &all)).transpose()?;
+        let branches = values
+            .into_iter()
+            .map(|value| {
+                let value = self.convert(value, &all)?;
+                Ok((value.expr.clone().is_not_null(), value))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        if branches.is_empty() {
+            return last.ok_or_else(|| Error::internal("COALESCE has operands"));
+        }
+        self.choose(branches, last, "COALESCE operands")
+    }
+
+    /// `TRY(value)`
+    pub(crate) fn try_value(&self, value: Value) -> Result<Value> {
+        let (closed, captures) = self.close(&value.expr, &[])?;
+        let data_type = value.data_type;
+        Ok(Value::new(kernels::call(Op::Try(closed), captures, data_type.clone()), data_type))
+    }
+
+    /// `left AND right`, `left OR right`
+    pub(crate) fn logical(&self, left: &ast::Expr, right: &ast::Expr, and: bool, context: &Context<'_>) -> Result<Value> {
+        let context = Context { place: if and { "logical AND" } else { "logical OR" }, ..*context };
+        let left = self.condition(left, &context)?.expr;
+        let right = self.condition(right, &context)?.expr;
+        self.combine(left, right, and)
+    }
+
+    /// A conjunction or disjunction that does not evaluate its right side in vain.
+    pub(crate) fn combine(&self, left: Expr, right: Expr, and: bool) -> Result<Value> {
+        if !can_fail(&right) || has_subquery(&right) {
+            return Ok(boolean(if and { left.and(right) } else { left.or(right) }));
+        }
+        let (closed, captures) = self.close(&right, &[])?;
+        let args = std::iter::once(left.clone()).chain(captures).collect();
+        let lazy = kernels::call(Op::Lazy(closed, and), args, Type::Boolean);
+        Ok(boolean(if and && !can_fail(&left) { left.and(lazy) } else { lazy }))
+    }
+}
+
+/// Whether evaluating an expression can fail for a row.
+pub(crate) fn can_fail(expr: &Expr) -> bool {
+    let mut fails = false;
+    let walked = expr.apply(|node| {
+        let here = match kernels::op_of(node) {
+            Some(op) => op.can_fail(),
+            None => match node {
+                Expr::ScalarFunction(function) => FAILING.contains(&function.name()),
+                _ => false,
+            },
+        };
+        fails |= here;
+        Ok(if here { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    fails || walked.is_err()
+}
+
+/// Whether an expression holds a subquery.
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|node| Ok(matches!(node, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
+}
+
+/// A condition that holds.
+pub(crate) fn truth() -> Expr {
+    literal(ScalarValue::Boolean(Some(true)))
+}
+
+/// The type two branches share, for callers outside this file.
+pub(crate) fn shared(a: &Type, b: &Type) -> Option<Type> {
+    common(a, b)
+}

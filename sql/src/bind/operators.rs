@@ -1,0 +1,252 @@
+//! Operators on bound values: arithmetic, concatenation, comparisons, IN and BETWEEN.
+//!
+//! Invariant: both sides of a comparison have one type; where DataFusion's comparison means the same it is used, so
+//! that filters reach the files.
+
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{BinaryExpr, Expr, Operator, expr::InList},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Binder, Value, at, expr::{Negation, boolean}, scope::Context};
+use crate::{
+    kernels::{self, Arithmetic, Comparison, Op, decimal, interval},
+    types::{Type, coerces, common, decimal_of},
+};
+
+impl Binder<'_> {
+    /// `left op right` of numbers, times and intervals.
+    pub(crate) fn arithmetic(&self, kind: Arithmetic, left: Value, right: Value) -> Result<Value> {
+        let mismatch = || {
+            Error::user(
+                "TYPE_MISMATCH",
+                format!("'{}' cannot be applied to {}, {}", kind.symbol(), left.data_type, right.data_type),
+            )
+        };
+        if let Some((to_left, to_right, result)) = numeric_types(kind, &left.data_type, &right.data_type)? {
+            let (a, b) = (self.convert(left, &to_left)?, self.convert(right, &to_right)?);
+            return Ok(compute(kind, a, b, result));
+        }
+        let (left_type, right_type) = interval_operands(kind, &left.data_type, &right.data_type);
+        let Some(result) = interval::result_of(kind, &left_type, &right_type) else { return Err(mismatch()) };
+        let (a, b) = (self.convert(left, &left_type)?, self.convert(right, &right_type)?);
+        Ok(compute(kind, a, b, result))
+    }
+
+    /// `left || right`
+    pub(crate) fn concat(&self, left: Value, right: Value) -> Result<Value> {
+        let (a, b) = (left.data_type.clone(), right.data_type.clone());
+        let none = || {
+            Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters ({a}, {b}) for function concat"))
+                .with_hint("cast both sides to varchar")
+        };
+        let element = |of: &Type| match of {
+            Type::Array(element) => Some((**element).clone()),
+            _ => None,
+        };
+        let (left, right, both) = match (&a, &b) {
+            (Type::Varchar(x), Type::Varchar(y)) => {
+                let length = x.zip(*y).and_then(|(x, y)| x.checked_add(y));
+                let _ = length;
+                return Ok(joined(left, right, Type::VARCHAR));
+            }
+            (Type::Unknown, Type::Varchar(_) | Type::Unknown) | (Type::Varchar(_), Type::Unknown) => {
+                (left, right, Type::VARCHAR)
+            }
+            (Type::Char(x), Type::Char(y)) => return Ok(joined(left, right, Type::Char((x + y).min(65_536)))),
+            (Type::Char(x), Type::Varchar(y)) | (Type::Varchar(y), Type::Char(x)) => match y {
+                Some(y) => {
+                    let whole = Type::Char((x + y).min(65_536));
+                    let (x, y) = (Type::Char(*x), Type::Char((*y).max(1)));
+                    let (to_a, to_b) = if matches!(a, Type::Char(_)) { (&x, &y) } else { (&y, &x) };
+                    return Ok(joined(self.cast(left, to_a, false)?, self.cast(right, to_b, false)?, whole));
+                }
+                None => return Err(none()),
+            },
+            (Type::Varbinary, Type::Varbinary | Type::Unknown) | (Type::Unknown, Type::Varbinary) => {
+                (left, right, Type::Varbinary)
+            }
+            _ => {
+                if let Some(both) = common(&a, &b).filter(|both| matches!(both, Type::Array(_))) {
+                    (left, right, both)
+                } else if let Some(both) = element(&a).and_then(|inner| common(&inner, &b)) {
+                    (left, self.array(vec![right])?, Type::array(both))
+                } else if let Some(both) = element(&b).and_then(|inner| common(&inner, &a)) {
+                    (self.array(vec![left])?, right, Type::array(both))
+                } else {
+                    return Err(none());
+                }
+            }
+        };
+        Ok(joined(self.convert(left, &both)?, self.convert(right, &both)?, both))
+    }
+
+    pub(crate) fn compare_nodes(
+        &self,
+        kind: Comparison,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        context: &Context<'_>,
+    ) -> Result<Value> {
+        let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
+        self.compare(kind, left, right)
+    }
+
+    /// A comparison of two values.
+    pub(crate) fn compare(&self, kind: Comparison, left: Value, right: Value) -> Result<Value> {
+        let cannot = || {
+            Error::user(
+                "TYPE_MISMATCH",
+                format!("cannot apply operator: {} {} {}", left.data_type, kind.symbol(), right.data_type),
+            )
+            .with_hint("cast one side to the type of the other")
+        };
+        let both = common(&left.data_type, &right.data_type).ok_or_else(cannot)?;
+        let allowed = match kind {
+            Comparison::Equal | Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => both.is_comparable(),
+            _ => both.is_orderable(),
+        };
+        if !allowed {
+            return Err(cannot());
+        }
+        let (left, right) = (self.convert(left, &both)?.expr, self.convert(right, &both)?.expr);
+        let plain = match &both {
+            Type::Double | Type::Real => float_is_plain(kind, &left, &right),
+            Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Char(_) | Type::Unknown => false,
+            _ => true,
+        };
+        if plain {
+            return Ok(boolean(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), operator(kind), Box::new(right)))));
+        }
+        Ok(boolean(kernels::call(Op::Compare(kind, both), vec![left, right], Type::Boolean)))
+    }
+
+    pub(crate) fn between(
+        &self,
+        node: &ast::Expr,
+        low: &ast::Expr,
+        high: &ast::Expr,
+        negated: bool,
+        context: &Context<'_>,
+    ) -> Result<Value> {
+        let (value, low, high) = (self.expr(node, context)?, self.expr(low, context)?, self.expr(high, context)?);
+        let from = self.compare(Comparison::GreaterOrEqual, value.clone(), low)?;
+        let to = self.compare(Comparison::LessOrEqual, value, high)?;
+        let within = from.expr.and(to.expr);
+        Ok(boolean(if negated { within.is_not_true_or_null() } else { within }))
+    }
+
+    pub(crate) fn in_list(&self, node: &ast::Expr, list: &[ast::Expr], negated: bool, context: &Context<'_>) -> Result<Value> {
+        let value = self.expr(node, context)?;
+        let candidates = self.exprs(list, context)?;
+        let both = at(
+            self.common_type(std::iter::once(&value).chain(&candidates), "values of IN"),
+            node,
+        )?;
+        let simple = !matches!(
+            both,
+            Type::Double | Type::Real | Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Char(_) | Type::Unknown
+        );
+        let value = self.convert(value, &both)?;
+        let candidates = candidates.into_iter().map(|one| self.convert(one, &both)).collect::<Result<Vec<_>>>()?;
+        if simple {
+            let list = candidates.into_iter().map(|one| one.expr).collect();
+            return Ok(boolean(Expr::InList(InList::new(Box::new(value.expr), list, negated))));
+        }
+        let mut any: Option<Expr> = None;
+        for one in candidates {
+            let equal = self.compare(Comparison::Equal, value.clone(), one)?.expr;
+            any = Some(match any {
+                Some(known) => known.or(equal),
+                None => equal,
+            });
+        }
+        let any = any.ok_or_else(|| Error::user("SYNTAX_ERROR", "IN needs at least one value"))?;
+        Ok(boolean(if negated { any.is_not_true_or_null() } else { any }))
+    }
+}
+
+fn joined(left: Value, right: Value, of: Type) -> Value {
+    Value::new(kernels::call(Op::Concat(of.clone()), vec![left.expr, right.expr], of.clone()), of)
+}
+
+fn compute(kind: Arithmetic, left: Value, right: Value, result: Type) -> Value {
+    let op = Op::Arithmetic(kind, left.data_type, right.data_type);
+    Value::new(kernels::call(op, vec![left.expr, right.expr], result.clone()), result)
+}
+
+/// Operand and result types of arithmetic on numbers; `None` if a side is no number.
+fn numeric_types(kind: Arithmetic, left: &Type, right: &Type) -> Result<Option<(Type, Type, Type)>> {
+    let (left, right) = match (left, right) {
+        (Type::Unknown, Type::Unknown) => (&Type::Bigint, &Type::Bigint),
+        (Type::Unknown, other) | (other, Type::Unknown) if other.is_numeric() => (other, other),
+        pair => pair,
+    };
+    if !left.is_numeric() || !right.is_numeric() {
+        return Ok(None);
+    }
+    let both = |of: Type| Ok(Some((of.clone(), of.clone(), of)));
+    match (left, right) {
+        (Type::Double, _) | (_, Type::Double) => both(Type::Double),
+        (Type::Real, _) | (_, Type::Real) => both(Type::Real),
+        (Type::Decimal(..), _) | (_, Type::Decimal(..)) => {
+            let (Some((p, s)), Some((q, t))) = (decimal_of(left), decimal_of(right)) else { return Ok(None) };
+            let (precision, scale) = decimal::result_of(kind, (p, s), (q, t))?;
+            Ok(Some((Type::Decimal(p, s), Type::Decimal(q, t), Type::Decimal(precision, scale))))
+        }
+        _ => both(if coerces(left, right) { right.clone() } else { left.clone() }),
+    }
+}
+
+/// Operand types of arithmetic with times and intervals.
+fn interval_operands(kind: Arithmetic, left: &Type, right: &Type) -> (Type, Type) {
+    let is_interval = |of: &Type| matches!(of, Type::IntervalDaySecond | Type::IntervalYearMonth);
+    let factor = |of: &Type| match of {
+        of if of.is_integer() => Type::Bigint,
+        Type::Decimal(..) | Type::Real => Type::Double,
+        other => other.clone(),
+    };
+    match (left, right) {
+        (Type::Unknown, other) if is_interval(other) => (other.clone(), other.clone()),
+        (other, Type::Unknown) if is_interval(other) => (other.clone(), other.clone()),
+        (a, b) if is_interval(a) && is_interval(b) => (a.clone(), b.clone()),
+        (a, b) if is_interval(a) => (a.clone(), factor(b)),
+        (a, b) if is_interval(b) => (factor(a), b.clone()),
+        (a, b) if kind == Arithmetic::Subtract => match common(a, b) {
+            Some(both) => (both.clone(), both),
+            None => (a.clone(), b.clone()),
+        },
+        (a, b) => (a.clone(), b.clone()),
+    }
+}
+
+fn operator(kind: Comparison) -> Operator {
+    match kind {
+        Comparison::Equal => Operator::Eq,
+        Comparison::NotEqual => Operator::NotEq,
+        Comparison::Less => Operator::Lt,
+        Comparison::LessOrEqual => Operator::LtEq,
+        Comparison::Greater => Operator::Gt,
+        Comparison::GreaterOrEqual => Operator::GtEq,
+        Comparison::Distinct => Operator::IsDistinctFrom,
+        Comparison::NotDistinct => Operator::IsNotDistinctFrom,
+    }
+}
+
+/// Arrow orders every NaN above the numbers and -0.0 below 0.0; with a plain number on the right side of `<`, `<=` or
+/// `=` that is what IEEE says too.
+fn float_is_plain(kind: Comparison, left: &Expr, right: &Expr) -> bool {
+    let number = |expr: &Expr| match expr {
+        Expr::Literal(ScalarValue::Float64(Some(value)), _) => !value.is_nan() && *value != 0.0,
+        Expr::Literal(ScalarValue::Float32(Some(value)), _) => !value.is_nan() && *value != 0.0,
+        _ => false,
+    };
+    match kind {
+        Comparison::Equal => number(left) || number(right),
+        Comparison::Less | Comparison::LessOrEqual => number(right),
+        Comparison::Greater | Comparison::GreaterOrEqual => number(left),
+        Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => false,
+    }
+}

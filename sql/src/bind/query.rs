@@ -1,0 +1,394 @@
+//! Queries: WITH, the body, and what follows it: ORDER BY, OFFSET, LIMIT, FETCH.
+//!
+//! Invariant: WITH TIES keeps every row equal to the last one in the order asked for.
+
+use std::sync::Arc;
+
+use datafusion::{
+    catalog::cte_worktable::CteWorkTable,
+    common::ScalarValue,
+    datasource::provider_as_source,
+    functions_window::rank::rank_udwf,
+    logical_expr::{
+        Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition, expr::WindowFunction, lit,
+    },
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    Binder, Bound, Value, aggregates, at, column,
+    ctes::{Ctes, Meaning},
+    literals::integer_value,
+    scope::{Context, Field, Scope},
+};
+use crate::types::{Type, common};
+
+/// How many rows a query keeps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
+    pub(crate) skip: usize,
+    pub(crate) fetch: Option<usize>,
+    pub(crate) ties: bool,
+}
+
+impl Limits {
+    pub(crate) fn any(&self) -> bool {
+        self.skip > 0 || self.fetch.is_some()
+    }
+}
+
+impl Binder<'_> {
+    /// Binds a query.
+    pub(crate) fn query(&self, query: &ast::Query, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        self.nested(|| {
+            let ctes = match &query.with {
+                Some(with) => self.with(with, outer, ctes)?,
+                None => ctes.clone(),
+            };
+            let limits = self.limits(query)?;
+            let order = order_items(query)?;
+            match query.body.as_ref() {
+                ast::SetExpr::Select(select) => self.select(select, order, &limits, outer, &ctes),
+                ast::SetExpr::Query(inner) if order.is_empty() && !limits.any() => self.query(inner, outer, &ctes),
+                body => {
+                    let bound = self.set_expr(body, outer, &ctes)?;
+                    self.order_and_limit(bound, order, &limits, outer, &ctes)
+                }
+            }
+        })
+    }
+
+    /// A query's body.
+    pub(crate) fn set_expr(&self, body: &ast::SetExpr, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        match body {
+            ast::SetExpr::Select(select) => self.select(select, &[], &Limits::default(), outer, ctes),
+            ast::SetExpr::Query(query) => self.query(query, outer, ctes),
+            ast::SetExpr::Values(values) => self.values(values, outer, ctes),
+            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                self.set_operation(left, *op, *set_quantifier, right, outer, ctes)
+            }
+            ast::SetExpr::Table(table) => {
+                let parts: Vec<ast::Ident> =
+                    table.schema_name.iter().chain(&table.table_name).map(|name| ast::Ident::new(name.clone())).collect();
+                self.named_relation(&parts, outer, ctes)
+            }
+            other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not a query"))),
+        }
+    }
+
+    fn with(&self, with: &ast::With, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Ctes> {
+        let mut ctes = ctes.clone();
+        let mut seen = std::collections::HashSet::new();
+        for cte in &with.cte_tables {
+            let name = &cte.alias.name.value;
+            if !seen.insert(name.to_lowercase()) {
+                return Err(Error::user("DUPLICATE_NAMED_QUERY", format!("WITH query name \"{name}\" is given twice")));
+            }
+            let columns: Vec<ast::Ident> = cte.alias.columns.iter().map(|column| column.name.clone()).collect();
+            let meaning = match recursion(with.recursive, name, &cte.query) {
+                Some((base, step, distinct)) => {
+                    Meaning::Plan(Box::new(self.recursive(name, &columns, (base, step, distinct), outer, &ctes)?))
+                }
+                None => Meaning::Query { query: (*cte.query).clone(), columns, scope: ctes.clone() },
+            };
+            ctes = ctes.with(name, meaning);
+        }
+        Ok(ctes)
+    }
+
+    fn recursive(
+        &self,
+        name: &str,
+        columns: &[ast::Ident],
+        (base, step, distinct): (&ast::SetExpr, &ast::SetExpr, bool),
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
+        let base = rename(self.set_expr(base, outer, ctes)?, columns, name)?;
+        let table = self.column(Some(name), &Type::Unknown);
+        let arrow: Vec<arrow::datatypes::Field> =
+            base.scope.fields.iter().map(|field| arrow::datatypes::Field::new(&field.column, field.data_type.to_arrow(), true)).collect();
+        let schema = Arc::new(arrow::datatypes::Schema::new(arrow));
+        let source = provider_as_source(Arc::new(CteWorkTable::new(&table, schema)));
+        let scan = LogicalPlanBuilder::scan(table.as_str(), source, None)?.build()?;
+        let mut fields = Vec::new();
+        let mut exprs = Vec::new();
+        for (field, (qualifier, from)) in base.scope.fields.iter().zip(scan.schema().iter()) {
+            let made = self.column(field.name.as_deref(), &field.data_type);
+            let from = datafusion::common::Column::new(qualifier.cloned(), from.name());
+            exprs.push(Expr::Column(from).alias(made.clone()));
+            fields.push(Field { qualifier: vec![name.to_lowercase()], column: made, ..field.clone() });
+        }
+        let working = Bound { plan: self.project(scan, exprs)?, scope: Scope { fields } };
+        let inner = ctes.with(name, Meaning::Plan(Box::new(working)));
+        let step = self.set_expr(step, outer, &inner)?;
+        if step.scope.fields.len() != base.scope.fields.len() {
+            return Err(Error::user("TYPE_MISMATCH", format!("the two sides of recursive query \"{name}\" have different numbers of columns")));
+        }
+        let mut exprs = Vec::new();
+        for (from, to) in step.scope.fields.iter().zip(&base.scope.fields) {
+            exprs.push(self.coerce(from.value(), &to.data_type)?.expr.alias(to.column.clone()));
+        }
+        let step = self.project(step.plan, exprs)?;
+        let plan = LogicalPlanBuilder::from(base.plan).to_recursive_query(table, step, distinct)?.build()?;
+        Ok(Bound { plan, scope: base.scope })
+    }
+
+    fn limits(&self, query: &ast::Query) -> Result<Limits> {
+        let mut limits = Limits::default();
+        match &query.limit_clause {
+            Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
+                limits.fetch = limit.as_ref().map(|node| self.count(node, "LIMIT")).transpose()?;
+                if let Some(offset) = offset {
+                    limits.skip = self.count(&offset.value, "OFFSET")?;
+                }
+            }
+            Some(ast::LimitClause::OffsetCommaLimit { .. }) => {
+                return Err(Error::user("SYNTAX_ERROR", "LIMIT takes one number").with_hint("write OFFSET m LIMIT n"));
+            }
+            None => {}
+        }
+        if let Some(fetch) = &query.fetch {
+            let count = match &fetch.quantity {
+                Some(node) => self.count(node, "FETCH FIRST")?,
+                None => 1,
+            };
+            if count == 0 {
+                return Err(Error::user("INVALID_LIMIT_CLAUSE", "FETCH FIRST row count must be positive"));
+            }
+            limits.fetch = Some(count);
+            limits.ties = fetch.with_ties;
+        }
+        Ok(limits)
+    }
+
+    fn count(&self, node: &ast::Expr, clause: &str) -> Result<usize> {
+        let scope = Scope::default();
+        let ctes = Ctes::default();
+        let value = self.expr(node, &Context::new(&scope, None, &ctes, clause))?;
+        let count = match value.expr {
+            Expr::Literal(ScalarValue::Int32(Some(count)), _) => usize::try_from(count).ok(),
+            Expr::Literal(ScalarValue::Int64(Some(count)), _) => usize::try_from(count).ok(),
+            _ => None,
+        };
+        at(count.ok_or_else(|| Error::user("SYNTAX_ERROR", format!("{clause} needs a whole number that is not negative"))), node)
+    }
+
+    /// ORDER BY and limits over a relation that is no SELECT.
+    fn order_and_limit(
+        &self,
+        bound: Bound,
+        order: &[ast::OrderByExpr],
+        limits: &Limits,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
+        let mut sorts = Vec::new();
+        for one in order {
+            let context = Context::new(&bound.scope, outer, ctes, "ORDER BY");
+            let value = match ordinal(&one.expr) {
+                Some(position) => self.by_position(position, &bound.scope, &one.expr)?,
+                None => self.expr(&one.expr, &context)?,
+            };
+            aggregates::sortable(&value)?;
+            sorts.push(aggregates::sort(value.expr, &one.options));
+        }
+        let plan = self.sorted(bound.plan, sorts, limits)?;
+        Ok(Bound { plan, scope: bound.scope })
+    }
+
+    /// The column at a position counted from 1.
+    pub(crate) fn by_position(&self, position: i64, scope: &Scope, node: &ast::Expr) -> Result<Value> {
+        let field = usize::try_from(position - 1).ok().and_then(|index| scope.fields.get(index));
+        at(
+            field.map(Field::value).ok_or_else(|| {
+                Error::user("INVALID_COLUMN_REFERENCE", format!("ORDER BY position {position} is not in select list"))
+            }),
+            node,
+        )
+    }
+
+    /// Sorts and cuts.
+    pub(crate) fn sorted(&self, plan: LogicalPlan, sorts: Vec<SortExpr>, limits: &Limits) -> Result<LogicalPlan> {
+        if limits.ties {
+            return self.with_ties(plan, sorts, limits);
+        }
+        let mut builder = LogicalPlanBuilder::from(plan);
+        if !sorts.is_empty() {
+            builder = builder.sort(sorts)?;
+        }
+        if limits.any() {
+            builder = builder.limit(limits.skip, limits.fetch)?;
+        }
+        Ok(builder.build()?)
+    }
+
+    fn with_ties(&self, plan: LogicalPlan, sorts: Vec<SortExpr>, limits: &Limits) -> Result<LogicalPlan> {
+        if sorts.is_empty() {
+            return Err(Error::user("MISSING_ORDER_BY", "FETCH FIRST WITH TIES clause requires ORDER BY"));
+        }
+        let mut plan = plan;
+        if limits.skip > 0 {
+            plan = LogicalPlanBuilder::from(plan).sort(sorts.clone())?.limit(limits.skip, None)?.build()?;
+        }
+        let mut rank = WindowFunction::new(WindowFunctionDefinition::WindowUDF(rank_udwf()), Vec::new());
+        rank.params.order_by.clone_from(&sorts);
+        rank.params.window_frame = WindowFrame::new(Some(false));
+        let name = self.column(Some("rank"), &Type::Bigint);
+        let kept: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let count = limits.fetch.unwrap_or(usize::MAX) as u64;
+        let ranked = LogicalPlanBuilder::from(plan)
+            .window([Expr::WindowFunction(Box::new(rank)).alias(name.clone())])?
+            .filter(column(&name).lt_eq(lit(count)))?
+            .sort(sorts)?
+            .project(kept)?;
+        Ok(ranked.build()?)
+    }
+
+    /// `VALUES ..`
+    fn values(&self, values: &ast::Values, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        let empty = Scope::default();
+        let context = Context::new(&empty, outer, ctes, "VALUES");
+        let mut rows: Vec<Vec<Value>> = Vec::with_capacity(values.rows.len());
+        for row in &values.rows {
+            let mut bound = self.exprs(row, &context)?;
+            if let ([only], Some(Type::Row(fields))) = (row.as_slice(), bound.first().map(|value| value.data_type.clone())) {
+                let spread = matches!(only, ast::Expr::Function(_) | ast::Expr::Tuple(_));
+                if spread {
+                    let row = bound.remove(0);
+                    bound = fields
+                        .iter()
+                        .enumerate()
+                        .map(|(index, (_, inner))| {
+                            let field = crate::kernels::Op::Field(index);
+                            Value::new(crate::kernels::call(field, vec![row.expr.clone()], inner.clone()), inner.clone())
+                        })
+                        .collect();
+                }
+            }
+            rows.push(bound);
+        }
+        let width = rows.first().map_or(0, Vec::len);
+        let mismatch = |message: String| Error::user("TYPE_MISMATCH", message);
+        if rows.iter().any(|row| row.len() != width) {
+            return Err(mismatch("values rows have mismatched sizes".into()));
+        }
+        let mut types = vec![Type::Unknown; width];
+        for row in &rows {
+            for (known, value) in types.iter_mut().zip(row) {
+                *known = common(known, &value.data_type).ok_or_else(|| {
+                    mismatch(format!("values rows have mismatched types: {known} and {}", value.data_type))
+                })?;
+            }
+        }
+        let rows = rows
+            .into_iter()
+            .map(|row| row.into_iter().zip(&types).map(|(value, to)| Ok(self.convert(value, to)?.expr)).collect())
+            .collect::<Result<Vec<Vec<Expr>>>>()?;
+        self.values_plan(rows, types)
+    }
+
+    fn values_plan(&self, rows: Vec<Vec<Expr>>, types: Vec<Type>) -> Result<Bound> {
+        let special = |expr: &Expr| super::conditions::has_subquery(expr) || expr.contains_outer();
+        let names: Vec<String> = types.iter().map(|data_type| self.column(None, data_type)).collect();
+        let plan = if rows.iter().flatten().any(special) {
+            let mut all: Option<LogicalPlanBuilder> = None;
+            for row in rows {
+                let exprs: Vec<Expr> = row.into_iter().zip(&names).map(|(expr, name)| expr.alias(name.clone())).collect();
+                let one = LogicalPlanBuilder::empty(true).project(exprs)?;
+                all = Some(match all {
+                    Some(before) => before.union(one.build()?)?,
+                    None => one,
+                });
+            }
+            all.ok_or_else(|| Error::user("SYNTAX_ERROR", "VALUES needs a row"))?.build()?
+        } else {
+            let values = LogicalPlanBuilder::values(rows)?.build()?;
+            let exprs = values
+                .schema()
+                .columns()
+                .into_iter()
+                .zip(&names)
+                .map(|(from, name)| Expr::Column(from).alias(name.clone()))
+                .collect();
+            self.project(values, exprs)?
+        };
+        let fields = names
+            .into_iter()
+            .zip(types)
+            .map(|(column, data_type)| Field { qualifier: Vec::new(), name: None, column, data_type, hidden: false })
+            .collect();
+        Ok(Bound { plan, scope: Scope { fields } })
+    }
+}
+
+/// A whole number written as an ORDER BY or GROUP BY item.
+pub(crate) fn ordinal(node: &ast::Expr) -> Option<i64> {
+    match node {
+        ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(text, _), .. }) => {
+            let value = super::literals::number(text).ok()?;
+            if !value.data_type.is_integer() {
+                return None;
+            }
+            match value.expr {
+                Expr::Literal(ScalarValue::Int32(Some(value)), _) => Some(i64::from(value)),
+                Expr::Literal(ScalarValue::Int64(Some(value)), _) => Some(value),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn order_items(query: &ast::Query) -> Result<&[ast::OrderByExpr]> {
+    match &query.order_by {
+        None => Ok(&[]),
+        Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) => Ok(items),
+        Some(_) => Err(Error::user("SYNTAX_ERROR", "ORDER BY ALL is not supported").with_hint("name the columns")),
+    }
+}
+
+/// Base and step of a recursive query, if it is one.
+fn recursion<'q>(recursive: bool, name: &str, query: &'q ast::Query) -> Option<(&'q ast::SetExpr, &'q ast::SetExpr, bool)> {
+    if !recursive || query.with.is_some() {
+        return None;
+    }
+    let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref() else {
+        return None;
+    };
+    let mut refers = false;
+    let wanted = name.to_lowercase();
+    let _ = ast::visit_relations(right, |relation| {
+        refers |= relation.to_string().trim_matches('"').to_lowercase() == wanted;
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    refers.then_some((left.as_ref(), right.as_ref(), *set_quantifier != ast::SetQuantifier::All))
+}
+
+/// Gives a relation's columns new names.
+pub(crate) fn rename(mut bound: Bound, columns: &[ast::Ident], relation: &str) -> Result<Bound> {
+    let visible = bound.scope.fields.iter().filter(|field| !field.hidden).count();
+    if !columns.is_empty() && columns.len() != visible {
+        return Err(Error::user(
+            "MISMATCHED_COLUMN_ALIASES",
+            format!("column alias list of \"{relation}\" has {} entries but relation has {visible} columns", columns.len()),
+        ));
+    }
+    let mut names = columns.iter();
+    for field in &mut bound.scope.fields {
+        field.qualifier = vec![relation.to_lowercase()];
+        if field.hidden && !columns.is_empty() {
+            continue;
+        }
+        if let Some(name) = names.next() {
+            field.name = Some(name.value.clone());
+        }
+    }
+    Ok(bound)
+}
+
+/// A number as a value, for callers that count.
+pub(crate) fn counted(value: i64) -> Value {
+    integer_value(value)
+}

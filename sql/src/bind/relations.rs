@@ -1,0 +1,352 @@
+//! FROM: tables, views, subqueries, joins.
+//!
+//! Invariant: every relation in FROM gives its columns internal names of its own, so a self-join has no clash.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{JoinType, TableReference},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    Binder, Bound, Relation, at, conditions, column,
+    ctes::{Ctes, Meaning},
+    query::rename,
+    scope::{Context, Field, Scope, located},
+    suggest,
+};
+use crate::{
+    kernels::Comparison,
+    types::{HIDDEN_KEY, Type, common},
+};
+
+impl Binder<'_> {
+    /// The relations of FROM; one row without columns if there is none.
+    pub(crate) fn from(&self, from: &[ast::TableWithJoins], outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        let mut all: Option<Bound> = None;
+        for item in from {
+            let joined = self.table_with_joins(item, all.take(), outer, ctes)?;
+            all = Some(joined);
+        }
+        match all {
+            Some(all) => Ok(all),
+            None => Ok(Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: Scope::default() }),
+        }
+    }
+
+    fn table_with_joins(&self, item: &ast::TableWithJoins, before: Option<Bound>, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        let Some(before) = before else {
+            let first = self.factor(&item.relation, None, outer, ctes)?;
+            return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
+        };
+        if is_lateral(&item.relation) {
+            let first = self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+            return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
+        }
+        let depends = item.joins.iter().any(|join| is_lateral(&join.relation));
+        if depends {
+            let first = self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+            return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
+        }
+        let right = self.table_with_joins(item, None, outer, ctes)?;
+        cross(before, right)
+    }
+
+    fn join(&self, left: Bound, join: &ast::Join, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        use ast::JoinOperator as J;
+        let (kind, constraint) = match &join.join_operator {
+            J::Join(constraint) | J::Inner(constraint) => (JoinType::Inner, constraint),
+            J::Left(constraint) | J::LeftOuter(constraint) => (JoinType::Left, constraint),
+            J::Right(constraint) | J::RightOuter(constraint) => (JoinType::Right, constraint),
+            J::FullOuter(constraint) => (JoinType::Full, constraint),
+            J::CrossJoin(constraint) => (JoinType::Inner, constraint),
+            other => return Err(Error::user("SYNTAX_ERROR", format!("join {other:?} is not supported"))),
+        };
+        if *constraint == ast::JoinConstraint::None && !matches!(join.join_operator, J::CrossJoin(_)) {
+            return Err(Error::user("SYNTAX_ERROR", "a join needs ON or USING").with_hint("write CROSS JOIN for every pair of rows"));
+        }
+        self.joined(left, &join.relation, kind, constraint, outer, ctes)
+    }
+
+    fn joined(
+        &self,
+        left: Bound,
+        right: &ast::TableFactor,
+        kind: JoinType,
+        constraint: &ast::JoinConstraint,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
+        if let ast::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = right {
+            let optional = match (kind, constraint) {
+                (JoinType::Inner, _) => false,
+                (JoinType::Left, ast::JoinConstraint::On(node)) if is_true(node) => true,
+                _ => {
+                    return Err(Error::not_supported("UNNEST in other than the right side of CROSS JOIN or LEFT JOIN .. ON TRUE is not supported"));
+                }
+            };
+            let width = left.scope.fields.len();
+            let made = self.unnest(left, array_exprs, *with_ordinality, alias.as_ref(), (optional, outer, ctes))?;
+            if let (JoinType::Inner, ast::JoinConstraint::On(node)) = (kind, constraint) {
+                let condition = self.condition(node, &Context::new(&made.scope, outer, ctes, "JOIN ON clause"))?;
+                let plan = LogicalPlanBuilder::from(made.plan).filter(condition.expr)?.build()?;
+                return Ok(Bound { plan, scope: made.scope });
+            }
+            debug_assert!(made.scope.fields.len() >= width);
+            return Ok(made);
+        }
+        let around = Context::new(&left.scope, outer, ctes, "LATERAL");
+        let right = self.factor(right, is_lateral(right).then_some(&around), outer, ctes)?;
+        let right = lateral(right);
+        match constraint {
+            ast::JoinConstraint::None => cross(left, right),
+            ast::JoinConstraint::On(node) => {
+                let scope = both(&left.scope, &right.scope);
+                let context = Context::new(&scope, outer, ctes, "JOIN ON clause");
+                let condition = self.condition(node, &context)?.expr;
+                let plan = LogicalPlanBuilder::from(left.plan).join_on(right.plan, kind, split(condition))?.build()?;
+                Ok(Bound { plan, scope })
+            }
+            ast::JoinConstraint::Using(names) => self.join_using(left, right, kind, names),
+            ast::JoinConstraint::Natural => Err(Error::not_supported("NATURAL JOIN is not supported").with_hint("write JOIN .. USING (..)")),
+        }
+    }
+
+    fn join_using(&self, left: Bound, right: Bound, kind: JoinType, names: &[ast::ObjectName]) -> Result<Bound> {
+        let mut conditions = Vec::new();
+        let mut merged = Vec::new();
+        let mut taken: Vec<String> = Vec::new();
+        for name in names {
+            let Some(ident) = name.0.last().and_then(ast::ObjectNamePart::as_ident) else { continue };
+            let (a, b) = (one_of(&left.scope, ident, "left")?, one_of(&right.scope, ident, "right")?);
+            conditions.push(at(self.compare(Comparison::Equal, a.value(), b.value()), name)?.expr);
+            let data_type = common(&a.data_type, &b.data_type).unwrap_or_else(|| a.data_type.clone());
+            let (x, y) = (self.convert(a.value(), &data_type)?, self.convert(b.value(), &data_type)?);
+            let value = match kind {
+                JoinType::Right => y,
+                JoinType::Full => self.coalesce(vec![x, y])?,
+                _ => x,
+            };
+            let made = self.column(a.name.as_deref(), &data_type);
+            merged.push((
+                value.expr.alias(made.clone()),
+                Field { qualifier: Vec::new(), name: a.name.clone(), column: made, data_type, hidden: false },
+            ));
+            taken.extend([a.column.clone(), b.column.clone()]);
+        }
+        let rest: Vec<Field> =
+            left.scope.fields.iter().chain(&right.scope.fields).filter(|field| !taken.contains(&field.column)).cloned().collect();
+        let plan = LogicalPlanBuilder::from(left.plan).join_on(right.plan, kind, conditions)?.build()?;
+        let (mut exprs, mut fields): (Vec<Expr>, Vec<Field>) = merged.into_iter().unzip();
+        exprs.extend(rest.iter().map(Field::expr));
+        fields.extend(rest);
+        Ok(Bound { plan: self.project(plan, exprs)?, scope: Scope { fields } })
+    }
+
+    /// A relation in FROM. `around` is what is to the left of a LATERAL one.
+    fn factor(&self, factor: &ast::TableFactor, around: Option<&Context<'_>>, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        use ast::TableFactor as F;
+        match factor {
+            F::Table { name, alias, args: None, sample, .. } => {
+                let parts: Vec<ast::Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                let bound = self.named_relation(&parts, outer, ctes)?;
+                let bound = self.sampled(bound, sample.as_ref())?;
+                aliased(bound, alias.as_ref())
+            }
+            F::Table { name, alias, args: Some(args), .. } => {
+                let arguments = &args.args;
+                aliased(self.table_function(&name.to_string(), arguments, ctes)?, alias.as_ref())
+            }
+            F::Function { name, args, alias, .. } => aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref()),
+            F::Derived { subquery, alias, sample, .. } => {
+                let bound = self.query(subquery, around.or(outer), ctes)?;
+                let bound = self.sampled(bound, sample.as_ref())?;
+                aliased(bound, alias.as_ref())
+            }
+            F::TableFunction { expr, alias } => aliased(self.window_table(expr, outer, ctes)?, alias.as_ref()),
+            F::UNNEST { alias, array_exprs, with_ordinality, .. } => {
+                let one = Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: Scope::default() };
+                self.unnest(one, array_exprs, *with_ordinality, alias.as_ref(), (false, outer, ctes))
+            }
+            F::NestedJoin { table_with_joins, alias } => {
+                let bound = self.table_with_joins(table_with_joins, None, outer, ctes)?;
+                aliased(bound, alias.as_ref())
+            }
+            F::MatchRecognize { .. } => Err(Error::not_supported("MATCH_RECOGNIZE is not supported yet")),
+            F::JsonTable { .. } => Err(Error::not_supported("JSON_TABLE is not supported yet").with_hint("use json_extract and UNNEST")),
+            other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in FROM"))),
+        }
+    }
+
+    /// A named table, view or common table expression.
+    pub(crate) fn named_relation(&self, parts: &[ast::Ident], outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        if let [only] = parts {
+            match ctes.get(&only.value) {
+                Some(Meaning::Query { query, columns, scope }) => {
+                    let bound = self.query(query, outer, scope)?;
+                    return rename(bound, columns, &only.value);
+                }
+                Some(Meaning::Plan(bound)) => return self.fresh((**bound).clone(), &only.value),
+                None => {}
+            }
+        }
+        let names: Vec<String> = parts.iter().map(|part| part.value.clone()).collect();
+        let first = parts.first().ok_or_else(|| Error::internal("a table has a name"))?;
+        let found = self.environment.tables.table(&names).map_err(|error| located(error, first))?;
+        let Some(relation) = found else {
+            let written = names.join(".");
+            let error = Error::user("TABLE_NOT_FOUND", format!("table '{written}' does not exist"));
+            let known: Vec<String> = self.environment.tables.names().into_iter().chain(ctes.names()).collect();
+            return Err(located(suggest(error, &written, known.iter().map(String::as_str)), first));
+        };
+        self.relation(relation, &names)
+    }
+
+    /// A relation's plan, its columns renamed.
+    pub(crate) fn relation(&self, relation: Relation, names: &[String]) -> Result<Bound> {
+        let qualifier: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let table = names.last().cloned().unwrap_or_default();
+        let plan = match relation {
+            Relation::View(query) => return rename(self.query(&query, None, &Ctes::default())?, &[], &table),
+            Relation::Table(source) => LogicalPlanBuilder::scan(TableReference::bare(table), source, None)?.build()?,
+            Relation::Plan(plan) => *plan,
+        };
+        let mut exprs = Vec::new();
+        let mut fields = Vec::new();
+        for (owner, field) in plan.schema().iter() {
+            let data_type = Type::from_field(field);
+            let made = self.column(Some(field.name()), &data_type);
+            let from = Expr::Column(datafusion::common::Column::new(owner.cloned(), field.name()));
+            exprs.push(from.alias(made.clone()));
+            fields.push(Field {
+                qualifier: qualifier.clone(),
+                name: Some(field.name().clone()),
+                column: made,
+                data_type,
+                hidden: field.metadata().get(HIDDEN_KEY).is_some_and(|hidden| hidden == "true"),
+            });
+        }
+        Ok(Bound { plan: self.project(plan, exprs)?, scope: Scope { fields } })
+    }
+
+    /// The same relation under new internal names.
+    pub(crate) fn fresh(&self, bound: Bound, relation: &str) -> Result<Bound> {
+        let mut exprs = Vec::new();
+        let mut fields = Vec::new();
+        for field in bound.scope.fields {
+            let made = self.column(field.name.as_deref(), &field.data_type);
+            exprs.push(column(&field.column).alias(made.clone()));
+            fields.push(Field { qualifier: vec![relation.to_lowercase()], column: made, ..field });
+        }
+        Ok(Bound { plan: self.project(bound.plan, exprs)?, scope: Scope { fields } })
+    }
+
+    fn sampled(&self, bound: Bound, sample: Option<&ast::TableSampleKind>) -> Result<Bound> {
+        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) = sample else {
+            return Ok(bound);
+        };
+        let wrong = || Error::user("SYNTAX_ERROR", "TABLESAMPLE needs a percentage").with_hint("write TABLESAMPLE BERNOULLI (10)");
+        let quantity = sample.quantity.as_ref().ok_or_else(wrong)?;
+        let scope = Scope::default();
+        let ctes = Ctes::default();
+        let percent = self.expr(&quantity.value, &Context::new(&scope, None, &ctes, "TABLESAMPLE"))?;
+        let Expr::Literal(value, _) = self.convert(percent, &Type::Double)?.expr else { return Err(wrong()) };
+        let datafusion::common::ScalarValue::Float64(Some(percent)) = value else { return Err(wrong()) };
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(Error::user("NUMERIC_VALUE_OUT_OF_RANGE", "sample percentage must be between 0 and 100"));
+        }
+        let chance = datafusion::logical_expr::lit(percent / 100.0);
+        let drawn = datafusion::functions::math::random().call(Vec::new());
+        let plan = LogicalPlanBuilder::from(bound.plan).filter(drawn.lt(chance))?.build()?;
+        Ok(Bound { plan, scope: bound.scope })
+    }
+
+    fn table_function(&self, name: &str, args: &[ast::FunctionArg], ctes: &Ctes) -> Result<Bound> {
+        let scope = Scope::default();
+        let context = Context::new(&scope, None, ctes, "table function");
+        let mut literals = Vec::new();
+        for arg in args {
+            let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(node)) = arg else {
+                return Err(Error::user("SYNTAX_ERROR", format!("argument {arg} of {name} is not supported")));
+            };
+            match self.expr(node, &context)?.expr {
+                Expr::Literal(value, _) => literals.push(value),
+                _ => return Err(Error::not_supported(format!("arguments of {name} must be literals"))),
+            }
+        }
+        match self.environment.tables.function(&name.to_lowercase(), &literals)? {
+            Some(relation) => self.relation(relation, &[name.to_owned()]),
+            None => Err(Error::user("FUNCTION_NOT_FOUND", format!("table function '{name}' not registered"))),
+        }
+    }
+}
+
+fn is_lateral(factor: &ast::TableFactor) -> bool {
+    match factor {
+        ast::TableFactor::UNNEST { .. } => true,
+        ast::TableFactor::Derived { lateral, .. } | ast::TableFactor::Function { lateral, .. } => *lateral,
+        _ => false,
+    }
+}
+
+/// Marks a right side that refers to the left one.
+fn lateral(bound: Bound) -> Bound {
+    if !bound.plan.contains_outer_reference() {
+        return bound;
+    }
+    let outer_ref_columns = bound.plan.all_out_ref_exprs();
+    let subquery = Subquery { subquery: Arc::new(bound.plan), outer_ref_columns, spans: datafusion::common::Spans::new() };
+    Bound { plan: LogicalPlan::Subquery(subquery), scope: bound.scope }
+}
+
+fn both(left: &Scope, right: &Scope) -> Scope {
+    Scope { fields: left.fields.iter().chain(&right.fields).cloned().collect() }
+}
+
+fn cross(left: Bound, right: Bound) -> Result<Bound> {
+    let scope = both(&left.scope, &right.scope);
+    let plan = LogicalPlanBuilder::from(left.plan).cross_join(right.plan)?.build()?;
+    Ok(Bound { plan, scope })
+}
+
+fn split(condition: Expr) -> Vec<Expr> {
+    datafusion::logical_expr::utils::split_conjunction_owned(condition)
+}
+
+fn is_true(node: &ast::Expr) -> bool {
+    match node {
+        ast::Expr::Nested(inner) => is_true(inner),
+        ast::Expr::Value(value) => value.value == ast::Value::Boolean(true),
+        _ => false,
+    }
+}
+
+fn one_of<'s>(scope: &'s Scope, ident: &ast::Ident, side: &str) -> Result<&'s Field> {
+    let wanted = ident.value.to_lowercase();
+    let mut fits = scope.fields.iter().filter(|field| field.name.as_deref().is_some_and(|name| name.to_lowercase() == wanted));
+    let Some(field) = fits.next() else {
+        return Err(located(
+            Error::user("COLUMN_NOT_FOUND", format!("column '{}' is missing from {side} side of join", ident.value)),
+            ident,
+        ));
+    };
+    if fits.next().is_some() {
+        return Err(located(Error::user("AMBIGUOUS_NAME", format!("column '{}' is ambiguous", ident.value)), ident));
+    }
+    Ok(field)
+}
+
+/// Gives a relation its alias.
+pub(crate) fn aliased(bound: Bound, alias: Option<&ast::TableAlias>) -> Result<Bound> {
+    let Some(alias) = alias else { return Ok(bound) };
+    let columns: Vec<ast::Ident> = alias.columns.iter().map(|column| column.name.clone()).collect();
+    rename(bound, &columns, &alias.name.value).map_err(|error| located(error, &alias.name))
+}
+
+/// A condition that is always true, kept for joins without one.
+pub(crate) fn always() -> Expr {
+    conditions::truth()
+}

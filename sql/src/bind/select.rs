@@ -1,0 +1,307 @@
+//! SELECT: its items, grouping, windows, DISTINCT and order, as one chain of plan nodes.
+//!
+//! ```text
+//! from -> where -> (keys) -> aggregate -> having -> windows -> items and sort keys -> distinct -> sort -> limit -> items
+//! ```
+//!
+//! Invariant: after grouping an expression refers to group keys and aggregates only; anything else is refused by name.
+
+use std::cell::RefCell;
+
+use datafusion::{
+    common::tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    Binder, Bound, Value, aggregates, at, column,
+    ctes::Ctes,
+    query::{Limits, ordinal},
+    scope::{Collected, Context, Field, Scope},
+};
+use crate::{kernels::{self, Op}, types::Type};
+
+mod grouping;
+
+/// An item of the select list.
+#[derive(Debug, Clone)]
+struct Item {
+    name: Option<String>,
+    value: Value,
+}
+
+/// The parts of a SELECT while it is bound.
+struct Parts {
+    items: Vec<Item>,
+    having: Option<Expr>,
+    sorts: Vec<(Value, ast::OrderByOptions)>,
+}
+
+impl Binder<'_> {
+    /// Binds a SELECT with the ORDER BY and limits around it.
+    pub(crate) fn select(
+        &self,
+        select: &ast::Select,
+        order: &[ast::OrderByExpr],
+        limits: &Limits,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
+        refuse_foreign(select)?;
+        let mut from = self.from(&select.from, outer, ctes)?;
+        if let Some(condition) = &select.selection {
+            let context = Context::new(&from.scope, outer, ctes, "WHERE clause");
+            let condition = self.condition(condition, &context)?;
+            from.plan = LogicalPlanBuilder::from(from.plan).filter(condition.expr)?.build()?;
+        }
+        let collected = RefCell::new(Collected::default());
+        let windows = named_windows(select);
+        let mut context = Context::new(&from.scope, outer, ctes, "SELECT").collecting(&collected);
+        context.windows = &windows;
+        let items = self.items(&select.projection, &context)?;
+        let keys = self.group_keys(&select.group_by, &items_for_ordinals(&items), &from.scope, outer, ctes)?;
+        let having = match &select.having {
+            Some(node) => Some(self.condition(node, &Context { place: "HAVING clause", ..context })?.expr),
+            None => None,
+        };
+        let sorts = self.order_keys(order, &items, &context)?;
+        let parts = Parts { items, having, sorts };
+        let collected = collected.replace(Collected::default());
+        let grouped = keys.is_some() || !collected.aggregates.is_empty() || parts.having.is_some() || !collected.groupings.is_empty();
+        let (plan, parts, window_calls) = if grouped {
+            self.grouped(from.plan, keys.unwrap_or_default(), collected, parts)?
+        } else {
+            (from.plan, parts, collected.windows)
+        };
+        let plan = self.windowed(plan, window_calls)?;
+        let distinct = match &select.distinct {
+            None | Some(ast::Distinct::All) => false,
+            Some(ast::Distinct::Distinct) => true,
+            Some(ast::Distinct::On(_)) => return Err(Error::user("SYNTAX_ERROR", "DISTINCT ON is not supported")),
+        };
+        self.finish(plan, parts, distinct, limits)
+    }
+
+    fn items(&self, projection: &[ast::SelectItem], context: &Context<'_>) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for item in projection {
+            match item {
+                ast::SelectItem::UnnamedExpr(node) => {
+                    items.push(Item { name: implied_name(node), value: self.expr(node, context)? });
+                }
+                ast::SelectItem::ExprWithAlias { expr, alias } => {
+                    items.push(Item { name: Some(alias.value.clone()), value: self.expr(expr, context)? });
+                }
+                ast::SelectItem::Wildcard(_) => {
+                    let fields = context.scope.fields.iter().filter(|field| !field.hidden);
+                    let before = items.len();
+                    items.extend(fields.map(|field| Item { name: field.name.clone(), value: field.value() }));
+                    if items.len() == before {
+                        return at(Err(Error::user("COLUMN_NOT_FOUND", "SELECT * not allowed in queries without FROM clause")), item);
+                    }
+                }
+                ast::SelectItem::QualifiedWildcard(kind, _) => items.extend(at(self.qualified_wildcard(kind, context), item)?),
+                ast::SelectItem::ExprWithAliases { .. } => {
+                    return at(Err(Error::user("SYNTAX_ERROR", "an item of a select list has one name")), item);
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    fn qualified_wildcard(&self, kind: &ast::SelectItemQualifiedWildcardKind, context: &Context<'_>) -> Result<Vec<Item>> {
+        let value = match kind {
+            ast::SelectItemQualifiedWildcardKind::ObjectName(name) => {
+                let parts: Vec<ast::Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                let of: Vec<Item> = context
+                    .scope
+                    .fields
+                    .iter()
+                    .filter(|field| !field.hidden && field.is_of(&parts))
+                    .map(|field| Item { name: field.name.clone(), value: field.value() })
+                    .collect();
+                if !of.is_empty() {
+                    return Ok(of);
+                }
+                self.compound(&parts, context)
+                    .map_err(|_| Error::user("TABLE_NOT_FOUND", format!("table \"{name}\" not found in FROM")))?
+            }
+            ast::SelectItemQualifiedWildcardKind::Expr(node) => self.expr(node, context)?,
+        };
+        let Type::Row(fields) = &value.data_type else {
+            return Err(Error::user("TYPE_MISMATCH", format!("expected expression of type row, found {}", value.data_type)));
+        };
+        Ok(fields
+            .iter()
+            .enumerate()
+            .map(|(index, (name, inner))| Item {
+                name: name.as_deref().map(str::to_owned),
+                value: Value::new(kernels::call(Op::Field(index), vec![value.expr.clone()], inner.clone()), inner.clone()),
+            })
+            .collect())
+    }
+
+    fn order_keys(&self, order: &[ast::OrderByExpr], items: &[Item], context: &Context<'_>) -> Result<Vec<(Value, ast::OrderByOptions)>> {
+        let aliases: Vec<(String, Value)> =
+            items.iter().filter_map(|item| Some((item.name.clone()?, item.value.clone()))).collect();
+        let context = Context { aliases: &aliases, place: "ORDER BY", ..*context };
+        order
+            .iter()
+            .map(|one| {
+                let value = match ordinal(&one.expr) {
+                    Some(position) => {
+                        let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index));
+                        at(
+                            item.map(|item| item.value.clone()).ok_or_else(|| {
+                                Error::user("INVALID_COLUMN_REFERENCE", format!("ORDER BY position {position} is not in select list"))
+                            }),
+                            &one.expr,
+                        )?
+                    }
+                    None => self.expr(&one.expr, &context)?,
+                };
+                at(aggregates::sortable(&value), &one.expr)?;
+                Ok((value, one.options))
+            })
+            .collect()
+    }
+
+    fn windowed(&self, plan: LogicalPlan, calls: Vec<(Expr, String, Type)>) -> Result<LogicalPlan> {
+        if calls.is_empty() {
+            return Ok(plan);
+        }
+        let exprs: Vec<Expr> = calls.into_iter().map(|(expr, name, _)| expr.alias(name)).collect();
+        let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(exprs)?;
+        let mut plan = plan;
+        for (_, group) in groups {
+            plan = LogicalPlanBuilder::from(plan).window(group)?.build()?;
+        }
+        Ok(plan)
+    }
+
+    /// Items, DISTINCT, order and limits.
+    fn finish(&self, plan: LogicalPlan, parts: Parts, distinct: bool, limits: &Limits) -> Result<Bound> {
+        let mut fields = Vec::with_capacity(parts.items.len());
+        let mut exprs = Vec::new();
+        for item in &parts.items {
+            let made = self.column(item.name.as_deref(), &item.value.data_type);
+            exprs.push(item.value.expr.clone().alias(made.clone()));
+            fields.push(Field {
+                qualifier: Vec::new(),
+                name: item.name.clone(),
+                column: made,
+                data_type: item.value.data_type.clone(),
+                hidden: false,
+            });
+        }
+        if distinct {
+            if let Some(item) = parts.items.iter().find(|item| !item.value.data_type.is_comparable()) {
+                return Err(Error::user("TYPE_MISMATCH", format!("DISTINCT can only be applied to comparable types, not {}", item.value.data_type)));
+            }
+        }
+        let mut sorts: Vec<SortExpr> = Vec::with_capacity(parts.sorts.len());
+        for (value, options) in &parts.sorts {
+            let position = parts.items.iter().position(|item| item.value.expr == value.expr);
+            let name = match position {
+                Some(index) => fields.get(index).map(|field| field.column.clone()).unwrap_or_default(),
+                None if distinct => {
+                    return Err(Error::user(
+                        "EXPRESSION_NOT_IN_DISTINCT",
+                        "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+                    ));
+                }
+                None => {
+                    let made = self.column(Some("sort"), &value.data_type);
+                    exprs.push(value.expr.clone().alias(made.clone()));
+                    made
+                }
+            };
+            sorts.push(aggregates::sort(column(&name), options));
+        }
+        let extra = exprs.len() > fields.len();
+        let mut plan = self.project(plan, exprs)?;
+        if distinct {
+            plan = LogicalPlanBuilder::from(plan).distinct()?.build()?;
+        }
+        plan = self.sorted(plan, sorts, limits)?;
+        if extra {
+            plan = self.project(plan, fields.iter().map(Field::expr).collect())?;
+        }
+        Ok(Bound { plan, scope: Scope { fields } })
+    }
+}
+
+fn refuse_foreign(select: &ast::Select) -> Result<()> {
+    let refused = |what: &str| Err(Error::user("SYNTAX_ERROR", format!("{what} is not supported")));
+    if select.top.is_some() {
+        return refused("TOP");
+    }
+    if select.qualify.is_some() {
+        return refused("QUALIFY");
+    }
+    if !select.lateral_views.is_empty() {
+        return Err(Error::user("SYNTAX_ERROR", "LATERAL VIEW is not supported").with_hint("use CROSS JOIN UNNEST"));
+    }
+    if select.projection.is_empty() {
+        return refused("SELECT without items");
+    }
+    Ok(())
+}
+
+fn implied_name(node: &ast::Expr) -> Option<String> {
+    match node {
+        ast::Expr::Identifier(ident) => Some(ident.value.clone()),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map(|ident| ident.value.clone()),
+        ast::Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
+            Some(ast::AccessExpr::Dot(ast::Expr::Identifier(ident))) => Some(ident.value.clone()),
+            _ => None,
+        },
+        ast::Expr::Nested(inner) => implied_name(inner),
+        _ => None,
+    }
+}
+
+fn items_for_ordinals(items: &[Item]) -> Vec<Value> {
+    items.iter().map(|item| item.value.clone()).collect()
+}
+
+fn named_windows(select: &ast::Select) -> Vec<(String, ast::WindowSpec)> {
+    select
+        .named_window
+        .iter()
+        .map(|ast::NamedWindowDefinition(name, window)| {
+            let spec = match window {
+                ast::NamedWindowExpr::WindowSpec(spec) => spec.clone(),
+                ast::NamedWindowExpr::NamedWindow(base) => ast::WindowSpec {
+                    window_name: Some(base.clone()),
+                    partition_by: Vec::new(),
+                    order_by: Vec::new(),
+                    window_frame: None,
+                },
+            };
+            (name.value.to_lowercase(), spec)
+        })
+        .collect()
+}
+
+/// Replaces every part of an expression that a function gives something else for, outermost first.
+pub(crate) fn replace(expr: Expr, with: &dyn Fn(&Expr) -> Option<Expr>) -> Result<Expr> {
+    Ok(expr
+        .transform_down(|node| match with(&node) {
+            Some(other) => Ok(Transformed::new(other, true, TreeNodeRecursion::Jump)),
+            None => Ok(Transformed::no(node)),
+        })?
+        .data)
+}
+
+/// The subquery of an expression, if it is one.
+pub(crate) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery) => Some(subquery),
+        Expr::Exists(exists) => Some(&exists.subquery),
+        Expr::InSubquery(inside) => Some(&inside.subquery),
+        _ => None,
+    }
+}

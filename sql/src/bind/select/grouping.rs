@@ -1,0 +1,323 @@
+//! GROUP BY: keys, grouping sets, and what may be used after grouping.
+//!
+//! Invariant: a key that is a plain column keeps its internal name, so that subqueries still find it.
+
+use std::collections::HashMap;
+
+use datafusion::{
+    common::{ScalarValue, tree_node::{TreeNode, TreeNodeRecursion}},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, binary_expr, Operator},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Parts, replace, subquery_of};
+use crate::{
+    bind::{
+        Binder, Value, at, column,
+        ctes::Ctes,
+        literal,
+        query::ordinal,
+        scope::{Collected, Context, Scope},
+    },
+    types::Type,
+};
+
+/// GROUP BY as sets of keys.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keys {
+    /// All keys in order.
+    pub(crate) keys: Vec<Value>,
+    /// The sets, as indices of keys; `None`: one set of all of them.
+    pub(crate) sets: Option<Vec<Vec<usize>>>,
+}
+
+/// What follows grouping: the plan, the rewritten parts, and the window calls.
+type Grouped = (LogicalPlan, Parts, Vec<(Expr, String, Type)>);
+
+/// Grouping sets are limited, since a cube doubles with each column.
+const SETS_MAX: usize = 2048;
+
+impl Binder<'_> {
+    /// The keys of GROUP BY; `None` without one.
+    pub(super) fn group_keys(
+        &self,
+        group_by: &ast::GroupByExpr,
+        items: &[Value],
+        scope: &Scope,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Option<Keys>> {
+        let ast::GroupByExpr::Expressions(nodes, modifiers) = group_by else {
+            return Err(Error::user("SYNTAX_ERROR", "GROUP BY ALL is not supported").with_hint("name the columns"));
+        };
+        if nodes.is_empty() {
+            return Ok(None);
+        }
+        if !modifiers.is_empty() {
+            return Err(Error::user("SYNTAX_ERROR", "GROUP BY .. WITH is not supported").with_hint("write GROUP BY ROLLUP (..)"));
+        }
+        let context = Context::new(scope, outer, ctes, "GROUP BY clause");
+        let mut keys = Keys::default();
+        let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut several = false;
+        for node in nodes {
+            let alternatives = match node {
+                ast::Expr::GroupingSets(groups) => self.key_sets(groups, items, &context, &mut keys)?,
+                ast::Expr::Cube(groups) => {
+                    let parts = self.key_sets(groups, items, &context, &mut keys)?;
+                    cube(&parts)?
+                }
+                ast::Expr::Rollup(groups) => {
+                    let parts = self.key_sets(groups, items, &context, &mut keys)?;
+                    (0..=parts.len()).rev().map(|count| parts[..count].concat()).collect()
+                }
+                ast::Expr::Tuple(nodes) => vec![self.key_set(nodes, items, &context, &mut keys)?],
+                node => vec![vec![self.key(node, items, &context, &mut keys)?]],
+            };
+            several |= !matches!(node, ast::Expr::Tuple(nodes) if !nodes.is_empty()) && is_set(node);
+            sets = sets
+                .iter()
+                .flat_map(|before| alternatives.iter().map(move |more| [before.as_slice(), more.as_slice()].concat()))
+                .collect();
+            if sets.len() > SETS_MAX {
+                return Err(Error::user("TOO_MANY_GROUPING_SETS", format!("GROUP BY has more than {SETS_MAX} grouping sets")));
+            }
+        }
+        keys.sets = several.then_some(sets);
+        Ok(Some(keys))
+    }
+
+    fn key_sets(&self, groups: &[Vec<ast::Expr>], items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<Vec<Vec<usize>>> {
+        groups.iter().map(|group| self.key_set(group, items, context, keys)).collect()
+    }
+
+    fn key_set(&self, nodes: &[ast::Expr], items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<Vec<usize>> {
+        let mut set = Vec::new();
+        for node in nodes {
+            match node {
+                ast::Expr::Tuple(inner) => set.extend(self.key_set(inner, items, context, keys)?),
+                node => set.push(self.key(node, items, context, keys)?),
+            }
+        }
+        Ok(set)
+    }
+
+    fn key(&self, node: &ast::Expr, items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<usize> {
+        let value = match ordinal(node) {
+            Some(position) => {
+                let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index)).cloned();
+                at(
+                    item.ok_or_else(|| {
+                        Error::user("INVALID_COLUMN_REFERENCE", format!("GROUP BY position {position} is not in select list"))
+                    }),
+                    node,
+                )?
+            }
+            None => self.expr(node, context)?,
+        };
+        if !value.data_type.is_comparable() {
+            return at(
+                Err(Error::user("TYPE_MISMATCH", format!("{} is not comparable, and therefore cannot be used in GROUP BY", value.data_type))),
+                node,
+            );
+        }
+        if let Some(known) = keys.keys.iter().position(|key| key.expr == value.expr) {
+            return Ok(known);
+        }
+        keys.keys.push(value);
+        Ok(keys.keys.len() - 1)
+    }
+
+    /// Aggregates a plan and rewrites what comes after in terms of its output.
+    pub(super) fn grouped(&self, plan: LogicalPlan, keys: Keys, collected: Collected, mut parts: Parts) -> Result<Grouped> {
+        let mut prepared: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut names = Vec::with_capacity(keys.keys.len());
+        let mut computed = false;
+        for key in &keys.keys {
+            names.push(match &key.expr {
+                Expr::Column(column) => column.name.clone(),
+                other => {
+                    computed = true;
+                    let name = self.column(Some("key"), &key.data_type);
+                    prepared.push(other.clone().alias(name.clone()));
+                    name
+                }
+            });
+        }
+        let plan = if computed { self.project(plan, prepared)? } else { plan };
+        let (mut plan, grouping) = self.aggregated(plan, &keys, &names, &collected)?;
+        let by_key: HashMap<Expr, String> = keys.keys.iter().map(|key| key.expr.clone()).zip(names.iter().cloned()).collect();
+        let made: Vec<&String> = names.iter().chain(collected.aggregates.iter().map(|(_, name, _)| name)).collect();
+        let rewrite = |expr: Expr| -> Result<Expr> {
+            let replaced = replace(expr, &|node| match node {
+                Expr::Column(known) => match grouping.get(&known.name) {
+                    Some(bits) => Some(bits.clone()),
+                    None => by_key.get(node).map(|name| column(name)),
+                },
+                node => by_key.get(node).map(|name| column(name)),
+            })?;
+            check(&replaced, &made, &collected)?;
+            Ok(replaced)
+        };
+        for item in &mut parts.items {
+            item.value.expr = rewrite(item.value.expr.clone())?;
+        }
+        for (value, _) in &mut parts.sorts {
+            value.expr = rewrite(value.expr.clone())?;
+        }
+        if let Some(having) = parts.having.take() {
+            plan = LogicalPlanBuilder::from(plan).filter(rewrite(having)?)?.build()?;
+        }
+        let windows = collected
+            .windows
+            .iter()
+            .map(|(expr, name, data_type)| Ok((rewrite(expr.clone())?, name.clone(), data_type.clone())))
+            .collect::<Result<Vec<_>>>()?;
+        Ok((plan, parts, windows))
+    }
+
+    /// The aggregation, and an expression for each `grouping(..)` column.
+    fn aggregated(
+        &self,
+        plan: LogicalPlan,
+        keys: &Keys,
+        names: &[String],
+        collected: &Collected,
+    ) -> Result<(LogicalPlan, HashMap<String, Expr>)> {
+        let by_key: HashMap<&Expr, usize> = keys.keys.iter().enumerate().map(|(index, key)| (&key.expr, index)).collect();
+        let aggregates: Vec<Expr> =
+            collected.aggregates.iter().map(|(expr, name, _)| expr.clone().alias(name.clone())).collect();
+        let columns: Vec<Expr> = names.iter().map(|name| column(name)).collect();
+        let mut grouping = HashMap::new();
+        let Some(sets) = &keys.sets else {
+            for (args, name) in &collected.groupings {
+                for arg in args {
+                    known_key(&by_key, arg)?;
+                }
+                grouping.insert(name.clone(), literal(ScalarValue::Int32(Some(0))));
+            }
+            let plan = if columns.is_empty() && aggregates.is_empty() {
+                LogicalPlanBuilder::from(plan).aggregate(columns, vec![datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint))])?
+            } else {
+                LogicalPlanBuilder::from(plan).aggregate(columns, aggregates)?
+            };
+            return Ok((plan.build()?, grouping));
+        };
+        let id = self.column(Some("set"), &Type::Integer);
+        let mut all: Option<LogicalPlanBuilder> = None;
+        for (number, set) in sets.iter().enumerate() {
+            let mut own: Vec<usize> = Vec::new();
+            for &index in set {
+                if !own.contains(&index) {
+                    own.push(index);
+                }
+            }
+            let group: Vec<Expr> = own.iter().filter_map(|&index| columns.get(index).cloned()).collect();
+            let mut made = aggregates.clone();
+            if group.is_empty() && made.is_empty() {
+                made.push(datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint)));
+            }
+            let one = LogicalPlanBuilder::from(plan.clone()).aggregate(group, made)?;
+            let mut exprs = Vec::new();
+            for (index, (name, key)) in names.iter().zip(&keys.keys).enumerate() {
+                let value = if own.contains(&index) {
+                    column(name)
+                } else {
+                    literal(ScalarValue::try_from(&key.data_type.to_arrow())?)
+                };
+                exprs.push(value.alias(name.clone()));
+            }
+            exprs.extend(collected.aggregates.iter().map(|(_, name, _)| column(name)));
+            exprs.push(literal(ScalarValue::Int32(Some(number as i32))).alias(id.clone()));
+            let one = one.project(exprs)?;
+            all = Some(match all {
+                Some(before) => before.union(one.build()?)?,
+                None => one,
+            });
+        }
+        for (args, name) in &collected.groupings {
+            grouping.insert(name.clone(), self.grouping_bits(args, &by_key, sets, &id)?);
+        }
+        let all = all.ok_or_else(|| Error::internal("GROUP BY has a grouping set"))?;
+        Ok((all.build()?, grouping))
+    }
+
+    fn grouping_bits(&self, args: &[Expr], by_key: &HashMap<&Expr, usize>, sets: &[Vec<usize>], id: &str) -> Result<Expr> {
+        let wanted = args.iter().map(|arg| known_key(by_key, arg)).collect::<Result<Vec<_>>>()?;
+        let mut when_then = Vec::with_capacity(sets.len());
+        for (number, set) in sets.iter().enumerate() {
+            let bits = wanted.iter().fold(0i64, |bits, key| bits << 1 | i64::from(!set.contains(key)));
+            let value = if args.len() < 32 { ScalarValue::Int32(Some(bits as i32)) } else { ScalarValue::Int64(Some(bits)) };
+            let is = binary_expr(column(id), Operator::Eq, literal(ScalarValue::Int32(Some(number as i32))));
+            when_then.push((Box::new(is), Box::new(literal(value))));
+        }
+        Ok(Expr::Case(datafusion::logical_expr::Case { expr: None, when_then_expr: when_then, else_expr: None }))
+    }
+}
+
+fn is_set(node: &ast::Expr) -> bool {
+    match node {
+        ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => true,
+        ast::Expr::Tuple(nodes) => nodes.is_empty(),
+        _ => false,
+    }
+}
+
+fn cube(parts: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
+    if parts.len() > 11 {
+        return Err(Error::user("TOO_MANY_GROUPING_SETS", format!("GROUP BY has more than {SETS_MAX} grouping sets")));
+    }
+    let all = 1usize << parts.len();
+    Ok((0..all)
+        .rev()
+        .map(|mask| {
+            let chosen = parts.iter().enumerate().filter(|(index, _)| mask >> (parts.len() - 1 - index) & 1 == 1);
+            chosen.flat_map(|(_, part)| part.iter().copied()).collect()
+        })
+        .collect())
+}
+
+fn known_key(by_key: &HashMap<&Expr, usize>, arg: &Expr) -> Result<usize> {
+    by_key.get(arg).copied().ok_or_else(|| {
+        Error::user("INVALID_PROCEDURE_ARGUMENT", "the arguments to grouping() must be expressions referenced by the GROUP BY")
+    })
+}
+
+/// Refuses columns that are neither keys nor aggregates nor windows.
+fn check(expr: &Expr, made: &[&String], collected: &Collected) -> Result<()> {
+    let mut stray = None;
+    expr.apply(|node| {
+        let mut look = |name: &String| {
+            let known = made.contains(&name)
+                || name.starts_with("set#")
+                || collected.windows.iter().any(|(_, window, _)| window == name);
+            if !known && stray.is_none() {
+                stray = Some(name.clone());
+            }
+        };
+        match node {
+            Expr::Column(column) => look(&column.name),
+            other => {
+                if let Some(subquery) = subquery_of(other) {
+                    for outer in &subquery.outer_ref_columns {
+                        if let Expr::OuterReferenceColumn(_, column) = outer {
+                            look(&column.name);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match stray {
+        None => Ok(()),
+        Some(name) => {
+            let shown = name.rsplit_once('#').map_or(name.as_str(), |(shown, _)| shown);
+            Err(Error::user(
+                "EXPRESSION_NOT_AGGREGATE",
+                format!("'{shown}' must be an aggregate expression or appear in GROUP BY clause"),
+            ))
+        }
+    }
+}

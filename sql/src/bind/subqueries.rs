@@ -1,0 +1,184 @@
+//! Subqueries in expressions: scalar, EXISTS, IN, and comparisons with ALL, ANY and SOME.
+//!
+//! Invariant: a scalar subquery with two rows is an error wherever it stands, and one without rows is NULL.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::Spans,
+    functions_aggregate::{count::count_all, expr_fn::{count, first_value, max, min}},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery, expr::{Exists, InSubquery}, lit},
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    Binder, Bound, Value, at, calls::unsupported, column,
+    expr::{Negation, boolean, row},
+    scope::Context,
+};
+use crate::{
+    kernels::{self, Comparison, Op},
+    types::{Type, common},
+};
+
+impl Binder<'_> {
+    pub(crate) fn subquery_expr(&self, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
+        match node {
+            ast::Expr::Exists { subquery, negated } => {
+                let bound = self.query(subquery, Some(context), context.ctes)?;
+                Ok(boolean(Expr::Exists(Exists { subquery: subquery_node(bound.plan), negated: *negated })))
+            }
+            ast::Expr::Subquery(query) => {
+                let bound = self.query(query, Some(context), context.ctes)?;
+                self.scalar_subquery(bound)
+            }
+            ast::Expr::InSubquery { expr, subquery, negated } => {
+                let value = self.expr(expr, context)?;
+                let bound = self.query(subquery, Some(context), context.ctes)?;
+                at(self.in_subquery(value, bound, *negated), node)
+            }
+            ast::Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false, context),
+            ast::Expr::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, context),
+            other => Err(unsupported(other)),
+        }
+    }
+
+    fn one_column(&self, bound: Bound) -> Result<(LogicalPlan, Value)> {
+        if let [only] = bound.scope.fields.as_slice() {
+            let value = only.value();
+            return Ok((bound.plan, value));
+        }
+        let fields = bound
+            .scope
+            .fields
+            .iter()
+            .map(|field| (field.name.as_deref().map(Arc::from), field.value()))
+            .collect();
+        let whole = row(fields);
+        let made = self.column(Some("row"), &whole.data_type);
+        let plan = self.project(bound.plan, vec![whole.expr.alias(made.clone())])?;
+        Ok((plan, Value::new(column(&made), whole.data_type)))
+    }
+
+    fn scalar_subquery(&self, bound: Bound) -> Result<Value> {
+        let (plan, value) = self.one_column(bound)?;
+        if is_single_row(&plan) {
+            return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
+        }
+        let (first, rows) = (self.column(Some("first"), &value.data_type), self.column(Some("rows"), &Type::Bigint));
+        let aggregates = vec![first_value(value.expr, Vec::new()).alias(first.clone()), count_all().alias(rows.clone())];
+        let plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.build()?;
+        let only = kernels::call(Op::AtMostOne, vec![column(&first), column(&rows)], value.data_type.clone());
+        let made = self.column(Some("scalar"), &value.data_type);
+        let plan = self.project(plan, vec![only.alias(made)])?;
+        Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type))
+    }
+
+    fn in_subquery(&self, value: Value, bound: Bound, negated: bool) -> Result<Value> {
+        let (plan, candidate) = self.one_column(bound)?;
+        let all = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
+            Error::user(
+                "TYPE_MISMATCH",
+                format!("value expression and result of subquery must be of the same type: {} vs {}", value.data_type, candidate.data_type),
+            )
+        })?;
+        let value = self.convert(value, &all)?;
+        let made = self.column(Some("in"), &all);
+        let plan = self.project(plan, vec![self.convert(candidate, &all)?.expr.alias(made)])?;
+        let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
+        Ok(boolean(Expr::InSubquery(inside)))
+    }
+
+    fn quantified(
+        &self,
+        left: &ast::Expr,
+        op: &ast::BinaryOperator,
+        right: &ast::Expr,
+        all: bool,
+        context: &Context<'_>,
+    ) -> Result<Value> {
+        let query = match right {
+            ast::Expr::Subquery(query) => query,
+            ast::Expr::Nested(inner) => return self.quantified(left, op, inner, all, context),
+            other => return Err(Error::user("SYNTAX_ERROR", format!("ALL and ANY need a subquery, not {other}"))),
+        };
+        use ast::BinaryOperator as B;
+        let value = self.expr(left, context)?;
+        let bound = self.query(query, Some(context), context.ctes)?;
+        let kind = match op {
+            B::Eq if !all => return self.in_subquery(value, bound, false),
+            B::NotEq if all => return self.in_subquery(value, bound, true),
+            B::Eq => Comparison::Equal,
+            B::NotEq => Comparison::NotEqual,
+            B::Lt => Comparison::Less,
+            B::LtEq => Comparison::LessOrEqual,
+            B::Gt => Comparison::Greater,
+            B::GtEq => Comparison::GreaterOrEqual,
+            other => return Err(Error::user("SYNTAX_ERROR", format!("operator {other} is not a comparison"))),
+        };
+        self.by_extremes(value, bound, kind, all)
+    }
+
+    /// A comparison with all or any of the rows, by their least and greatest.
+    fn by_extremes(&self, value: Value, bound: Bound, kind: Comparison, all: bool) -> Result<Value> {
+        let (plan, candidate) = self.one_column(bound)?;
+        let both = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
+            Error::user("TYPE_MISMATCH", format!("cannot compare {} with {}", value.data_type, candidate.data_type))
+        })?;
+        let candidate = self.convert(candidate, &both)?;
+        let value = self.convert(value, &both)?;
+        let scalar = |aggregate: Expr, data_type: &Type| -> Result<Value> {
+            let made = self.column(Some("extreme"), data_type);
+            let plan = LogicalPlanBuilder::from(plan.clone()).aggregate(Vec::<Expr>::new(), vec![aggregate.alias(made)])?.build()?;
+            Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), data_type.clone()))
+        };
+        let least = scalar(min(candidate.expr.clone()), &both)?;
+        let greatest = scalar(max(candidate.expr.clone()), &both)?;
+        let rows = scalar(count_all(), &Type::Bigint)?.expr;
+        let known = scalar(count(candidate.expr.clone()), &Type::Bigint)?.expr;
+        let holds = match (kind, all) {
+            (Comparison::Equal, _) => {
+                let a = self.compare(Comparison::Equal, value.clone(), least)?.expr;
+                a.and(self.compare(Comparison::Equal, value, greatest)?.expr)
+            }
+            (Comparison::NotEqual, _) => {
+                let a = self.compare(Comparison::NotEqual, value.clone(), least)?.expr;
+                a.or(self.compare(Comparison::NotEqual, value, greatest)?.expr)
+            }
+            (Comparison::Less | Comparison::LessOrEqual, true) | (Comparison::Greater | Comparison::GreaterOrEqual, false) => {
+                self.compare(kind, value, least)?.expr
+            }
+            _ => self.compare(kind, value, greatest)?.expr,
+        };
+        let decided = if all { holds.clone().is_false() } else { holds.clone().is_true() };
+        let null = || boolean(lit(datafusion::common::ScalarValue::Boolean(None)));
+        let branches = vec![
+            (rows.clone().eq(lit(0i64)), boolean(lit(all))),
+            (decided, boolean(lit(!all))),
+            (rows.not_eq(known), null()),
+        ];
+        self.choose(branches, Some(boolean(holds)), "comparison")
+    }
+}
+
+fn subquery_node(plan: LogicalPlan) -> Subquery {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::new() }
+}
+
+/// Whether a plan always gives exactly one row.
+fn is_single_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_single_row(&projection.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        LogicalPlan::Values(values) => values.values.len() == 1,
+        _ => false,
+    }
+}
+
+/// The negation of a condition, for callers outside.
+pub(crate) fn not(expr: Expr) -> Expr {
+    expr.is_not_true_or_null()
+}

@@ -1,0 +1,1 @@
+//! What the binder refuses, and what it names columns.

@@ -1,0 +1,271 @@
+//! Window calls: functions OVER a partition, an order and a frame.
+//!
+//! Invariant: NULLs come last in a window's order unless the query says otherwise; ranks are `bigint`.
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{
+        Expr, SortExpr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+        expr::{NullTreatment, WindowFunction},
+        function::WindowUDFFieldArgs,
+    },
+    sql::sqlparser::ast,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{
+    Binder, Value, column,
+    calls::{Call, must_collect, refined},
+    scope::{Context, Inside},
+};
+use crate::{functions::Callable, types::Type};
+
+impl Binder<'_> {
+    /// A window call: collected, and referred to by its column.
+    pub(crate) fn window_call(&self, call: &Call<'_>, context: &Context<'_>) -> Result<Value> {
+        let collected = must_collect(context, &call.name, false)?;
+        let inner = Context { inside: Inside::Window, ..*context };
+        let spec = self.window_spec(call, context)?;
+        let (fun, args, data_type) = self.window_function(call, &inner)?;
+        let partition_by = spec
+            .partition_by
+            .iter()
+            .map(|node| Ok(self.expr(node, &inner)?.expr))
+            .collect::<Result<Vec<_>>>()?;
+        let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
+        let order_by = self.sort_exprs(&spec.order_by, &inner)?;
+        let frame = self.frame(spec.window_frame.as_ref(), &order_values, &order_by)?;
+        let frame = if is_ranking(&call.name) { WindowFrame::new(None) } else { frame };
+        let mut function = WindowFunction::new(fun, args.into_iter().map(|arg| arg.expr).collect());
+        function.params.partition_by = partition_by;
+        function.params.order_by = order_by;
+        function.params.window_frame = frame;
+        function.params.filter = self.filter(call, &inner)?.map(Box::new);
+        function.params.distinct = call.distinct;
+        function.params.null_treatment = call.nulls.map(|nulls| match nulls {
+            ast::NullTreatment::IgnoreNulls => NullTreatment::IgnoreNulls,
+            ast::NullTreatment::RespectNulls => NullTreatment::RespectNulls,
+        });
+        let expr = Expr::WindowFunction(Box::new(function));
+        let made = self.window_column(expr, call, &data_type, collected)?;
+        Ok(made)
+    }
+
+    fn window_column(
+        &self,
+        expr: Expr,
+        call: &Call<'_>,
+        data_type: &Type,
+        collected: &std::cell::RefCell<super::scope::Collected>,
+    ) -> Result<Value> {
+        let mut collected = collected.borrow_mut();
+        let known = collected.windows.iter().find(|(known, ..)| *known == expr).map(|(_, name, _)| name.clone());
+        let name = known.unwrap_or_else(|| {
+            let name = self.column(Some(&call.name), data_type);
+            collected.windows.push((expr, name.clone(), data_type.clone()));
+            name
+        });
+        let value = column(&name);
+        let ranks = matches!(call.name.as_str(), "row_number" | "rank" | "dense_rank" | "ntile");
+        let value = if ranks {
+            Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(value), DataType::Int64))
+        } else {
+            value
+        };
+        Ok(Value::new(value, data_type.clone()))
+    }
+
+    fn window_spec(&self, call: &Call<'_>, context: &Context<'_>) -> Result<ast::WindowSpec> {
+        match call.over {
+            Some(ast::WindowType::WindowSpec(spec)) => resolve(spec, context),
+            Some(ast::WindowType::NamedWindow(name)) => named(&name.value, context),
+            None => Err(Error::internal("a window call has a window")),
+        }
+    }
+
+    fn window_function(&self, call: &Call<'_>, context: &Context<'_>) -> Result<(WindowFunctionDefinition, Vec<Value>, Type)> {
+        if self.is_aggregate(&call.name) {
+            let (udaf, args, data_type) = self.aggregate_parts(call, context)?;
+            return Ok((WindowFunctionDefinition::AggregateUDF(udaf), args, data_type));
+        }
+        let udwf = match self.environment.library.get(&call.name).map(|function| &function.callable) {
+            Some(Callable::Window(udwf)) => udwf.clone(),
+            Some(_) => {
+                return Err(Error::user("FUNCTION_NOT_WINDOW", format!("{} is not a window function", call.name)));
+            }
+            None if self.is_window_only(&call.name) => {
+                self.environment.builtin.udwf(&call.name).map_err(|_| self.no_function(&call.name))?
+            }
+            None => return Err(self.no_function(&call.name)),
+        };
+        let mut args = self.exprs_of(&call.args, context)?;
+        if matches!(call.name.as_str(), "lag" | "lead") {
+            args = self.offset_args(args)?;
+        }
+        let wanted = self.wanted_by(&call.name, &args, udwf.as_ref())?;
+        let args = self.convert_all(args, &wanted)?;
+        let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
+        let field = udwf.field(WindowUDFFieldArgs::new(&fields, &call.name))?;
+        let data_type = match (call.name.as_str(), args.first()) {
+            ("lag" | "lead" | "first_value" | "last_value" | "nth_value", Some(arg)) => arg.data_type.clone(),
+            ("row_number" | "rank" | "dense_rank" | "ntile", _) => Type::Bigint,
+            _ => refined(&field, &args),
+        };
+        Ok((WindowFunctionDefinition::WindowUDF(udwf), args, data_type))
+    }
+
+    /// `lag(x, offset, default)`: the offset is a `bigint`, the default of the type of `x`.
+    fn offset_args(&self, args: Vec<Value>) -> Result<Vec<Value>> {
+        let mut all = args.into_iter();
+        let Some(first) = all.next() else { return Ok(Vec::new()) };
+        let mut args = vec![first.clone()];
+        if let Some(offset) = all.next() {
+            args.push(self.coerce(offset, &Type::Bigint)?);
+        }
+        if let Some(default) = all.next() {
+            args.push(self.coerce(default, &first.data_type)?);
+        }
+        args.extend(all);
+        Ok(args)
+    }
+
+    fn frame(&self, frame: Option<&ast::WindowFrame>, order: &[Value], sorts: &[SortExpr]) -> Result<WindowFrame> {
+        let Some(frame) = frame else {
+            return Ok(WindowFrame::new((!sorts.is_empty()).then_some(false)));
+        };
+        let units = match frame.units {
+            ast::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
+            ast::WindowFrameUnits::Range => WindowFrameUnits::Range,
+            ast::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
+        };
+        let end = frame.end_bound.clone().unwrap_or(ast::WindowFrameBound::CurrentRow);
+        check_bounds(&frame.start_bound, &end)?;
+        let offsets = has_offset(&frame.start_bound) || has_offset(&end);
+        if units == WindowFrameUnits::Groups && order.is_empty() || units == WindowFrameUnits::Range && offsets && order.is_empty() {
+            return Err(Error::user("MISSING_ORDER_BY", format!("window frame of type {units} requires ORDER BY")));
+        }
+        if units == WindowFrameUnits::Range && offsets && order.len() != 1 {
+            return Err(Error::user(
+                "INVALID_ORDER_BY",
+                "window frame of type RANGE with an offset requires a single sort item in ORDER BY",
+            ));
+        }
+        let start = self.bound(&frame.start_bound, units, order)?;
+        let end = self.bound(&end, units, order)?;
+        Ok(WindowFrame::new_bounds(units, start, end))
+    }
+
+    fn bound(&self, bound: &ast::WindowFrameBound, units: WindowFrameUnits, order: &[Value]) -> Result<WindowFrameBound> {
+        let null = match units {
+            WindowFrameUnits::Rows | WindowFrameUnits::Groups => ScalarValue::UInt64(None),
+            WindowFrameUnits::Range => ScalarValue::Null,
+        };
+        Ok(match bound {
+            ast::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+            ast::WindowFrameBound::Preceding(None) => WindowFrameBound::Preceding(null),
+            ast::WindowFrameBound::Following(None) => WindowFrameBound::Following(null),
+            ast::WindowFrameBound::Preceding(Some(node)) => WindowFrameBound::Preceding(self.offset(node, units, order)?),
+            ast::WindowFrameBound::Following(Some(node)) => WindowFrameBound::Following(self.offset(node, units, order)?),
+        })
+    }
+
+    fn offset(&self, node: &ast::Expr, units: WindowFrameUnits, order: &[Value]) -> Result<ScalarValue> {
+        let empty = super::Scope::default();
+        let ctes = super::Ctes::default();
+        let value = self.expr(node, &Context::new(&empty, None, &ctes, "window frame bound"))?;
+        let Expr::Literal(literal, _) = &value.expr else {
+            return Err(Error::not_supported("a window frame's offset must be a literal"));
+        };
+        let negative = || Error::user("INVALID_WINDOW_FRAME", "window frame offset value must not be negative or null");
+        if literal.is_null() {
+            return Err(negative());
+        }
+        if units != WindowFrameUnits::Range {
+            if !value.data_type.is_integer() {
+                return Err(Error::user(
+                    "TYPE_MISMATCH",
+                    format!("window frame {units} offset must be a whole number, not {}", value.data_type),
+                ));
+            }
+            let ScalarValue::Int64(Some(count)) = literal.cast_to(&DataType::Int64)? else { return Err(negative()) };
+            return u64::try_from(count).map(|count| ScalarValue::UInt64(Some(count))).map_err(|_| negative());
+        }
+        let key = order.first().map(|value| value.data_type.clone()).unwrap_or(Type::Unknown);
+        let mismatch = || {
+            Error::user("TYPE_MISMATCH", format!("window frame offset of type {} does not fit the sort key of type {key}", value.data_type))
+        };
+        Ok(match (&key, literal) {
+            (Type::Date | Type::Timestamp(_) | Type::TimestampTz(..), ScalarValue::DurationMillisecond(Some(millis))) => {
+                if *millis < 0 {
+                    return Err(negative());
+                }
+                let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
+                ScalarValue::new_interval_mdn(0, days as i32, rest * 1_000_000)
+            }
+            (Type::Date | Type::Timestamp(_) | Type::TimestampTz(..), ScalarValue::IntervalYearMonth(Some(months))) => {
+                ScalarValue::new_interval_mdn(*months, 0, 0)
+            }
+            (key, literal) if key.is_numeric() && value.data_type.is_numeric() => {
+                let wide = literal.cast_to(&key.to_arrow())?;
+                if wide.to_string().starts_with('-') {
+                    return Err(negative());
+                }
+                wide
+            }
+            _ => return Err(mismatch()),
+        })
+    }
+}
+
+fn is_ranking(name: &str) -> bool {
+    matches!(name, "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" | "lag" | "lead")
+}
+
+fn has_offset(bound: &ast::WindowFrameBound) -> bool {
+    matches!(bound, ast::WindowFrameBound::Preceding(Some(_)) | ast::WindowFrameBound::Following(Some(_)))
+}
+
+fn check_bounds(start: &ast::WindowFrameBound, end: &ast::WindowFrameBound) -> Result<()> {
+    use ast::WindowFrameBound as B;
+    let wrong = |message: &str| Err(Error::user("INVALID_WINDOW_FRAME", message.to_owned()));
+    match (start, end) {
+        (B::Following(None), _) => wrong("window frame start cannot be UNBOUNDED FOLLOWING"),
+        (_, B::Preceding(None)) => wrong("window frame end cannot be UNBOUNDED PRECEDING"),
+        (B::CurrentRow, B::Preceding(_)) => wrong("window frame starting from CURRENT ROW cannot end with PRECEDING"),
+        (B::Following(_), B::Preceding(_)) => wrong("window frame starting from FOLLOWING cannot end with PRECEDING"),
+        (B::Following(_), B::CurrentRow) => wrong("window frame starting from FOLLOWING cannot end with CURRENT ROW"),
+        _ => Ok(()),
+    }
+}
+
+fn named(name: &str, context: &Context<'_>) -> Result<ast::WindowSpec> {
+    let wanted = name.to_lowercase();
+    match context.windows.iter().find(|(known, _)| *known == wanted) {
+        Some((_, spec)) => resolve(spec, context),
+        None => Err(Error::user("INVALID_WINDOW_REFERENCE", format!("window \"{name}\" is not defined"))),
+    }
+}
+
+/// A specification with the one it builds on filled in.
+fn resolve(spec: &ast::WindowSpec, context: &Context<'_>) -> Result<ast::WindowSpec> {
+    let Some(base) = &spec.window_name else { return Ok(spec.clone()) };
+    let mut whole = named(&base.value, context)?;
+    let refused = |what: &str| {
+        Err(Error::user("INVALID_PARTITION_BY", format!("{what} of a window that refers to \"{}\" is not allowed", base.value)))
+    };
+    if !spec.partition_by.is_empty() {
+        return refused("PARTITION BY");
+    }
+    if !spec.order_by.is_empty() {
+        if !whole.order_by.is_empty() {
+            return refused("ORDER BY");
+        }
+        whole.order_by.clone_from(&spec.order_by);
+    }
+    if spec.window_frame.is_some() {
+        whole.window_frame.clone_from(&spec.window_frame);
+    }
+    whole.window_name = None;
+    Ok(whole)
+}
