@@ -12,8 +12,9 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Value, column,
+    Binder, Value,
     calls::{Call, must_collect, refined},
+    column,
     scope::{Context, Inside},
 };
 use crate::{functions::Callable, types::Type};
@@ -40,7 +41,10 @@ impl Binder<'_> {
         let order_by = self.sort_exprs(&call.order_by, context)?;
         if call.distinct {
             if let Some(arg) = args.iter().find(|arg| !arg.data_type.is_comparable()) {
-                return Err(Error::user("TYPE_MISMATCH", format!("DISTINCT can only be applied to comparable types, not {}", arg.data_type)));
+                return Err(Error::user(
+                    "TYPE_MISMATCH",
+                    format!("DISTINCT can only be applied to comparable types, not {}", arg.data_type),
+                ));
             }
             let sorted_by_arg = order_by.iter().all(|sort| args.iter().any(|arg| arg.expr == sort.expr));
             if !sorted_by_arg {
@@ -62,7 +66,11 @@ impl Binder<'_> {
     }
 
     /// The function of a call, its coerced arguments and its type.
-    pub(crate) fn aggregate_parts(&self, call: &Call<'_>, context: &Context<'_>) -> Result<(Arc<AggregateUDF>, Vec<Value>, Type)> {
+    pub(crate) fn aggregate_parts(
+        &self,
+        call: &Call<'_>,
+        context: &Context<'_>,
+    ) -> Result<(Arc<AggregateUDF>, Vec<Value>, Type)> {
         let udaf = self.aggregate_udf(&call.name)?;
         if call.args.iter().any(|node| matches!(node, ast::Expr::Lambda(_))) {
             return Err(Error::not_supported(format!("aggregate {} with a lambda is not supported", call.name)));
@@ -70,7 +78,10 @@ impl Binder<'_> {
         let mut args = self.exprs_of(&call.args, context)?;
         if call.name == "count" {
             if args.len() > 1 {
-                return Err(Error::user("FUNCTION_NOT_FOUND", "unexpected parameters for function count; expected: count(), count(T)"));
+                return Err(Error::user(
+                    "FUNCTION_NOT_FOUND",
+                    "unexpected parameters for function count; expected: count(), count(T)",
+                ));
             }
             if args.is_empty() {
                 args.push(Value::new(super::literal(datafusion::common::ScalarValue::Int64(Some(1))), Type::Bigint));
@@ -80,7 +91,10 @@ impl Binder<'_> {
         }
         if matches!(call.name.as_str(), "min" | "max") {
             if let Some(arg) = args.iter().find(|arg| !arg.data_type.is_orderable()) {
-                return Err(Error::user("FUNCTION_NOT_FOUND", format!("{} needs values with an order, not {}", call.name, arg.data_type)));
+                return Err(Error::user(
+                    "FUNCTION_NOT_FOUND",
+                    format!("{} needs values with an order, not {}", call.name, arg.data_type),
+                ));
             }
         }
         let wanted = self.wanted_by(&call.name, &args, udaf.as_ref())?;
@@ -89,7 +103,10 @@ impl Binder<'_> {
         let field = udaf.return_field(&fields)?;
         let data_type = match (call.name.as_str(), args.first()) {
             ("min" | "max" | "arbitrary" | "any_value" | "max_by" | "min_by", Some(arg))
-                if arg.data_type.to_arrow() == *field.data_type() => arg.data_type.clone(),
+                if arg.data_type.to_arrow() == *field.data_type() =>
+            {
+                arg.data_type.clone()
+            }
             ("array_agg", Some(arg)) => Type::array(arg.data_type.clone()),
             _ => refined(&field, &args),
         };
@@ -136,5 +153,8 @@ pub(crate) fn sortable(value: &Value) -> Result<()> {
     if value.data_type.is_orderable() {
         return Ok(());
     }
-    Err(Error::user("TYPE_MISMATCH", format!("type {} is not orderable, and therefore cannot be used in ORDER BY", value.data_type)))
+    Err(Error::user(
+        "TYPE_MISMATCH",
+        format!("type {} is not orderable, and therefore cannot be used in ORDER BY", value.data_type),
+    ))
 }

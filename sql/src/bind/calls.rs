@@ -7,30 +7,56 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{
-        Expr, ReturnFieldArgs, ScalarUDF,
-        expr::ScalarFunction,
-        type_coercion::functions::fields_with_udf,
-    },
+    logical_expr::{Expr, ReturnFieldArgs, ScalarUDF, expr::ScalarFunction, type_coercion::functions::fields_with_udf},
     sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments},
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{Binder, Value, lambdas::kept, scope::{Context, Inside}, suggest};
-use crate::{
-    functions::Callable,
-    types::Type,
+use super::{
+    Binder, Value,
+    lambdas::kept,
+    scope::{Context, Inside},
+    suggest,
 };
+use crate::{functions::Callable, types::Type};
 
 /// DataFusion's aggregates that mean the same in Trino, as long as the library has none of the name.
 const AGGREGATES: &[&str] = &[
-    "count", "sum", "avg", "min", "max", "array_agg", "stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp",
-    "corr", "covar_pop", "covar_samp", "bool_and", "bool_or", "first_value", "last_value", "nth_value", "regr_slope", "regr_intercept",
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "array_agg",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "var_pop",
+    "var_samp",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "bool_and",
+    "bool_or",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "regr_slope",
+    "regr_intercept",
 ];
 
 /// DataFusion's window functions that mean the same in Trino.
 const WINDOWS: &[&str] = &[
-    "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value",
+    "row_number",
+    "rank",
+    "dense_rank",
+    "percent_rank",
+    "cume_dist",
+    "ntile",
+    "lag",
+    "lead",
+    "first_value",
+    "last_value",
     "nth_value",
 ];
 
@@ -142,7 +168,8 @@ impl Binder<'_> {
         let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
         let constants: Vec<Option<ScalarValue>> = args.iter().map(|arg| constant(&arg.expr)).collect();
         let constants: Vec<Option<&ScalarValue>> = constants.iter().map(Option::as_ref).collect();
-        let field = udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })?;
+        let field =
+            udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })?;
         let result = refined(field.as_ref(), &args);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
         Ok(Value::new(Expr::ScalarFunction(ScalarFunction::new_udf(udf.clone(), exprs)), result))
@@ -171,7 +198,10 @@ impl Binder<'_> {
             Some(ours) => ours.duplicate(),
             None => {
                 let given: Vec<String> = args.iter().map(|arg| arg.data_type.to_string()).collect();
-                Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters ({}) for function {name}", given.join(", ")))
+                Error::user(
+                    "FUNCTION_NOT_FOUND",
+                    format!("unexpected parameters ({}) for function {name}", given.join(", ")),
+                )
             }
         })?;
         Ok(fitted.iter().map(|field| field.data_type().clone()).collect())
@@ -229,7 +259,10 @@ pub(crate) fn refined(field: &arrow::datatypes::Field, args: &[Value]) -> Type {
     let same = args.iter().find(|arg| arg.data_type.to_arrow() == arrow);
     let unit_only = args.iter().find_map(|arg| match (&arg.data_type, &stated) {
         (Type::Timestamp(p) | Type::TimestampTz(p, _), Type::Timestamp(q) | Type::TimestampTz(q, _))
-            if crate::types::unit(*p) == crate::types::unit(*q) => Some(*p),
+            if crate::types::unit(*p) == crate::types::unit(*q) =>
+        {
+            Some(*p)
+        }
         _ => None,
     });
     match (same, unit_only, stated) {
@@ -296,17 +329,29 @@ pub(crate) fn must_collect<'c>(
     aggregate: bool,
 ) -> Result<&'c std::cell::RefCell<super::scope::Collected>> {
     if !context.parameters.is_empty() {
-        return Err(Error::user("EXPRESSION_NOT_SCALAR", format!("lambda expression cannot contain aggregations or windows: {name}")));
+        return Err(Error::user(
+            "EXPRESSION_NOT_SCALAR",
+            format!("lambda expression cannot contain aggregations or windows: {name}"),
+        ));
     }
     match (context.inside, aggregate) {
         (Inside::Aggregate, true) => {
-            return Err(Error::user("NESTED_AGGREGATION", format!("cannot nest aggregation {name} inside an aggregation")));
+            return Err(Error::user(
+                "NESTED_AGGREGATION",
+                format!("cannot nest aggregation {name} inside an aggregation"),
+            ));
         }
         (Inside::Aggregate, false) => {
-            return Err(Error::user("NESTED_WINDOW", format!("cannot nest window function {name} inside an aggregation")));
+            return Err(Error::user(
+                "NESTED_WINDOW",
+                format!("cannot nest window function {name} inside an aggregation"),
+            ));
         }
         (Inside::Window, false) => {
-            return Err(Error::user("NESTED_WINDOW", format!("cannot nest window function {name} inside a window function")));
+            return Err(Error::user(
+                "NESTED_WINDOW",
+                format!("cannot nest window function {name} inside a window function"),
+            ));
         }
         (Inside::Window, true) | (Inside::Nothing, _) => {}
     }

@@ -3,7 +3,10 @@
 //! Invariant: a part of a conditional that is not needed for a row is not evaluated for it, so its errors do not leak.
 
 use datafusion::{
-    common::{ScalarValue, tree_node::{TreeNode, TreeNodeRecursion}},
+    common::{
+        ScalarValue,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     logical_expr::{Case, Expr},
     sql::sqlparser::ast,
 };
@@ -17,8 +20,23 @@ use crate::{
 
 /// Library functions that fail on ordinary data.
 const FAILING: &[&str] = &[
-    "date_parse", "parse_datetime", "from_iso8601_date", "from_iso8601_timestamp", "json_parse", "from_base64", "from_hex",
-    "from_utf8", "url_decode", "date", "abs", "mod", "repeat", "sequence", "split_to_map", "parse_duration", "from_base",
+    "date_parse",
+    "parse_datetime",
+    "from_iso8601_date",
+    "from_iso8601_timestamp",
+    "json_parse",
+    "from_base64",
+    "from_hex",
+    "from_utf8",
+    "url_decode",
+    "date",
+    "abs",
+    "mod",
+    "repeat",
+    "sequence",
+    "split_to_map",
+    "parse_duration",
+    "from_base",
 ];
 
 impl Binder<'_> {
@@ -147,7 +165,13 @@ impl Binder<'_> {
     }
 
     /// `left AND right`, `left OR right`
-    pub(crate) fn logical(&self, left: &ast::Expr, right: &ast::Expr, and: bool, context: &Context<'_>) -> Result<Value> {
+    pub(crate) fn logical(
+        &self,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        and: bool,
+        context: &Context<'_>,
+    ) -> Result<Value> {
         let context = Context { place: if and { "logical AND" } else { "logical OR" }, ..*context };
         let left = self.condition(left, &context)?.expr;
         let right = self.condition(right, &context)?.expr;
@@ -185,7 +209,8 @@ pub(crate) fn can_fail(expr: &Expr) -> bool {
 
 /// Whether an expression holds a subquery.
 pub(crate) fn has_subquery(expr: &Expr) -> bool {
-    expr.exists(|node| Ok(matches!(node, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
+    expr.exists(|node| Ok(matches!(node, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
+        .unwrap_or(true)
 }
 
 /// A condition that holds.

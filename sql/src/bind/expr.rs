@@ -62,7 +62,9 @@ impl Binder<'_> {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), context)
             }
             E::Function(function) => self.call(function, context),
-            E::Lambda(_) => Err(Error::user("SYNTAX_ERROR", "a lambda can only be an argument of a function that takes one")),
+            E::Lambda(_) => {
+                Err(Error::user("SYNTAX_ERROR", "a lambda can only be an argument of a function that takes one"))
+            }
             E::Exists { .. } | E::Subquery(_) | E::InSubquery { .. } | E::AnyOp { .. } | E::AllOp { .. } => {
                 self.subquery_expr(node, context)
             }
@@ -115,9 +117,23 @@ impl Binder<'_> {
     fn bare_name(&self, ident: &ast::Ident, context: &Context<'_>) -> Result<Value> {
         let found = self.identifier(ident, context);
         let name = ident.value.to_lowercase();
-        let bare = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "current_user", "current_catalog", "current_schema", "current_timezone"];
+        let bare = [
+            "current_date",
+            "current_time",
+            "current_timestamp",
+            "localtime",
+            "localtimestamp",
+            "current_user",
+            "current_catalog",
+            "current_schema",
+            "current_timezone",
+        ];
         match found {
-            Err(error) if error.code().0 == "COLUMN_NOT_FOUND" && ident.quote_style.is_none() && bare.contains(&name.as_str()) => {
+            Err(error)
+                if error.code().0 == "COLUMN_NOT_FOUND"
+                    && ident.quote_style.is_none()
+                    && bare.contains(&name.as_str()) =>
+            {
                 self.function_value(&name, Vec::new()).map_err(|_| error)
             }
             found => found,
@@ -159,9 +175,8 @@ impl Binder<'_> {
 
     /// `base[key]`
     pub(crate) fn subscript(&self, base: Value, key: Value) -> Result<Value> {
-        let mismatch = |base: &Type, key: &Type| {
-            Error::user("TYPE_MISMATCH", format!("cannot subscript {base} with {key}"))
-        };
+        let mismatch =
+            |base: &Type, key: &Type| Error::user("TYPE_MISMATCH", format!("cannot subscript {base} with {key}"));
         match base.data_type.clone() {
             Type::Array(element) => {
                 let Ok(key) = self.coerce(key.clone(), &Type::Bigint) else {
@@ -231,7 +246,8 @@ impl Binder<'_> {
     /// `ARRAY[..]`
     pub(crate) fn array(&self, elements: Vec<Value>) -> Result<Value> {
         let element = self.common_type(elements.iter(), "array elements")?;
-        let elements = elements.into_iter().map(|value| Ok(self.convert(value, &element)?.expr)).collect::<Result<_>>()?;
+        let elements =
+            elements.into_iter().map(|value| Ok(self.convert(value, &element)?.expr)).collect::<Result<_>>()?;
         let data_type = Type::array(element);
         Ok(Value::new(kernels::call(Op::Array, elements, data_type.clone()), data_type))
     }
@@ -241,7 +257,10 @@ impl Binder<'_> {
         let mut all = Type::Unknown;
         for value in values {
             all = common(&all, &value.data_type).ok_or_else(|| {
-                Error::user("TYPE_MISMATCH", format!("{what} must be of one type: {all} and {} have none in common", value.data_type))
+                Error::user(
+                    "TYPE_MISMATCH",
+                    format!("{what} must be of one type: {all} and {} have none in common", value.data_type),
+                )
             })?;
         }
         Ok(all)
@@ -315,7 +334,13 @@ impl Binder<'_> {
         }
     }
 
-    fn binary(&self, left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr, context: &Context<'_>) -> Result<Value> {
+    fn binary(
+        &self,
+        left: &ast::Expr,
+        op: &ast::BinaryOperator,
+        right: &ast::Expr,
+        context: &Context<'_>,
+    ) -> Result<Value> {
         use ast::BinaryOperator as B;
         let compare = |kind| self.compare_nodes(kind, left, right, context);
         let compute = |kind| {

@@ -5,7 +5,10 @@
 use std::collections::HashMap;
 
 use datafusion::{
-    common::{Column, DFSchema, tree_node::{Transformed, TreeNode}},
+    common::{
+        Column, DFSchema,
+        tree_node::{Transformed, TreeNode},
+    },
     execution::context::ExecutionProps,
     logical_expr::{Expr, physical_planning_context::PhysicalPlanningContext},
     physical_expr::create_physical_expr,
@@ -13,7 +16,11 @@ use datafusion::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{Binder, Value, arrow_field, calls::Argument, scope::{Context, Field}};
+use super::{
+    Binder, Value, arrow_field,
+    calls::Argument,
+    scope::{Context, Field},
+};
 use crate::{
     functions::lambda::{ArgumentType, Closed, Higher, HigherCall, Slot, inputs},
     types::{Type, coerces},
@@ -99,7 +106,13 @@ impl Binder<'_> {
             let name = parameter.name.value.clone();
             let column = self.column(Some(&name), data_type);
             names.push(column.clone());
-            scope.push(Field { qualifier: Vec::new(), name: Some(name), column, data_type: data_type.clone(), hidden: false });
+            scope.push(Field {
+                qualifier: Vec::new(),
+                name: Some(name),
+                column,
+                data_type: data_type.clone(),
+                hidden: false,
+            });
         }
         let inner = Context { parameters: &scope, place: "lambda", ..*context };
         let mut body = self.expr(&lambda.body, &inner)?;
@@ -159,7 +172,8 @@ impl Binder<'_> {
         let schema = inputs(names.iter().map(|(name, data_type)| arrow_field(name, data_type)));
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let text = body.to_string();
-        let body = create_physical_expr(&body, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+        let body =
+            create_physical_expr(&body, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
         Ok((Closed { inputs: schema, parameters: parameters.len(), body, text }, captures))
     }
 }

@@ -46,9 +46,8 @@ impl Binder<'_> {
             return decimal_value(&text);
         }
         let data_type = Type::from_ast(&typed.data_type)?;
-        let invalid = || {
-            Error::user("INVALID_LITERAL", format!("'{text}' is not a valid {} literal", name.to_uppercase()))
-        };
+        let invalid =
+            || Error::user("INVALID_LITERAL", format!("'{text}' is not a valid {} literal", name.to_uppercase()));
         match &data_type {
             Type::Timestamp(_) | Type::TimestampTz(..) => timestamp_value(&text).ok_or_else(invalid),
             Type::Time(_) => {
@@ -73,7 +72,8 @@ impl Binder<'_> {
         let Some(leading) = interval.leading_field.as_ref().map(|field| field.to_string().to_uppercase()) else {
             return Err(Error::user("SYNTAX_ERROR", "an interval needs a unit").with_hint("write INTERVAL '1' DAY"));
         };
-        let last = interval.last_field.as_ref().map_or_else(|| leading.clone(), |field| field.to_string().to_uppercase());
+        let last =
+            interval.last_field.as_ref().map_or_else(|| leading.clone(), |field| field.to_string().to_uppercase());
         let (leading, last) = (leading.trim_end_matches('S'), last.trim_end_matches('S'));
         let (body, minus) = match text.trim().strip_prefix('-') {
             Some(rest) => (rest, !negative),

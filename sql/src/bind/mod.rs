@@ -110,7 +110,8 @@ pub struct BoundQuery {
 impl BoundQuery {
     /// The schema users see; two columns may have one name.
     pub fn schema(&self) -> SchemaRef {
-        let fields: Vec<ArrowField> = self.columns.iter().map(|column| column.data_type.to_field(&column.name)).collect();
+        let fields: Vec<ArrowField> =
+            self.columns.iter().map(|column| column.data_type.to_field(&column.name)).collect();
         Arc::new(Schema::new(fields))
     }
 
@@ -120,8 +121,11 @@ impl BoundQuery {
         let mut exprs = Vec::with_capacity(self.columns.len());
         for (column, (qualifier, field)) in self.columns.iter().zip(self.plan.schema().iter()) {
             if !seen.insert(column.name.as_str()) {
-                return Err(Error::user("DUPLICATE_COLUMN_NAME", format!("column name \"{}\" is given twice", column.name))
-                    .with_hint("give one of them another name with AS"));
+                return Err(Error::user(
+                    "DUPLICATE_COLUMN_NAME",
+                    format!("column name \"{}\" is given twice", column.name),
+                )
+                .with_hint("give one of them another name with AS"));
             }
             exprs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())).alias(column.name.clone()));
         }

@@ -10,7 +10,11 @@ use datafusion::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{Binder, Value, at, expr::{Negation, boolean}, scope::Context};
+use super::{
+    Binder, Value, at,
+    expr::{Negation, boolean},
+    scope::Context,
+};
 use crate::{
     kernels::{self, Arithmetic, Comparison, Op, decimal, interval},
     types::{Type, coerces, common, decimal_of},
@@ -105,7 +109,9 @@ impl Binder<'_> {
         };
         let both = common(&left.data_type, &right.data_type).ok_or_else(cannot)?;
         let allowed = match kind {
-            Comparison::Equal | Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => both.is_comparable(),
+            Comparison::Equal | Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => {
+                both.is_comparable()
+            }
             _ => both.is_orderable(),
         };
         if !allowed {
@@ -138,13 +144,16 @@ impl Binder<'_> {
         Ok(boolean(if negated { within.is_not_true_or_null() } else { within }))
     }
 
-    pub(crate) fn in_list(&self, node: &ast::Expr, list: &[ast::Expr], negated: bool, context: &Context<'_>) -> Result<Value> {
+    pub(crate) fn in_list(
+        &self,
+        node: &ast::Expr,
+        list: &[ast::Expr],
+        negated: bool,
+        context: &Context<'_>,
+    ) -> Result<Value> {
         let value = self.expr(node, context)?;
         let candidates = self.exprs(list, context)?;
-        let both = at(
-            self.common_type(std::iter::once(&value).chain(&candidates), "values of IN"),
-            node,
-        )?;
+        let both = at(self.common_type(std::iter::once(&value).chain(&candidates), "values of IN"), node)?;
         let simple = !matches!(
             both,
             Type::Double | Type::Real | Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Char(_) | Type::Unknown

@@ -10,7 +10,8 @@ use datafusion::{
     datasource::provider_as_source,
     functions_window::rank::rank_udwf,
     logical_expr::{
-        Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition, expr::WindowFunction, lit,
+        Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition, expr::WindowFunction,
+        lit,
     },
     sql::sqlparser::ast,
 };
@@ -69,8 +70,12 @@ impl Binder<'_> {
                 self.set_operation(left, *op, *set_quantifier, right, outer, ctes)
             }
             ast::SetExpr::Table(table) => {
-                let parts: Vec<ast::Ident> =
-                    table.schema_name.iter().chain(&table.table_name).map(|name| ast::Ident::new(name.clone())).collect();
+                let parts: Vec<ast::Ident> = table
+                    .schema_name
+                    .iter()
+                    .chain(&table.table_name)
+                    .map(|name| ast::Ident::new(name.clone()))
+                    .collect();
                 self.named_relation(&parts, outer, ctes)
             }
             other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not a query"))),
@@ -107,8 +112,12 @@ impl Binder<'_> {
     ) -> Result<Bound> {
         let base = rename(self.set_expr(base, outer, ctes)?, columns, name)?;
         let table = self.column(Some(name), &Type::Unknown);
-        let arrow: Vec<arrow::datatypes::Field> =
-            base.scope.fields.iter().map(|field| arrow::datatypes::Field::new(&field.column, field.data_type.to_arrow(), true)).collect();
+        let arrow: Vec<arrow::datatypes::Field> = base
+            .scope
+            .fields
+            .iter()
+            .map(|field| arrow::datatypes::Field::new(&field.column, field.data_type.to_arrow(), true))
+            .collect();
         let schema = Arc::new(arrow::datatypes::Schema::new(arrow));
         let source = provider_as_source(Arc::new(CteWorkTable::new(&table, schema)));
         let scan = LogicalPlanBuilder::scan(table.as_str(), source, None)?.build()?;
@@ -124,7 +133,10 @@ impl Binder<'_> {
         let inner = ctes.with(name, Meaning::Plan(Box::new(working)));
         let step = self.set_expr(step, outer, &inner)?;
         if step.scope.fields.len() != base.scope.fields.len() {
-            return Err(Error::user("TYPE_MISMATCH", format!("the two sides of recursive query \"{name}\" have different numbers of columns")));
+            return Err(Error::user(
+                "TYPE_MISMATCH",
+                format!("the two sides of recursive query \"{name}\" have different numbers of columns"),
+            ));
         }
         let mut exprs = Vec::new();
         for (from, to) in step.scope.fields.iter().zip(&base.scope.fields) {
@@ -172,7 +184,12 @@ impl Binder<'_> {
             Expr::Literal(ScalarValue::Int64(Some(count)), _) => usize::try_from(count).ok(),
             _ => None,
         };
-        at(count.ok_or_else(|| Error::user("SYNTAX_ERROR", format!("{clause} needs a whole number that is not negative"))), node)
+        at(
+            count.ok_or_else(|| {
+                Error::user("SYNTAX_ERROR", format!("{clause} needs a whole number that is not negative"))
+            }),
+            node,
+        )
     }
 
     /// ORDER BY and limits over a relation that is no SELECT.
@@ -253,7 +270,9 @@ impl Binder<'_> {
         let mut rows: Vec<Vec<Value>> = Vec::with_capacity(values.rows.len());
         for row in &values.rows {
             let mut bound = self.exprs(row, &context)?;
-            if let ([only], Some(Type::Row(fields))) = (row.as_slice(), bound.first().map(|value| value.data_type.clone())) {
+            if let ([only], Some(Type::Row(fields))) =
+                (row.as_slice(), bound.first().map(|value| value.data_type.clone()))
+            {
                 let spread = matches!(only, ast::Expr::Function(_) | ast::Expr::Tuple(_));
                 if spread {
                     let row = bound.remove(0);
@@ -262,7 +281,10 @@ impl Binder<'_> {
                         .enumerate()
                         .map(|(index, (_, inner))| {
                             let field = crate::kernels::Op::Field(index);
-                            Value::new(crate::kernels::call(field, vec![row.expr.clone()], inner.clone()), inner.clone())
+                            Value::new(
+                                crate::kernels::call(field, vec![row.expr.clone()], inner.clone()),
+                                inner.clone(),
+                            )
                         })
                         .collect();
                 }
@@ -295,7 +317,8 @@ impl Binder<'_> {
         let plan = if rows.iter().flatten().any(special) {
             let mut all: Option<LogicalPlanBuilder> = None;
             for row in rows {
-                let exprs: Vec<Expr> = row.into_iter().zip(&names).map(|(expr, name)| expr.alias(name.clone())).collect();
+                let exprs: Vec<Expr> =
+                    row.into_iter().zip(&names).map(|(expr, name)| expr.alias(name.clone())).collect();
                 let one = LogicalPlanBuilder::empty(true).project(exprs)?;
                 all = Some(match all {
                     Some(before) => before.union(one.build()?)?,
@@ -350,11 +373,16 @@ fn order_items(query: &ast::Query) -> Result<&[ast::OrderByExpr]> {
 }
 
 /// Base and step of a recursive query, if it is one.
-fn recursion<'q>(recursive: bool, name: &str, query: &'q ast::Query) -> Option<(&'q ast::SetExpr, &'q ast::SetExpr, bool)> {
+fn recursion<'q>(
+    recursive: bool,
+    name: &str,
+    query: &'q ast::Query,
+) -> Option<(&'q ast::SetExpr, &'q ast::SetExpr, bool)> {
     if !recursive || query.with.is_some() {
         return None;
     }
-    let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref() else {
+    let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref()
+    else {
         return None;
     };
     let mut refers = false;
@@ -372,7 +400,10 @@ pub(crate) fn rename(mut bound: Bound, columns: &[ast::Ident], relation: &str) -
     if !columns.is_empty() && columns.len() != visible {
         return Err(Error::user(
             "MISMATCHED_COLUMN_ALIASES",
-            format!("column alias list of \"{relation}\" has {} entries but relation has {visible} columns", columns.len()),
+            format!(
+                "column alias list of \"{relation}\" has {} entries but relation has {visible} columns",
+                columns.len()
+            ),
         ));
     }
     let mut names = columns.iter();

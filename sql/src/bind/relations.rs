@@ -12,7 +12,7 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Bound, Relation, at, conditions, column,
+    Binder, Bound, Relation, at, column, conditions,
     ctes::{Ctes, Meaning},
     query::rename,
     scope::{Context, Field, Scope, located},
@@ -37,18 +37,26 @@ impl Binder<'_> {
         }
     }
 
-    fn table_with_joins(&self, item: &ast::TableWithJoins, before: Option<Bound>, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+    fn table_with_joins(
+        &self,
+        item: &ast::TableWithJoins,
+        before: Option<Bound>,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
         let Some(before) = before else {
             let first = self.factor(&item.relation, None, outer, ctes)?;
             return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
         };
         if is_lateral(&item.relation) {
-            let first = self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+            let first =
+                self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
             return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
         }
         let depends = item.joins.iter().any(|join| is_lateral(&join.relation));
         if depends {
-            let first = self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+            let first =
+                self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
             return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
         }
         let right = self.table_with_joins(item, None, outer, ctes)?;
@@ -66,7 +74,8 @@ impl Binder<'_> {
             other => return Err(Error::user("SYNTAX_ERROR", format!("join {other:?} is not supported"))),
         };
         if *constraint == ast::JoinConstraint::None && !matches!(join.join_operator, J::CrossJoin(_)) {
-            return Err(Error::user("SYNTAX_ERROR", "a join needs ON or USING").with_hint("write CROSS JOIN for every pair of rows"));
+            return Err(Error::user("SYNTAX_ERROR", "a join needs ON or USING")
+                .with_hint("write CROSS JOIN for every pair of rows"));
         }
         self.joined(left, &join.relation, kind, constraint, outer, ctes)
     }
@@ -85,7 +94,9 @@ impl Binder<'_> {
                 (JoinType::Inner, _) => false,
                 (JoinType::Left, ast::JoinConstraint::On(node)) if is_true(node) => true,
                 _ => {
-                    return Err(Error::not_supported("UNNEST in other than the right side of CROSS JOIN or LEFT JOIN .. ON TRUE is not supported"));
+                    return Err(Error::not_supported(
+                        "UNNEST in other than the right side of CROSS JOIN or LEFT JOIN .. ON TRUE is not supported",
+                    ));
                 }
             };
             let width = left.scope.fields.len();
@@ -111,7 +122,9 @@ impl Binder<'_> {
                 Ok(Bound { plan, scope })
             }
             ast::JoinConstraint::Using(names) => self.join_using(left, right, kind, names),
-            ast::JoinConstraint::Natural => Err(Error::not_supported("NATURAL JOIN is not supported").with_hint("write JOIN .. USING (..)")),
+            ast::JoinConstraint::Natural => {
+                Err(Error::not_supported("NATURAL JOIN is not supported").with_hint("write JOIN .. USING (..)"))
+            }
         }
     }
 
@@ -137,8 +150,14 @@ impl Binder<'_> {
             ));
             taken.extend([a.column.clone(), b.column.clone()]);
         }
-        let rest: Vec<Field> =
-            left.scope.fields.iter().chain(&right.scope.fields).filter(|field| !taken.contains(&field.column)).cloned().collect();
+        let rest: Vec<Field> = left
+            .scope
+            .fields
+            .iter()
+            .chain(&right.scope.fields)
+            .filter(|field| !taken.contains(&field.column))
+            .cloned()
+            .collect();
         let plan = LogicalPlanBuilder::from(left.plan).join_on(right.plan, kind, conditions)?.build()?;
         let (mut exprs, mut fields): (Vec<Expr>, Vec<Field>) = merged.into_iter().unzip();
         exprs.extend(rest.iter().map(Field::expr));
@@ -147,7 +166,13 @@ impl Binder<'_> {
     }
 
     /// A relation in FROM. `around` is what is to the left of a LATERAL one.
-    fn factor(&self, factor: &ast::TableFactor, around: Option<&Context<'_>>, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+    fn factor(
+        &self,
+        factor: &ast::TableFactor,
+        around: Option<&Context<'_>>,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
         use ast::TableFactor as F;
         match factor {
             F::Table { name, alias, args: None, sample, .. } => {
@@ -160,7 +185,9 @@ impl Binder<'_> {
                 let arguments = &args.args;
                 aliased(self.table_function(&name.to_string(), arguments, ctes)?, alias.as_ref())
             }
-            F::Function { name, args, alias, .. } => aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref()),
+            F::Function { name, args, alias, .. } => {
+                aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref())
+            }
             F::Derived { subquery, alias, sample, .. } => {
                 let bound = self.query(subquery, around.or(outer), ctes)?;
                 let bound = self.sampled(bound, sample.as_ref())?;
@@ -176,13 +203,20 @@ impl Binder<'_> {
                 aliased(bound, alias.as_ref())
             }
             F::MatchRecognize { .. } => Err(Error::not_supported("MATCH_RECOGNIZE is not supported yet")),
-            F::JsonTable { .. } => Err(Error::not_supported("JSON_TABLE is not supported yet").with_hint("use json_extract and UNNEST")),
+            F::JsonTable { .. } => {
+                Err(Error::not_supported("JSON_TABLE is not supported yet").with_hint("use json_extract and UNNEST"))
+            }
             other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in FROM"))),
         }
     }
 
     /// A named table, view or common table expression.
-    pub(crate) fn named_relation(&self, parts: &[ast::Ident], outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+    pub(crate) fn named_relation(
+        &self,
+        parts: &[ast::Ident],
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
         if let [only] = parts {
             match ctes.get(&only.value) {
                 Some(Meaning::Query { query, columns, scope }) => {
@@ -245,10 +279,14 @@ impl Binder<'_> {
     }
 
     fn sampled(&self, bound: Bound, sample: Option<&ast::TableSampleKind>) -> Result<Bound> {
-        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) = sample else {
+        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) =
+            sample
+        else {
             return Ok(bound);
         };
-        let wrong = || Error::user("SYNTAX_ERROR", "TABLESAMPLE needs a percentage").with_hint("write TABLESAMPLE BERNOULLI (10)");
+        let wrong = || {
+            Error::user("SYNTAX_ERROR", "TABLESAMPLE needs a percentage").with_hint("write TABLESAMPLE BERNOULLI (10)")
+        };
         let quantity = sample.quantity.as_ref().ok_or_else(wrong)?;
         let scope = Scope::default();
         let ctes = Ctes::default();
@@ -298,7 +336,8 @@ fn lateral(bound: Bound) -> Bound {
         return bound;
     }
     let outer_ref_columns = bound.plan.all_out_ref_exprs();
-    let subquery = Subquery { subquery: Arc::new(bound.plan), outer_ref_columns, spans: datafusion::common::Spans::new() };
+    let subquery =
+        Subquery { subquery: Arc::new(bound.plan), outer_ref_columns, spans: datafusion::common::Spans::new() };
     Bound { plan: LogicalPlan::Subquery(subquery), scope: bound.scope }
 }
 
@@ -326,7 +365,8 @@ fn is_true(node: &ast::Expr) -> bool {
 
 fn one_of<'s>(scope: &'s Scope, ident: &ast::Ident, side: &str) -> Result<&'s Field> {
     let wanted = ident.value.to_lowercase();
-    let mut fits = scope.fields.iter().filter(|field| field.name.as_deref().is_some_and(|name| name.to_lowercase() == wanted));
+    let mut fits =
+        scope.fields.iter().filter(|field| field.name.as_deref().is_some_and(|name| name.to_lowercase() == wanted));
     let Some(field) = fits.next() else {
         return Err(located(
             Error::user("COLUMN_NOT_FOUND", format!("column '{}' is missing from {side} side of join", ident.value)),

@@ -4,11 +4,7 @@
 
 use std::cell::RefCell;
 
-use datafusion::{
-    common::Column,
-    logical_expr::Expr,
-    sql::sqlparser::ast::Ident,
-};
+use datafusion::{common::Column, logical_expr::Expr, sql::sqlparser::ast::Ident};
 use headwater_engine::error::{Error, Location, Result};
 
 use super::{Binder, Value, ctes::Ctes, suggest};
@@ -213,7 +209,10 @@ fn find_prefix<'c>(parts: &[Ident], context: &Context<'c>) -> Result<Option<(Fou
                 .filter(|field| field.is_named(&name.value) && (qualifier.is_empty() || field.is_of(qualifier)));
             let Some(field) = fits.next() else { continue };
             if fits.next().is_some() {
-                return Err(located(Error::user("AMBIGUOUS_NAME", format!("column \"{}\" is ambiguous", name.value)), name));
+                return Err(located(
+                    Error::user("AMBIGUOUS_NAME", format!("column \"{}\" is ambiguous", name.value)),
+                    name,
+                ));
             }
             return Ok(Some((Found { field, is_outer }, used)));
         }

@@ -21,7 +21,10 @@ use super::{
     query::{Limits, ordinal},
     scope::{Collected, Context, Field, Scope},
 };
-use crate::{kernels::{self, Op}, types::Type};
+use crate::{
+    kernels::{self, Op},
+    types::Type,
+};
 
 mod grouping;
 
@@ -69,7 +72,10 @@ impl Binder<'_> {
         let sorts = self.order_keys(order, &items, &context)?;
         let parts = Parts { items, having, sorts };
         let collected = collected.replace(Collected::default());
-        let grouped = keys.is_some() || !collected.aggregates.is_empty() || parts.having.is_some() || !collected.groupings.is_empty();
+        let grouped = keys.is_some()
+            || !collected.aggregates.is_empty()
+            || parts.having.is_some()
+            || !collected.groupings.is_empty();
         let (plan, parts, window_calls) = if grouped {
             self.grouped(from.plan, keys.unwrap_or_default(), collected, parts)?
         } else {
@@ -99,10 +105,15 @@ impl Binder<'_> {
                     let before = items.len();
                     items.extend(fields.map(|field| Item { name: field.name.clone(), value: field.value() }));
                     if items.len() == before {
-                        return at(Err(Error::user("COLUMN_NOT_FOUND", "SELECT * not allowed in queries without FROM clause")), item);
+                        return at(
+                            Err(Error::user("COLUMN_NOT_FOUND", "SELECT * not allowed in queries without FROM clause")),
+                            item,
+                        );
                     }
                 }
-                ast::SelectItem::QualifiedWildcard(kind, _) => items.extend(at(self.qualified_wildcard(kind, context), item)?),
+                ast::SelectItem::QualifiedWildcard(kind, _) => {
+                    items.extend(at(self.qualified_wildcard(kind, context), item)?)
+                }
                 ast::SelectItem::ExprWithAliases { .. } => {
                     return at(Err(Error::user("SYNTAX_ERROR", "an item of a select list has one name")), item);
                 }
@@ -111,7 +122,11 @@ impl Binder<'_> {
         Ok(items)
     }
 
-    fn qualified_wildcard(&self, kind: &ast::SelectItemQualifiedWildcardKind, context: &Context<'_>) -> Result<Vec<Item>> {
+    fn qualified_wildcard(
+        &self,
+        kind: &ast::SelectItemQualifiedWildcardKind,
+        context: &Context<'_>,
+    ) -> Result<Vec<Item>> {
         let value = match kind {
             ast::SelectItemQualifiedWildcardKind::ObjectName(name) => {
                 let parts: Vec<ast::Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
@@ -131,19 +146,30 @@ impl Binder<'_> {
             ast::SelectItemQualifiedWildcardKind::Expr(node) => self.expr(node, context)?,
         };
         let Type::Row(fields) = &value.data_type else {
-            return Err(Error::user("TYPE_MISMATCH", format!("expected expression of type row, found {}", value.data_type)));
+            return Err(Error::user(
+                "TYPE_MISMATCH",
+                format!("expected expression of type row, found {}", value.data_type),
+            ));
         };
         Ok(fields
             .iter()
             .enumerate()
             .map(|(index, (name, inner))| Item {
                 name: name.as_deref().map(str::to_owned),
-                value: Value::new(kernels::call(Op::Field(index), vec![value.expr.clone()], inner.clone()), inner.clone()),
+                value: Value::new(
+                    kernels::call(Op::Field(index), vec![value.expr.clone()], inner.clone()),
+                    inner.clone(),
+                ),
             })
             .collect())
     }
 
-    fn order_keys(&self, order: &[ast::OrderByExpr], items: &[Item], context: &Context<'_>) -> Result<Vec<(Value, ast::OrderByOptions)>> {
+    fn order_keys(
+        &self,
+        order: &[ast::OrderByExpr],
+        items: &[Item],
+        context: &Context<'_>,
+    ) -> Result<Vec<(Value, ast::OrderByOptions)>> {
         let aliases: Vec<(String, Value)> =
             items.iter().filter_map(|item| Some((item.name.clone()?, item.value.clone()))).collect();
         let context = Context { aliases: &aliases, place: "ORDER BY", ..*context };
@@ -155,7 +181,10 @@ impl Binder<'_> {
                         let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index));
                         at(
                             item.map(|item| item.value.clone()).ok_or_else(|| {
-                                Error::user("INVALID_COLUMN_REFERENCE", format!("ORDER BY position {position} is not in select list"))
+                                Error::user(
+                                    "INVALID_COLUMN_REFERENCE",
+                                    format!("ORDER BY position {position} is not in select list"),
+                                )
                             }),
                             &one.expr,
                         )?
@@ -198,7 +227,10 @@ impl Binder<'_> {
         }
         if distinct {
             if let Some(item) = parts.items.iter().find(|item| !item.value.data_type.is_comparable()) {
-                return Err(Error::user("TYPE_MISMATCH", format!("DISTINCT can only be applied to comparable types, not {}", item.value.data_type)));
+                return Err(Error::user(
+                    "TYPE_MISMATCH",
+                    format!("DISTINCT can only be applied to comparable types, not {}", item.value.data_type),
+                ));
             }
         }
         let mut sorts: Vec<SortExpr> = Vec::with_capacity(parts.sorts.len());

@@ -5,7 +5,9 @@
 use datafusion::{
     functions_aggregate::expr_fn::sum,
     functions_window::row_number::row_number_udwf,
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFunctionDefinition, expr::WindowFunction, lit},
+    logical_expr::{
+        Expr, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFunctionDefinition, expr::WindowFunction, lit,
+    },
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
@@ -55,7 +57,12 @@ impl Binder<'_> {
             let data_type = common(&a.data_type, &b.data_type).ok_or_else(|| {
                 Error::user(
                     "TYPE_MISMATCH",
-                    format!("column {} in {op} query has incompatible types: {}, {}", index + 1, a.data_type, b.data_type),
+                    format!(
+                        "column {} in {op} query has incompatible types: {}, {}",
+                        index + 1,
+                        a.data_type,
+                        b.data_type
+                    ),
                 )
             })?;
             let made = self.column(a.name.as_deref(), &data_type);
@@ -76,7 +83,14 @@ impl Binder<'_> {
     }
 
     /// INTERSECT and EXCEPT by counting each row on each side; under ALL a row's occurrences are numbered first.
-    fn counted_sides(&self, a: LogicalPlan, b: LogicalPlan, scope: &Scope, all: bool, intersect: bool) -> Result<LogicalPlan> {
+    fn counted_sides(
+        &self,
+        a: LogicalPlan,
+        b: LogicalPlan,
+        scope: &Scope,
+        all: bool,
+        intersect: bool,
+    ) -> Result<LogicalPlan> {
         let (in_a, in_b) = (self.column(Some("left"), &Type::Bigint), self.column(Some("right"), &Type::Bigint));
         let occurrence = self.column(Some("occurrence"), &Type::Bigint);
         let mut keys: Vec<Expr> = scope.fields.iter().map(Field::expr).collect();

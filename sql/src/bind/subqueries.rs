@@ -6,14 +6,23 @@ use std::sync::Arc;
 
 use datafusion::{
     common::Spans,
-    functions_aggregate::{count::count_all, expr_fn::{count, first_value, max, min}},
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery, expr::{Exists, InSubquery}, lit},
+    functions_aggregate::{
+        count::count_all,
+        expr_fn::{count, first_value, max, min},
+    },
+    logical_expr::{
+        Expr, LogicalPlan, LogicalPlanBuilder, Subquery,
+        expr::{Exists, InSubquery},
+        lit,
+    },
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Bound, Value, at, calls::unsupported, column,
+    Binder, Bound, Value, at,
+    calls::unsupported,
+    column,
     expr::{Negation, boolean, row},
     scope::Context,
 };
@@ -38,7 +47,9 @@ impl Binder<'_> {
                 let bound = self.query(subquery, Some(context), context.ctes)?;
                 at(self.in_subquery(value, bound, *negated), node)
             }
-            ast::Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false, context),
+            ast::Expr::AnyOp { left, compare_op, right, .. } => {
+                self.quantified(left, compare_op, right, false, context)
+            }
             ast::Expr::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, context),
             other => Err(unsupported(other)),
         }
@@ -49,12 +60,8 @@ impl Binder<'_> {
             let value = only.value();
             return Ok((bound.plan, value));
         }
-        let fields = bound
-            .scope
-            .fields
-            .iter()
-            .map(|field| (field.name.as_deref().map(Arc::from), field.value()))
-            .collect();
+        let fields =
+            bound.scope.fields.iter().map(|field| (field.name.as_deref().map(Arc::from), field.value())).collect();
         let whole = row(fields);
         let made = self.column(Some("row"), &whole.data_type);
         let plan = self.project(bound.plan, vec![whole.expr.alias(made.clone())])?;
@@ -67,7 +74,8 @@ impl Binder<'_> {
             return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
         }
         let (first, rows) = (self.column(Some("first"), &value.data_type), self.column(Some("rows"), &Type::Bigint));
-        let aggregates = vec![first_value(value.expr, Vec::new()).alias(first.clone()), count_all().alias(rows.clone())];
+        let aggregates =
+            vec![first_value(value.expr, Vec::new()).alias(first.clone()), count_all().alias(rows.clone())];
         let plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.build()?;
         let only = kernels::call(Op::AtMostOne, vec![column(&first), column(&rows)], value.data_type.clone());
         let made = self.column(Some("scalar"), &value.data_type);
@@ -80,7 +88,10 @@ impl Binder<'_> {
         let all = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user(
                 "TYPE_MISMATCH",
-                format!("value expression and result of subquery must be of the same type: {} vs {}", value.data_type, candidate.data_type),
+                format!(
+                    "value expression and result of subquery must be of the same type: {} vs {}",
+                    value.data_type, candidate.data_type
+                ),
             )
         })?;
         let value = self.convert(value, &all)?;
@@ -130,7 +141,9 @@ impl Binder<'_> {
         let value = self.convert(value, &both)?;
         let scalar = |aggregate: Expr, data_type: &Type| -> Result<Value> {
             let made = self.column(Some("extreme"), data_type);
-            let plan = LogicalPlanBuilder::from(plan.clone()).aggregate(Vec::<Expr>::new(), vec![aggregate.alias(made)])?.build()?;
+            let plan = LogicalPlanBuilder::from(plan.clone())
+                .aggregate(Vec::<Expr>::new(), vec![aggregate.alias(made)])?
+                .build()?;
             Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), data_type.clone()))
         };
         let least = scalar(min(candidate.expr.clone()), &both)?;
@@ -146,9 +159,8 @@ impl Binder<'_> {
                 let a = self.compare(Comparison::NotEqual, value.clone(), least)?.expr;
                 a.or(self.compare(Comparison::NotEqual, value, greatest)?.expr)
             }
-            (Comparison::Less | Comparison::LessOrEqual, true) | (Comparison::Greater | Comparison::GreaterOrEqual, false) => {
-                self.compare(kind, value, least)?.expr
-            }
+            (Comparison::Less | Comparison::LessOrEqual, true)
+            | (Comparison::Greater | Comparison::GreaterOrEqual, false) => self.compare(kind, value, least)?.expr,
             _ => self.compare(kind, value, greatest)?.expr,
         };
         let decided = if all { holds.clone().is_false() } else { holds.clone().is_true() };

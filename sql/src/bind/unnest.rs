@@ -69,7 +69,8 @@ impl Binder<'_> {
     }
 
     fn unnested_fields(&self, made: &[(Option<String>, Type)], alias: Option<&ast::TableAlias>) -> Result<Vec<Field>> {
-        let names: Vec<&ast::Ident> = alias.iter().flat_map(|alias| alias.columns.iter().map(|column| &column.name)).collect();
+        let names: Vec<&ast::Ident> =
+            alias.iter().flat_map(|alias| alias.columns.iter().map(|column| &column.name)).collect();
         if let Some(alias) = alias.filter(|_| !names.is_empty() && names.len() != made.len()) {
             let message = format!(
                 "column alias list has {} entries but '{}' has {} columns available",

@@ -15,8 +15,9 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Value, column,
+    Binder, Value,
     calls::{Call, must_collect, refined},
+    column,
     scope::{Context, Inside},
 };
 use crate::{functions::Callable, types::Type};
@@ -28,11 +29,8 @@ impl Binder<'_> {
         let inner = Context { inside: Inside::Window, ..*context };
         let spec = self.window_spec(call, context)?;
         let (fun, args, data_type) = self.window_function(call, &inner)?;
-        let partition_by = spec
-            .partition_by
-            .iter()
-            .map(|node| Ok(self.expr(node, &inner)?.expr))
-            .collect::<Result<Vec<_>>>()?;
+        let partition_by =
+            spec.partition_by.iter().map(|node| Ok(self.expr(node, &inner)?.expr)).collect::<Result<Vec<_>>>()?;
         let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
         let frame = self.frame(spec.window_frame.as_ref(), &order_values, &order_by)?;
@@ -84,7 +82,11 @@ impl Binder<'_> {
         }
     }
 
-    fn window_function(&self, call: &Call<'_>, context: &Context<'_>) -> Result<(WindowFunctionDefinition, Vec<Value>, Type)> {
+    fn window_function(
+        &self,
+        call: &Call<'_>,
+        context: &Context<'_>,
+    ) -> Result<(WindowFunctionDefinition, Vec<Value>, Type)> {
         if self.is_aggregate(&call.name) {
             let (udaf, args, data_type) = self.aggregate_parts(call, context)?;
             return Ok((WindowFunctionDefinition::AggregateUDF(udaf), args, data_type));
@@ -142,7 +144,9 @@ impl Binder<'_> {
         let end = frame.end_bound.clone().unwrap_or(ast::WindowFrameBound::CurrentRow);
         check_bounds(&frame.start_bound, &end)?;
         let offsets = has_offset(&frame.start_bound) || has_offset(&end);
-        if units == WindowFrameUnits::Groups && order.is_empty() || units == WindowFrameUnits::Range && offsets && order.is_empty() {
+        if units == WindowFrameUnits::Groups && order.is_empty()
+            || units == WindowFrameUnits::Range && offsets && order.is_empty()
+        {
             return Err(Error::user("MISSING_ORDER_BY", format!("window frame of type {units} requires ORDER BY")));
         }
         if units == WindowFrameUnits::Range && offsets && order.len() != 1 {
@@ -156,7 +160,12 @@ impl Binder<'_> {
         Ok(WindowFrame::new_bounds(units, start, end))
     }
 
-    fn bound(&self, bound: &ast::WindowFrameBound, units: WindowFrameUnits, order: &[Value]) -> Result<WindowFrameBound> {
+    fn bound(
+        &self,
+        bound: &ast::WindowFrameBound,
+        units: WindowFrameUnits,
+        order: &[Value],
+    ) -> Result<WindowFrameBound> {
         let null = match units {
             WindowFrameUnits::Rows | WindowFrameUnits::Groups => ScalarValue::UInt64(None),
             WindowFrameUnits::Range => ScalarValue::Null,
@@ -165,8 +174,12 @@ impl Binder<'_> {
             ast::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
             ast::WindowFrameBound::Preceding(None) => WindowFrameBound::Preceding(null),
             ast::WindowFrameBound::Following(None) => WindowFrameBound::Following(null),
-            ast::WindowFrameBound::Preceding(Some(node)) => WindowFrameBound::Preceding(self.offset(node, units, order)?),
-            ast::WindowFrameBound::Following(Some(node)) => WindowFrameBound::Following(self.offset(node, units, order)?),
+            ast::WindowFrameBound::Preceding(Some(node)) => {
+                WindowFrameBound::Preceding(self.offset(node, units, order)?)
+            }
+            ast::WindowFrameBound::Following(Some(node)) => {
+                WindowFrameBound::Following(self.offset(node, units, order)?)
+            }
         })
     }
 
@@ -193,10 +206,16 @@ impl Binder<'_> {
         }
         let key = order.first().map(|value| value.data_type.clone()).unwrap_or(Type::Unknown);
         let mismatch = || {
-            Error::user("TYPE_MISMATCH", format!("window frame offset of type {} does not fit the sort key of type {key}", value.data_type))
+            Error::user(
+                "TYPE_MISMATCH",
+                format!("window frame offset of type {} does not fit the sort key of type {key}", value.data_type),
+            )
         };
         Ok(match (&key, literal) {
-            (Type::Date | Type::Timestamp(_) | Type::TimestampTz(..), ScalarValue::DurationMillisecond(Some(millis))) => {
+            (
+                Type::Date | Type::Timestamp(_) | Type::TimestampTz(..),
+                ScalarValue::DurationMillisecond(Some(millis)),
+            ) => {
                 if *millis < 0 {
                     return Err(negative());
                 }
@@ -252,7 +271,10 @@ fn resolve(spec: &ast::WindowSpec, context: &Context<'_>) -> Result<ast::WindowS
     let Some(base) = &spec.window_name else { return Ok(spec.clone()) };
     let mut whole = named(&base.value, context)?;
     let refused = |what: &str| {
-        Err(Error::user("INVALID_PARTITION_BY", format!("{what} of a window that refers to \"{}\" is not allowed", base.value)))
+        Err(Error::user(
+            "INVALID_PARTITION_BY",
+            format!("{what} of a window that refers to \"{}\" is not allowed", base.value),
+        ))
     };
     if !spec.partition_by.is_empty() {
         return refused("PARTITION BY");

@@ -68,7 +68,12 @@ pub fn unwrapped(error: ArrowError) -> Error {
 }
 
 /// Computes `left op right`.
-pub fn evaluate(kind: Arithmetic, left: (&ArrayRef, &Type), right: (&ArrayRef, &Type), result: &Type) -> Result<ArrayRef> {
+pub fn evaluate(
+    kind: Arithmetic,
+    left: (&ArrayRef, &Type),
+    right: (&ArrayRef, &Type),
+    result: &Type,
+) -> Result<ArrayRef> {
     let (a, b) = (left.0, right.0);
     match (left.1, right.1) {
         (Type::Tinyint, Type::Tinyint) => whole::<Int8Type>(kind, a, b, "tinyint"),
@@ -80,7 +85,9 @@ pub fn evaluate(kind: Arithmetic, left: (&ArrayRef, &Type), right: (&ArrayRef, &
             floating(kind, &a.as_primitive::<Float64Type>(), &b.as_primitive::<Float64Type>())
         }
         (Type::Decimal(_, s), Type::Decimal(_, t)) => {
-            let Type::Decimal(p, scale) = result else { return Err(Error::internal("decimal arithmetic gives a decimal")) };
+            let Type::Decimal(p, scale) = result else {
+                return Err(Error::internal("decimal arithmetic gives a decimal"));
+            };
             let (a, b) = (a.as_primitive::<Decimal128Type>(), b.as_primitive::<Decimal128Type>());
             decimal::evaluate(kind, (a, *s), (b, *t), (*p, *scale))
         }

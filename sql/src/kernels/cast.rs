@@ -50,7 +50,11 @@ pub fn exists(from: &Type, to: &Type) -> bool {
 pub fn can_fail(from: &Type, to: &Type) -> bool {
     use Type as T;
     match (from, to) {
-        (T::Unknown, _) | (_, T::Boolean | T::Double | T::Real) if !matches!(from, T::Varchar(_) | T::Char(_) | T::Json) => false,
+        (T::Unknown, _) | (_, T::Boolean | T::Double | T::Real)
+            if !matches!(from, T::Varchar(_) | T::Char(_) | T::Json) =>
+        {
+            false
+        }
         (T::Varchar(_) | T::Char(_), T::Varchar(_) | T::Char(_)) => false,
         (_, T::Varchar(None)) => *from == T::Json,
         (T::Array(a), T::Array(b)) => can_fail(a, b),

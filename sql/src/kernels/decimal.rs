@@ -76,7 +76,8 @@ pub fn evaluate(
         };
         checked(wide, if kind == Arithmetic::Modulus { precision } else { 38 })
     };
-    let array = try_binary::<_, _, _, Decimal128Type>(a, b, |x, y| compute(x, y).map_err(external)).map_err(unwrapped)?;
+    let array =
+        try_binary::<_, _, _, Decimal128Type>(a, b, |x, y| compute(x, y).map_err(external)).map_err(unwrapped)?;
     Ok(Arc::new(array.with_data_type(arrow::datatypes::DataType::Decimal128(precision, scale))))
 }
 

@@ -25,12 +25,16 @@ pub fn result_of(kind: Arithmetic, left: &Type, right: &Type) -> Option<Type> {
         (Add | Subtract, T::Date, T::IntervalDaySecond | T::IntervalYearMonth) => T::Date,
         (Add, T::IntervalDaySecond | T::IntervalYearMonth, T::Date) => T::Date,
         (Add | Subtract, T::Timestamp(p), T::IntervalDaySecond | T::IntervalYearMonth)
-        | (Add, T::IntervalDaySecond | T::IntervalYearMonth, T::Timestamp(p)) => T::Timestamp(sum_precision(*p, left, right)),
+        | (Add, T::IntervalDaySecond | T::IntervalYearMonth, T::Timestamp(p)) => {
+            T::Timestamp(sum_precision(*p, left, right))
+        }
         (Add | Subtract, T::TimestampTz(p, zone), T::IntervalDaySecond | T::IntervalYearMonth)
         | (Add, T::IntervalDaySecond | T::IntervalYearMonth, T::TimestampTz(p, zone)) => {
             T::TimestampTz(sum_precision(*p, left, right), zone.clone())
         }
-        (Add | Subtract, T::Time(p), T::IntervalDaySecond) | (Add, T::IntervalDaySecond, T::Time(p)) => T::Time((*p).max(3)),
+        (Add | Subtract, T::Time(p), T::IntervalDaySecond) | (Add, T::IntervalDaySecond, T::Time(p)) => {
+            T::Time((*p).max(3))
+        }
         (Subtract, T::Date, T::Date) | (Subtract, T::Timestamp(_), T::Timestamp(_)) => T::IntervalDaySecond,
         (Subtract, T::TimestampTz(..), T::TimestampTz(..)) | (Subtract, T::Time(_), T::Time(_)) => T::IntervalDaySecond,
         (Add | Subtract, T::IntervalDaySecond, T::IntervalDaySecond) => T::IntervalDaySecond,
@@ -46,7 +50,12 @@ fn sum_precision(precision: u8, left: &Type, right: &Type) -> u8 {
 }
 
 /// Computes `left op right`.
-pub fn evaluate(kind: Arithmetic, left: (&ArrayRef, &Type), right: (&ArrayRef, &Type), result: &Type) -> Result<ArrayRef> {
+pub fn evaluate(
+    kind: Arithmetic,
+    left: (&ArrayRef, &Type),
+    right: (&ArrayRef, &Type),
+    result: &Type,
+) -> Result<ArrayRef> {
     let is_interval = |of: &Type| matches!(of, Type::IntervalDaySecond | Type::IntervalYearMonth);
     let is_number = |of: &Type| matches!(of, Type::Bigint | Type::Double);
     match (is_interval(left.1), is_interval(right.1)) {
@@ -84,7 +93,11 @@ fn between_intervals(kind: Arithmetic, (a, of): (&ArrayRef, &Type), (b, _): (&Ar
     Ok(Arc::new(pairs.collect::<Result<DurationMillisecondArray>>()?))
 }
 
-fn scale(kind: Arithmetic, (interval, of): (&ArrayRef, &Type), (number, number_type): (&ArrayRef, &Type)) -> Result<ArrayRef> {
+fn scale(
+    kind: Arithmetic,
+    (interval, of): (&ArrayRef, &Type),
+    (number, number_type): (&ArrayRef, &Type),
+) -> Result<ArrayRef> {
     let months = *of == Type::IntervalYearMonth;
     let base: Vec<Option<i64>> = if months {
         interval.as_primitive::<IntervalYearMonthType>().iter().map(|v| v.map(i64::from)).collect()
@@ -100,7 +113,9 @@ fn scale(kind: Arithmetic, (interval, of): (&ArrayRef, &Type), (number, number_t
         base.into_iter().zip(numbers).map(|(a, b)| Some(scaled(a?, b?) as i64)).collect()
     };
     if months {
-        let narrow = scaled.into_iter().map(|v| v.map(|v| i32::try_from(v).map_err(|_| out_of_range("interval overflow"))).transpose());
+        let narrow = scaled
+            .into_iter()
+            .map(|v| v.map(|v| i32::try_from(v).map_err(|_| out_of_range("interval overflow"))).transpose());
         return Ok(Arc::new(narrow.collect::<Result<IntervalYearMonthArray>>()?));
     }
     Ok(Arc::new(DurationMillisecondArray::from(scaled)))
@@ -115,7 +130,12 @@ fn whole(kind: Arithmetic, a: Option<i64>, b: Option<i64>) -> Result<Option<i64>
     }
 }
 
-fn shift((base, of): (&ArrayRef, &Type), (interval, interval_type): (&ArrayRef, &Type), sign: i64, result: &Type) -> Result<ArrayRef> {
+fn shift(
+    (base, of): (&ArrayRef, &Type),
+    (interval, interval_type): (&ArrayRef, &Type),
+    sign: i64,
+    result: &Type,
+) -> Result<ArrayRef> {
     let values = time::values(base)?;
     let zone = match of {
         Type::TimestampTz(_, name) => Some(time::zone_of(name)?),
@@ -142,11 +162,10 @@ fn shift((base, of): (&ArrayRef, &Type), (interval, interval_type): (&ArrayRef, 
 fn add_millis(value: i128, millis: i128, of: &Type) -> Result<i128> {
     let moved = value + millis * 1_000_000;
     match of {
-        Type::Date if moved.rem_euclid(time::DAY) != 0 => Err(Error::user(
-            "INVALID_FUNCTION_ARGUMENT",
-            "cannot add hour, minutes or seconds to a date",
-        )
-        .with_hint("cast the date to timestamp first")),
+        Type::Date if moved.rem_euclid(time::DAY) != 0 => {
+            Err(Error::user("INVALID_FUNCTION_ARGUMENT", "cannot add hour, minutes or seconds to a date")
+                .with_hint("cast the date to timestamp first"))
+        }
         Type::Time(_) => Ok(moved.rem_euclid(time::DAY)),
         _ => Ok(moved),
     }

@@ -52,8 +52,12 @@ pub fn to_json(array: &ArrayRef, from: &Type) -> Result<ArrayRef> {
 fn texts(array: &ArrayRef, from: &Type) -> Result<Vec<Option<String>>> {
     let quoted = |texts: Vec<Option<String>>| texts.into_iter().map(|text| text.map(|text| quote(&text))).collect();
     Ok(match from {
-        Type::Real => finite(array.as_primitive::<Float32Type>().iter().map(|v| v.map(|v| (f64::from(v), render::java_real(v))))),
-        Type::Double => finite(array.as_primitive::<Float64Type>().iter().map(|v| v.map(|v| (v, render::java_double(v))))),
+        Type::Real => {
+            finite(array.as_primitive::<Float32Type>().iter().map(|v| v.map(|v| (f64::from(v), render::java_real(v)))))
+        }
+        Type::Double => {
+            finite(array.as_primitive::<Float64Type>().iter().map(|v| v.map(|v| (v, render::java_double(v)))))
+        }
         Type::Varchar(_) | Type::Date | Type::Timestamp(_) => quoted(render::texts(array, from)?),
         Type::Array(inner) => {
             let list = array.as_list::<i32>();
@@ -81,7 +85,8 @@ fn texts(array: &ArrayRef, from: &Type) -> Result<Vec<Option<String>>> {
                 })
                 .collect::<Result<Vec<_>>>()?;
             let one = |at: usize| {
-                let members: Vec<String> = columns.iter().map(|(name, texts)| format!("{name}:{}", texts[at])).collect();
+                let members: Vec<String> =
+                    columns.iter().map(|(name, texts)| format!("{name}:{}", texts[at])).collect();
                 format!("{{{}}}", members.join(","))
             };
             (0..row.len()).map(|at| row.is_valid(at).then(|| one(at))).collect()
@@ -129,7 +134,8 @@ pub fn from_json(array: &ArrayRef, to: &Type) -> Result<ArrayRef> {
 }
 
 fn read(values: &[Option<&Value>], to: &Type) -> Result<ArrayRef> {
-    let present: Vec<Option<&Value>> = values.iter().map(|value| value.filter(|value| !value.is_null() || *to == Type::Json)).collect();
+    let present: Vec<Option<&Value>> =
+        values.iter().map(|value| value.filter(|value| !value.is_null() || *to == Type::Json)).collect();
     match to {
         Type::Json => Ok(Arc::new(present.iter().map(|v| v.map(Value::to_string)).collect::<LargeStringArray>())),
         Type::Array(inner) => read_array(&present, inner, to),
@@ -157,7 +163,9 @@ fn read_number(values: &[Option<&Value>], to: &Type) -> Result<ArrayRef> {
     let texts = values.iter().map(|value| {
         let Some(value) = value else { return Ok(None) };
         match value {
-            Value::Bool(truth) => Ok(Some(if *to == Type::Boolean { truth.to_string() } else { u8::from(*truth).to_string() })),
+            Value::Bool(truth) => {
+                Ok(Some(if *to == Type::Boolean { truth.to_string() } else { u8::from(*truth).to_string() }))
+            }
             Value::Number(number) => number_text(&number.to_string(), to).map(Some),
             other => scalar_text(other, to).map(Some),
         }

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, StringArray, StringViewArray, StructArray, UInt32Array},
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, StringArray, StringViewArray, StructArray,
+        UInt32Array,
+    },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{interleave, take},
     datatypes::{DataType, Int64Type},

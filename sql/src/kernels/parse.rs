@@ -66,7 +66,10 @@ pub fn time_of_day(text: &str) -> Option<(i128, u8)> {
         Some((clock, fraction)) => (clock, fraction),
         None => (text, ""),
     };
-    if fraction.len() > 12 || !fraction.bytes().all(|b| b.is_ascii_digit()) || (text.contains('.') && fraction.is_empty()) {
+    if fraction.len() > 12
+        || !fraction.bytes().all(|b| b.is_ascii_digit())
+        || (text.contains('.') && fraction.is_empty())
+    {
         return None;
     }
     let mut parts = clock.split(':');

@@ -83,7 +83,13 @@ pub fn date_text(days: i64) -> String {
 
 fn civil_date(date: NaiveDate) -> String {
     let year = date.year();
-    let sign = if year > 9999 { "+" } else if year < 0 { "-" } else { "" };
+    let sign = if year > 9999 {
+        "+"
+    } else if year < 0 {
+        "-"
+    } else {
+        ""
+    };
     format!("{sign}{:04}-{:02}-{:02}", year.unsigned_abs(), date.month(), date.day())
 }
 

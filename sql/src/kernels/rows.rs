@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array},
     compute::{concat, filter, take},
     datatypes::{DataType, Int64Type},
 };
-use arrow::array::AsArray;
 use headwater_engine::error::{Error, ErrorKind, Result};
 
 use super::booleans;

@@ -5,11 +5,13 @@
 use arrow::{
     array::{Array, ArrayRef, AsArray, PrimitiveArray},
     datatypes::{
-        DataType, TimeUnit, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+        DataType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
         TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
     },
 };
-use chrono::{DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
+use chrono::{
+    DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike,
+};
 use headwater_engine::error::{Error, Result};
 
 use super::arithmetic::out_of_range;
@@ -62,7 +64,8 @@ impl Zone {
             Some(Self::Fixed(offset)) if offset.local_minus_utc() == 0 => Ok("UTC".into()),
             Some(Self::Fixed(offset)) => Ok(offset.to_string()),
             Some(Self::Named(tz)) => Ok(match tz.name() {
-                "Z" | "Zulu" | "UCT" | "Etc/UTC" | "Etc/UCT" | "Etc/Zulu" | "Universal" | "Etc/Universal" | "GMT" | "Etc/GMT" => "UTC".into(),
+                "Z" | "Zulu" | "UCT" | "Etc/UTC" | "Etc/UCT" | "Etc/Zulu" | "Universal" | "Etc/Universal" | "GMT"
+                | "Etc/GMT" => "UTC".into(),
                 name => name.to_owned(),
             }),
             None => Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("'{text}' is not a valid time zone"))),
@@ -91,8 +94,11 @@ impl Zone {
             Self::Fixed(offset) => offset.local_minus_utc(),
             Self::Named(tz) => match DateTime::from_timestamp(local.div_euclid(1_000_000_000) as i64, 0) {
                 Some(civil) => match tz.offset_from_local_datetime(&civil.naive_utc()) {
-                    MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => offset.fix().local_minus_utc(),
-                    MappedLocalTime::None => self.offset_seconds(local - DAY / 8 * 3 - i128::from(self.offset_seconds(local)) * 1_000_000_000),
+                    MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => {
+                        offset.fix().local_minus_utc()
+                    }
+                    MappedLocalTime::None => self
+                        .offset_seconds(local - DAY / 8 * 3 - i128::from(self.offset_seconds(local)) * 1_000_000_000),
                 },
                 None => 0,
             },
@@ -102,9 +108,9 @@ impl Zone {
 }
 
 fn named(text: &str) -> Option<chrono_tz::Tz> {
-    text.parse().ok().or_else(|| {
-        chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text)).copied()
-    })
+    text.parse()
+        .ok()
+        .or_else(|| chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text)).copied())
 }
 
 fn offset(text: &str) -> Option<FixedOffset> {
@@ -126,7 +132,8 @@ fn offset(text: &str) -> Option<FixedOffset> {
 
 /// Zone of a type's values.
 pub fn zone_of(name: &str) -> Result<Zone> {
-    Zone::parse(name).ok_or_else(|| Error::user("INVALID_FUNCTION_ARGUMENT", format!("'{name}' is not a valid time zone")))
+    Zone::parse(name)
+        .ok_or_else(|| Error::user("INVALID_FUNCTION_ARGUMENT", format!("'{name}' is not a valid time zone")))
 }
 
 /// Days since 1970 as a date.
@@ -143,7 +150,10 @@ pub fn days(date: NaiveDate) -> i32 {
 pub fn civil(nanos: i128) -> Option<NaiveDateTime> {
     let date = date(i64::try_from(nanos.div_euclid(DAY)).ok()?)?;
     let within = nanos.rem_euclid(DAY);
-    let time = NaiveTime::from_num_seconds_from_midnight_opt((within / 1_000_000_000) as u32, (within % 1_000_000_000) as u32)?;
+    let time = NaiveTime::from_num_seconds_from_midnight_opt(
+        (within / 1_000_000_000) as u32,
+        (within % 1_000_000_000) as u32,
+    )?;
     Some(date.and_time(time))
 }
 
@@ -190,7 +200,9 @@ pub fn column(values: Vec<Option<i128>>, of: &Type) -> Result<ArrayRef> {
     match &data_type {
         DataType::Date32 => narrow::<Date32Type>(values, DAY, &data_type),
         DataType::Timestamp(TimeUnit::Second, _) => narrow::<TimestampSecondType>(values, 1_000_000_000, &data_type),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => narrow::<TimestampMillisecondType>(values, 1_000_000, &data_type),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            narrow::<TimestampMillisecondType>(values, 1_000_000, &data_type)
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => narrow::<TimestampMicrosecondType>(values, 1_000, &data_type),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => narrow::<TimestampNanosecondType>(values, 1, &data_type),
         DataType::Time32(TimeUnit::Second) => narrow::<Time32SecondType>(values, 1_000_000_000, &data_type),
@@ -201,7 +213,11 @@ pub fn column(values: Vec<Option<i128>>, of: &Type) -> Result<ArrayRef> {
     }
 }
 
-fn narrow<T: arrow::datatypes::ArrowPrimitiveType>(values: Vec<Option<i128>>, scale: i128, data_type: &DataType) -> Result<ArrayRef>
+fn narrow<T: arrow::datatypes::ArrowPrimitiveType>(
+    values: Vec<Option<i128>>,
+    scale: i128,
+    data_type: &DataType,
+) -> Result<ArrayRef>
 where
     T::Native: TryFrom<i128>,
 {
@@ -209,7 +225,9 @@ where
         .into_iter()
         .map(|value| {
             value
-                .map(|value| T::Native::try_from(value.div_euclid(scale)).map_err(|_| out_of_range("time is out of range")))
+                .map(|value| {
+                    T::Native::try_from(value.div_euclid(scale)).map_err(|_| out_of_range("time is out of range"))
+                })
                 .transpose()
         })
         .collect::<Result<PrimitiveArray<T>>>()?;

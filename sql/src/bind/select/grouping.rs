@@ -5,8 +5,11 @@
 use std::collections::HashMap;
 
 use datafusion::{
-    common::{ScalarValue, tree_node::{TreeNode, TreeNodeRecursion}},
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, binary_expr, Operator},
+    common::{
+        ScalarValue,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
@@ -55,7 +58,8 @@ impl Binder<'_> {
             return Ok(None);
         }
         if !modifiers.is_empty() {
-            return Err(Error::user("SYNTAX_ERROR", "GROUP BY .. WITH is not supported").with_hint("write GROUP BY ROLLUP (..)"));
+            return Err(Error::user("SYNTAX_ERROR", "GROUP BY .. WITH is not supported")
+                .with_hint("write GROUP BY ROLLUP (..)"));
         }
         let context = Context::new(scope, outer, ctes, "GROUP BY clause");
         let mut keys = Keys::default();
@@ -81,18 +85,33 @@ impl Binder<'_> {
                 .flat_map(|before| alternatives.iter().map(move |more| [before.as_slice(), more.as_slice()].concat()))
                 .collect();
             if sets.len() > SETS_MAX {
-                return Err(Error::user("TOO_MANY_GROUPING_SETS", format!("GROUP BY has more than {SETS_MAX} grouping sets")));
+                return Err(Error::user(
+                    "TOO_MANY_GROUPING_SETS",
+                    format!("GROUP BY has more than {SETS_MAX} grouping sets"),
+                ));
             }
         }
         keys.sets = several.then_some(sets);
         Ok(Some(keys))
     }
 
-    fn key_sets(&self, groups: &[Vec<ast::Expr>], items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<Vec<Vec<usize>>> {
+    fn key_sets(
+        &self,
+        groups: &[Vec<ast::Expr>],
+        items: &[Value],
+        context: &Context<'_>,
+        keys: &mut Keys,
+    ) -> Result<Vec<Vec<usize>>> {
         groups.iter().map(|group| self.key_set(group, items, context, keys)).collect()
     }
 
-    fn key_set(&self, nodes: &[ast::Expr], items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<Vec<usize>> {
+    fn key_set(
+        &self,
+        nodes: &[ast::Expr],
+        items: &[Value],
+        context: &Context<'_>,
+        keys: &mut Keys,
+    ) -> Result<Vec<usize>> {
         let mut set = Vec::new();
         for node in nodes {
             match node {
@@ -109,7 +128,10 @@ impl Binder<'_> {
                 let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index)).cloned();
                 at(
                     item.ok_or_else(|| {
-                        Error::user("INVALID_COLUMN_REFERENCE", format!("GROUP BY position {position} is not in select list"))
+                        Error::user(
+                            "INVALID_COLUMN_REFERENCE",
+                            format!("GROUP BY position {position} is not in select list"),
+                        )
                     }),
                     node,
                 )?
@@ -118,7 +140,10 @@ impl Binder<'_> {
         };
         if !value.data_type.is_comparable() {
             return at(
-                Err(Error::user("TYPE_MISMATCH", format!("{} is not comparable, and therefore cannot be used in GROUP BY", value.data_type))),
+                Err(Error::user(
+                    "TYPE_MISMATCH",
+                    format!("{} is not comparable, and therefore cannot be used in GROUP BY", value.data_type),
+                )),
                 node,
             );
         }
@@ -130,7 +155,13 @@ impl Binder<'_> {
     }
 
     /// Aggregates a plan and rewrites what comes after in terms of its output.
-    pub(super) fn grouped(&self, plan: LogicalPlan, keys: Keys, collected: Collected, mut parts: Parts) -> Result<Grouped> {
+    pub(super) fn grouped(
+        &self,
+        plan: LogicalPlan,
+        keys: Keys,
+        collected: Collected,
+        mut parts: Parts,
+    ) -> Result<Grouped> {
         let mut prepared: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
         let mut names = Vec::with_capacity(keys.keys.len());
         let mut computed = false;
@@ -147,7 +178,8 @@ impl Binder<'_> {
         }
         let plan = if computed { self.project(plan, prepared)? } else { plan };
         let (mut plan, grouping) = self.aggregated(plan, &keys, &names, &collected)?;
-        let by_key: HashMap<Expr, String> = keys.keys.iter().map(|key| key.expr.clone()).zip(names.iter().cloned()).collect();
+        let by_key: HashMap<Expr, String> =
+            keys.keys.iter().map(|key| key.expr.clone()).zip(names.iter().cloned()).collect();
         let made: Vec<&String> = names.iter().chain(collected.aggregates.iter().map(|(_, name, _)| name)).collect();
         let rewrite = |expr: Expr| -> Result<Expr> {
             let replaced = replace(expr, &|node| match node {
@@ -185,7 +217,8 @@ impl Binder<'_> {
         names: &[String],
         collected: &Collected,
     ) -> Result<(LogicalPlan, HashMap<String, Expr>)> {
-        let by_key: HashMap<&Expr, usize> = keys.keys.iter().enumerate().map(|(index, key)| (&key.expr, index)).collect();
+        let by_key: HashMap<&Expr, usize> =
+            keys.keys.iter().enumerate().map(|(index, key)| (&key.expr, index)).collect();
         let aggregates: Vec<Expr> =
             collected.aggregates.iter().map(|(expr, name, _)| expr.clone().alias(name.clone())).collect();
         let columns: Vec<Expr> = names.iter().map(|name| column(name)).collect();
@@ -198,7 +231,13 @@ impl Binder<'_> {
                 grouping.insert(name.clone(), literal(ScalarValue::Int32(Some(0))));
             }
             let plan = if columns.is_empty() && aggregates.is_empty() {
-                LogicalPlanBuilder::from(plan).aggregate(columns, vec![datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint))])?
+                LogicalPlanBuilder::from(plan).aggregate(
+                    columns,
+                    vec![
+                        datafusion::functions_aggregate::count::count_all()
+                            .alias(self.column(Some("rows"), &Type::Bigint)),
+                    ],
+                )?
             } else {
                 LogicalPlanBuilder::from(plan).aggregate(columns, aggregates)?
             };
@@ -216,7 +255,9 @@ impl Binder<'_> {
             let group: Vec<Expr> = own.iter().filter_map(|&index| columns.get(index).cloned()).collect();
             let mut made = aggregates.clone();
             if group.is_empty() && made.is_empty() {
-                made.push(datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint)));
+                made.push(
+                    datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint)),
+                );
             }
             let one = LogicalPlanBuilder::from(plan.clone()).aggregate(group, made)?;
             let mut exprs = Vec::new();
@@ -243,12 +284,19 @@ impl Binder<'_> {
         Ok((all.build()?, grouping))
     }
 
-    fn grouping_bits(&self, args: &[Expr], by_key: &HashMap<&Expr, usize>, sets: &[Vec<usize>], id: &str) -> Result<Expr> {
+    fn grouping_bits(
+        &self,
+        args: &[Expr],
+        by_key: &HashMap<&Expr, usize>,
+        sets: &[Vec<usize>],
+        id: &str,
+    ) -> Result<Expr> {
         let wanted = args.iter().map(|arg| known_key(by_key, arg)).collect::<Result<Vec<_>>>()?;
         let mut when_then = Vec::with_capacity(sets.len());
         for (number, set) in sets.iter().enumerate() {
             let bits = wanted.iter().fold(0i64, |bits, key| bits << 1 | i64::from(!set.contains(key)));
-            let value = if args.len() < 32 { ScalarValue::Int32(Some(bits as i32)) } else { ScalarValue::Int64(Some(bits)) };
+            let value =
+                if args.len() < 32 { ScalarValue::Int32(Some(bits as i32)) } else { ScalarValue::Int64(Some(bits)) };
             let is = binary_expr(column(id), Operator::Eq, literal(ScalarValue::Int32(Some(number as i32))));
             when_then.push((Box::new(is), Box::new(literal(value))));
         }
@@ -280,7 +328,10 @@ fn cube(parts: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
 
 fn known_key(by_key: &HashMap<&Expr, usize>, arg: &Expr) -> Result<usize> {
     by_key.get(arg).copied().ok_or_else(|| {
-        Error::user("INVALID_PROCEDURE_ARGUMENT", "the arguments to grouping() must be expressions referenced by the GROUP BY")
+        Error::user(
+            "INVALID_PROCEDURE_ARGUMENT",
+            "the arguments to grouping() must be expressions referenced by the GROUP BY",
+        )
     })
 }
 
