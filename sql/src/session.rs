@@ -10,13 +10,17 @@ use datafusion::{
     logical_expr::LogicalPlan,
     physical_plan::execute_stream,
 };
-use headwater_connectors::{catalogs::sqlite::SqliteCatalog, lake::stats::ScanStats};
+use headwater_connectors::{
+    catalogs::{DEFAULT_DATABASE, sqlite::SqliteCatalog},
+    lake::stats::ScanStats,
+};
 use headwater_engine::{
     catalog::{Catalog, TableName},
     error::{Error, Result},
 };
 use parking_lot::RwLock;
 
+pub(crate) use self::prepared::parameter_count;
 use crate::{
     diagnostics::Classify,
     parser::{
@@ -159,7 +163,7 @@ impl Session {
             settings.set(key, value)?;
         }
         let base = planning::base_state(&settings, &config)?;
-        let state = State { database: "default".into(), settings, prepared: prepared::PreparedStatements::default() };
+        let state = State { database: DEFAULT_DATABASE.to_owned(), settings, prepared: prepared::PreparedStatements::default() };
         let shared = Shared { config, catalog, base, run_tables: RunTables::default(), state: RwLock::new(state) };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -267,15 +271,30 @@ impl Session {
     }
 
     async fn use_database(&self, name: &Identifier) -> Result<Outcome> {
-        let known = self.catalog().database(&name.value).await?;
-        let Some(database) = known else {
-            let error = Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.value));
-            let databases = self.catalog().databases().await?;
-            let names = databases.iter().map(|database| database.name.as_str());
-            return Err(crate::diagnostics::did_you_mean(error, &name.value, names).at(name.at));
+        let Some(database) = self.catalog().database(&name.value).await? else {
+            return Err(crate::ddl::no_database(self, name).await);
         };
         self.shared.state.write().database = database.name;
         Ok(Outcome::done())
+    }
+
+    /// The names of all functions, in order.
+    pub(crate) fn function_names(&self) -> Vec<String> {
+        let base = &self.shared.base;
+        let scalar = base.scalar_functions().keys();
+        let mut names: Vec<String> =
+            scalar.chain(base.aggregate_functions().keys()).chain(base.window_functions().keys()).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Goes back to the database that is always there, if this one was in use.
+    pub(crate) fn leave_database(&self, dropped: &str) {
+        let state = &mut self.shared.state.write();
+        if state.database == dropped {
+            DEFAULT_DATABASE.clone_into(&mut state.database);
+        }
     }
 
     /// The tables of a statement that counts into these counters.

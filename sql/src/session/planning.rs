@@ -36,7 +36,11 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
     execution.sql_parser.default_null_ordering = "nulls_last".into();
     execution.execution.parquet.schema_force_view_types = false;
     execution.execution.parquet.pushdown_filters = settings.parquet_pushdown_filters;
-    let mut runtime = RuntimeEnvBuilder::new().with_temp_file_path(config.local_state().join("spill"));
+    let mut runtime = RuntimeEnvBuilder::new();
+    let local_state = config.local_state();
+    if local_state.is_dir() {
+        runtime = runtime.with_temp_file_path(local_state.join("spill"));
+    }
     if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
         runtime = runtime.with_memory_limit(limit, 1.0);
     }

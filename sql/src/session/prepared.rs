@@ -53,6 +53,11 @@ impl Session {
         run.map_err(|error| error.context(format!("prepared statement \"{}\"", name.value)))
     }
 
+    /// A statement with its parameters replaced by these texts.
+    pub(crate) fn bind_parameters(&self, text: &str, arguments: &[String]) -> Result<Statement> {
+        bind_parameters(text, arguments)
+    }
+
     pub(super) async fn execute_text(&self, text: &str, arguments: &[String]) -> Result<Outcome> {
         let statement = bind_parameters(text, arguments)?;
         self.run(&statement).await

@@ -1,0 +1,220 @@
+//! Partitions: added, dropped, renamed, moved, and found by `MSCK REPAIR TABLE`.
+//!
+//! Invariant: a statement registers all its partitions or none; files and folders are never touched.
+
+use headwater_engine::{
+    catalog::{Column, IfExists, Partition, Properties, Table},
+    error::{Error, Result},
+};
+
+use super::create_table::check_location;
+use crate::{
+    diagnostics::did_you_mean,
+    parser::ddl::{PartitionSpec, TableChange},
+    session::Session,
+};
+
+/// Makes a change of partitions; `false` if the change is one of the table's own entry.
+pub(super) async fn change(session: &Session, table: &Table, change: &TableChange) -> Result<bool> {
+    match change {
+        TableChange::AddPartitions { if_not_exists, partitions } => add(session, table, *if_not_exists, partitions).await?,
+        TableChange::DropPartitions { if_exists, partitions } => drop(session, table, *if_exists, partitions).await?,
+        TableChange::RenamePartition { from, to } => rename(session, table, from, to).await?,
+        TableChange::SetLocation { partition: Some(spec), location } => move_to(session, table, spec, location).await?,
+        TableChange::SetLocation { partition: None, .. }
+        | TableChange::AddColumns(_)
+        | TableChange::ReplaceColumns(_)
+        | TableChange::ChangeColumn { .. }
+        | TableChange::DropColumn(_)
+        | TableChange::SetProperties(_)
+        | TableChange::UnsetProperties(_) => return Ok(false),
+    }
+    Ok(true)
+}
+
+async fn add(session: &Session, table: &Table, if_not_exists: bool, specs: &[PartitionSpec]) -> Result<()> {
+    let mut added: Vec<Partition> = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let values = all_values(table, spec)?;
+        if let Some(location) = &spec.location {
+            check_location(location)
+                .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
+        }
+        if added.iter().any(|other| other.values == values) {
+            return Err(Error::user("ALREADY_EXISTS", "a partition is named twice").at(place_of(spec)));
+        }
+        added.push(Partition {
+            values,
+            location: spec.location.clone(),
+            columns: None,
+            properties: Properties::new(),
+        });
+    }
+    let exists = if if_not_exists { IfExists::Keep } else { IfExists::Fail };
+    session.catalog().add_partitions(&table.name, added, exists).await?;
+    Ok(())
+}
+
+async fn drop(session: &Session, table: &Table, if_exists: bool, specs: &[PartitionSpec]) -> Result<()> {
+    let registered = session.catalog().partitions(&table.name).await?;
+    let mut dropped = Vec::new();
+    for spec in specs {
+        let found = matching(table, spec, &registered)?;
+        if found.is_empty() && !if_exists {
+            return Err(no_partition(table, spec)
+                .with_hint("SHOW PARTITIONS lists them; DROP IF EXISTS PARTITION ignores missing ones"));
+        }
+        dropped.extend(found.into_iter().map(|partition| partition.values.clone()));
+    }
+    session.catalog().drop_partitions(&table.name, &dropped).await?;
+    Ok(())
+}
+
+async fn one(session: &Session, table: &Table, spec: &PartitionSpec) -> Result<Partition> {
+    all_values(table, spec)?;
+    let registered = session.catalog().partitions(&table.name).await?;
+    let found = matching(table, spec, &registered)?;
+    found.first().map(|partition| Partition::clone(partition)).ok_or_else(|| no_partition(table, spec))
+}
+
+async fn rename(session: &Session, table: &Table, from: &PartitionSpec, to: &PartitionSpec) -> Result<()> {
+    let mut partition = one(session, table, from).await?;
+    let old = partition.values.clone();
+    partition.location.get_or_insert_with(|| folder_of(table, &old));
+    partition.values = all_values(table, to)?;
+    if partition.values == old {
+        return Ok(());
+    }
+    session.catalog().add_partitions(&table.name, vec![partition], IfExists::Fail).await?;
+    session.catalog().drop_partitions(&table.name, &[old]).await?;
+    Ok(())
+}
+
+async fn move_to(session: &Session, table: &Table, spec: &PartitionSpec, location: &str) -> Result<()> {
+    check_location(location)
+        .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
+    let mut partition = one(session, table, spec).await?;
+    partition.location = Some(location.to_owned());
+    session.catalog().add_partitions(&table.name, vec![partition], IfExists::Replace).await?;
+    Ok(())
+}
+
+/// The partitions of a table: registered, or found in its folders.
+pub(super) async fn known(session: &Session, table: &Table) -> Result<Vec<Partition>> {
+    session.catalog().partitions(&table.name).await
+}
+
+/// The folder that the layout gives a partition, ending with a slash.
+pub(super) fn folder_of(table: &Table, values: &[Option<String>]) -> String {
+    format!("{}/{}/", table.location.trim_end_matches('/'), path(table, values))
+}
+
+/// `key=value/key=value`, as `SHOW PARTITIONS` writes it.
+pub(super) fn path(table: &Table, values: &[Option<String>]) -> String {
+    let parts: Vec<_> =
+        table.partition_keys.iter().zip(values).map(|(key, value)| folder_name(&key.name, value.as_deref())).collect();
+    parts.join("/")
+}
+
+fn folder_name(key: &str, value: Option<&str>) -> String {
+    let mut name = format!("{}=", key.to_lowercase());
+    match value {
+        None | Some("") => name.push_str("__HIVE_DEFAULT_PARTITION__"),
+        Some(value) => name.push_str(value),
+    }
+    name
+}
+
+/// The values of a spec that names every key, in key order.
+fn all_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<String>>> {
+    let named = named_values(table, spec)?;
+    named
+        .into_iter()
+        .zip(&table.partition_keys)
+        .map(|(value, key)| {
+            value.ok_or_else(|| {
+                let message = format!("the partition has no value for key \"{}\"", key.name);
+                Error::user("INVALID_PARTITION_VALUE", message).at(place_of(spec))
+            })
+        })
+        .collect()
+}
+
+/// For each key in key order the value the spec gives it, if any.
+fn named_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<Option<String>>>> {
+    if table.partition_keys.is_empty() {
+        return Err(not_partitioned(table).at(place_of(spec)));
+    }
+    let mut values: Vec<Option<Option<String>>> = vec![None; table.partition_keys.len()];
+    for (name, value) in &spec.values {
+        let Some(index) = table.partition_keys.iter().position(|key| key.name.eq_ignore_ascii_case(&name.value)) else {
+            let message = format!("\"{}\" is not a partition key of \"{}\"", name.value, table.name);
+            let error = Error::user("COLUMN_NOT_FOUND", message).at(name.at);
+            return Err(did_you_mean(error, &name.value, table.partition_keys.iter().map(|key| key.name.as_str())));
+        };
+        if values[index].is_some() {
+            return Err(Error::user("SYNTAX_ERROR", format!("key \"{}\" is given twice", name.value)).at(name.at));
+        }
+        check_value(&table.partition_keys[index], value.as_deref()).map_err(|error| error.at(name.at))?;
+        values[index] = Some(value.clone().filter(|text| text != "__HIVE_DEFAULT_PARTITION__"));
+    }
+    Ok(values)
+}
+
+/// Refuses a value that the key's type cannot hold.
+fn check_value(key: &Column, value: Option<&str>) -> Result<()> {
+    let Some(value) = value.filter(|value| *value != "__HIVE_DEFAULT_PARTITION__") else { return Ok(()) };
+    let holds = match key.type_text.as_str() {
+        "tinyint" | "smallint" | "int" | "bigint" => value.parse::<i64>().is_ok(),
+        "date" => chrono::NaiveDate::parse_from_str(value, "%Y-%m-%d").is_ok(),
+        "boolean" => ["true", "false"].contains(&value.to_lowercase().as_str()),
+        _ => true,
+    };
+    if holds {
+        return Ok(());
+    }
+    let message = format!("\"{value}\" is not a value of partition key \"{}\", which is {}", key.name, key.type_text);
+    Err(Error::user("INVALID_PARTITION_VALUE", message))
+}
+
+/// Registered partitions that have the values of a spec; numbers are compared as numbers.
+pub(super) fn matching<'a>(
+    table: &Table,
+    spec: &PartitionSpec,
+    registered: &'a [Partition],
+) -> Result<Vec<&'a Partition>> {
+    let wanted = named_values(table, spec)?;
+    let is_same = |key: &Column, wanted: &Option<String>, value: &Option<String>| match (wanted, value) {
+        (Some(wanted), Some(value)) if key.type_text.ends_with("int") => {
+            wanted.parse::<i64>().ok() == value.parse::<i64>().ok()
+        }
+        _ => wanted == value,
+    };
+    Ok(registered
+        .iter()
+        .filter(|partition| {
+            table.partition_keys.iter().zip(&wanted).zip(&partition.values).all(|((key, wanted), value)| {
+                wanted.as_ref().is_none_or(|wanted| is_same(key, wanted, value))
+            })
+        })
+        .collect())
+}
+
+fn place_of(spec: &PartitionSpec) -> headwater_engine::error::Location {
+    spec.values.first().map_or(headwater_engine::error::Location { line: 1, column: 1 }, |(name, _)| name.at)
+}
+
+pub(super) fn no_partition(table: &Table, spec: &PartitionSpec) -> Error {
+    let values: Vec<_> = spec
+        .values
+        .iter()
+        .map(|(name, value)| format!("{}={}", name.value, value.as_deref().unwrap_or("NULL")))
+        .collect();
+    Error::user("NOT_FOUND", format!("partition {} of \"{}\" does not exist", values.join("/"), table.name))
+        .at(place_of(spec))
+}
+
+/// The error for a table without partition keys.
+pub(super) fn not_partitioned(table: &Table) -> Error {
+    Error::user("NOT_SUPPORTED", format!("table \"{}\" is not partitioned", table.name))
+}

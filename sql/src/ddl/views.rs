@@ -1,0 +1,151 @@
+//! Views: a query under a name, with the database its own names are resolved in.
+//!
+//! Invariant: a view in the catalog was planned when it was made; one that reads a table of the run lives as long as
+//! that table, and is expanded where it is used.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use datafusion::sql::sqlparser::ast;
+use headwater_connectors::lake::{hive_type, stats::ScanStats};
+use headwater_engine::{
+    catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
+    error::{Error, Result},
+};
+
+use crate::{
+    parser::{
+        cursor::{Identifier, ObjectName},
+        ddl::CreateView,
+    },
+    session::{Outcome, Session},
+    tables::{RunTable, not_found},
+    types::trino_type_name,
+};
+
+/// `CREATE VIEW`.
+pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Outcome> {
+    let name = session.table_name(&create.name)?;
+    if create.is_temporary || reads_run_table(session, &create.query) {
+        session.run_tables().write().insert(name, RunTable::View(Arc::new(create.clone())));
+        return Ok(Outcome::done());
+    }
+    let known = session.catalog().table(&name).await?;
+    if let Some(known) = &known {
+        let is_view = matches!(known.kind, TableKind::View { .. });
+        if is_view && create.if_not_exists {
+            return Ok(Outcome::done());
+        }
+        if !is_view || !create.or_replace {
+            let what = if is_view { "view" } else { "table" };
+            let error = Error::user("ALREADY_EXISTS", format!("{what} \"{name}\" exists already")).at(create.name.at());
+            return Err(if is_view { error.with_hint("CREATE OR REPLACE VIEW takes its place") } else { error });
+        }
+    }
+    let table = entry(session, create, name).await?;
+    match known {
+        Some(known) => session.catalog().replace_table(Table { version: known.version, ..table }).await?,
+        None => session.catalog().create_table(table, Vec::new()).await?,
+    }
+    Ok(Outcome::done())
+}
+
+async fn entry(session: &Session, create: &CreateView, name: TableName) -> Result<Table> {
+    let database = session.database();
+    let sql = text_of(create);
+    let (plan, _) = session.plan(&create.query, &Arc::<ScanStats>::default()).await?;
+    let fields = plan.schema().fields();
+    if !create.columns.is_empty() && create.columns.len() != fields.len() {
+        let message = format!("the view names {} columns, its query has {}", create.columns.len(), fields.len());
+        return Err(Error::user("MISMATCHED_COLUMN_ALIASES", message).at(create.name.at()));
+    }
+    let named = |index: usize, field: &str| {
+        create.columns.get(index).map_or_else(|| field.to_owned(), |column| column.value.clone())
+    };
+    let columns = fields.iter().enumerate().map(|(index, field)| Column {
+        name: named(index, field.name()),
+        type_text: hive_type::text(field.data_type()).unwrap_or_else(|_| trino_type_name(field.data_type())),
+        comment: None,
+    });
+    let columns: Vec<Column> = columns.collect();
+    for (index, column) in columns.iter().enumerate() {
+        if columns[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&column.name)) {
+            return Err(Error::user("DUPLICATE_COLUMN_NAME", format!("column \"{}\" is named twice", column.name))
+                .with_hint("give one of them another name with AS")
+                .at(create.name.at()));
+        }
+    }
+    Ok(Table {
+        name,
+        kind: TableKind::View { sql, database },
+        columns,
+        partition_keys: Vec::new(),
+        storage: Storage {
+            format: FileFormat::Raw,
+            serde: None,
+            serde_properties: Properties::new(),
+            input_format: None,
+            output_format: None,
+        },
+        location: String::new(),
+        discovery: PartitionDiscovery::Registered,
+        properties: Properties::new(),
+        comment: create.comment.clone(),
+        version: 0,
+    })
+}
+
+/// The query of a view, with the names it gives its columns.
+fn text_of(create: &CreateView) -> String {
+    if create.columns.is_empty() {
+        return create.query_text.clone();
+    }
+    let quoted = |column: &Identifier| format!("\"{}\"", column.value.replace('"', "\"\""));
+    let names: Vec<_> = create.columns.iter().map(quoted).collect();
+    format!("SELECT * FROM (\n{}\n) AS v ({})", create.query_text, names.join(", "))
+}
+
+/// Whether a query names a table of the run, or a view that does.
+fn reads_run_table(session: &Session, query: &ast::Query) -> bool {
+    let database = session.database();
+    let run = session.run_tables().read();
+    if run.is_empty() {
+        return false;
+    }
+    let found = ast::visit_relations(query, |name| {
+        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
+        let name = match parts.as_slice() {
+            [table] => TableName::new(&database, table),
+            [.., database, table] => TableName::new(database, table),
+            [] => return ControlFlow::Continue(()),
+        };
+        if run.contains_key(&name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found.is_break()
+}
+
+/// `DROP VIEW` and `DROP TABLE`.
+pub(super) async fn drop(session: &Session, name: &ObjectName, if_exists: bool, is_view: bool) -> Result<Outcome> {
+    let full = session.table_name(name)?;
+    if session.run_tables().write().remove(&full).is_some() {
+        return Ok(Outcome::done());
+    }
+    let Some(table) = session.catalog().table(&full).await? else {
+        return match if_exists {
+            true => Ok(Outcome::done()),
+            false => Err(not_found(session.catalog().as_ref(), session.run_tables(), &full).await.at(name.at())),
+        };
+    };
+    match (is_view, matches!(table.kind, TableKind::View { .. })) {
+        (true, false) => {
+            let message = format!("\"{full}\" is a table, not a view");
+            return Err(Error::user("NOT_SUPPORTED", message).with_hint("use DROP TABLE").at(name.at()));
+        }
+        (false, true) => {
+            let message = format!("\"{full}\" is a view, not a table");
+            return Err(Error::user("NOT_SUPPORTED", message).with_hint("use DROP VIEW").at(name.at()));
+        }
+        (true, true) | (false, false) => {}
+    }
+    session.catalog().drop_table(&full).await?;
+    Ok(Outcome::done())
+}
