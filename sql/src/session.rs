@@ -163,7 +163,11 @@ impl Session {
             settings.set(key, value)?;
         }
         let base = planning::base_state(&settings, &config)?;
-        let state = State { database: DEFAULT_DATABASE.to_owned(), settings, prepared: prepared::PreparedStatements::default() };
+        let state = State {
+            database: DEFAULT_DATABASE.to_owned(),
+            settings,
+            prepared: prepared::PreparedStatements::default(),
+        };
         let shared = Shared { config, catalog, base, run_tables: RunTables::default(), state: RwLock::new(state) };
         Ok(Self { shared: Arc::new(shared) })
     }

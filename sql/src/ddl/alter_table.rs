@@ -46,7 +46,11 @@ pub(super) async fn run(session: &Session, name: &ObjectName, change: &TableChan
             other => return other.map(|()| Outcome::done()),
         }
     }
-    Err(Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", format!("\"{}\" keeps being changed by others", table.name)))
+    Err(Error::new(
+        ErrorKind::Conflict,
+        "TRANSACTION_CONFLICT",
+        format!("\"{}\" keeps being changed by others", table.name),
+    ))
 }
 
 /// Whether fields of delimited files no longer stand where the columns do.
@@ -89,7 +93,9 @@ fn apply(table: &mut Table, change: &TableChange) -> Result<()> {
         TableChange::UnsetProperties(keys) => {
             table.properties.retain(|key, _| !keys.contains(key));
         }
-        TableChange::AddPartitions { .. } | TableChange::DropPartitions { .. } | TableChange::RenamePartition { .. } => {
+        TableChange::AddPartitions { .. }
+        | TableChange::DropPartitions { .. }
+        | TableChange::RenamePartition { .. } => {
             return Err(Error::internal("a change of partitions came to the table's entry"));
         }
     }

@@ -122,7 +122,8 @@ pub(super) fn check_columns(columns: &[Column], keys: &[Column], at: Location) -
     for (index, column) in all.iter().enumerate() {
         if all[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&column.name)) {
             let is_key = index >= columns.len();
-            let error = Error::user("DUPLICATE_COLUMN_NAME", format!("column \"{}\" is named twice", column.name)).at(at);
+            let error =
+                Error::user("DUPLICATE_COLUMN_NAME", format!("column \"{}\" is named twice", column.name)).at(at);
             return Err(match is_key {
                 true => error.with_hint("a partition key is a column already; leave it out of the column list"),
                 false => error,

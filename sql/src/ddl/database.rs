@@ -25,12 +25,13 @@ pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result
         return Err(exists(&name).at(create.name.at));
     }
     if name.is_empty() || name.contains(['/', '.', '$']) {
-        return Err(Error::user("INVALID_ARGUMENTS", format!("a database cannot be named \"{name}\"")).at(create.name.at));
+        return Err(
+            Error::user("INVALID_ARGUMENTS", format!("a database cannot be named \"{name}\"")).at(create.name.at)
+        );
     }
     let properties = create.properties.iter().cloned().collect();
     secrets::refuse_literals(&properties)?;
-    let database =
-        Database { name, comment: create.comment.clone(), location: create.location.clone(), properties };
+    let database = Database { name, comment: create.comment.clone(), location: create.location.clone(), properties };
     match session.catalog().create_database(database).await {
         Err(error) if error.code().0 == "ALREADY_EXISTS" => match create.if_not_exists {
             true => Ok(Outcome::done()),

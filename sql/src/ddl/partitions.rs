@@ -17,7 +17,9 @@ use crate::{
 /// Makes a change of partitions; `false` if the change is one of the table's own entry.
 pub(super) async fn change(session: &Session, table: &Table, change: &TableChange) -> Result<bool> {
     match change {
-        TableChange::AddPartitions { if_not_exists, partitions } => add(session, table, *if_not_exists, partitions).await?,
+        TableChange::AddPartitions { if_not_exists, partitions } => {
+            add(session, table, *if_not_exists, partitions).await?
+        }
         TableChange::DropPartitions { if_exists, partitions } => drop(session, table, *if_exists, partitions).await?,
         TableChange::RenamePartition { from, to } => rename(session, table, from, to).await?,
         TableChange::SetLocation { partition: Some(spec), location } => move_to(session, table, spec, location).await?,
@@ -43,12 +45,7 @@ async fn add(session: &Session, table: &Table, if_not_exists: bool, specs: &[Par
         if added.iter().any(|other| other.values == values) {
             return Err(Error::user("ALREADY_EXISTS", "a partition is named twice").at(place_of(spec)));
         }
-        added.push(Partition {
-            values,
-            location: spec.location.clone(),
-            columns: None,
-            properties: Properties::new(),
-        });
+        added.push(Partition { values, location: spec.location.clone(), columns: None, properties: Properties::new() });
     }
     let exists = if if_not_exists { IfExists::Keep } else { IfExists::Fail };
     session.catalog().add_partitions(&table.name, added, exists).await?;
@@ -193,9 +190,12 @@ pub(super) fn matching<'a>(
     Ok(registered
         .iter()
         .filter(|partition| {
-            table.partition_keys.iter().zip(&wanted).zip(&partition.values).all(|((key, wanted), value)| {
-                wanted.as_ref().is_none_or(|wanted| is_same(key, wanted, value))
-            })
+            table
+                .partition_keys
+                .iter()
+                .zip(&wanted)
+                .zip(&partition.values)
+                .all(|((key, wanted), value)| wanted.as_ref().is_none_or(|wanted| is_same(key, wanted, value)))
         })
         .collect())
 }

@@ -35,8 +35,7 @@ pub(crate) fn column_texts(table: &CreateStreamTable) -> Vec<(String, String, St
         StreamColumnKind::Metadata { data_type, .. } => crate::types::trino_type_name(data_type),
         StreamColumnKind::Computed { text, .. } => format!("AS {text}"),
     };
-    let row = |column: &StreamColumn| {
-        (column.name.value.clone(), text(column), column.comment.clone().unwrap_or_default())
-    };
+    let row =
+        |column: &StreamColumn| (column.name.value.clone(), text(column), column.comment.clone().unwrap_or_default());
     table.columns.iter().map(row).collect()
 }

@@ -9,8 +9,22 @@ use headwater_engine::{
 
 /// The last parts of keys that hold a secret.
 const SECRET_ENDS: &[&str] = &[
-    "password", "passwd", "secret", "secret-key", "secret-access-key", "secretkey", "session-token", "token", "api-key",
-    "apikey", "private-key", "credentials", "jaas.config", "access-key", "access-key-id", "keys",
+    "password",
+    "passwd",
+    "secret",
+    "secret-key",
+    "secret-access-key",
+    "secretkey",
+    "session-token",
+    "token",
+    "api-key",
+    "apikey",
+    "private-key",
+    "credentials",
+    "jaas.config",
+    "access-key",
+    "access-key-id",
+    "keys",
 ];
 
 /// Refuses properties that hold a secret as it is.
@@ -27,9 +41,9 @@ pub(super) fn refuse_literals(properties: &Properties) -> Result<()> {
 
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase().replace('_', "-");
-    SECRET_ENDS.iter().any(|end| {
-        key.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with(['.', '-']))
-    })
+    SECRET_ENDS
+        .iter()
+        .any(|end| key.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with(['.', '-'])))
 }
 
 /// An AWS access key id, wherever it stands.

@@ -14,7 +14,7 @@ use crate::{
     parser::{
         StatementKind,
         cursor::{Identifier, ObjectName},
-        ddl::{Pattern, PartitionSpec, Show},
+        ddl::{PartitionSpec, Pattern, Show},
     },
     session::{Outcome, Session, parameter_count},
     tables::{CATALOG, Found, INFORMATION_SCHEMA, RunTable, find, not_found},
@@ -83,7 +83,8 @@ async fn table_names(session: &Session, database: Option<&Identifier>, only_view
         .map(|table| table.name.table.clone())
         .collect();
     let run = session.run_tables().read();
-    let of_run = run.iter().filter(|(key, table)| key.database == name && is_wanted(matches!(table, RunTable::View(_))));
+    let of_run =
+        run.iter().filter(|(key, table)| key.database == name && is_wanted(matches!(table, RunTable::View(_))));
     names.extend(of_run.map(|(key, _)| key.table.clone()));
     names.sort();
     names.dedup();
@@ -94,9 +95,7 @@ async fn table_names(session: &Session, database: Option<&Identifier>, only_view
 fn kept(pattern: &Option<Pattern>, names: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
     let Some(pattern) = pattern else { return Ok(names.into_iter().collect()) };
     let expression = match pattern {
-        Pattern::Like(text) if !text.contains(['*', '|']) => {
-            regex::escape(text).replace('%', ".*").replace('_', ".")
-        }
+        Pattern::Like(text) if !text.contains(['*', '|']) => regex::escape(text).replace('%', ".*").replace('_', "."),
         Pattern::Like(text) | Pattern::Regex(text) => hive_pattern(text),
     };
     let regex = regex::Regex::new(&format!("(?i)^(?:{expression})$")).map_err(|_| {
@@ -121,7 +120,8 @@ fn hive_pattern(text: &str) -> String {
 async fn columns(session: &Session, name: &ObjectName) -> Result<Vec<(String, String, String)>> {
     let full = session.table_name(name)?;
     if full.database == INFORMATION_SCHEMA {
-        let provider = crate::information_schema::table(session, &full.table).await.map_err(|error| error.at(name.at()))?;
+        let provider =
+            crate::information_schema::table(session, &full.table).await.map_err(|error| error.at(name.at()))?;
         let schema = provider.schema();
         let row = |field: &Arc<arrow::datatypes::Field>| {
             (field.name().clone(), trino_type_name(field.data_type()), String::new())
@@ -129,9 +129,7 @@ async fn columns(session: &Session, name: &ObjectName) -> Result<Vec<(String, St
         return Ok(schema.fields().iter().map(row).collect());
     }
     match find(session.catalog().as_ref(), session.run_tables(), &full).await? {
-        Some(Found::Cataloged(table)) => {
-            Ok(table.columns.iter().chain(&table.partition_keys).map(texts_of).collect())
-        }
+        Some(Found::Cataloged(table)) => Ok(table.columns.iter().chain(&table.partition_keys).map(texts_of).collect()),
         Some(Found::Run(RunTable::Table(table))) => Ok(run_table::column_texts(&table)),
         Some(Found::Run(RunTable::View(view))) => {
             Ok(view.columns.iter().map(|column| (column.value.clone(), String::new(), String::new())).collect())
@@ -162,9 +160,10 @@ async fn show_properties(session: &Session, name: &ObjectName, key: Option<&str>
     let mut properties = table.properties.clone();
     properties.extend(table.comment.iter().map(|comment| ("comment".to_owned(), comment.clone())));
     if let Some(key) = key {
-        let value = properties.get(key).cloned().unwrap_or_else(|| {
-            format!("Table {} does not have property: {key}", table.name)
-        });
+        let value = properties
+            .get(key)
+            .cloned()
+            .unwrap_or_else(|| format!("Table {} does not have property: {key}", table.name));
         return rows::lines("prpt_value", [value]);
     }
     let shown = properties.into_iter().map(|(key, value)| vec![Some(key), Some(value)]).collect();

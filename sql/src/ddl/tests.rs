@@ -63,9 +63,12 @@ async fn what_show_create_prints_makes_the_same_table() -> Result<()> {
 #[tokio::test]
 async fn the_form_of_the_ddl_decides_how_partitions_are_found() -> Result<()> {
     let (session, catalog) = session();
-    run(&session, "CREATE EXTERNAL TABLE athena (a int) PARTITIONED BY (y int) STORED AS PARQUET LOCATION 'x';
-                   CREATE EXTERNAL TABLE short (a int) PARTITIONED BY (y int) STORED AS JSON LOCATION 'x'")
-        .await?;
+    run(
+        &session,
+        "CREATE EXTERNAL TABLE athena (a int) PARTITIONED BY (y int) STORED AS PARQUET LOCATION 'x';
+                   CREATE EXTERNAL TABLE short (a int) PARTITIONED BY (y int) STORED AS JSON LOCATION 'x'",
+    )
+    .await?;
     assert_eq!(table(&catalog, "athena").await.discovery, PartitionDiscovery::Registered);
     let short = table(&catalog, "short").await;
     assert_eq!((short.discovery, short.storage.format), (PartitionDiscovery::Discovered, FileFormat::Json));

@@ -112,7 +112,8 @@ fn reads_run_table(session: &Session, query: &ast::Query) -> bool {
         return false;
     }
     let found = ast::visit_relations(query, |name| {
-        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
+        let parts: Vec<_> =
+            name.0.iter().filter_map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
         let name = match parts.as_slice() {
             [table] => TableName::new(&database, table),
             [.., database, table] => TableName::new(database, table),
