@@ -1,4 +1,5 @@
 //! The lake: one module reads, watches and writes directories of files, for batch scans, streams and statements alike.
 
+pub mod commit;
 pub mod hive_type;
 pub mod stats;

@@ -1,0 +1,563 @@
+//! A statement that writes: begin, stage files, commit or roll back; and the recovery of those that died.
+//!
+//! Reads the facts, asks [`protocol`](super::protocol), applies the actions. Nothing is decided here.
+//! Invariant: after an error or a drop before the decision nothing of the statement is ever seen.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use headwater_engine::{
+    error::{Error, ErrorKind, Result},
+    time::{Clock, Instant},
+};
+use tokio::task::JoinHandle;
+
+use super::{
+    HEARTBEAT_MS,
+    owner::{self, Fate, Owner},
+    place::{Created, Entry, Place, Spot, StagedWriter},
+    protocol::{self, Action, Facts, Step, Verdict},
+    record::{self, Begin, Claim, Decision, Effect, OpenUpload, RecordKind, StagedFile},
+    statement::{StatementId, StatementKind},
+    visible::Records,
+};
+
+/// What makes tables and partitions known; repeating it changes nothing.
+#[async_trait]
+pub trait Registrar: fmt::Debug + Send + Sync {
+    /// Creates the table and registers the partitions of a committed statement.
+    async fn register(&self, effect: &Effect) -> Result<()>;
+}
+
+/// For statements without a table, such as `UNLOAD`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCatalog;
+
+#[async_trait]
+impl Registrar for NoCatalog {
+    async fn register(&self, _effect: &Effect) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The folder a statement writes to, and what it needs to do so.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The store.
+    pub place: Arc<dyn Place>,
+    /// Path of the table's folder in the store.
+    pub root: String,
+    /// Where tables and partitions are registered.
+    pub registrar: Arc<dyn Registrar>,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+    /// This process.
+    pub owner: Owner,
+}
+
+/// What a committed statement wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Rows.
+    pub rows: u64,
+    /// Files.
+    pub files: usize,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// A statement between its begin and its end.
+#[derive(Debug)]
+pub struct Transaction {
+    site: Site,
+    id: StatementId,
+    next_file: AtomicUsize,
+    heartbeat: Option<JoinHandle<()>>,
+    ended: bool,
+}
+
+/// How long an exclusive statement waits for the one before it.
+const CLAIM_WAIT_MS: u64 = 600_000;
+/// Pause between two looks at the one before.
+const CLAIM_POLL_MS: u64 = 100;
+/// Tries to read a table that is replaced meanwhile.
+pub(crate) const LISTINGS_MAX: usize = 10;
+
+impl Transaction {
+    /// Begins a statement, after finishing or undoing what dead ones left.
+    pub async fn begin(site: Site, kind: StatementKind) -> Result<Self> {
+        recover(&site).await?;
+        let id = StatementId::random(kind);
+        let begin = Begin { owner: site.owner.clone(), began_ms: site.clock.now().0, beat: 0 };
+        let path = record::path(&site.root, id, RecordKind::Begin);
+        site.place.create(&path, record::encode(&begin)?).await?;
+        let heartbeat = tokio::spawn(beat(site.place.clone(), path, begin));
+        Ok(Self { site, id, next_file: AtomicUsize::new(0), heartbeat: Some(heartbeat), ended: false })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> StatementId {
+        self.id
+    }
+
+    /// Where it writes.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// A writer of its next file, to be published in `folder`.
+    pub async fn stage(&self, folder: &str, extension: &str) -> Result<Box<dyn StagedWriter>> {
+        let number = self.next_file.fetch_add(1, Relaxed);
+        let name = self.id.file_name(number, extension);
+        let root = &self.site.root;
+        let spot = Spot {
+            staging: record::join(&record::staging(root, self.id), &format!("{number:05}")),
+            upload: record::join(&record::uploads(root, self.id), &format!("{number:05}")),
+            target: record::join(folder, &name),
+        };
+        self.site.place.stage(spot).await
+    }
+
+    /// Makes the statement happen. An error of kind `Unavailable` with a hint may mean that it has.
+    pub async fn commit(mut self, effect: Effect) -> Result<Ending> {
+        let committed = self.decide(effect).await;
+        self.conclude(committed).await
+    }
+
+    /// Waits until every exclusive statement before this one has ended, then asks `prepare` what it replaces, and makes
+    /// it happen; an error of `prepare` rolls it back.
+    pub async fn commit_exclusive<F>(mut self, prepare: F) -> Result<Ending>
+    where
+        F: AsyncFnOnce(&Site) -> Result<Effect>,
+    {
+        let claimed = async {
+            self.claim().await?;
+            let effect = prepare(&self.site).await?;
+            self.decide(effect).await
+        };
+        let decided = claimed.await;
+        self.conclude(decided).await
+    }
+
+    async fn claim(&self) -> Result<()> {
+        let mut waited_ms = 0;
+        loop {
+            let newest = self.newest_claim().await?;
+            if let Some((_, earlier)) = newest {
+                if !self.has_ended(earlier).await? {
+                    if waited_ms >= CLAIM_WAIT_MS {
+                        return Err(self.claimed_by(earlier));
+                    }
+                    tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
+                    waited_ms += CLAIM_POLL_MS;
+                    continue;
+                }
+            }
+            let number = newest.map_or(0, |(number, _)| number + 1);
+            let path = record::claim(&self.site.root, number);
+            let ours = record::encode(&Claim { statement: self.id.to_string() })?;
+            if self.create_or_read(&path, ours.clone()).await? == ours {
+                return self.delete_claims_below(number).await;
+            }
+        }
+    }
+
+    /// Deletes what was staged; the statement never happens.
+    pub async fn roll_back(mut self) -> Result<()> {
+        self.stop_heartbeat().await;
+        self.ended = true;
+        apply_all(&self.site, self.id, Step::RollBack, None).await
+    }
+
+    async fn decide(&mut self, effect: Effect) -> Result<Effect> {
+        let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
+        if self.site.place.read(&begin).await?.is_none() {
+            return Err(self.aborted("its begin record is gone"));
+        }
+        let decision = Decision::Commit(Box::new(effect));
+        let path = record::path(&self.site.root, self.id, RecordKind::Decision);
+        let ours = record::encode(&decision)?;
+        // From here on only the records know whether it happened.
+        self.ended = true;
+        let found = match self.create_or_read(&path, ours).await {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind(), ErrorKind::Limit | ErrorKind::Denied) => {
+                self.ended = false;
+                return Err(error);
+            }
+            Err(error) => self.clear_up(&path, error).await?,
+        };
+        match record::decode(&path, &found)? {
+            Decision::Commit(effect) => Ok(*effect),
+            Decision::Abort { reason } => Err(self.aborted(&reason)),
+        }
+    }
+
+    /// After an unclear reply: an abort that is created first makes sure that the commit never is.
+    async fn clear_up(&mut self, path: &str, error: Error) -> Result<bytes::Bytes> {
+        let abort = Decision::Abort { reason: format!("its decision failed: {error}") };
+        let abort = record::encode(&abort)?;
+        match self.create_or_read(path, abort.clone()).await {
+            Ok(found) if found == abort => {
+                self.ended = false;
+                Err(error)
+            }
+            Ok(found) => Ok(found),
+            Err(_) => {
+                let hint = "whether the statement happened is not known; the next one here finishes or undoes it";
+                Err(error.with_hint(hint))
+            }
+        }
+    }
+
+    async fn conclude(mut self, decided: Result<Effect>) -> Result<Ending> {
+        self.stop_heartbeat().await;
+        let effect = match decided {
+            Ok(effect) => effect,
+            Err(error) => {
+                if !self.ended {
+                    self.roll_back().await?;
+                }
+                return Err(error);
+            }
+        };
+        let finished = finish_or_give_up(&self.site, self.id, Some(&effect)).await;
+        if let Some(reason) = finished.map_err(committed_but_unfinished)? {
+            return Err(reason);
+        }
+        // What is left to delete is deleted by the next statement if it cannot be now.
+        let _ = apply_all(&self.site, self.id, Step::Clean, Some(&effect)).await;
+        let bytes = effect.files.iter().map(|file| file.size).sum();
+        Ok(Ending { rows: effect.rows, files: effect.files.len(), bytes })
+    }
+
+    async fn stop_heartbeat(&mut self) {
+        if let Some(heartbeat) = self.heartbeat.take() {
+            heartbeat.abort();
+            let _ = heartbeat.await;
+        }
+    }
+
+    async fn create_or_read(&self, path: &str, ours: bytes::Bytes) -> Result<bytes::Bytes> {
+        create_or_read(&*self.site.place, path, ours).await
+    }
+
+    async fn newest_claim(&self) -> Result<Option<(u64, StatementId)>> {
+        let claims = self.site.place.list(&record::claims(&self.site.root)).await?;
+        let Some(number) = claims.iter().filter_map(claim_number).max() else { return Ok(None) };
+        let path = record::claim(&self.site.root, number);
+        let Some(bytes) = self.site.place.read(&path).await? else { return Ok(None) };
+        let claim: Claim = record::decode(&path, &bytes)?;
+        Ok(Some((number, claim.statement.parse()?)))
+    }
+
+    async fn has_ended(&self, earlier: StatementId) -> Result<bool> {
+        if earlier == self.id {
+            return Ok(true);
+        }
+        recover(&self.site).await?;
+        let mut records = Records::default();
+        for entry in self.site.place.list(&record::folder(&self.site.root)).await? {
+            records.add(&entry.path);
+        }
+        Ok(!records.unfinished().contains(&earlier))
+    }
+
+    async fn delete_claims_below(&self, number: u64) -> Result<()> {
+        let claims = self.site.place.list(&record::claims(&self.site.root)).await?;
+        let below = |entry: &&Entry| claim_number(entry).is_some_and(|found| found < number);
+        let paths: Vec<String> = claims.iter().filter(below).map(|entry| entry.path.clone()).collect();
+        self.site.place.delete(&paths).await
+    }
+
+    fn claimed_by(&self, earlier: StatementId) -> Error {
+        let message = format!("another statement is replacing files of \"{}\": {earlier}", self.site.root);
+        Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message).with_hint("try again when it has ended")
+    }
+
+    fn aborted(&self, reason: &str) -> Error {
+        let message = format!("the statement was rolled back by another one on \"{}\": {reason}", self.site.root);
+        Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message)
+            .with_hint("nothing of it was written; run it again")
+    }
+}
+
+impl Drop for Transaction {
+    /// A dropped statement (Ctrl-C, an error elsewhere) is rolled back in the background, or by the next one.
+    fn drop(&mut self) {
+        let Some(heartbeat) = self.heartbeat.take() else { return };
+        heartbeat.abort();
+        if self.ended {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (site, id) = (self.site.clone(), self.id);
+            runtime.spawn(async move { apply_all(&site, id, Step::RollBack, None).await });
+        }
+    }
+}
+
+fn committed_but_unfinished(error: Error) -> Error {
+    let hint = "the statement is committed; the next one on this table makes its files visible";
+    error.context("committed but not finished").with_hint(hint)
+}
+
+fn claim_number(entry: &Entry) -> Option<u64> {
+    entry.path.rsplit('/').next()?.parse().ok()
+}
+
+/// Renews a begin record until it is aborted; a renewal that fails is tried again at the next beat.
+async fn beat(place: Arc<dyn Place>, path: String, mut begin: Begin) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)).await;
+        begin.beat += 1;
+        if let Ok(bytes) = record::encode(&begin) {
+            let _ = place.renew(&path, bytes).await;
+        }
+    }
+}
+
+/// Creates a record, or gives the one that is there; so an unclear reply is cleared up by its own content.
+async fn create_or_read(place: &dyn Place, path: &str, ours: bytes::Bytes) -> Result<bytes::Bytes> {
+    let created = place.create(path, ours.clone()).await;
+    if let Ok(Created::Now) = created {
+        return Ok(ours);
+    }
+    match (place.read(path).await?, created) {
+        (Some(found), _) => Ok(found),
+        (None, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(Error::unavailable(format!("record \"{path}\" came and went"))),
+    }
+}
+
+/// Finishes or undoes what dead statements left in a folder, and deletes records that are no longer needed.
+/// Returns what could not be done, in words; the statements concerned stay hidden.
+pub async fn recover(site: &Site) -> Result<Vec<String>> {
+    let entries = site.place.list(&record::folder(&site.root)).await?;
+    let mut problems = Vec::new();
+    let mut ids: Vec<StatementId> =
+        entries.iter().filter_map(|entry| record::parse_path(&entry.path)).map(|(id, _)| id).collect();
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        let of_it: Vec<&Entry> =
+            entries.iter().filter(|entry| record::parse_path(&entry.path).is_some_and(|(of, _)| of == id)).collect();
+        if let Err(error) = recover_one(site, id, &of_it).await {
+            problems.push(format!("statement {id} of \"{}\": {error}", site.root));
+        }
+    }
+    let now = site.clock.now().0;
+    let is_old = |entry: &&Entry| {
+        let name = entry.path.rsplit('/').next().unwrap_or_default();
+        name.starts_with(super::place::TEMPORARY) && now - entry.modified_ms > super::LEASE_MS
+    };
+    let old: Vec<String> = entries.iter().filter(is_old).map(|entry| entry.path.clone()).collect();
+    if !old.is_empty() {
+        site.place.delete(&old).await?;
+    }
+    Ok(problems)
+}
+
+/// Steps of one statement until there is nothing more to do; each step is a state further, so few suffice.
+const STEPS_MAX: usize = 8;
+
+async fn recover_one(site: &Site, id: StatementId, entries: &[&Entry]) -> Result<()> {
+    let (mut facts, mut effect) = gather(site, id, entries).await?;
+    for _ in 0..STEPS_MAX {
+        let step = protocol::next_step(facts);
+        match step {
+            Step::Leave => return Ok(()),
+            Step::DecideAbort => {
+                let path = record::path(&site.root, id, RecordKind::Decision);
+                let reason = "its owner did not answer for longer than its lease, or has ended".to_owned();
+                let found = create_or_read(&*site.place, &path, record::encode(&Decision::Abort { reason })?).await?;
+                (facts.decision, effect) = verdict_of(record::decode(&path, &found)?);
+            }
+            Step::Finish => match finish_or_give_up(site, id, effect.as_ref()).await? {
+                None => facts.done = true,
+                Some(_) => return Ok(()),
+            },
+            Step::RollBack | Step::Clean => {
+                apply_all(site, id, step, effect.as_ref()).await?;
+                facts.begun = false;
+                facts.age_ms = 0;
+            }
+            Step::Collect => return apply_all(site, id, step, None).await,
+        }
+    }
+    Ok(())
+}
+
+/// Finishes a committed statement. A table that somebody else created meanwhile under the name of a `CREATE TABLE AS`
+/// wins: nothing of the statement is published yet, so it is undone, and the reason returned.
+async fn finish_or_give_up(site: &Site, id: StatementId, effect: Option<&Effect>) -> Result<Option<Error>> {
+    let creates = effect.is_some_and(|effect| effect.creates.is_some());
+    match apply_all(site, id, Step::Finish, effect).await {
+        Ok(()) => Ok(None),
+        Err(error) if creates && matches!(error.code().0, "TABLE_ALREADY_EXISTS" | "ALREADY_EXISTS") => {
+            apply_all(site, id, Step::RollBack, None).await?;
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn verdict_of(decision: Decision) -> (Option<Verdict>, Option<Effect>) {
+    match decision {
+        Decision::Commit(effect) => (Some(Verdict::Commit), Some(*effect)),
+        Decision::Abort { .. } => (Some(Verdict::Abort), None),
+    }
+}
+
+async fn gather(site: &Site, id: StatementId, entries: &[&Entry]) -> Result<(Facts, Option<Effect>)> {
+    let now = site.clock.now();
+    let find = |kind| {
+        let path = record::path(&site.root, id, kind);
+        entries.iter().find(|entry| entry.path == path)
+    };
+    let newest_ms = entries.iter().map(|entry| entry.modified_ms).max().unwrap_or(now.0);
+    let mut facts = Facts {
+        begun: find(RecordKind::Begin).is_some(),
+        decision: None,
+        done: find(RecordKind::Done).is_some(),
+        owner: Fate::Dead,
+        age_ms: now.0 - newest_ms,
+    };
+    let mut effect = None;
+    if let Some(entry) = find(RecordKind::Begin) {
+        match site.place.read(&entry.path).await? {
+            Some(bytes) => {
+                let begin: Begin = record::decode(&entry.path, &bytes)?;
+                let gone = begin.owner.is_gone(&site.owner);
+                facts.owner = owner::fate(gone, Instant(entry.modified_ms), now);
+            }
+            None => facts.begun = false,
+        }
+        let path = record::path(&site.root, id, RecordKind::Decision);
+        if let Some(bytes) = site.place.read(&path).await? {
+            (facts.decision, effect) = verdict_of(record::decode(&path, &bytes)?);
+        }
+    } else if find(RecordKind::Decision).is_some() {
+        facts.decision = Some(if facts.done { Verdict::Commit } else { Verdict::Abort });
+    }
+    Ok((facts, effect))
+}
+
+/// Publications that run at once.
+const PUBLISH_CONCURRENCY: usize = 16;
+
+async fn apply_all(site: &Site, id: StatementId, step: Step, effect: Option<&Effect>) -> Result<()> {
+    let files: &[StagedFile] = effect.map_or(&[], |effect| &effect.files);
+    let mut publish = Vec::new();
+    for action in protocol::actions(step, files) {
+        if let Action::Publish(file) = action {
+            publish.push(file);
+            continue;
+        }
+        if !publish.is_empty() {
+            publish_all(site, &std::mem::take(&mut publish)).await?;
+            site.place.settle(files).await?;
+        }
+        apply(site, id, action, effect).await?;
+    }
+    Ok(())
+}
+
+async fn publish_all(site: &Site, files: &[&StagedFile]) -> Result<()> {
+    use futures::{StreamExt, TryStreamExt};
+    let files: Vec<StagedFile> = files.iter().map(|file| (*file).clone()).collect();
+    let publications = futures::stream::iter(files).map(|file| {
+        let place = site.place.clone();
+        async move { place.publish(&file).await }
+    });
+    publications.buffer_unordered(PUBLISH_CONCURRENCY).try_collect().await
+}
+
+async fn apply(site: &Site, id: StatementId, action: Action<'_>, effect: Option<&Effect>) -> Result<()> {
+    let Site { place, root, .. } = site;
+    match action {
+        Action::Register => match effect {
+            Some(effect) => site.registrar.register(effect).await,
+            None => Ok(()),
+        },
+        Action::Publish(file) => place.publish(file).await,
+        Action::MarkDone => {
+            let path = record::path(root, id, RecordKind::Done);
+            place.create(&path, record::encode(&site.clock.now().0)?).await.map(drop)
+        }
+        Action::DeleteReplaced => match effect {
+            Some(effect) => place.delete(&effect.replaces).await,
+            None => Ok(()),
+        },
+        Action::AbortUploads => abort_uploads(site, id).await,
+        Action::DeleteStaged => {
+            let folder = record::staging(root, id);
+            let staged: Vec<String> = place.list(&folder).await?.into_iter().map(|entry| entry.path).collect();
+            place.delete(&staged).await?;
+            let parents = [folder, record::join(&record::folder(root), "staging")];
+            place.delete_empty_folders(&record::folder(root), &parents).await
+        }
+        Action::Delete(kind) => {
+            place.delete(&[record::path(root, id, kind)]).await?;
+            place.delete_empty_folders(root, &[]).await
+        }
+    }
+}
+
+async fn abort_uploads(site: &Site, id: StatementId) -> Result<()> {
+    for entry in site.place.list(&record::uploads(&site.root, id)).await? {
+        if let Some(bytes) = site.place.read(&entry.path).await? {
+            let upload: OpenUpload = record::decode(&entry.path, &bytes)?;
+            site.place.abort_upload(&upload).await?;
+        }
+        site.place.delete(&[entry.path]).await?;
+    }
+    Ok(())
+}
+
+/// The files of a folder that a reader of ours sees now, `list` giving all files below it.
+pub async fn visible_files(site: &Site, folders: &[String]) -> Result<Vec<Entry>> {
+    let mut before = read_records(site).await?;
+    for _ in 0..LISTINGS_MAX {
+        let mut files = Vec::new();
+        for folder in folders {
+            files.extend(site.place.list_below(folder).await?);
+        }
+        let after = read_records(site).await?;
+        match super::visible::resolve(files, &before, &after, |file: &Entry| &file.path) {
+            super::visible::Resolved::Files(files) => {
+                let is_data = |file: &Entry| !is_hidden(&file.path, &site.root);
+                return Ok(files.into_iter().filter(is_data).collect());
+            }
+            super::visible::Resolved::ListAgain => before = after,
+        }
+    }
+    Err(Error::unavailable(format!("\"{}\" was replaced while it was listed, again and again", site.root)))
+}
+
+/// Whether a name below the root starts with `_` or `.`.
+fn is_hidden(path: &str, root: &str) -> bool {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    below.split('/').any(|name| name.starts_with(['_', '.']))
+}
+
+async fn read_records(site: &Site) -> Result<Records> {
+    let mut records = Records::default();
+    for entry in site.place.list(&record::folder(&site.root)).await? {
+        records.add(&entry.path);
+    }
+    for id in records.still_deleting() {
+        let path = record::path(&site.root, id, RecordKind::Decision);
+        if let Some(bytes) = site.place.read(&path).await? {
+            records.add_replaced(record::decode(&path, &bytes)?);
+        }
+    }
+    Ok(records)
+}
