@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use headwater_engine::error::Result;
 
-pub(crate) use local::TEMPORARY;
 pub use local::LocalPlace;
+pub(crate) use local::TEMPORARY;
 pub use object::ObjectPlace;
 
 use super::record::{OpenUpload, StagedFile};

@@ -102,12 +102,7 @@ pub fn actions(step: Step, files: &[StagedFile]) -> Vec<Action<'_>> {
             std::iter::once(Action::Register).chain(publish).chain([Action::MarkDone]).collect()
         }
         Step::Clean => {
-            vec![
-                Action::DeleteReplaced,
-                Action::AbortUploads,
-                Action::DeleteStaged,
-                Action::Delete(RecordKind::Begin),
-            ]
+            vec![Action::DeleteReplaced, Action::AbortUploads, Action::DeleteStaged, Action::Delete(RecordKind::Begin)]
         }
         Step::RollBack => vec![Action::AbortUploads, Action::DeleteStaged, Action::Delete(RecordKind::Begin)],
         // The decision goes first: a decision without a done record would hide the statement's files.

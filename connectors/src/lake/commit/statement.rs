@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn files_of_others_have_no_statement() {
-        for name in ["part-0.parquet", "hw-a", "hw-b0000000000000000000000000000feed-0.json", "é".repeat(30).as_str()] {
+        for name in ["part-0.parquet", "hw-a", "hw-b0000000000000000000000000000feed-0.json", "é".repeat(30).as_str()]
+        {
             assert_eq!(StatementId::of_file(name), None, "{name}");
         }
         assert_eq!(StatementId::of_file("hw-a0000000000000000000000000000feed.json"), None);

@@ -57,7 +57,8 @@ fn site(place: Arc<dyn Place>, registrar: Arc<dyn Registrar>, root: &str, clock:
 
 const OLD: [(&str, &str); 3] = [("p=1/old.json", "1"), ("p=2/old.json", "22"), ("p=3/old.json", "333")];
 /// New files, the last one longer than a part of an upload.
-const NEW: [(&str, &str); 3] = [("p=1", "new one"), ("p=4", "new four"), ("p=4", "0123456789012345678901234567890123456789")];
+const NEW: [(&str, &str); 3] =
+    [("p=1", "new one"), ("p=4", "new four"), ("p=4", "0123456789012345678901234567890123456789")];
 /// Part size of uploads in memory, so that the last new file is one.
 const PART: usize = 16;
 
@@ -79,12 +80,8 @@ async fn write_statement(site: Site, kind: StatementKind) -> Result<()> {
             return Err(error);
         }
     };
-    let added = Partition {
-        values: vec![Some("4".into())],
-        location: None,
-        columns: None,
-        properties: Default::default(),
-    };
+    let added =
+        Partition { values: vec![Some("4".into())], location: None, columns: None, properties: Default::default() };
     let partitions = Some(Partitions { table: TableName::new("d", "t"), added: vec![added] });
     let mut effect = Effect { files, partitions, rows: 3, ..Effect::default() };
     if kind == StatementKind::Append {

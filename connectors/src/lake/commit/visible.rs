@@ -81,7 +81,8 @@ impl Records {
 
     /// Statements whose replaced files may still be there, so that their decisions must be read.
     pub fn still_deleting(&self) -> Vec<StatementId> {
-        let is_one = |id: &StatementId, found: &Found| id.kind() == StatementKind::Exclusive && found.begun && found.done;
+        let is_one =
+            |id: &StatementId, found: &Found| id.kind() == StatementKind::Exclusive && found.begun && found.done;
         self.statements.iter().filter(|(id, found)| is_one(id, found)).map(|(id, _)| *id).collect()
     }
 
@@ -119,8 +120,8 @@ pub fn resolve<F>(files: Vec<F>, before: &Records, after: &Records, path: impl F
         return Resolved::ListAgain;
     }
     let is_seen = |path: &str| {
-        let hidden = StatementId::of_file(path)
-            .is_some_and(|id| before.hides(id) || (!before.knows(id) && after.knows(id)));
+        let hidden =
+            StatementId::of_file(path).is_some_and(|id| before.hides(id) || (!before.knows(id) && after.knows(id)));
         !hidden && !before.replaced.contains(path)
     };
     Resolved::Files(files.into_iter().filter(|file| is_seen(path(file))).collect())

@@ -54,11 +54,7 @@ fn key(path: &str) -> Result<Path> {
 }
 
 fn entry(object: object_store::ObjectMeta) -> Entry {
-    Entry {
-        path: object.location.to_string(),
-        size: object.size,
-        modified_ms: object.last_modified.timestamp_millis(),
-    }
+    Entry { path: object.location.to_string(), size: object.size, modified_ms: object.last_modified.timestamp_millis() }
 }
 
 #[async_trait]

@@ -6,10 +6,10 @@ use headwater_engine::{catalog::Partition, error::ErrorKind, time::SystemClock};
 use object_store::memory::InMemory;
 
 use super::{
-    Catalog, LocalPlace, Place, Registrar, Site, StatementKind, Later,
+    Catalog, Later, LocalPlace, Place, Registrar, Site, StatementKind,
     faults::{Budget, Death, Faulty, FaultyCatalog},
-    in_memory, is_committed, is_within, leftovers, new_content, old_content, on_disk, ours, site, theirs,
-    write_old, write_statement,
+    in_memory, is_committed, is_within, leftovers, new_content, old_content, on_disk, ours, site, theirs, write_old,
+    write_statement,
 };
 use crate::lake::commit::{
     ABORT_RETENTION_MS, RETENTION_MS,
@@ -169,13 +169,10 @@ async fn a_place_without_hidden_uploads_copies_and_is_the_same() {
 
 #[tokio::test]
 async fn two_statements_at_once_both_land() {
-    for (_, place, root) in [
-        (None, Arc::new(in_memory(InMemory::new())) as Arc<dyn Place>, "t".to_owned()),
-        {
-            let (folder, root) = on_disk();
-            (Some(folder), Arc::new(LocalPlace) as _, root)
-        },
-    ] {
+    for (_, place, root) in [(None, Arc::new(in_memory(InMemory::new())) as Arc<dyn Place>, "t".to_owned()), {
+        let (folder, root) = on_disk();
+        (Some(folder), Arc::new(LocalPlace) as _, root)
+    }] {
         let now = site(place, Arc::new(Catalog::default()), &root, Arc::new(SystemClock));
         let (first, second) = tokio::join!(
             write_statement(now.clone(), StatementKind::Append),
