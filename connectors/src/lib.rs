@@ -3,5 +3,7 @@
 //! Knows the engine's seams and no SQL text.
 
 pub mod catalogs;
+pub mod formats;
+pub mod kafka;
 pub mod lake;
 pub mod options;

@@ -1,3 +1,4 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
+mod kafka;
 mod servers;

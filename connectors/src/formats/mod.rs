@@ -1,0 +1,8 @@
+//! Formats: bytes to rows and back, for lake files and streams alike.
+//!
+//! Invariant: a format knows nothing of where its bytes come from or go to.
+
+pub mod raw;
+mod table_format;
+
+pub use table_format::{TableFormat, from_options};

@@ -1,0 +1,207 @@
+//! librdkafka clients from `properties.*`, and its errors as ours.
+//!
+//! Invariant: no value of a property is in an error, since passwords are among them.
+
+use std::time::Duration;
+
+use headwater_engine::{
+    catalog::Properties,
+    error::{Error, ErrorKind, Result},
+};
+use rdkafka::{
+    ClientConfig, ClientContext, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    config::RDKafkaLogLevel,
+    topic_partition_list::Offset,
+};
+
+use super::options::Topics;
+
+/// How long a question to the broker may take.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends librdkafka's own log lines to ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(target: "kafka", "{facility}: {message}");
+            }
+            _ => tracing::debug!(target: "kafka", "{facility}: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", "{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// A consumer as this code uses it.
+pub(super) type KafkaConsumer = BaseConsumer<Context>;
+
+/// The user's properties, with Java's names where librdkafka has others.
+pub(super) fn config(properties: &Properties) -> Result<ClientConfig> {
+    let mut config = ClientConfig::new();
+    for (key, value) in properties {
+        match key.as_str() {
+            "auto.offset.reset" | "enable.auto.commit" | "enable.auto.offset.store" | "enable.partition.eof" => {}
+            "sasl.mechanism" => {
+                config.set("sasl.mechanisms", value);
+            }
+            "sasl.jaas.config" => {
+                let (user, password) = jaas(value)?;
+                config.set("sasl.username", user).set("sasl.password", password);
+            }
+            "request.timeout.ms" => {
+                config.set("socket.timeout.ms", value);
+            }
+            _ => {
+                config.set(key, value);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// User and password of a Java login module's line.
+fn jaas(line: &str) -> Result<(String, String)> {
+    let quoted = |name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        rest.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    quoted("username").zip(quoted("password")).ok_or_else(|| {
+        Error::user("INVALID_TABLE_PROPERTY", "'properties.sasl.jaas.config' has no username and password")
+            .with_hint("use 'properties.sasl.username' and 'properties.sasl.password'")
+    })
+}
+
+/// A consumer that commits nothing by itself and says when a partition runs dry.
+pub(super) fn consumer(properties: &Properties, group: &str, fetch_bytes: usize) -> Result<KafkaConsumer> {
+    let mut config = config(properties)?;
+    let queued_kb = (fetch_bytes / 1024).clamp(1024, 1 << 20).to_string();
+    let set_default = |config: &mut ClientConfig, key: &str, value: &str| {
+        if config.get(key).is_none() {
+            config.set(key, value);
+        }
+    };
+    set_default(&mut config, "group.id", group);
+    set_default(&mut config, "isolation.level", "read_committed");
+    set_default(&mut config, "queued.max.messages.kbytes", &queued_kb);
+    set_default(&mut config, "fetch.queue.backoff.ms", "10");
+    set_default(&mut config, "fetch.wait.max.ms", "100");
+    config
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error");
+    config.create_with_context(Context).map_err(|error| client_error("cannot make a Kafka consumer", &error))
+}
+
+/// A Kafka error with what was being done.
+pub(super) fn client_error(doing: &str, error: &KafkaError) -> Error {
+    use RDKafkaErrorCode as Code;
+    let denied = [
+        Code::Authentication,
+        Code::TopicAuthorizationFailed,
+        Code::GroupAuthorizationFailed,
+        Code::ClusterAuthorizationFailed,
+        Code::TransactionalIdAuthorizationFailed,
+        Code::SaslAuthenticationFailed,
+    ];
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => Error::user(
+            "INVALID_TABLE_PROPERTY",
+            format!("{doing}: option 'properties.{key}' is refused: {reason}"),
+        ),
+        other => match other.rdkafka_error_code() {
+            Some(Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch) => {
+                Error::new(ErrorKind::Fenced, "FENCED", format!("{doing}: another copy of the job has taken over"))
+            }
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                Error::user("TABLE_NOT_FOUND", format!("{doing}: the topic does not exist"))
+            }
+            Some(code) if denied.contains(&code) => {
+                Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("{doing}: {other}"))
+            }
+            _ => Error::unavailable(format!("{doing}: {other}")),
+        },
+    }
+}
+
+/// Every partition of the topics, by name.
+pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Vec<(String, i32)>> {
+    let mut found = Vec::new();
+    match topics {
+        Topics::Named(names) => {
+            for name in names {
+                let metadata = consumer
+                    .fetch_metadata(Some(name), REQUEST_TIMEOUT)
+                    .map_err(|error| client_error(&format!("cannot list the partitions of topic \"{name}\""), &error))?;
+                for topic in metadata.topics() {
+                    if topic.partitions().is_empty() {
+                        return Err(Error::user("TABLE_NOT_FOUND", format!("topic \"{name}\" does not exist"))
+                            .with_hint("create it, or correct the option 'topic'"));
+                    }
+                    found.extend(topic.partitions().iter().map(|partition| (name.clone(), partition.id())));
+                }
+            }
+        }
+        Topics::Pattern(pattern) => {
+            let regex = regex_of(pattern)?;
+            let metadata = consumer
+                .fetch_metadata(None, REQUEST_TIMEOUT)
+                .map_err(|error| client_error("cannot list topics", &error))?;
+            for topic in metadata.topics().iter().filter(|topic| regex.is_match(topic.name())) {
+                found.extend(topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition.id())));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn regex_of(pattern: &str) -> Result<regex::Regex> {
+    regex::Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+        Error::user("INVALID_TABLE_PROPERTY", format!("option 'topic-pattern' is no regular expression: {error}"))
+    })
+}
+
+/// First offset and end of a partition; the end is that of the last finished transaction.
+pub(super) fn bounds(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    consumer
+        .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+        .map_err(|error| client_error(&format!("cannot ask for the offsets of \"{topic}-{partition}\""), &error))
+}
+
+/// The group's committed offset of a partition, if it has one.
+pub(super) fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    let offsets = consumer
+        .committed_offsets(list, REQUEST_TIMEOUT)
+        .map_err(|error| client_error("cannot ask for the group's offsets", &error))?;
+    Ok(offsets.find_partition(topic, partition).and_then(|element| match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
+}
+
+/// The first offset at or after a time, or the end.
+pub(super) fn offset_at(consumer: &KafkaConsumer, topic: &str, partition: i32, millis: i64) -> Result<i64> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(millis))
+        .map_err(|error| client_error("cannot ask for an offset by time", &error))?;
+    let offsets = consumer
+        .offsets_for_times(list, REQUEST_TIMEOUT)
+        .map_err(|error| client_error("cannot ask for an offset by time", &error))?;
+    match offsets.find_partition(topic, partition).map(|element| element.offset()) {
+        Some(Offset::Offset(offset)) => Ok(offset),
+        _ => bounds(consumer, topic, partition).map(|(_, end)| end),
+    }
+}

@@ -1,0 +1,182 @@
+//! Producers: plain ones that count what is not confirmed, and the transactional one of a committer.
+//!
+//! Invariant: an error of any record surfaces at the next send, flush or commit; none is lost in a callback.
+
+use std::{sync::Arc, time::Duration};
+
+use headwater_engine::{
+    catalog::Properties,
+    error::{Error, Result},
+};
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientConfig, ClientContext, Message, TopicPartitionList,
+    consumer::Consumer,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    topic_partition_list::Offset,
+};
+
+use super::{
+    client::{self, KafkaConsumer, client_error},
+    rows::Record,
+};
+
+/// How long a transaction, or everything that was sent, may take to be confirmed.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to wait when the producer's bounded queue is full before trying again.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(50);
+/// Bytes the producer holds at the most, in KiB.
+const QUEUE_KBYTES: &str = "65536";
+
+/// Keeps the first delivery error.
+#[derive(Debug, Clone, Default)]
+struct Confirmations {
+    failed: Arc<Mutex<Option<String>>>,
+}
+
+impl ClientContext for Confirmations {}
+
+impl ProducerContext for Confirmations {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let topic = message.topic().to_owned();
+            self.failed.lock().get_or_insert_with(|| format!("a record for topic \"{topic}\" was not taken: {error}"));
+        }
+    }
+}
+
+impl Confirmations {
+    fn check(&self) -> Result<()> {
+        match self.failed.lock().take() {
+            Some(error) => Err(Error::unavailable(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+type KafkaProducer = ThreadedProducer<Confirmations>;
+
+/// Sends records without transactions.
+#[derive(Clone)]
+pub(super) struct Sender {
+    producer: Arc<KafkaProducer>,
+    topic: Arc<str>,
+}
+
+impl Sender {
+    pub(super) fn new(properties: &Properties, topic: &str) -> Result<Self> {
+        let mut config = config(properties)?;
+        if config.get("linger.ms").is_none() {
+            config.set("linger.ms", "5");
+        }
+        Ok(Self { producer: Arc::new(create(&config)?), topic: Arc::from(topic) })
+    }
+
+    /// Hands records to the producer; waits while its queue is full.
+    pub(super) fn send(&self, records: &[Record]) -> Result<()> {
+        send_all(&self.producer, &self.topic, records)
+    }
+
+    /// Waits until everything is confirmed.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.producer.flush(CONFIRM_TIMEOUT).map_err(|error| client_error("records were not confirmed", &error))?;
+        self.producer.context().check()
+    }
+}
+
+/// The one transactional producer of a sink, with the consumer that reads its proof back.
+pub(super) struct Transactions {
+    producer: KafkaProducer,
+    group: KafkaConsumer,
+    topic: String,
+}
+
+impl Transactions {
+    /// Fences every older producer of this identity and aborts what it left open.
+    pub(super) fn open(properties: &Properties, topic: &str, identity: &str) -> Result<Self> {
+        let mut config = config(properties)?;
+        config.set("transactional.id", identity).set("enable.idempotence", "true").set("linger.ms", "5");
+        let producer = create(&config)?;
+        producer
+            .init_transactions(CONFIRM_TIMEOUT)
+            .map_err(|error| client_error("cannot take over the sink's transactions", &error))?;
+        let mut consumer_properties = properties.clone();
+        consumer_properties.insert("group.id".to_owned(), identity.to_owned());
+        let group = client::consumer(&consumer_properties, identity, 1 << 20)?;
+        Ok(Self { producer, group, topic: topic.to_owned() })
+    }
+
+    /// The number the last transaction committed, if any.
+    pub(super) fn delivered(&self) -> Result<Option<i64>> {
+        client::committed(&self.group, &self.topic, 0)
+    }
+
+    /// Delivers records and the number that says so in one transaction.
+    pub(super) fn deliver(&self, records: &[Record], number: i64) -> Result<()> {
+        let delivered = self.transaction(records, number);
+        if delivered.is_err() && self.producer.abort_transaction(CONFIRM_TIMEOUT).is_err() {
+            tracing::debug!("kafka: a failed transaction could not be aborted; the next start does it");
+        }
+        delivered
+    }
+
+    fn transaction(&self, records: &[Record], number: i64) -> Result<()> {
+        let failed = |doing: &'static str| move |error: KafkaError| client_error(doing, &error);
+        self.producer.begin_transaction().map_err(failed("cannot begin a transaction"))?;
+        send_all(&self.producer, &self.topic, records)?;
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(&self.topic, 0, Offset::Offset(number))
+            .map_err(failed("cannot write the delivery marker"))?;
+        let group = self.group.group_metadata().ok_or_else(|| Error::internal("a Kafka sink without a group"))?;
+        self.producer
+            .send_offsets_to_transaction(&offsets, &group, CONFIRM_TIMEOUT)
+            .map_err(failed("cannot write the delivery marker"))?;
+        self.producer.commit_transaction(CONFIRM_TIMEOUT).map_err(failed("cannot commit a transaction"))?;
+        self.producer.context().check()
+    }
+}
+
+fn config(properties: &Properties) -> Result<ClientConfig> {
+    let mut config = client::config(properties)?;
+    for consumer_only in ["group.id", "isolation.level", "client.rack"] {
+        config.remove(consumer_only);
+    }
+    if config.get("queue.buffering.max.kbytes").is_none() {
+        config.set("queue.buffering.max.kbytes", QUEUE_KBYTES);
+    }
+    if config.get("partitioner").is_none() {
+        config.set("partitioner", "murmur2_random");
+    }
+    Ok(config)
+}
+
+fn create(config: &ClientConfig) -> Result<KafkaProducer> {
+    config
+        .create_with_context(Confirmations::default())
+        .map_err(|error| client_error("cannot make a Kafka producer", &error))
+}
+
+fn send_all(producer: &KafkaProducer, topic: &str, records: &[Record]) -> Result<()> {
+    for record in records {
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        message.payload = record.value.as_deref();
+        message.key = record.key.as_deref();
+        message.timestamp = record.timestamp_ms;
+        loop {
+            match producer.send(message) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    message = back;
+                    // The queue is the backpressure: wait until some of it is confirmed.
+                    std::thread::park_timeout(QUEUE_FULL_WAIT);
+                }
+                Err((error, _)) => return Err(client_error("cannot send a record", &error)),
+            }
+        }
+    }
+    producer.context().check()
+}

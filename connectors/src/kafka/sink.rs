@@ -1,0 +1,285 @@
+//! A topic as a writable table.
+//!
+//! Exactly-once: the writer only collects; [`Sink::commit`] encodes and sends in transactions (see `commit`).
+//! At-least-once: the writer sends at once and waits at the barrier until every record is confirmed.
+//!
+//! Invariant: one transactional id and one committer for a job's sink, whatever the parallelism.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::StreamExt;
+use headwater_engine::{
+    connector::{
+        ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee, JobContext, OpenUnit,
+        Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter, TableSpec,
+    },
+    error::{Error, Result},
+    message::{ChangeBatch, Epoch},
+};
+use parking_lot::Mutex;
+
+use super::{
+    Mode, client,
+    commit::{self, Delivered, Remaining},
+    options::{Delivery, KafkaOptions},
+    producer::{Sender, Transactions},
+    rows::{Record, RowEncoder},
+};
+
+/// A writable topic.
+pub(super) struct KafkaSink {
+    options: KafkaOptions,
+    mode: Mode,
+    topic: String,
+    table: TableSpec,
+    /// The committer, once recovery has made it.
+    committer: Mutex<Option<Arc<Mutex<Committer>>>>,
+    units: AtomicU64,
+}
+
+struct Committer {
+    transactions: Transactions,
+    delivered: Option<Delivered>,
+}
+
+impl KafkaSink {
+    pub(super) fn new(table: &TableSpec, mode: Mode) -> Result<Self> {
+        let options = KafkaOptions::parse(table, mode)?;
+        let topic = options.sink_topic()?.to_owned();
+        Ok(Self { options, mode, topic, table: table.clone(), committer: Mutex::default(), units: AtomicU64::new(0) })
+    }
+
+    fn encoder(&self, schema: &SchemaRef) -> Result<RowEncoder> {
+        RowEncoder::new(&self.options, &self.table, schema, self.mode == Mode::Upsert)
+    }
+
+    /// Transactional id and group of this sink within its job.
+    fn identity(&self, job: &JobContext) -> String {
+        let prefix = self.options.transactional_id_prefix.as_deref().unwrap_or(&job.job);
+        format!("{prefix}-{}-{}", job.incarnation, self.options.table)
+    }
+
+    fn committer(&self) -> Result<Arc<Mutex<Committer>>> {
+        self.committer.lock().clone().ok_or_else(|| Error::internal("a Kafka sink commits before it has recovered"))
+    }
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kafka topic {}", self.topic)
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn accepts(&self) -> ChangelogMode {
+        match self.mode {
+            Mode::Append => self.options.value_format.changelog(),
+            Mode::Upsert => ChangelogMode::Upsert,
+        }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self.options.delivery {
+            Delivery::None => Guarantee::None,
+            Delivery::AtLeastOnce => Guarantee::AtLeastOnce,
+            Delivery::ExactlyOnce => Guarantee::ExactlyOnce,
+        }
+    }
+
+    fn distribution(&self) -> Distribution {
+        let keys: Option<Vec<usize>> =
+            self.options.key_fields.iter().map(|field| self.table.schema.index_of(field).ok()).collect();
+        match keys {
+            Some(keys) if !keys.is_empty() => Distribution::ByKey(keys),
+            _ => Distribution::Any,
+        }
+    }
+
+    async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()> {
+        self.encoder(&schema)?;
+        let (properties, topic, group) = (self.options.properties.clone(), self.topic.clone(), job.job.clone());
+        blocking(move || {
+            let consumer = client::consumer(&properties, &group, 1 << 20)?;
+            client::partitions(&consumer, &super::options::Topics::Named(vec![topic])).map(drop)
+        })
+        .await
+    }
+
+    async fn writer(&self, _job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
+        if let Some(unit) = open.first() {
+            return Err(Error::internal(format!("kafka units close at each barrier, but \"{}\" is open", unit.unit)));
+        }
+        if self.options.delivery == Delivery::ExactlyOnce {
+            let number = self.units.fetch_add(1, Ordering::Relaxed);
+            return Ok(Box::new(OutboxWriter { task: task.index, number, rows: Vec::new() }));
+        }
+        let encoder = self.encoder(&task.schema)?;
+        let sender = Sender::new(&self.options.properties, &self.topic)?;
+        let wait = self.options.delivery == Delivery::AtLeastOnce;
+        Ok(Box::new(DirectWriter { encoder, sender, wait }))
+    }
+
+    async fn recover(&self, job: &JobContext, facts: &CommitFacts) -> Result<()> {
+        if self.options.delivery != Delivery::ExactlyOnce {
+            return Ok(());
+        }
+        let (properties, topic, identity) = (self.options.properties.clone(), self.topic.clone(), self.identity(job));
+        let transactions = blocking(move || Transactions::open(&properties, &topic, &identity)).await?;
+        job.fence.check().await?;
+        let (transactions, read_back) = blocking(move || {
+            let read_back = transactions.delivered()?;
+            Ok((transactions, read_back))
+        })
+        .await?;
+        let read_back = read_back.map(Delivered::from_offset);
+        let delivered =
+            commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
+        *self.committer.lock() = Some(Arc::new(Mutex::new(Committer { transactions, delivered })));
+        Ok(())
+    }
+
+    async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
+        if self.options.delivery != Delivery::ExactlyOnce {
+            return Ok(CommitReport::default());
+        }
+        let committer = self.committer()?;
+        let Remaining::From(skip) = commit::remaining(epoch, committer.lock().delivered) else {
+            return Ok(CommitReport::default());
+        };
+        let mut delivery = EpochDelivery { sink: self, committer, epoch, chunk: 0, skip, records: Vec::new(), bytes: 0, rows: 0 };
+        for unit in work {
+            let mut rows = unit.rows;
+            while let Some(changes) = rows.next().await {
+                delivery.add(&changes?).await?;
+            }
+        }
+        job.fence.check().await?;
+        delivery.finish().await
+    }
+}
+
+/// An epoch on its way: records gather until a transaction is full.
+struct EpochDelivery<'a> {
+    sink: &'a KafkaSink,
+    committer: Arc<Mutex<Committer>>,
+    epoch: Epoch,
+    chunk: i64,
+    /// Chunks an earlier attempt has delivered.
+    skip: i64,
+    records: Vec<Record>,
+    bytes: usize,
+    rows: u64,
+}
+
+impl EpochDelivery<'_> {
+    async fn add(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let mut encoder = self.sink.encoder(&changes.rows.schema())?;
+        for record in encoder.encode(changes)? {
+            self.bytes += record.bytes();
+            self.records.push(record);
+            self.rows += 1;
+            if self.bytes as u64 >= self.sink.options.transaction_bytes {
+                self.send(Delivered::part(self.epoch, self.chunk + 1)?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<CommitReport> {
+        self.send(Delivered::all(self.epoch)).await?;
+        Ok(CommitReport { refused: Vec::new(), rows: self.rows })
+    }
+
+    async fn send(&mut self, delivered: Delivered) -> Result<()> {
+        let records = std::mem::take(&mut self.records);
+        self.bytes = 0;
+        self.chunk += 1;
+        if self.chunk <= self.skip {
+            return Ok(());
+        }
+        let committer = Arc::clone(&self.committer);
+        blocking(move || {
+            let mut committer = committer.lock();
+            committer.transactions.deliver(&records, delivered.to_offset())?;
+            committer.delivered = Some(delivered);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Collects an epoch's rows for the outbox.
+#[derive(Debug)]
+struct OutboxWriter {
+    task: usize,
+    number: u64,
+    rows: Vec<ChangeBatch>,
+}
+
+#[async_trait]
+impl SinkWriter for OutboxWriter {
+    async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
+        self.rows.push(changes);
+        Ok(Vec::new())
+    }
+
+    async fn prepare(&mut self, epoch: Epoch, _cut: Cut) -> Result<Prepared> {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() {
+            return Ok(Prepared::default());
+        }
+        let unit = format!("epoch-{}-{}-{}", epoch.0, self.task, self.number);
+        let unit = PreparedUnit { unit, rows, detail: String::new(), closes: true };
+        Ok(Prepared { units: vec![unit], refused: Vec::new() })
+    }
+}
+
+/// Sends rows as they come.
+struct DirectWriter {
+    encoder: RowEncoder,
+    sender: Sender,
+    wait: bool,
+}
+
+impl fmt::Debug for DirectWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectWriter").field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SinkWriter for DirectWriter {
+    async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
+        let records = self.encoder.encode(&changes)?;
+        let sender = self.sender.clone();
+        blocking(move || sender.send(&records)).await?;
+        Ok(Vec::new())
+    }
+
+    async fn prepare(&mut self, _epoch: Epoch, _cut: Cut) -> Result<Prepared> {
+        if self.wait {
+            let sender = self.sender.clone();
+            blocking(move || sender.flush()).await?;
+        }
+        Ok(Prepared::default())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
+}

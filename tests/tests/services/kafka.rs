@@ -1,0 +1,200 @@
+//! Kafka's source and sink against a real broker: offsets, ends, transactions and what a crash leaves.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use arrow::{
+    array::{AsArray, BinaryArray, RecordBatch},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use futures::StreamExt;
+use headwater_connectors::kafka::Kafka as KafkaConnector;
+use headwater_engine::{
+    connector::{
+        Bound, CommitFacts, Committable, Connector, JobContext, Offset, OpenRequest, Source, SourceData, SourceEvent,
+        Split, SplitStart, StartAt, TableSpec, Unfenced,
+    },
+    memory::MemoryBudget,
+    message::{ChangeBatch, Epoch, Generation},
+    time::SystemClock,
+};
+use headwater_tests::services::Kafka;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+};
+
+fn job() -> JobContext {
+    JobContext {
+        job: "counts".to_owned(),
+        incarnation: "inc1".to_owned(),
+        generation: Generation(1),
+        local_state: std::env::temp_dir(),
+        clock: Arc::new(SystemClock),
+        memory: MemoryBudget::new(256 << 20),
+        fence: Arc::new(Unfenced),
+        parallelism: 1,
+    }
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("raw", DataType::Binary, true)]))
+}
+
+fn table(kafka: &Kafka, topic: &str, extra: &[(&str, &str)]) -> TableSpec {
+    let mut options = BTreeMap::from([
+        ("topic".to_owned(), topic.to_owned()),
+        ("properties.bootstrap.servers".to_owned(), kafka.brokers.clone()),
+        ("scan.startup.mode".to_owned(), "earliest-offset".to_owned()),
+        ("format".to_owned(), "raw".to_owned()),
+    ]);
+    options.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    TableSpec {
+        name: topic.to_owned(),
+        schema: schema(),
+        metadata: Vec::new(),
+        options,
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+    }
+}
+
+async fn create_topic(kafka: &Kafka, name: &str, partitions: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create()?;
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for result in admin.create_topics([&topic], &AdminOptions::new()).await? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("cannot create {topic}: {code}"))?;
+    }
+    Ok(())
+}
+
+fn batch(values: impl Iterator<Item = String>) -> ChangeBatch {
+    let column = BinaryArray::from_iter_values(values);
+    ChangeBatch::inserts(RecordBatch::try_new(schema(), vec![Arc::new(column)]).expect("one column fits its schema"))
+}
+
+fn unit(values: std::ops::Range<u32>) -> Committable {
+    let rows = batch(values.map(|value| format!("v{value}")));
+    Committable {
+        unit: "u".to_owned(),
+        detail: String::new(),
+        rows: futures::stream::once(async move { Ok(rows) }).boxed(),
+    }
+}
+
+/// Reads every split to the end that is there now; returns values and the resume offsets.
+async fn read(source: &dyn Source, starts: Vec<SplitStart>) -> Result<(Vec<String>, BTreeMap<String, Offset>)> {
+    let request = OpenRequest {
+        splits: starts.clone(),
+        bound: Bound::EndNow,
+        columns: schema(),
+        metadata: Vec::new(),
+        task: 0,
+        tasks: 1,
+    };
+    let mut reader = source.open(&job(), request).await?;
+    let mut decoder = source.decoder(schema())?.context("raw payloads need a decoder")?;
+    let (mut values, mut resume, mut left) = (Vec::new(), BTreeMap::new(), starts.len());
+    while left > 0 {
+        match tokio::time::timeout(Duration::from_secs(60), reader.next()).await?? {
+            SourceEvent::Batch(batch) => {
+                resume.insert(batch.split.to_string(), batch.resume_at);
+                let SourceData::Payloads { payloads, .. } = batch.data else { anyhow::bail!("payloads expected") };
+                let rows = decoder.decode(&payloads)?.rows.rows;
+                let column = rows.column(0).as_binary::<i32>();
+                values.extend((0..rows.num_rows()).map(|i| String::from_utf8_lossy(column.value(i)).into_owned()));
+            }
+            SourceEvent::ReachedEnd { split, resume_at } => {
+                resume.extend(resume_at.map(|offset| (split.to_string(), offset)));
+                left -= 1;
+            }
+            SourceEvent::CaughtUp(_) => {}
+            SourceEvent::Ended { split, .. } => anyhow::bail!("split {split} of a topic ended"),
+        }
+    }
+    values.sort();
+    Ok((values, resume))
+}
+
+async fn starts(source: &dyn Source) -> Result<Vec<SplitStart>> {
+    let splits: Vec<Split> = source.splits(&job()).await?;
+    Ok(splits.into_iter().map(|split| SplitStart { split, at: StartAt::TableDefault }).collect())
+}
+
+fn expected(values: std::ops::Range<u32>) -> Vec<String> {
+    let mut values: Vec<String> = values.map(|value| format!("v{value}")).collect();
+    values.sort();
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_is_delivered_once_however_often_it_is_committed() -> Result<()> {
+    let kafka = Kafka::start()?;
+    create_topic(&kafka, "out", 3).await?;
+    let small = [("sink.transaction.max-size", "4 kb")];
+    let table = table(&kafka, "out", &small);
+    let fresh = CommitFacts { published: None, committed: None };
+    let sink = KafkaConnector.sink(&table)?;
+    sink.check(&job(), schema()).await?;
+    sink.recover(&job(), &fresh).await?;
+    sink.commit(&job(), Epoch(1), vec![unit(0..500)]).await?;
+    sink.commit(&job(), Epoch(1), vec![unit(0..500)]).await?;
+
+    // A new attempt that finds epoch 1 published without its marker repeats it, then goes on.
+    let published = CommitFacts { published: Some(Epoch(1)), committed: None };
+    let next = KafkaConnector.sink(&table)?;
+    next.recover(&job(), &published).await?;
+    next.commit(&job(), Epoch(1), vec![unit(0..500)]).await?;
+    next.commit(&job(), Epoch(2), vec![]).await?;
+    next.commit(&job(), Epoch(3), vec![unit(500..510)]).await?;
+
+    // The first attempt is fenced.
+    let fenced = sink.commit(&job(), Epoch(2), vec![unit(900..901)]).await.unwrap_err();
+    assert_eq!(fenced.kind(), headwater_engine::error::ErrorKind::Fenced, "{fenced}");
+
+    let source = KafkaConnector.source(&table)?;
+    let (values, _) = read(&*source, starts(&*source).await?).await?;
+    assert_eq!(values, expected(0..510));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_resumes_where_the_checkpoint_says() -> Result<()> {
+    let mut kafka = Kafka::start()?;
+    create_topic(&kafka, "events", 2).await?;
+    let table = table(&kafka, "events", &[]);
+    let sink = KafkaConnector.sink(&table)?;
+    sink.recover(&job(), &CommitFacts { published: None, committed: None }).await?;
+    sink.commit(&job(), Epoch(1), vec![unit(0..1000)]).await?;
+
+    let source = KafkaConnector.source(&table)?;
+    let first = starts(&*source).await?;
+    let (values, resume) = read(&*source, first.clone()).await?;
+    assert_eq!(values, expected(0..1000));
+
+    kafka.restart()?;
+    sink.commit(&job(), Epoch(2), vec![unit(1000..1100)]).await?;
+    let again = first
+        .into_iter()
+        .map(|start| SplitStart { at: StartAt::Offset(resume[&start.split.id.to_string()].clone()), ..start })
+        .collect();
+    let (values, _) = read(&*source, again).await?;
+    assert_eq!(values, expected(1000..1100));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_and_a_lost_offset_say_so() -> Result<()> {
+    let kafka = Kafka::start()?;
+    create_topic(&kafka, "short", 1).await?;
+    let missing = KafkaConnector.sink(&table(&kafka, "nope", &[]))?.check(&job(), schema()).await.unwrap_err();
+    assert!(missing.message().contains("topic \"nope\" does not exist"), "{missing}");
+
+    let source = KafkaConnector.source(&table(&kafka, "short", &[]))?;
+    let gone = SplitStart { split: Split::new("short-0"), at: StartAt::Offset(Offset::new("77")) };
+    let lost = read(&*source, vec![gone]).await.unwrap_err();
+    assert!(lost.to_string().contains("no longer has offset 77"), "{lost}");
+    Ok(())
+}
