@@ -46,8 +46,11 @@ fn check(schema: &SchemaRef) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Error::user("INVALID_TABLE_PROPERTY", "a table with 'format' = 'raw' has one column of type VARCHAR or VARBINARY")
-        .with_hint("declare other columns as METADATA, or use 'format' = 'json' or 'csv'"))
+    Err(Error::user(
+        "INVALID_TABLE_PROPERTY",
+        "a table with 'format' = 'raw' has one column of type VARCHAR or VARBINARY",
+    )
+    .with_hint("declare other columns as METADATA, or use 'format' = 'json' or 'csv'"))
 }
 
 #[derive(Debug)]

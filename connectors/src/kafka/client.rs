@@ -10,9 +10,9 @@ use headwater_engine::{
 };
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    config::RDKafkaLogLevel,
     topic_partition_list::Offset,
 };
 
@@ -115,10 +115,9 @@ pub(super) fn client_error(doing: &str, error: &KafkaError) -> Error {
         Code::SaslAuthenticationFailed,
     ];
     match error {
-        KafkaError::ClientConfig(_, reason, key, _) => Error::user(
-            "INVALID_TABLE_PROPERTY",
-            format!("{doing}: option 'properties.{key}' is refused: {reason}"),
-        ),
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            Error::user("INVALID_TABLE_PROPERTY", format!("{doing}: option 'properties.{key}' is refused: {reason}"))
+        }
         other => match other.rdkafka_error_code() {
             Some(Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch) => {
                 Error::new(ErrorKind::Fenced, "FENCED", format!("{doing}: another copy of the job has taken over"))
@@ -140,9 +139,9 @@ pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Ve
     match topics {
         Topics::Named(names) => {
             for name in names {
-                let metadata = consumer
-                    .fetch_metadata(Some(name), REQUEST_TIMEOUT)
-                    .map_err(|error| client_error(&format!("cannot list the partitions of topic \"{name}\""), &error))?;
+                let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|error| {
+                    client_error(&format!("cannot list the partitions of topic \"{name}\""), &error)
+                })?;
                 for topic in metadata.topics() {
                     if topic.partitions().is_empty() {
                         return Err(Error::user("TABLE_NOT_FOUND", format!("topic \"{name}\" does not exist"))

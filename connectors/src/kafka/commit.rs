@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn the_number_keeps_epoch_and_chunks() {
-        for delivered in [Delivered::part(Epoch(0), 0).unwrap(), Delivered::part(Epoch(7), 3).unwrap(), Delivered::all(Epoch(9))] {
+        for delivered in
+            [Delivered::part(Epoch(0), 0).unwrap(), Delivered::part(Epoch(7), 3).unwrap(), Delivered::all(Epoch(9))]
+        {
             assert_eq!(Delivered::from_offset(delivered.to_offset()), delivered);
         }
     }

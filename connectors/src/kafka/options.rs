@@ -107,9 +107,8 @@ impl KafkaOptions {
         )?;
         let discovery = options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_DEFAULT);
         let (key_fields, key_format, value_format) = fields_and_formats(&mut options, table, mode)?;
-        let key_in_value = options
-            .choice("value.fields-include", &[("ALL", true), ("EXCEPT_KEY", false)])?
-            .unwrap_or(true);
+        let key_in_value =
+            options.choice("value.fields-include", &[("ALL", true), ("EXCEPT_KEY", false)])?.unwrap_or(true);
         let parsed = Self {
             table: table.name.clone(),
             topics,
@@ -169,8 +168,10 @@ fn topics(options: &mut Options, table: &str) -> Result<Topics> {
             "INVALID_TABLE_PROPERTY",
             format!("table \"{table}\": 'topic' and 'topic-pattern' exclude each other"),
         )),
-        (None, None) => Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{table}\" needs the option 'topic'"))
-            .with_hint("add 'topic' = '..' or 'topic-pattern' = '..' to its WITH clause")),
+        (None, None) => {
+            Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{table}\" needs the option 'topic'"))
+                .with_hint("add 'topic' = '..' or 'topic-pattern' = '..' to its WITH clause"))
+        }
     }
 }
 
@@ -266,7 +267,10 @@ fn fields_and_formats(options: &mut Options, table: &TableSpec, mode: Mode) -> R
         (Mode::Upsert, Some(_)) => {
             return Err(Error::user(
                 "INVALID_TABLE_PROPERTY",
-                format!("table \"{}\": upsert-kafka takes its key from the PRIMARY KEY, not from 'key.fields'", table.name),
+                format!(
+                    "table \"{}\": upsert-kafka takes its key from the PRIMARY KEY, not from 'key.fields'",
+                    table.name
+                ),
             ));
         }
     };

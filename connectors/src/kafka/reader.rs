@@ -211,7 +211,9 @@ impl Poller {
             self.splits.insert(split.id, Reading { range, position, gathered: None, at_end });
         }
         if list.count() > 0 {
-            self.consumer.incremental_assign(&list).map_err(|error| client_error("cannot assign partitions", &error))?;
+            self.consumer
+                .incremental_assign(&list)
+                .map_err(|error| client_error("cannot assign partitions", &error))?;
         }
         Ok(())
     }
@@ -226,7 +228,8 @@ impl Poller {
                 None => break,
                 Some(Ok(message)) => {
                     let id = start::split_id(message.topic(), message.partition());
-                    let full = self.splits.get_mut(&id).is_some_and(|reading| reading.take(&message, self.with_headers));
+                    let full =
+                        self.splits.get_mut(&id).is_some_and(|reading| reading.take(&message, self.with_headers));
                     taken += 1;
                     if full {
                         break;
@@ -245,11 +248,8 @@ impl Poller {
 
     /// Splits that have this partition number and nothing more to read now.
     fn dry_splits(&self, partition: i32) -> Result<Vec<SplitId>> {
-        let candidates: Vec<_> = self
-            .splits
-            .iter()
-            .filter(|(_, reading)| reading.range.partition == partition && !reading.at_end)
-            .collect();
+        let candidates: Vec<_> =
+            self.splits.iter().filter(|(_, reading)| reading.range.partition == partition && !reading.at_end).collect();
         if let [(only, _)] = candidates.as_slice() {
             return Ok(vec![(*only).clone()]);
         }

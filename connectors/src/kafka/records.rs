@@ -113,7 +113,9 @@ impl Records {
                 let millis = self.timestamps.iter().map(|timestamp| timestamp.to_millis());
                 Arc::new(millis.collect::<TimestampMillisecondArray>())
             }
-            "timestamp-type" => Arc::new(self.timestamps.iter().map(|t| Some(timestamp_kind(t))).collect::<StringArray>()),
+            "timestamp-type" => {
+                Arc::new(self.timestamps.iter().map(|t| Some(timestamp_kind(t))).collect::<StringArray>())
+            }
             "headers" => self.header_maps()?,
             other => return Err(Error::internal(format!("\"{other}\" is not a metadata key of kafka"))),
         })

@@ -147,8 +147,7 @@ impl Sink for KafkaSink {
         })
         .await?;
         let read_back = read_back.map(Delivered::from_offset);
-        let delivered =
-            commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
+        let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
         *self.committer.lock() = Some(Arc::new(Mutex::new(Committer { transactions, delivered })));
         Ok(())
     }
@@ -161,7 +160,8 @@ impl Sink for KafkaSink {
         let Remaining::From(skip) = commit::remaining(epoch, committer.lock().delivered) else {
             return Ok(CommitReport::default());
         };
-        let mut delivery = EpochDelivery { sink: self, committer, epoch, chunk: 0, skip, records: Vec::new(), bytes: 0, rows: 0 };
+        let mut delivery =
+            EpochDelivery { sink: self, committer, epoch, chunk: 0, skip, records: Vec::new(), bytes: 0, rows: 0 };
         for unit in work {
             let mut rows = unit.rows;
             while let Some(changes) = rows.next().await {
@@ -281,5 +281,7 @@ impl SinkWriter for DirectWriter {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
 }

@@ -113,15 +113,15 @@ impl Source for KafkaSource {
         let fetch_bytes = job.memory.limit() / 8 / request.tasks.max(1);
         let consumer = client::consumer(&self.options.properties, &job.job, fetch_bytes)?;
         let assembler = Assembler::new(self, &request, Arc::clone(&job.clock))?;
-        let reader =
-            KafkaReader::start(consumer, self.options.clone(), assembler, request.bound, request.splits)?;
+        let reader = KafkaReader::start(consumer, self.options.clone(), assembler, request.bound, request.splits)?;
         Ok(Box::new(reader))
     }
 
     async fn acknowledge(&self, job: &JobContext, split: &SplitId, up_to: &Offset) -> Result<()> {
         let consumer = self.control(job)?;
         let (topic, partition) = start::parse_split(split)?;
-        let offset: i64 = up_to.0.parse().map_err(|_| Error::internal(format!("offset \"{up_to}\" is not a number")))?;
+        let offset: i64 =
+            up_to.0.parse().map_err(|_| Error::internal(format!("offset \"{up_to}\" is not a number")))?;
         blocking(move || {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&topic, partition, KafkaOffset::Offset(offset))
@@ -133,7 +133,9 @@ impl Source for KafkaSource {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
 }
 
 /// Turns gathered records into what the runtime takes: payloads, or rows where keys are part of them.
@@ -167,7 +169,8 @@ impl Assembler {
         let physical: Vec<usize> = (0..columns.fields().len()).filter(|index| !is_metadata(*index)).collect();
         let key_columns: Vec<usize> = physical.iter().copied().filter(|index| is_key(*index)).collect();
         let value_columns = physical.iter().copied().filter(|index| !is_key(*index)).collect::<Vec<_>>();
-        let schema = |of: &[usize]| Arc::new(Schema::new(of.iter().map(|i| columns.field(*i).clone()).collect::<Vec<_>>()));
+        let schema =
+            |of: &[usize]| Arc::new(Schema::new(of.iter().map(|i| columns.field(*i).clone()).collect::<Vec<_>>()));
         let key_format = source.options.key_format.as_ref().unwrap_or(&source.options.value_format);
         let rows = RowAssembler {
             key: key_format.decoder(schema(&key_columns))?,
@@ -186,8 +189,7 @@ impl Assembler {
     pub(super) fn assemble(&mut self, split: SplitId, records: Records, lag: Option<u64>) -> Result<SourceBatch> {
         let resume_at = records.next_offset().ok_or_else(|| Error::internal("a Kafka batch without messages"))?;
         let arrivals_ms = Some(records.arrivals(self.clock.now().0));
-        let metadata =
-            self.metadata.iter().map(|(_, key)| records.metadata(key)).collect::<Result<Vec<ArrayRef>>>()?;
+        let metadata = self.metadata.iter().map(|(_, key)| records.metadata(key)).collect::<Result<Vec<ArrayRef>>>()?;
         let offsets = records.offsets.clone();
         let (data, kept) = match &mut self.rows {
             None => {
@@ -246,7 +248,8 @@ impl RowAssembler {
             let kind = |row: &u32| if deletes[*row as usize] { RowKind::Delete } else { RowKind::UpdateAfter };
             kept.iter().map(|row| kind(row) as i8).collect::<Int8Array>()
         });
-        let kinds = kinds.or_else(|| self.upsert.then(|| Int8Array::from(vec![RowKind::UpdateAfter as i8; kept.len()])));
+        let kinds =
+            kinds.or_else(|| self.upsert.then(|| Int8Array::from(vec![RowKind::UpdateAfter as i8; kept.len()])));
         Ok((SourceData::Rows { rows: ChangeBatch { rows, kinds }, rejected }, kept))
     }
 

@@ -79,7 +79,9 @@ pub(super) fn check_available(
             "OFFSET_LOST",
             format!("partition \"{id}\" no longer has offset {wanted}: it holds {first} to {last}"),
         )
-        .with_hint("rows between were deleted by the broker; set 'scan.on-offset-lost' to 'earliest' or 'latest' to go on")),
+        .with_hint(
+            "rows between were deleted by the broker; set 'scan.on-offset-lost' to 'earliest' or 'latest' to go on",
+        )),
     }
 }
 
@@ -95,7 +97,9 @@ fn default_start(
         Startup::Timestamp(millis) => client::offset_at(consumer, topic, partition, *millis)?,
         Startup::Specific(offsets) => offsets.get(&partition).copied().unwrap_or(first).clamp(first, last),
         Startup::GroupOffsets => match client::committed(consumer, topic, partition)? {
-            Some(offset) => check_available(&split_id(topic, partition), offset, (first, last), options.on_offset_lost)?,
+            Some(offset) => {
+                check_available(&split_id(topic, partition), offset, (first, last), options.on_offset_lost)?
+            }
             None => reset(options, (first, last))?,
         },
     })
@@ -108,7 +112,10 @@ fn reset(options: &KafkaOptions, (first, last): (i64, i64)) -> Result<i64> {
         Some("latest" | "largest" | "end") => Ok(last),
         Some(other) => Err(Error::user(
             "INVALID_TABLE_PROPERTY",
-            format!("table \"{}\": the group has no offset and 'properties.auto.offset.reset' is '{other}'", options.table),
+            format!(
+                "table \"{}\": the group has no offset and 'properties.auto.offset.reset' is '{other}'",
+                options.table
+            ),
         )
         .with_hint("set it to earliest or latest, or choose another 'scan.startup.mode'")),
     }
