@@ -9,6 +9,7 @@ use headwater_engine::catalog::{Catalog, IfExists};
 
 use super::{
     exit::Failure,
+    interrupt::Deadlines,
     runner::{self, Output, Style, Tally},
 };
 use crate::{
@@ -24,12 +25,12 @@ pub(super) async fn run(
     session: &Session,
     statements: Vec<Statement>,
     style: &Style,
+    deadlines: &Deadlines,
     out: Output,
 ) -> Result<Tally, Failure> {
     let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let statements: Vec<Statement> = statements.into_iter().map(explained).collect();
-    let (tally, _) = runner::run(&copy, &statements, style, out).await?;
-    Ok(tally)
+    runner::run(&copy, &statements, style, deadlines, out).await
 }
 
 fn explained(statement: Statement) -> Statement {

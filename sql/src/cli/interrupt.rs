@@ -1,38 +1,97 @@
-//! Ctrl-C and SIGTERM while something runs.
+//! What ends work early: Ctrl-C, SIGTERM, and the time a statement may take.
 //!
-//! Invariant: work that is interrupted is dropped, which cancels it; if it does not let go in time, we leave without it.
+//! ```text
+//!  this thread: signals, deadline  --abort-->  the work, on the threads of a runtime
+//! ```
+//!
+//! Invariant: the watch has a runtime of its own, so it sees signals and deadlines even while every thread of the work
+//! computes without a pause. Work that does not let go in time is left behind.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    time::{Duration, Instant},
+};
 
-use tokio::time::timeout;
+use headwater_engine::error::{Error, ErrorKind, Location};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 /// How long cancelled work may take to end.
-const CANCEL_MAX: Duration = Duration::from_millis(150);
+const CANCEL_MAX: Duration = Duration::from_millis(100);
 
-/// Runs work until it ends or the user interrupts; `None` if interrupted.
-///
-/// The work runs as a task of its own, so that a signal is seen even while the work computes without a pause.
-pub(crate) async fn until_interrupted<T: Send + 'static>(
+/// When a statement is stopped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// At this time.
+    pub(crate) at: Instant,
+    /// After so long.
+    pub(crate) limit: Duration,
+    /// Where the statement stands in its script.
+    pub(crate) location: Location,
+}
+
+/// The deadline of the statement that is running, as the work states it and the watch reads it.
+pub(crate) type Deadlines = watch::Sender<Option<Deadline>>;
+
+/// How work ended.
+#[derive(Debug)]
+pub(crate) enum Ended<T> {
+    /// By itself.
+    Done(T),
+    /// The user stopped it.
+    Interrupted,
+    /// It took too long.
+    Late(Error),
+}
+
+/// Runs work on a runtime's threads until it ends, the user interrupts or its deadline passes.
+pub(crate) fn watch_over<T: Send + 'static>(
+    threads: &Handle,
+    deadlines: watch::Receiver<Option<Deadline>>,
     work: impl Future<Output = T> + Send + 'static,
-) -> io::Result<Option<T>> {
-    let mut signals = Signals::listen()?;
-    let mut task = tokio::spawn(work);
-    tokio::select! {
-        done = &mut task => match done {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(io::Error::other(error)),
-        },
-        () = signals.next() => {
-            task.abort();
-            let _ = timeout(CANCEL_MAX, task).await;
-            Ok(None)
+) -> io::Result<Ended<T>> {
+    let watch = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    watch.block_on(async {
+        let mut signals = Signals::listen()?;
+        let mut task = threads.spawn(work);
+        let ended = tokio::select! {
+            done = &mut task => return done.map(Ended::Done).map_err(io::Error::other),
+            () = signals.next() => Ended::Interrupted,
+            deadline = passed(deadlines) => Ended::Late(too_late(deadline)),
+        };
+        task.abort();
+        let _ = timeout(CANCEL_MAX, task).await;
+        Ok(ended)
+    })
+}
+
+/// Waits until a deadline passes that is still the one in force.
+async fn passed(mut deadlines: watch::Receiver<Option<Deadline>>) -> Deadline {
+    loop {
+        let deadline = *deadlines.borrow_and_update();
+        let pass = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = pass => if let Some(deadline) = deadline { return deadline },
+            changed = deadlines.changed() => if changed.is_err() { std::future::pending::<()>().await },
         }
     }
 }
 
+fn too_late(deadline: Deadline) -> Error {
+    let message = format!("the statement took longer than {}", super::report::duration(deadline.limit));
+    Error::new(ErrorKind::Limit, "EXCEEDED_TIME_LIMIT", message)
+        .at(deadline.location)
+        .with_hint("raise --timeout, or let the statement read less")
+}
+
 /// The signals that ask us to stop.
 #[derive(Debug)]
-pub(crate) struct Signals {
+struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -41,7 +100,7 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// From now on signals do not end the process.
-    pub(crate) fn listen() -> io::Result<Self> {
+    fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
@@ -52,7 +111,7 @@ impl Signals {
     }
 
     /// Waits for one of them.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -65,16 +124,58 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
     use super::*;
 
-    #[tokio::test]
-    async fn work_that_ends_gives_its_value() {
-        assert_eq!(until_interrupted(async { 7 }).await.unwrap(), Some(7));
+    fn threads() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     }
 
-    #[tokio::test]
-    async fn work_that_panics_is_an_error() {
-        let outcome = until_interrupted(async { assert!(std::hint::black_box(false), "broken") }).await;
-        assert!(outcome.is_err());
+    fn deadline(limit: Duration) -> Deadline {
+        Deadline { at: Instant::now() + limit, limit, location: Location { line: 1, column: 1 } }
+    }
+
+    #[test]
+    fn work_that_ends_gives_its_value() {
+        let (_deadlines, receiver) = watch::channel(None);
+        let ended = watch_over(threads().handle(), receiver, async { 7 }).unwrap();
+        assert!(matches!(ended, Ended::Done(7)), "{ended:?}");
+    }
+
+    #[test]
+    fn work_that_panics_is_an_error() {
+        let (_deadlines, receiver) = watch::channel(None);
+        let work = async { assert!(std::hint::black_box(false), "broken") };
+        assert!(watch_over(threads().handle(), receiver, work).is_err());
+    }
+
+    #[test]
+    fn work_that_never_pauses_is_stopped_at_its_deadline() {
+        let (deadlines, receiver) = watch::channel(None);
+        let threads = threads();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let work = async move {
+            deadlines.send_replace(Some(deadline(Duration::from_millis(20))));
+            let _ = released.recv(); // holds the only thread
+        };
+        let ended = watch_over(threads.handle(), receiver, work).unwrap();
+        drop(release);
+        let Ended::Late(error) = ended else { panic!("{ended:?}") };
+        assert_eq!(error.code().0, "EXCEEDED_TIME_LIMIT");
+    }
+
+    #[test]
+    fn a_deadline_that_was_withdrawn_does_not_count() {
+        let (deadlines, receiver) = watch::channel(None);
+        let work = async move {
+            deadlines.send_replace(Some(deadline(Duration::from_millis(5))));
+            deadlines.send_replace(None);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            drop(deadlines);
+            7
+        };
+        let ended = watch_over(threads().handle(), receiver, work).unwrap();
+        assert!(matches!(ended, Ended::Done(7)), "{ended:?}");
     }
 }

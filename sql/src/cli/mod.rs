@@ -12,7 +12,7 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 use headwater_engine::error::{Error, Result};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
 
 mod arguments;
 mod catalog;
@@ -31,6 +31,7 @@ pub use exit::Exit;
 pub(crate) use exit::Failure;
 
 use arguments::{Arguments, Command, Common, Input, LogFormat, Results, StatsFormat};
+use interrupt::Ended;
 use runner::{ReportStyle, Style};
 
 use crate::{
@@ -41,9 +42,6 @@ use crate::{
     session::{Session, SessionConfig},
     settings::{SettingValue, Settings},
 };
-
-/// How long what still runs may take when the process ends.
-const SHUTDOWN_MAX: Duration = Duration::from_millis(100);
 
 /// Writes a line for the user to standard error; if nobody listens there, it is lost.
 pub(crate) fn tell(message: &str) {
@@ -111,7 +109,7 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
         None if environment.stdin_is_terminal => {
             let config = session_config(common, &results, environment)?;
             let style = style(&results, environment)?;
-            return repl::run(runtime()?, config, style, environment);
+            return repl::run(config, style, environment);
         }
         None => runner::read_files(&["-".into()])?,
     };
@@ -137,26 +135,27 @@ fn batch(
     let style = style(results, environment)?;
     let to_terminal = environment.stdout_is_terminal;
     let runtime = runtime()?;
+    let (deadlines, limits) = watch::channel(None);
     let work = async move {
         let statements = crate::parser::parse(&script, &config.parameters)?;
         let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
         runner::check_format(style.look.format, shown, to_terminal)?;
         let session = Session::open(config).await?;
         let out = runner::standard_output();
-        let tally = match purpose {
-            Purpose::Run => runner::run(&session, &statements, &style, out).await?.0,
-            Purpose::Explain => explain::run(&session, statements, &style, out).await?,
-        };
-        Ok::<_, Failure>(tally)
+        match purpose {
+            Purpose::Run => runner::run(&session, &statements, &style, &deadlines, out).await,
+            Purpose::Explain => explain::run(&session, statements, &style, &deadlines, out).await,
+        }
     };
-    let ended = runtime.block_on(interrupt::until_interrupted(work)).map_err(Error::from)?;
-    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    let ended = interrupt::watch_over(runtime.handle(), limits, work).map_err(Error::from)?;
+    runtime.shutdown_background();
     match ended {
-        None => {
+        Ended::Done(tally) => Ok(if tally?.warned && strict { Exit::Failed } else { Exit::Done }),
+        Ended::Late(error) => Err(error.into()),
+        Ended::Interrupted => {
             tell("interrupted");
             Ok(Exit::Interrupted)
         }
-        Some(tally) => Ok(if strict && tally?.warned { Exit::Failed } else { Exit::Done }),
     }
 }
 
@@ -231,7 +230,8 @@ fn generate_files(options: &generate::Options) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn runtime() -> Result<Runtime> {
+/// The threads that statements run on.
+pub(crate) fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 

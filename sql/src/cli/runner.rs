@@ -15,9 +15,15 @@ use cpu_time::ProcessTime;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use headwater_connectors::lake::stats::ScanStats;
-use headwater_engine::error::{Error, ErrorKind};
+use headwater_engine::error::Error;
 
-use super::{exit::Failure, progress::Progress, report::Report, tell};
+use super::{
+    exit::Failure,
+    interrupt::{Deadline, Deadlines},
+    progress::Progress,
+    report::Report,
+    tell,
+};
 use crate::{
     diagnostics::Classify,
     output::{Format, Look, Rows},
@@ -66,24 +72,24 @@ pub(crate) async fn run(
     session: &Session,
     statements: &[Statement],
     style: &Style,
+    deadlines: &Deadlines,
     mut out: Output,
-) -> Result<(Tally, Output), Failure> {
+) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     for statement in statements {
+        let deadline = |limit| Deadline { at: Instant::now() + limit, limit, location: statement.at };
+        deadlines.send_replace(style.timeout.map(deadline));
         let (warned, rest) = one(session, statement, style, out).await?;
         tally.warned |= warned;
         out = rest;
     }
-    Ok((tally, out))
+    deadlines.send_replace(None);
+    Ok(tally)
 }
 
 async fn one(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<(bool, Output), Failure> {
     let (started, cpu) = (Instant::now(), ProcessTime::now());
-    let work = execute(session, statement, style, out);
-    let done = match style.timeout {
-        None => work.await?,
-        Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| too_long(limit, statement))??,
-    };
+    let done = execute(session, statement, style, out).await?;
     let Done { rows, written, stats, out } = done;
     let warnings = stats.warnings();
     for warning in &warnings {
@@ -156,12 +162,6 @@ async fn write_rows(
         (None, None) => return Err(Error::internal("the output of a statement is gone").into()),
     };
     Ok((count, rows.finish()?))
-}
-
-fn too_long(limit: Duration, statement: &Statement) -> Failure {
-    let message = format!("the statement took longer than {}", super::report::duration(limit));
-    let error = Error::new(ErrorKind::Limit, "EXCEEDED_TIME_LIMIT", message).at(statement.at);
-    error.with_hint("raise --timeout, or let the statement read less").into()
 }
 
 /// The output of the process, buffered.

@@ -4,15 +4,13 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
-use headwater_engine::catalog::TableName;
-use reedline::{Completer, CompletionResult, Span, Suggestion};
-use tokio::runtime::Handle;
-
 use super::{LazySession, commands::HELP, words::KEYWORDS};
 use crate::{
     parser::lexer::{TokenKind, tokens},
     session::Session,
 };
+use headwater_engine::{catalog::TableName, error::Result};
+use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 /// Suggestions shown at most.
 const SUGGESTIONS_MAX: usize = 200;
@@ -21,13 +19,12 @@ const SUGGESTIONS_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct SqlCompleter {
     session: Arc<LazySession>,
-    runtime: Handle,
 }
 
 impl SqlCompleter {
     /// A completer that opens the session when it is first asked.
-    pub(super) fn new(session: Arc<LazySession>, runtime: Handle) -> Self {
-        Self { session, runtime }
+    pub(super) fn new(session: Arc<LazySession>) -> Self {
+        Self { session }
     }
 }
 
@@ -38,17 +35,20 @@ impl Completer for SqlCompleter {
             Place::Command { start, typed } => (*start, starting_with(typed, command_names())),
             Place::Path { start, typed } => (*start, paths(typed)),
             Place::Word { start, typed } => {
-                let names = self.runtime.block_on(async {
-                    match self.session.get().await {
-                        Ok(session) => names(&session, line).await,
-                        Err(_) => BTreeSet::new(),
-                    }
-                });
+                let names = self.names(line).unwrap_or_default();
                 (*start, words(typed, names))
             }
         };
         let suggestion = |value: String| Suggestion { value, span: Span::new(start, pos), ..Suggestion::default() };
         CompletionResult::fresh(values.into_iter().take(SUGGESTIONS_MAX).map(suggestion).collect::<Vec<_>>())
+    }
+}
+
+impl SqlCompleter {
+    /// The names known for a line; on a runtime of our own, because statements may hold the others.
+    fn names(&self, line: &str) -> Result<BTreeSet<String>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { Ok(names(&self.session.get().await?, line).await) })
     }
 }
 

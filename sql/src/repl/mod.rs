@@ -15,7 +15,10 @@ use reedline::{
     ColumnarMenu, DefaultHinter, DefaultPrompt, DefaultPromptSegment, Emacs, FileBackedHistory, KeyCode, KeyModifiers,
     MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult, Validator, default_emacs_keybindings,
 };
-use tokio::{runtime::Runtime, sync::OnceCell};
+use tokio::{
+    runtime::Runtime,
+    sync::{OnceCell, watch},
+};
 
 mod commands;
 mod complete;
@@ -29,9 +32,9 @@ use screen::Screen;
 use crate::{
     cli::{
         Environment, Exit, Failure,
-        interrupt::until_interrupted,
+        interrupt::{Ended, watch_over},
         runner::{self, Output, ReportStyle, Style},
-        tell,
+        runtime, tell,
     },
     output::{Expanded, Format},
     parser,
@@ -56,18 +59,18 @@ impl LazySession {
 }
 
 /// Runs the REPL until the user ends it.
-pub(crate) fn run(
-    runtime: Runtime,
-    config: SessionConfig,
-    style: Style,
-    environment: &Environment,
-) -> Result<Exit, Failure> {
+pub(crate) fn run(config: SessionConfig, style: Style, environment: &Environment) -> Result<Exit, Failure> {
     tell(&format!("Headwater {}. Statements end with ';', \\? lists the commands.", env!("CARGO_PKG_VERSION")));
     let history = config.local_state().join("history.txt");
     let session = Arc::new(LazySession { config, session: OnceCell::new() });
-    let mut editor = editor(&session, &runtime, history, environment);
-    let mut repl =
-        Repl { runtime, session, style, file: None, pager: environment.variable("PAGER").map(str::to_owned) };
+    let mut editor = editor(&session, history, environment);
+    let mut repl = Repl {
+        runtime: runtime()?,
+        session,
+        style,
+        file: None,
+        pager: environment.variable("PAGER").map(str::to_owned),
+    };
     let prompt = DefaultPrompt::new(DefaultPromptSegment::Basic("headwater".into()), DefaultPromptSegment::Empty);
     loop {
         match editor.read_line(&prompt) {
@@ -84,11 +87,11 @@ pub(crate) fn run(
     }
 }
 
-fn editor(session: &Arc<LazySession>, runtime: &Runtime, history: PathBuf, environment: &Environment) -> Reedline {
+fn editor(session: &Arc<LazySession>, history: PathBuf, environment: &Environment) -> Reedline {
     let mut keys = default_emacs_keybindings();
     let tab = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.into()), ReedlineEvent::MenuNext]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, tab);
-    let completer = complete::SqlCompleter::new(Arc::clone(session), runtime.handle().clone());
+    let completer = complete::SqlCompleter::new(Arc::clone(session));
     let editor = Reedline::create()
         .with_validator(Box::new(UntilSemicolon))
         .with_completer(Box::new(completer))
@@ -220,19 +223,20 @@ impl Repl {
         runner::check_format(style.look.format, 1, self.file.is_none())?;
         let out = self.output(usize::from(size.1))?;
         let (session, text) = (Arc::clone(&self.session), text.to_owned());
+        let (deadlines, limits) = watch::channel(None);
         let work = async move {
             let session = session.get().await?;
             let statements = session.parse(&text)?;
-            runner::run(&session, &statements, &style, out).await?;
-            Ok::<_, Failure>(())
+            runner::run(&session, &statements, &style, &deadlines, out).await
         };
-        match self.runtime.block_on(until_interrupted(work)).map_err(Error::from)? {
-            Some(done) => done,
-            None => {
-                tell("cancelled");
-                Ok(())
-            }
+        match watch_over(self.runtime.handle(), limits, work).map_err(Error::from)? {
+            Ended::Done(tally) => return tally.map(|_| ()),
+            Ended::Interrupted => tell("cancelled"),
+            Ended::Late(error) => tell(&crate::diagnostics::render(&error)),
         }
+        // What was stopped may still hold the threads, so the next statement gets new ones.
+        std::mem::replace(&mut self.runtime, runtime()?).shutdown_background();
+        Ok(())
     }
 
     fn output(&self, lines: usize) -> Result<Output> {
