@@ -18,7 +18,8 @@ use datafusion::{
     common::ScalarValue,
     error::{DataFusionError, Result as PlanResult},
     logical_expr::{
-        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+        TypeSignature, Volatility,
         expr::ScalarFunction,
     },
 };
@@ -283,9 +284,14 @@ fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
     Ok(arrow::array::make_array(rebuilt))
 }
 
+/// Any number of arguments, none included: the binder has chosen their types.
+pub fn any_arguments() -> Signature {
+    Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Immutable)
+}
+
 /// The call of an operator.
 pub fn call(op: Op, args: Vec<Expr>, result: Type) -> Expr {
-    let call = OpCall { op, result, signature: Signature::variadic_any(Volatility::Immutable) };
+    let call = OpCall { op, result, signature: any_arguments() };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(call)), args))
 }
 

@@ -5,11 +5,16 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use arrow::{
+    array::{RecordBatch, RecordBatchOptions},
+    datatypes::SchemaRef,
+};
 use datafusion::{
     execution::{SendableRecordBatchStream, SessionState},
     logical_expr::LogicalPlan,
-    physical_plan::execute_stream,
+    physical_plan::{execute_stream, stream::RecordBatchStreamAdapter},
 };
+use futures::StreamExt;
 use headwater_connectors::{
     catalogs::{DEFAULT_DATABASE, sqlite::SqliteCatalog},
     lake::stats::ScanStats,
@@ -23,6 +28,7 @@ use parking_lot::RwLock;
 pub(crate) use self::prepared::parameter_count;
 use crate::{
     diagnostics::Classify,
+    kernels,
     parser::{
         self, Parameters, Statement, StatementKind,
         cursor::{Identifier, ObjectName},
@@ -263,9 +269,9 @@ impl Session {
 
     async fn query(&self, query: &Query) -> Result<Outcome> {
         let stats = Arc::<ScanStats>::default();
-        let (plan, state) = self.plan(&query.body, &stats).await?;
-        let stream = self.run_plan(&plan, &state).await?;
-        Ok(Outcome::Rows { stream, stats })
+        let (bound, state) = self.bound(&query.body, &stats).await?;
+        let stream = self.run_plan(&bound.plan, &state).await?;
+        Ok(Outcome::Rows { stream: named(stream, bound.schema()), stats })
     }
 
     /// Starts a plan; rows are computed as they are read.
@@ -305,4 +311,21 @@ impl Session {
     pub(crate) fn statement_tables(&self, stats: &Arc<ScanStats>) -> StatementTables {
         StatementTables { session: self.clone(), stats: Arc::clone(stats) }
     }
+}
+
+/// The rows under the names and types users know.
+fn named(stream: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+    let output = Arc::clone(&schema);
+    let renamed = stream.map(move |batch| {
+        let batch = batch?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = batch
+            .columns()
+            .iter()
+            .zip(output.fields())
+            .map(|(column, field)| Ok(kernels::fit(Arc::clone(column), field.data_type())?))
+            .collect::<datafusion::error::Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&output), columns, &options)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, renamed))
 }

@@ -38,6 +38,7 @@ mod ctes;
 mod expr;
 mod lambdas;
 mod literals;
+pub mod loaded;
 mod operators;
 mod query;
 mod relations;
@@ -300,6 +301,20 @@ impl Binder<'_> {
             return Ok(Expr::Literal(value.cast_to(&wanted)?, None));
         }
         Ok(Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(expr), wanted)))
+    }
+
+    /// Window calls over a plan, each under its name.
+    pub(crate) fn windows(&self, plan: LogicalPlan, calls: Vec<(Expr, String)>) -> Result<LogicalPlan> {
+        let names: Vec<(String, String)> = calls.iter().map(|(expr, name)| (expr.schema_name().to_string(), name.clone())).collect();
+        let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(calls.into_iter().map(|(expr, _)| expr))?;
+        let before: Vec<Column> = plan.schema().columns();
+        let mut plan = plan;
+        for (_, group) in groups {
+            plan = LogicalPlanBuilder::from(plan).window(group)?.build()?;
+        }
+        let mut exprs: Vec<Expr> = before.into_iter().map(Expr::Column).collect();
+        exprs.extend(names.into_iter().map(|(made, name)| column(&made).alias(name)));
+        self.project(plan, exprs)
     }
 
     /// A projection that gives columns new internal names.

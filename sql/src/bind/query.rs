@@ -255,11 +255,9 @@ impl Binder<'_> {
         let name = self.column(Some("rank"), &Type::Bigint);
         let kept: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
         let count = limits.fetch.unwrap_or(usize::MAX) as u64;
-        let ranked = LogicalPlanBuilder::from(plan)
-            .window([Expr::WindowFunction(Box::new(rank)).alias(name.clone())])?
-            .filter(column(&name).lt_eq(lit(count)))?
-            .sort(sorts)?
-            .project(kept)?;
+        let ranked = self.windows(plan, vec![(Expr::WindowFunction(Box::new(rank)), name.clone())])?;
+        let ranked =
+            LogicalPlanBuilder::from(ranked).filter(column(&name).lt_eq(lit(count)))?.sort(sorts)?.project(kept)?;
         Ok(ranked.build()?)
     }
 

@@ -201,13 +201,7 @@ impl Binder<'_> {
         if calls.is_empty() {
             return Ok(plan);
         }
-        let exprs: Vec<Expr> = calls.into_iter().map(|(expr, name, _)| expr.alias(name)).collect();
-        let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(exprs)?;
-        let mut plan = plan;
-        for (_, group) in groups {
-            plan = LogicalPlanBuilder::from(plan).window(group)?.build()?;
-        }
-        Ok(plan)
+        self.windows(plan, calls.into_iter().map(|(expr, name, _)| (expr, name)).collect())
     }
 
     /// Items, DISTINCT, order and limits.

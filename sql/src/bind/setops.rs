@@ -98,7 +98,7 @@ impl Binder<'_> {
             keys.push(column(&occurrence));
         }
         let side = |plan: LogicalPlan, left: i64| -> Result<LogicalPlan> {
-            let plan = if all { numbered(plan, scope, &occurrence)? } else { plan };
+            let plan = if all { self.windows(plan, vec![(numbered(scope), occurrence.clone())])? } else { plan };
             let mut exprs = keys.clone();
             exprs.push(lit(left).alias(in_a.clone()));
             exprs.push(lit(1 - left).alias(in_b.clone()));
@@ -117,10 +117,9 @@ impl Binder<'_> {
     }
 }
 
-fn numbered(plan: LogicalPlan, scope: &Scope, name: &str) -> Result<LogicalPlan> {
+fn numbered(scope: &Scope) -> Expr {
     let mut number = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new());
     number.params.partition_by = scope.fields.iter().map(Field::expr).collect();
     number.params.window_frame = WindowFrame::new(None);
-    let number = Expr::WindowFunction(Box::new(number)).alias(name);
-    Ok(LogicalPlanBuilder::from(plan).window([number])?.build()?)
+    Expr::WindowFunction(Box::new(number))
 }

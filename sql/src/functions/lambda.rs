@@ -24,7 +24,7 @@ use arrow::{
 use datafusion::{
     error::{DataFusionError, Result as PlanResult},
     logical_expr::{
-        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature, Volatility,
+        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature,
     },
     physical_plan::PhysicalExpr,
 };
@@ -200,7 +200,7 @@ pub struct HigherCall {
 impl HigherCall {
     /// A call from its slots and the type it gives.
     pub fn new(function: Arc<dyn Higher>, slots: Vec<Slot>, result: DataType) -> Self {
-        Self { function, slots, result, signature: PlanSignature::variadic_any(Volatility::Immutable) }
+        Self { function, slots, result, signature: crate::kernels::any_arguments() }
     }
 
     fn arguments(&self, values: &[ArrayRef]) -> Result<Vec<HigherArgument<'_>>> {

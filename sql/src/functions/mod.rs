@@ -141,6 +141,12 @@ impl Registry {
 /// The families, in the order of the reference.
 const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions];
 
+/// The one registry of the process: it never changes once built.
+pub fn library() -> Result<&'static Registry> {
+    static LIBRARY: std::sync::LazyLock<Result<Registry>> = std::sync::LazyLock::new(registry);
+    LIBRARY.as_ref().map_err(headwater_engine::error::Error::duplicate)
+}
+
 /// Builds the registry.
 pub fn registry() -> Result<Registry> {
     let mut functions: Vec<Arc<Function>> = Vec::new();

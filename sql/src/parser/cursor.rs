@@ -13,6 +13,7 @@ use headwater_engine::error::{Error, Location, Result};
 use super::{
     dialect::TrinoDialect,
     lexer::{Token, TokenKind, unquote},
+    rewrite::rewrite,
     source::Source,
 };
 
@@ -320,7 +321,7 @@ impl<'a> Cursor<'a> {
             }
         }
         let mut parser =
-            Parser::new(&TrinoDialect).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(spanned);
+            Parser::new(&TrinoDialect).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(rewrite(spanned));
         let (start, end) = (self.source.location(first.start), self.source.location(last.end));
         let parsed = parse(&mut parser).map_err(|error| syntax_error(error, start, end))?;
         if parser.peek_token_ref().token != tokenizer::Token::EOF {

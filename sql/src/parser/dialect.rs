@@ -21,6 +21,14 @@ impl Dialect for TrinoDialect {
         character.is_alphanumeric() || character == '_' || character == '$'
     }
 
+    fn dialect(&self) -> std::any::TypeId {
+        std::any::TypeId::of::<datafusion::sql::sqlparser::dialect::GenericDialect>()
+    }
+
+    fn supports_numeric_literal_underscores(&self) -> bool {
+        true
+    }
+
     fn supports_unicode_string_literal(&self) -> bool {
         true
     }

@@ -14,6 +14,7 @@ pub mod ddl;
 mod ddl_statements;
 pub mod dialect;
 pub mod lexer;
+pub mod rewrite;
 mod show;
 pub mod source;
 pub mod statement;

@@ -8,13 +8,15 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
     logical_expr::LogicalPlan,
     prelude::SessionConfig as DataFusionConfig,
-    sql::{parser::Statement as DataFusionStatement, sqlparser::ast},
+    sql::sqlparser::ast,
 };
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_engine::error::{Error, Result};
 
 use super::{Session, SessionConfig};
 use crate::{
+    bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
+    functions::library,
     diagnostics::Classify,
     parser::{self, Parameters, StatementKind},
     settings::Settings,
@@ -66,10 +68,16 @@ impl Session {
             .build()
     }
 
-    /// The plan of a query, and the state to run it with.
+    /// The plan of a query, and the state to run it with. Its columns have internal names.
     pub async fn plan(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<(LogicalPlan, SessionState)> {
+        let (bound, state) = self.bound(query, stats).await?;
+        Ok((bound.plan, state))
+    }
+
+    /// The bound query, with the names and types of its columns, and the state to run it with.
+    pub async fn bound(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<(BoundQuery, SessionState)> {
         let state = self.statement_state(stats);
-        Ok((plan_in(&state, query).await?, state))
+        Ok((bind_in(&state, query).await?, state))
     }
 
     /// The plan of a view's text, in the database it was written in.
@@ -77,14 +85,15 @@ impl Session {
         let mut statements = parser::parse(sql, &Parameters::new())?;
         match statements.pop().map(|statement| statement.kind) {
             Some(StatementKind::Query(query)) if statements.is_empty() => {
-                plan_in(&self.state_in(database, stats), &query.body).await
+                bind_in(&self.state_in(database, stats), &query.body).await?.named()
             }
             _ => Err(Error::internal("a view's text is not one query")),
         }
     }
 }
 
-async fn plan_in(state: &SessionState, query: &ast::Query) -> Result<LogicalPlan> {
-    let statement = ast::Statement::Query(Box::new(query.clone()));
-    state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await.classify()
+async fn bind_in(state: &SessionState, query: &ast::Query) -> Result<BoundQuery> {
+    let tables = LoadedTables::load(query, state).await;
+    let environment = Environment { tables: &tables, library: library()?, builtin: state, zone: "UTC" };
+    bind_query(query, environment)
 }

@@ -1,0 +1,94 @@
+//! Tables a query names, loaded before it is bound, because the binder does not wait.
+//!
+//! Invariant: a name that cannot be loaded is an error only where the query really means a table by it.
+
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+
+use datafusion::{
+    catalog::TableProvider,
+    common::TableReference,
+    datasource::provider_as_source,
+    execution::SessionState,
+    sql::sqlparser::ast::{self, ObjectName},
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Relation, TableResolver};
+
+/// The name `TABLE t` in an argument is written as.
+pub(crate) const TABLE_ARGUMENT: &str = "$table";
+
+/// The tables of a query.
+#[derive(Debug, Default)]
+pub struct LoadedTables {
+    found: HashMap<Vec<String>, Result<Arc<dyn TableProvider>>>,
+}
+
+impl LoadedTables {
+    /// Loads whatever a query names in FROM.
+    pub async fn load(query: &ast::Query, state: &SessionState) -> Self {
+        let mut names: Vec<Vec<String>> = Vec::new();
+        let mut add = |name: &ObjectName| {
+            let parts: Vec<String> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.clone())).collect();
+            if !names.contains(&parts) {
+                names.push(parts);
+            }
+        };
+        let _ = ast::visit_relations(query, |name| {
+            add(name);
+            ControlFlow::<()>::Continue(())
+        });
+        let _ = ast::visit_expressions(query, |node| {
+            if let Some(name) = table_argument(node) {
+                add(&ObjectName::from(name));
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        let mut found = HashMap::new();
+        for parts in names {
+            let loaded = provider(&parts, state).await;
+            found.insert(parts, loaded);
+        }
+        Self { found }
+    }
+}
+
+/// The table that `TABLE t` names in an argument of a table function.
+pub(crate) fn table_argument(node: &ast::Expr) -> Option<Vec<ast::Ident>> {
+    let ast::Expr::Function(function) = node else { return None };
+    if function.name.0.first()?.as_ident()?.value != TABLE_ARGUMENT {
+        return None;
+    }
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.first()? {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Identifier(name))) => Some(vec![name.clone()]),
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::CompoundIdentifier(parts))) => Some(parts.clone()),
+        _ => None,
+    }
+}
+
+async fn provider(parts: &[String], state: &SessionState) -> Result<Arc<dyn TableProvider>> {
+    let lower: Vec<String> = parts.iter().map(|part| part.to_lowercase()).collect();
+    let reference = match lower.as_slice() {
+        [table] => TableReference::bare(table.as_str()),
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
+        _ => return Err(Error::user("SYNTAX_ERROR", format!("too many parts in table name {}", parts.join(".")))),
+    };
+    let name = reference.table().to_owned();
+    let missing = || Error::user("TABLE_NOT_FOUND", format!("table \"{}\" does not exist", parts.join(".")));
+    let schema = state.schema_for_ref(reference).map_err(|_| {
+        Error::user("CATALOG_NOT_FOUND", format!("catalog of \"{}\" does not exist", parts.join(".")))
+    })?;
+    schema.table(&name).await?.ok_or_else(missing)
+}
+
+impl TableResolver for LoadedTables {
+    fn table(&self, name: &[String]) -> Result<Option<Relation>> {
+        match self.found.get(name) {
+            Some(Ok(provider)) => Ok(Some(Relation::Table(provider_as_source(provider.clone())))),
+            Some(Err(error)) => Err(error.duplicate()),
+            None => Ok(None),
+        }
+    }
+}

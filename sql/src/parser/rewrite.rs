@@ -1,0 +1,221 @@
+//! Trino's syntax that sqlparser does not know, rewritten token by token into what it does.
+//!
+//! ```text
+//!  0b101                      0 b101           one number
+//!  VALUES 1, 2                VALUES (1), (2)
+//!  CAST(x AS row(a integer))  CAST(x AS "row(a integer)")
+//!  TUMBLE(TABLE t, ..)        TUMBLE("$table"(t), ..)
+//!  normalize(x, NFC)          normalize(x, 'NFC')
+//! ```
+//!
+//! Invariant: tokens keep the place they were written at, so that errors point there.
+
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+
+/// Rewrites a statement's tokens.
+pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let tokens: Vec<TokenWithSpan> =
+        tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    cast_types(values_rows(table_arguments(joined_numbers(tokens))))
+}
+
+fn word<'t>(token: Option<&'t TokenWithSpan>) -> Option<&'t Word> {
+    match token.map(|token| &token.token) {
+        Some(Token::Word(word)) => Some(word),
+        _ => None,
+    }
+}
+
+fn is_word(token: Option<&TokenWithSpan>, wanted: &str) -> bool {
+    word(token).is_some_and(|word| word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
+}
+
+fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
+    token.is_some_and(|token| token.token == *wanted)
+}
+
+fn at(token: &TokenWithSpan, new: Token) -> TokenWithSpan {
+    TokenWithSpan { token: new, span: token.span }
+}
+
+fn joined_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let joined = match (out.last(), &token.token) {
+            (Some(TokenWithSpan { token: Token::Number(zero, _), span }), Token::Word(word))
+                if zero == "0" && span.end == token.span.start && word.value.starts_with(['b', 'B', 'o', 'O']) =>
+            {
+                Some(format!("0{}", word.value))
+            }
+            (Some(TokenWithSpan { token: Token::Number(digits, _), span }), Token::Word(word))
+                if span.end == token.span.start
+                    && word.value.starts_with('_')
+                    && word.value.chars().all(|c| c == '_' || c.is_ascii_digit()) =>
+            {
+                Some(format!("{digits}{}", word.value))
+            }
+            _ => None,
+        };
+        match (joined, out.last_mut()) {
+            (Some(number), Some(last)) => {
+                last.token = Token::Number(number, false);
+                last.span.end = token.span.end;
+            }
+            _ => out.push(token),
+        }
+    }
+    out
+}
+
+/// The position of the parenthesis that closes the one at `open`.
+fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(open) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(index);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut index = 0;
+    while let Some(token) = tokens.get(index) {
+        let argument = is_word(Some(token), "TABLE")
+            && matches!(out.last().map(|last| &last.token), Some(Token::LParen | Token::Comma | Token::RArrow));
+        let enclosed = argument && is(tokens.get(index + 1), &Token::LParen);
+        if !argument || !(enclosed || word(tokens.get(index + 1)).is_some()) {
+            out.push(token.clone());
+            index += 1;
+            continue;
+        }
+        out.push(at(token, Token::make_word("$table", Some('"'))));
+        out.push(at(token, Token::LParen));
+        index += 1 + usize::from(enclosed);
+        while let Some(part) = tokens.get(index).filter(|part| matches!(part.token, Token::Word(_) | Token::Period)) {
+            out.push(part.clone());
+            index += 1;
+        }
+        if !enclosed {
+            out.push(at(token, Token::RParen));
+        }
+    }
+    out
+}
+
+/// Words that end the rows of VALUES.
+const AFTER_VALUES: &[&str] = &["UNION", "INTERSECT", "EXCEPT", "ORDER", "LIMIT", "OFFSET", "FETCH", "EMIT"];
+
+fn values_rows(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut index = 0;
+    while let Some(token) = tokens.get(index) {
+        out.push(token.clone());
+        index += 1;
+        let starts = is_word(Some(token), "VALUES") && !matches!(tokens.get(index.wrapping_sub(2)).map(|t| &t.token), Some(Token::Period));
+        if !starts {
+            continue;
+        }
+        loop {
+            let end = row_end(&tokens, index);
+            let row = &tokens[index..end];
+            let enclosed = is(row.first(), &Token::LParen) && closing(&tokens, index) == Some(end.saturating_sub(1));
+            let inner = values_rows(row.to_vec());
+            match row.first() {
+                Some(first) if !enclosed => {
+                    out.push(at(first, Token::LParen));
+                    out.extend(inner);
+                    out.push(at(first, Token::RParen));
+                }
+                _ => out.extend(inner),
+            }
+            index = end;
+            if !is(tokens.get(index), &Token::Comma) || row.is_empty() {
+                break;
+            }
+            out.extend(tokens.get(index).cloned());
+            index += 1;
+        }
+    }
+    out
+}
+
+/// Where a row of VALUES ends: at a comma, a closing parenthesis or a word that follows VALUES.
+fn row_end(tokens: &[TokenWithSpan], start: usize) -> usize {
+    let mut depth = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(start) {
+        match &token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket if depth == 0 => return index,
+            Token::RParen | Token::RBracket => depth -= 1,
+            Token::Comma | Token::SemiColon if depth == 0 => return index,
+            Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
+                if AFTER_VALUES.iter().any(|after| word.value.eq_ignore_ascii_case(after)) {
+                    return index;
+                }
+            }
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+fn cast_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out = tokens;
+    let mut index = 0;
+    while index < out.len() {
+        let is_cast = (is_word(out.get(index), "CAST") || is_word(out.get(index), "TRY_CAST")) && is(out.get(index + 1), &Token::LParen);
+        if is_cast {
+            if let Some(close) = closing(&out, index + 1) {
+                if let Some(start) = type_start(&out, index + 1, close) {
+                    let text = type_text(&out[start..close]);
+                    let token = at(&out[start], Token::make_word(&text, Some('"')));
+                    out.splice(start..close, [token]);
+                }
+            }
+        } else if is_word(out.get(index), "NORMALIZE") && is(out.get(index + 1), &Token::LParen) {
+            if let Some(close) = closing(&out, index + 1) {
+                let form = word(out.get(close - 1)).map(|word| word.value.to_uppercase());
+                if let Some(form) = form.filter(|form| matches!(form.as_str(), "NFC" | "NFD" | "NFKC" | "NFKD")) {
+                    out[close - 1].token = Token::SingleQuotedString(form);
+                }
+            }
+        }
+        index += 1;
+    }
+    out
+}
+
+/// Where the type of `CAST(.. AS type)` starts: after the last AS that is not nested.
+fn type_start(tokens: &[TokenWithSpan], open: usize, close: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut found = None;
+    for index in open..close {
+        match tokens.get(index)?.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            _ if depth == 1 && is_word(tokens.get(index), "AS") => found = Some(index + 1),
+            _ => {}
+        }
+    }
+    found.filter(|start| *start < close)
+}
+
+fn type_text(tokens: &[TokenWithSpan]) -> String {
+    let mut text = String::new();
+    for token in tokens {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&token.token.to_string());
+    }
+    text
+}
