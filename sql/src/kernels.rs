@@ -18,9 +18,8 @@ use datafusion::{
     common::ScalarValue,
     error::{DataFusionError, Result as PlanResult},
     logical_expr::{
-        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-        TypeSignature, Volatility,
-        expr::ScalarFunction,
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+        Volatility, expr::ScalarFunction,
     },
 };
 use headwater_engine::error::{Error, Result};

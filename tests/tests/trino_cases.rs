@@ -75,7 +75,17 @@ fn cell(column: &ArrayRef, of: &Type, row: usize) -> Value {
     if column.is_null(row) || matches!(of, Type::Unknown) {
         return Value::Null;
     }
-    let float = |value: f64| if value.is_finite() { json!(value) } else if value.is_nan() { json!("NaN") } else if value > 0.0 { json!("Infinity") } else { json!("-Infinity") };
+    let float = |value: f64| {
+        if value.is_finite() {
+            json!(value)
+        } else if value.is_nan() {
+            json!("NaN")
+        } else if value > 0.0 {
+            json!("Infinity")
+        } else {
+            json!("-Infinity")
+        }
+    };
     match of {
         Type::Boolean => json!(column.as_boolean().value(row)),
         Type::Tinyint => json!(column.as_primitive::<Int8Type>().value(row)),
@@ -107,7 +117,9 @@ fn cell(column: &ArrayRef, of: &Type, row: usize) -> Value {
         }
         Type::Row(fields) => {
             let parts = column.as_struct();
-            Value::Array(fields.iter().enumerate().map(|(index, (_, inner))| cell(parts.column(index), inner, row)).collect())
+            Value::Array(
+                fields.iter().enumerate().map(|(index, (_, inner))| cell(parts.column(index), inner, row)).collect(),
+            )
         }
         Type::Other(_) => json!(arrow::util::display::array_value_to_string(column, row).unwrap_or_default()),
         _ => {
@@ -144,7 +156,9 @@ fn same(expected: &Value, found: &Value) -> bool {
                 && a.iter().all(|(key, value)| {
                     let other = b.get(key).or_else(|| {
                         let number: f64 = key.parse().ok()?;
-                        b.iter().find(|(key, _)| key.parse::<f64>().is_ok_and(|k| (k - number).abs() <= 1e-9 * k.abs())).map(|(_, v)| v)
+                        b.iter()
+                            .find(|(key, _)| key.parse::<f64>().is_ok_and(|k| (k - number).abs() <= 1e-9 * k.abs()))
+                            .map(|(_, v)| v)
                     });
                     other.is_some_and(|other| same(value, other))
                 })
@@ -167,7 +181,10 @@ fn differs(case: &Case, found: &Result<Answer, String>) -> Option<String> {
     let types: Vec<String> = expected["t"].as_array()?.iter().map(|t| family(t.as_str().unwrap_or(""))).collect();
     let ours: Vec<String> = found.types.iter().map(|t| family(t)).collect();
     if types != ours {
-        return Some(format!("expected types {types:?}, found {ours:?}; expected {}, found {:?}", case.answer, found.rows));
+        return Some(format!(
+            "expected types {types:?}, found {ours:?}; expected {}, found {:?}",
+            case.answer, found.rows
+        ));
     }
     if let Some(names) = expected["n"].as_array() {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();

@@ -62,7 +62,9 @@ pub(crate) fn table_argument(node: &ast::Expr) -> Option<Vec<ast::Ident>> {
     let ast::FunctionArguments::List(list) = &function.args else { return None };
     match list.args.first()? {
         ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Identifier(name))) => Some(vec![name.clone()]),
-        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::CompoundIdentifier(parts))) => Some(parts.clone()),
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::CompoundIdentifier(parts))) => {
+            Some(parts.clone())
+        }
         _ => None,
     }
 }
@@ -77,9 +79,9 @@ async fn provider(parts: &[String], state: &SessionState) -> Result<Arc<dyn Tabl
     };
     let name = reference.table().to_owned();
     let missing = || Error::user("TABLE_NOT_FOUND", format!("table \"{}\" does not exist", parts.join(".")));
-    let schema = state.schema_for_ref(reference).map_err(|_| {
-        Error::user("CATALOG_NOT_FOUND", format!("catalog of \"{}\" does not exist", parts.join(".")))
-    })?;
+    let schema = state
+        .schema_for_ref(reference)
+        .map_err(|_| Error::user("CATALOG_NOT_FOUND", format!("catalog of \"{}\" does not exist", parts.join("."))))?;
     schema.table(&name).await?.ok_or_else(missing)
 }
 

@@ -305,8 +305,10 @@ impl Binder<'_> {
 
     /// Window calls over a plan, each under its name.
     pub(crate) fn windows(&self, plan: LogicalPlan, calls: Vec<(Expr, String)>) -> Result<LogicalPlan> {
-        let names: Vec<(String, String)> = calls.iter().map(|(expr, name)| (expr.schema_name().to_string(), name.clone())).collect();
-        let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(calls.into_iter().map(|(expr, _)| expr))?;
+        let names: Vec<(String, String)> =
+            calls.iter().map(|(expr, name)| (expr.schema_name().to_string(), name.clone())).collect();
+        let groups =
+            datafusion::logical_expr::utils::group_window_expr_by_sort_keys(calls.into_iter().map(|(expr, _)| expr))?;
         let before: Vec<Column> = plan.schema().columns();
         let mut plan = plan;
         for (_, group) in groups {

@@ -23,9 +23,7 @@ use arrow::{
 };
 use datafusion::{
     error::{DataFusionError, Result as PlanResult},
-    logical_expr::{
-        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature,
-    },
+    logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature},
     physical_plan::PhysicalExpr,
 };
 use headwater_engine::error::{Error, Result};

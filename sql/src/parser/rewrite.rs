@@ -120,7 +120,8 @@ fn values_rows(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     while let Some(token) = tokens.get(index) {
         out.push(token.clone());
         index += 1;
-        let starts = is_word(Some(token), "VALUES") && !matches!(tokens.get(index.wrapping_sub(2)).map(|t| &t.token), Some(Token::Period));
+        let starts = is_word(Some(token), "VALUES")
+            && !matches!(tokens.get(index.wrapping_sub(2)).map(|t| &t.token), Some(Token::Period));
         if !starts {
             continue;
         }
@@ -172,7 +173,8 @@ fn cast_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out = tokens;
     let mut index = 0;
     while index < out.len() {
-        let is_cast = (is_word(out.get(index), "CAST") || is_word(out.get(index), "TRY_CAST")) && is(out.get(index + 1), &Token::LParen);
+        let is_cast = (is_word(out.get(index), "CAST") || is_word(out.get(index), "TRY_CAST"))
+            && is(out.get(index + 1), &Token::LParen);
         if is_cast {
             if let Some(close) = closing(&out, index + 1) {
                 if let Some(start) = type_start(&out, index + 1, close) {

@@ -16,8 +16,8 @@ use headwater_engine::error::{Error, Result};
 use super::{Session, SessionConfig};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
-    functions::library,
     diagnostics::Classify,
+    functions::library,
     parser::{self, Parameters, StatementKind},
     settings::Settings,
     tables::CATALOG,
