@@ -7,18 +7,90 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use headwater_engine::{
-    catalog::TableName,
+    catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
     error::{Error, Result},
 };
 
-use crate::{parser::stream_ddl::CreateStreamTable, tables::StatementTables};
+use crate::{
+    diagnostics::did_you_mean,
+    parser::stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
+    tables::StatementTables,
+};
 
 /// What reads a table of the run.
 pub(crate) async fn provider(
-    _tables: &StatementTables,
+    tables: &StatementTables,
     name: &TableName,
     table: &CreateStreamTable,
 ) -> Result<Arc<dyn TableProvider>> {
-    let connector = table.option("connector").unwrap_or_default();
-    Err(Error::not_supported(format!("reading \"{name}\" through connector \"{connector}\" is not supported")))
+    match table.option("connector").unwrap_or_default() {
+        "filesystem" => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
+        connector => Err(Error::not_supported(format!("reading \"{name}\" through connector \"{connector}\" is not supported"))),
+    }
+}
+
+/// A `filesystem` table as the catalog would hold it.
+pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> Result<Table> {
+    let required = |key: &str, hint: &str| {
+        table.option(key).map(str::to_owned).ok_or_else(|| {
+            Error::user("MISSING_TABLE_PROPERTY", format!("table \"{name}\" has no '{key}'"))
+                .with_hint(hint)
+                .at(table.name.at())
+        })
+    };
+    let location = required("path", "'path' names the folder of its files")?;
+    let format = required("format", "'format' is json, csv, parquet or raw")?;
+    let (mut columns, mut keys) = (Vec::new(), Vec::new());
+    for column in &table.columns {
+        let StreamColumnKind::Physical { type_text, .. } = &column.kind else {
+            return Err(Error::not_supported(format!("column \"{}\" of a filesystem table", column.name.value))
+                .with_hint("declare the columns of the files; the path is in the hidden column \"$path\"")
+                .at(column.name.at));
+        };
+        let is_key = table.partitioned_by.iter().any(|key| key.value.eq_ignore_ascii_case(&column.name.value));
+        let entry = Column {
+            name: column.name.value.clone(),
+            type_text: type_text.clone(),
+            comment: column.comment.clone(),
+        };
+        if is_key { keys.push(entry) } else { columns.push(entry) }
+    }
+    keys.sort_by_key(|key| {
+        table.partitioned_by.iter().position(|named| named.value.eq_ignore_ascii_case(&key.name))
+    });
+    let is_property = |option: &&TableOption| !["connector", "path", "format"].contains(&option.key.as_str());
+    let properties: Properties =
+        table.options.iter().filter(is_property).map(|option| (option.key.clone(), option.value.clone())).collect();
+    Ok(Table {
+        name: name.clone(),
+        kind: TableKind::External,
+        columns,
+        partition_keys: keys,
+        storage: Storage {
+            format: format_named(table, &format)?,
+            serde: None,
+            serde_properties: Properties::new(),
+            input_format: None,
+            output_format: None,
+        },
+        location,
+        discovery: PartitionDiscovery::Discovered,
+        properties,
+        comment: table.comment.clone(),
+        version: 0,
+    })
+}
+
+fn format_named(table: &CreateStreamTable, format: &str) -> Result<FileFormat> {
+    Ok(match format {
+        "json" => FileFormat::Json,
+        "csv" => FileFormat::Csv,
+        "parquet" => FileFormat::Parquet,
+        "raw" => FileFormat::Raw,
+        other => {
+            let at = table.options.iter().find(|option| option.key == "format").map_or(table.name.at(), |option| option.at);
+            let error = Error::not_supported(format!("format \"{other}\" is not supported for files")).at(at);
+            return Err(did_you_mean(error, other, ["json", "csv", "parquet", "raw"]));
+        }
+    })
 }

@@ -102,7 +102,7 @@ pub struct Session {
 struct Shared {
     config: SessionConfig,
     catalog: Arc<dyn Catalog>,
-    base: SessionState,
+    base: RwLock<SessionState>,
     run_tables: RunTables,
     state: RwLock<State>,
 }
@@ -174,6 +174,7 @@ impl Session {
             settings,
             prepared: prepared::PreparedStatements::default(),
         };
+        let base = RwLock::new(base);
         let shared = Shared { config, catalog, base, run_tables: RunTables::default(), state: RwLock::new(state) };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -251,14 +252,8 @@ impl Session {
             StatementKind::Ddl(ddl) => crate::ddl::run(self, ddl).await,
             StatementKind::Show(show) => crate::ddl::show::run(self, show).await,
             StatementKind::Use(database) => self.use_database(database).await,
-            StatementKind::Set { key, value } => {
-                self.shared.state.write().settings.set(&key.value, value).map_err(|error| error.at(key.at))?;
-                Ok(Outcome::done())
-            }
-            StatementKind::Reset(key) => {
-                self.shared.state.write().settings.reset(key.as_ref().map(|key| key.value.as_str()))?;
-                Ok(Outcome::done())
-            }
+            StatementKind::Set { key, value } => self.set(&key.value, value).map_err(|error| error.at(key.at)),
+            StatementKind::Reset(key) => self.reset(key.as_ref()),
             StatementKind::Prepare { name, text, .. } => self.prepare(name, text),
             StatementKind::Execute { name, arguments } => Box::pin(self.execute_prepared(name, arguments)).await,
             StatementKind::ExecuteImmediate { text, arguments } => Box::pin(self.execute_text(text, arguments)).await,
@@ -280,6 +275,28 @@ impl Session {
         execute_stream(physical, state.task_ctx()).classify()
     }
 
+    /// Changes a setting for the statements after this one.
+    fn set(&self, key: &str, value: &str) -> Result<Outcome> {
+        let mut settings = self.settings();
+        settings.set(key, value)?;
+        self.take_settings(settings)
+    }
+
+    fn reset(&self, key: Option<&Identifier>) -> Result<Outcome> {
+        let mut settings = self.settings();
+        match key {
+            Some(key) => settings.reset(Some(&key.value)).map_err(|error| error.at(key.at))?,
+            None => settings.reset(None)?,
+        }
+        self.take_settings(settings)
+    }
+
+    fn take_settings(&self, settings: Settings) -> Result<Outcome> {
+        *self.shared.base.write() = planning::base_state(&settings, &self.shared.config)?;
+        self.shared.state.write().settings = settings;
+        Ok(Outcome::done())
+    }
+
     async fn use_database(&self, name: &Identifier) -> Result<Outcome> {
         let Some(database) = self.catalog().database(&name.value).await? else {
             return Err(crate::ddl::no_database(self, name).await);
@@ -290,7 +307,7 @@ impl Session {
 
     /// The names of all functions, in order.
     pub(crate) fn function_names(&self) -> Vec<String> {
-        let base = &self.shared.base;
+        let base = self.shared.base.read();
         let scalar = base.scalar_functions().keys();
         let mut names: Vec<String> =
             scalar.chain(base.aggregate_functions().keys()).chain(base.window_functions().keys()).cloned().collect();

@@ -174,15 +174,10 @@ impl Settings {
         Ok(pairs)
     }
 
-    /// The settings for S3 as options by name without `s3.`, those of single buckets as `bucket.<name>.<key>`.
+    /// The settings for S3 that differ from their defaults, by key.
     pub fn s3_options(&self) -> BTreeMap<String, String> {
-        let defaults = Self::default().rows();
-        let is_set = |row: &SettingRow| defaults.iter().all(|known| known.key != row.key || known.value != row.value);
-        self.rows()
-            .into_iter()
-            .filter(is_set)
-            .filter_map(|row| Some((row.key.strip_prefix("s3.")?.to_owned(), row.value)))
-            .collect()
+        let is_set = |row: &SettingRow| row.key.starts_with("s3.") && row.value != row.default;
+        self.rows().into_iter().filter(is_set).map(|row| (row.key, row.value)).collect()
     }
 }
 
@@ -222,7 +217,7 @@ mod tests {
         assert_eq!(settings.memory_limit, Some(ByteCount(512 << 20)));
         let row = settings.rows().into_iter().find(|row| row.key == "memory.limit").unwrap();
         assert_eq!((row.value.as_str(), row.default.as_str()), ("512 MB", ""));
-        assert_eq!(settings.s3_options(), BTreeMap::from([("path-style".into(), "true".into())]));
+        assert_eq!(settings.s3_options(), BTreeMap::from([("s3.path-style".into(), "true".into())]));
         for key in KEYS {
             settings.reset(Some(key))?;
         }
@@ -246,7 +241,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.set("s3.bucket.my.logs.endpoint", "http://localhost:1")?;
         assert_eq!(
-            settings.s3_options().get("bucket.my.logs.endpoint").map(String::as_str),
+            settings.s3_options().get("s3.bucket.my.logs.endpoint").map(String::as_str),
             Some("http://localhost:1")
         );
         assert!(settings.set("s3.bucket.my.logs.retries", "many").is_err());

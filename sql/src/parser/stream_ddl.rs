@@ -259,3 +259,6 @@ fn check(table: &CreateStreamTable) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
