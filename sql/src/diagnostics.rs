@@ -94,7 +94,7 @@ fn from_plan_error(message: &str) -> Error {
     let text = first_line(message);
     let lower = text.to_lowercase();
     if lower.starts_with("table '") && lower.ends_with("not found") {
-        return Error::user("TABLE_NOT_FOUND", text.replace('\'', "\"").replacen("table", "table", 1));
+        return Error::user("TABLE_NOT_FOUND", text.replace('\'', "\""));
     }
     if lower.starts_with("invalid function") {
         let name = text.split('\'').nth(1).unwrap_or(&text).to_owned();

@@ -107,9 +107,9 @@ impl Lexer<'_> {
                 let is = |keyword: &&str| word.eq_ignore_ascii_case(keyword);
                 if self.words == 0 {
                     self.is_create = is(&"CREATE");
-                    self.is_hive = ["ALTER", "MSCK"].iter().any(|keyword| is(keyword));
+                    self.is_hive = ["ALTER", "MSCK"].iter().any(is);
                 } else if self.is_create {
-                    self.is_hive = ["EXTERNAL", "DATABASE", "SCHEMA"].iter().any(|keyword| is(keyword));
+                    self.is_hive = ["EXTERNAL", "DATABASE", "SCHEMA"].iter().any(is);
                 }
                 self.words += 1;
             }
@@ -145,10 +145,8 @@ impl Lexer<'_> {
         while let Some((at, character)) = characters.next() {
             if character == '\\' && self.is_hive && quote != '`' {
                 characters.next();
-            } else if character == quote {
-                if characters.next_if(|(_, next)| *next == quote).is_none() {
-                    return Ok(at + 1);
-                }
+            } else if character == quote && characters.next_if(|(_, next)| *next == quote).is_none() {
+                return Ok(at + 1);
             }
         }
         Err(Unterminated { what, start: self.at })

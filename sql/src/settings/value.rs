@@ -86,7 +86,7 @@ impl SettingValue for ByteCount {
     }
 
     fn show(&self) -> String {
-        match SIZES.iter().find(|(_, scale)| self.0 > 0 && self.0 % scale == 0) {
+        match SIZES.iter().find(|(_, scale)| self.0 > 0 && self.0.is_multiple_of(*scale)) {
             Some((unit, scale)) => format!("{} {unit}", self.0 / scale),
             None => format!("{} bytes", self.0),
         }
@@ -114,7 +114,7 @@ impl SettingValue for Duration {
 
     fn show(&self) -> String {
         let millis = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
-        match TIMES.iter().find(|(_, scale)| millis > 0 && millis % scale == 0) {
+        match TIMES.iter().find(|(_, scale)| millis > 0 && millis.is_multiple_of(*scale)) {
             Some((unit, scale)) => format!("{} {unit}", millis / scale),
             None => "0 s".to_owned(),
         }
