@@ -25,7 +25,9 @@ pub(crate) async fn provider(
 ) -> Result<Arc<dyn TableProvider>> {
     match table.option("connector").unwrap_or_default() {
         "filesystem" => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
-        connector => Err(Error::not_supported(format!("reading \"{name}\" through connector \"{connector}\" is not supported"))),
+        connector => {
+            Err(Error::not_supported(format!("reading \"{name}\" through connector \"{connector}\" is not supported")))
+        }
     }
 }
 
@@ -48,16 +50,11 @@ pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> R
                 .at(column.name.at));
         };
         let is_key = table.partitioned_by.iter().any(|key| key.value.eq_ignore_ascii_case(&column.name.value));
-        let entry = Column {
-            name: column.name.value.clone(),
-            type_text: type_text.clone(),
-            comment: column.comment.clone(),
-        };
+        let entry =
+            Column { name: column.name.value.clone(), type_text: type_text.clone(), comment: column.comment.clone() };
         if is_key { keys.push(entry) } else { columns.push(entry) }
     }
-    keys.sort_by_key(|key| {
-        table.partitioned_by.iter().position(|named| named.value.eq_ignore_ascii_case(&key.name))
-    });
+    keys.sort_by_key(|key| table.partitioned_by.iter().position(|named| named.value.eq_ignore_ascii_case(&key.name)));
     let is_property = |option: &&TableOption| !["connector", "path", "format"].contains(&option.key.as_str());
     let properties: Properties =
         table.options.iter().filter(is_property).map(|option| (option.key.clone(), option.value.clone())).collect();
@@ -88,7 +85,8 @@ fn format_named(table: &CreateStreamTable, format: &str) -> Result<FileFormat> {
         "parquet" => FileFormat::Parquet,
         "raw" => FileFormat::Raw,
         other => {
-            let at = table.options.iter().find(|option| option.key == "format").map_or(table.name.at(), |option| option.at);
+            let at =
+                table.options.iter().find(|option| option.key == "format").map_or(table.name.at(), |option| option.at);
             let error = Error::not_supported(format!("format \"{other}\" is not supported for files")).at(at);
             return Err(did_you_mean(error, other, ["json", "csv", "parquet", "raw"]));
         }

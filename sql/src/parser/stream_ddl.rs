@@ -186,7 +186,11 @@ fn column(cursor: &mut Cursor<'_>, table: &mut CreateStreamTable) -> Result<Stre
     let name = cursor.identifier("the name of a column")?;
     let kind = if cursor.take(&["AS"]) {
         let (expression, text) = expression(cursor)?;
-        return Ok(StreamColumn { name, kind: StreamColumnKind::Computed { expression: Box::new(expression), text }, comment: None });
+        return Ok(StreamColumn {
+            name,
+            kind: StreamColumnKind::Computed { expression: Box::new(expression), text },
+            comment: None,
+        });
     } else {
         let column_type = ColumnType::parse(cursor)?;
         let data_type = column_type.arrow()?;

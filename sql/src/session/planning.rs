@@ -61,7 +61,8 @@ impl Session {
 
     fn state_in(&self, database: &str, stats: &Arc<ScanStats>) -> SessionState {
         let base = self.shared.base.read().clone();
-        let options = base.config().clone().with_default_catalog_and_schema(CATALOG, database).with_extension(Arc::clone(stats));
+        let options =
+            base.config().clone().with_default_catalog_and_schema(CATALOG, database).with_extension(Arc::clone(stats));
         SessionStateBuilder::new_from_existing(base)
             .with_config(options)
             .with_catalog_list(Arc::new(self.statement_tables(stats)))

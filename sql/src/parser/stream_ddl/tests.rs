@@ -38,14 +38,19 @@ fn a_kafka_table_with_everything() {
     );
     assert!(table.if_not_exists);
     assert_eq!(table.columns.len(), 7);
-    assert!(matches!(&table.columns[0].kind, StreamColumnKind::Physical { data_type: DataType::Int64, is_nullable: false, .. }));
+    assert!(matches!(
+        &table.columns[0].kind,
+        StreamColumnKind::Physical { data_type: DataType::Int64, is_nullable: false, .. }
+    ));
     assert_eq!(table.columns[0].comment.as_deref(), Some("which"));
     let StreamColumnKind::Metadata { data_type, key, is_virtual } = &table.columns[3].kind else { panic!() };
     assert_eq!(*data_type, DataType::Timestamp(TimeUnit::Millisecond, None));
     assert_eq!((key.as_deref(), *is_virtual), (Some("timestamp"), true));
     assert!(matches!(&table.columns[4].kind, StreamColumnKind::Metadata { key: None, is_virtual: false, .. }));
     assert!(matches!(&table.columns[5].kind, StreamColumnKind::Computed { text, .. } if text == "price * 2"));
-    assert!(matches!(&table.columns[6].kind, StreamColumnKind::Computed { text, .. } if text == "to_timestamp(extra.n, 3)"));
+    assert!(
+        matches!(&table.columns[6].kind, StreamColumnKind::Computed { text, .. } if text == "to_timestamp(extra.n, 3)")
+    );
     let watermark = table.watermark.as_ref().unwrap();
     assert_eq!((watermark.column.value.as_str(), watermark.text.as_str()), ("ts", "ts - INTERVAL '5' SECOND"));
     assert_eq!(table.primary_key[0].value, "auction");
@@ -73,7 +78,10 @@ fn reserved_words_are_names_in_quotes() {
 fn mistakes_have_their_place() {
     for (text, message) in [
         ("CREATE TABLE t (a INT)", "error[SYNTAX_ERROR] 1:23: expected WITH, found the end of the statement"),
-        ("CREATE TABLE t (a INT, A INT) WITH ('connector'='x')", "error[DUPLICATE_COLUMN_NAME] 1:24: column \"A\" is named twice"),
+        (
+            "CREATE TABLE t (a INT, A INT) WITH ('connector'='x')",
+            "error[DUPLICATE_COLUMN_NAME] 1:24: column \"A\" is named twice",
+        ),
         (
             "CREATE TABLE t (ts TIMESTAMP(3), WATERMARK FOR tz AS ts) WITH ('connector'='x')",
             "error[COLUMN_NOT_FOUND] 1:48: column \"tz\" is not declared\nhint: did you mean \"ts\"?",
