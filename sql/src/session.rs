@@ -305,16 +305,6 @@ impl Session {
         Ok(Outcome::done())
     }
 
-    /// The names of all functions, in order.
-    pub(crate) fn function_names(&self) -> Vec<String> {
-        let base = self.shared.base.read();
-        let scalar = base.scalar_functions().keys();
-        let mut names: Vec<String> =
-            scalar.chain(base.aggregate_functions().keys()).chain(base.window_functions().keys()).cloned().collect();
-        names.sort();
-        names.dedup();
-        names
-    }
 
     /// Goes back to the database that is always there, if this one was in use.
     pub(crate) fn leave_database(&self, dropped: &str) {

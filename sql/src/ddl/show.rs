@@ -11,6 +11,7 @@ use headwater_engine::{
 
 use super::{create_text, database, partitions, rows, run_table, table_named};
 use crate::{
+    functions::{Callable, library},
     parser::{
         StatementKind,
         cursor::{Identifier, ObjectName},
@@ -55,7 +56,7 @@ pub(crate) async fn run(session: &Session, show: &Show) -> Result<Outcome> {
             rows::lines("Create View", create_text::lines(&table))
         }
         Show::TableProperties { table, key } => show_properties(session, table, key.as_deref()).await,
-        Show::Functions { pattern } => rows::lines("Function", kept(pattern, session.function_names())?),
+        Show::Functions { pattern } => functions(pattern),
         Show::Settings { pattern } => settings(session, pattern),
         Show::Catalogs => rows::lines("Catalog", [CATALOG.to_owned()]),
         Show::Describe { table, is_detailed, partition } => {
@@ -170,6 +171,28 @@ async fn show_properties(session: &Session, name: &ObjectName, key: Option<&str>
     rows::texts(&["prpt_name", "prpt_value"], shown)
 }
 
+/// Each signature of each function, in the order of names.
+fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
+    let library = library()?;
+    let mut shown: Vec<Vec<Option<String>>> = Vec::new();
+    for function in library.iter() {
+        let names = std::iter::once(&function.name).chain(function.aliases);
+        for name in kept(pattern, names.map(|name| (*name).to_owned()))? {
+            let kind = match function.callable {
+                Callable::Scalar(..) | Callable::Higher(_) => "scalar",
+                Callable::Aggregate(_) => "aggregate",
+                Callable::Window(_) => "window",
+            };
+            let row = |signature: &&str| {
+                [&name, *signature, kind, function.summary].map(|text| Some(text.to_owned())).to_vec()
+            };
+            shown.extend(function.signatures.iter().map(row));
+        }
+    }
+    shown.sort();
+    rows::texts(&["Function", "Signature", "Function Type", "Description"], shown)
+}
+
 fn settings(session: &Session, pattern: &Option<Pattern>) -> Result<Outcome> {
     let all = session.settings().rows();
     let names = kept(pattern, all.iter().map(|row| row.key.clone()))?;
@@ -255,9 +278,8 @@ async fn describe_prepared(session: &Session, name: &Identifier, is_output: bool
     let StatementKind::Query(query) = &statement.kind else {
         return rows::texts(&["Column Name", "Type"], vec![vec![Some("rows".into()), Some("bigint".into())]]);
     };
-    let (plan, _) = session.plan(&query.body, &Arc::default()).await?;
-    let fields = plan.schema().fields().iter();
-    let shown =
-        fields.map(|field| vec![Some(field.name().clone()), Some(trino_type_name(field.data_type()))]).collect();
+    let (bound, _) = session.bound(&query.body, &Arc::default()).await?;
+    let columns = bound.columns.iter();
+    let shown = columns.map(|column| vec![Some(column.name.to_string()), Some(column.data_type.to_string())]).collect();
     rows::texts(&["Column Name", "Type"], shown)
 }

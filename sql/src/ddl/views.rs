@@ -52,8 +52,9 @@ pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Out
 async fn entry(session: &Session, create: &CreateView, name: TableName) -> Result<Table> {
     let database = session.database();
     let sql = text_of(create);
-    let (plan, _) = session.plan(&create.query, &Arc::<ScanStats>::default()).await?;
-    let fields = plan.schema().fields();
+    let (bound, _) = session.bound(&create.query, &Arc::<ScanStats>::default()).await?;
+    let schema = bound.schema();
+    let fields = schema.fields();
     if !create.columns.is_empty() && create.columns.len() != fields.len() {
         let message = format!("the view names {} columns, its query has {}", create.columns.len(), fields.len());
         return Err(Error::user("MISMATCHED_COLUMN_ALIASES", message).at(create.name.at()));

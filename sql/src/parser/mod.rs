@@ -15,6 +15,7 @@ mod ddl_statements;
 pub mod dialect;
 pub mod lexer;
 pub mod rewrite;
+mod session_statements;
 mod show;
 pub mod source;
 pub mod statement;
