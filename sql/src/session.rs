@@ -305,7 +305,6 @@ impl Session {
         Ok(Outcome::done())
     }
 
-
     /// Goes back to the database that is always there, if this one was in use.
     pub(crate) fn leave_database(&self, dropped: &str) {
         let state = &mut self.shared.state.write();

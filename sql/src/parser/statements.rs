@@ -11,10 +11,7 @@ use super::{
     ddl_statements,
     lexer::{Token, TokenKind},
     session_statements, show, split,
-    statement::{
-        CreateTableAs, Insert, OptionValue, Query, Statement, StatementKind,
-        Unload, WithOption,
-    },
+    statement::{CreateTableAs, Insert, OptionValue, Query, Statement, StatementKind, Unload, WithOption},
     stream_ddl,
 };
 
