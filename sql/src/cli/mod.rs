@@ -48,6 +48,12 @@ pub(crate) fn tell(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
+/// Tells the user that work was stopped, in place of its line of progress if there is one.
+pub(crate) fn tell_stopped(message: &str, progress: bool) {
+    let clear = if progress { "\r\u{1b}[K" } else { "" };
+    tell(&format!("{clear}{message}"));
+}
+
 /// Runs the command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -134,6 +140,7 @@ fn batch(
     let strict = results.strict || config.settings.iter().any(|(key, value)| key == "strict" && value == "true");
     let style = style(results, environment)?;
     let to_terminal = environment.stdout_is_terminal;
+    let progress = style.progress;
     let runtime = runtime()?;
     let (deadlines, limits) = watch::channel(None);
     let work = async move {
@@ -153,7 +160,7 @@ fn batch(
         Ended::Done(tally) => Ok(if tally?.warned && strict { Exit::Failed } else { Exit::Done }),
         Ended::Late(error) => Err(error.into()),
         Ended::Interrupted => {
-            tell("interrupted");
+            tell_stopped("interrupted", progress);
             Ok(Exit::Interrupted)
         }
     }

@@ -34,7 +34,7 @@ use crate::{
         Environment, Exit, Failure,
         interrupt::{Ended, watch_over},
         runner::{self, Output, ReportStyle, Style},
-        runtime, tell,
+        runtime, tell, tell_stopped,
     },
     output::{Expanded, Format},
     parser,
@@ -215,6 +215,7 @@ impl Repl {
 
     fn try_statements(&mut self, text: &str) -> Result<(), Failure> {
         let mut style = self.style.clone();
+        let progress = style.progress;
         if style.report == ReportStyle::Rows {
             style.report = ReportStyle::Every;
         }
@@ -231,7 +232,7 @@ impl Repl {
         };
         match watch_over(self.runtime.handle(), limits, work).map_err(Error::from)? {
             Ended::Done(tally) => return tally.map(|_| ()),
-            Ended::Interrupted => tell("cancelled"),
+            Ended::Interrupted => tell_stopped("cancelled", progress),
             Ended::Late(error) => tell(&crate::diagnostics::render(&error)),
         }
         // What was stopped may still hold the threads, so the next statement gets new ones.
