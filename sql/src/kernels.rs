@@ -84,6 +84,8 @@ pub enum Op {
     AtTimeZone(Type),
     /// A value of a subquery that must have at most one row: fails where the count is above one.
     AtMostOne,
+    /// `value IN (array)`; a NULL array is an empty one.
+    Among,
     /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
     Truth,
 }
@@ -107,6 +109,7 @@ impl Op {
             | Self::Try(_)
             | Self::Like
             | Self::AtTimeZone(_)
+            | Self::Among
             | Self::Truth => false,
         }
     }
@@ -130,6 +133,7 @@ impl Op {
             Self::Like => "like",
             Self::AtTimeZone(_) => "at_time_zone",
             Self::AtMostOne => "at_most_one",
+            Self::Among => "among",
             Self::Truth => "truth",
         }
     }
@@ -169,6 +173,10 @@ impl Op {
             Self::AtMostOne => {
                 let (value, count) = two(args)?;
                 rows::at_most_one(value, count)
+            }
+            Self::Among => {
+                let (a, b) = two(args)?;
+                nested::among(a, b)
             }
             Self::Truth => {
                 let truth = arrow::compute::cast(one(args)?, &DataType::Boolean)?;

@@ -47,6 +47,9 @@ struct Answer {
 
 async fn answer(session: &Session, sql: &str) -> Result<Answer, String> {
     let statements = session.parse(&sql.replace("${", "$${")).map_err(|error| format!("{}: {error}", error.code()))?;
+    if statements.len() > 1 {
+        return Err("SYNTAX_ERROR: several statements".into());
+    }
     let statement = statements.first().ok_or("no statement")?;
     let outcome = session.execute(statement).await.map_err(|error| format!("{}: {error}", error.code()))?;
     let Outcome::Rows { stream, .. } = outcome else { return Err("no rows".into()) };

@@ -13,7 +13,8 @@ import re
 import sys
 import urllib.request
 
-HEADERS = {"X-Trino-User": "hw", "X-Trino-Catalog": "memory", "X-Trino-Schema": "default", "X-Trino-Time-Zone": "UTC"}
+HEADERS = {"X-Trino-User": "hw", "X-Trino-Catalog": "memory", "X-Trino-Schema": "default", "X-Trino-Time-Zone": "UTC",
+           "X-Trino-Client-Capabilities": "PARAMETRIC_DATETIME"}
 
 
 def request(url, body=None):

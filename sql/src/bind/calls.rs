@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{Expr, ReturnFieldArgs, ScalarUDF, expr::ScalarFunction, type_coercion::functions::fields_with_udf},
+    logical_expr::{Expr, ReturnFieldArgs, ScalarUDF, expr::ScalarFunction as ScalarCall, type_coercion::functions::fields_with_udf},
     sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments},
 };
 use headwater_engine::error::{Error, Result};
@@ -18,7 +18,7 @@ use super::{
     scope::{Context, Inside},
     suggest,
 };
-use crate::{functions::Callable, types::Type};
+use crate::{functions::{Callable, scalar::ScalarFunction}, types::Type};
 
 /// DataFusion's aggregates that mean the same in Trino, as long as the library has none of the name.
 const AGGREGATES: &[&str] = &[
@@ -88,6 +88,7 @@ impl Binder<'_> {
     /// A function call of any kind.
     pub(crate) fn call(&self, function: &ast::Function, context: &Context<'_>) -> Result<Value> {
         let call = take_apart(function)?;
+        let context = &Context { filter: false, ..*context };
         if call.name == "grouping" {
             return self.grouping(&call, context);
         }
@@ -163,6 +164,9 @@ impl Binder<'_> {
 
     fn udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
         let given: Vec<Type> = args.iter().map(|arg| arg.data_type.clone()).collect();
+        if given.contains(&Type::Unknown) {
+            refuse_ambiguous(udf, &given)?;
+        }
         let wanted = udf.coerce_types(&arrow_types(&given))?;
         let args = self.convert_all(args, &wanted)?;
         let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
@@ -172,7 +176,7 @@ impl Binder<'_> {
             udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })?;
         let result = refined(field.as_ref(), &args);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
-        Ok(Value::new(Expr::ScalarFunction(ScalarFunction::new_udf(udf.clone(), exprs)), result))
+        Ok(Value::new(Expr::ScalarFunction(ScalarCall::new_udf(udf.clone(), exprs)), result))
     }
 
     /// Converts arguments to the types a function wants.
@@ -229,6 +233,28 @@ impl Binder<'_> {
         let names: Vec<&str> = self.environment.library.iter().map(|function| function.name).collect();
         suggest(error, name, names.into_iter().chain(AGGREGATES.iter().copied()))
     }
+}
+
+/// Refuses a call with NULLs that fits several overloads of which none is the most specific.
+fn refuse_ambiguous(udf: &ScalarUDF, given: &[Type]) -> Result<()> {
+    let Some(function) = udf.inner().as_ref().downcast_ref::<ScalarFunction>() else { return Ok(()) };
+    let types = arrow_types(given);
+    let fitting: Vec<(Vec<Type>, Option<DataType>)> = function
+        .overloads()
+        .iter()
+        .filter_map(|overload| {
+            let applied = overload.signature.apply(&types)?;
+            let result = overload.signature.result_type(&applied.bindings);
+            Some((applied.arguments.iter().map(Type::from_arrow).collect(), result))
+        })
+        .collect();
+    let covers = |a: &[Type], b: &[Type]| a.iter().zip(b).all(|(a, b)| crate::types::coerces(a, b));
+    let specific = fitting.iter().any(|(one, _)| fitting.iter().all(|(other, _)| covers(one, other)));
+    let same_result = fitting.iter().all(|(_, result)| *result == fitting[0].1) && udf.name() != "json_extract_scalar";
+    if fitting.len() < 2 || specific || same_result {
+        return Ok(());
+    }
+    Err(super::expr::ambiguous(udf.name()))
 }
 
 /// Arrow types of types.

@@ -48,6 +48,7 @@ impl Binder<'_> {
         otherwise: Option<&ast::Expr>,
         context: &Context<'_>,
     ) -> Result<Value> {
+        let context = &Context { filter: false, ..*context };
         let operand = operand.map(|node| self.expr(node, context)).transpose()?;
         let mut branches = Vec::with_capacity(whens.len());
         for when in whens {

@@ -44,7 +44,7 @@ impl Binder<'_> {
             E::Cast { kind, expr, data_type, .. } => {
                 let safe = matches!(kind, ast::CastKind::TryCast | ast::CastKind::SafeCast);
                 let value = self.expr(expr, context)?;
-                self.cast(value, &Type::from_ast(data_type)?, safe)
+                self.cast(value, &named_type(data_type)?, safe)
             }
             E::Array(array) => {
                 let elements = self.exprs(&array.elem, context)?;
@@ -63,7 +63,7 @@ impl Binder<'_> {
             }
             E::Function(function) => self.call(function, context),
             E::Lambda(_) => {
-                Err(Error::user("SYNTAX_ERROR", "a lambda can only be an argument of a function that takes one"))
+                Err(Error::user("TYPE_MISMATCH", "a lambda can only be an argument of a function that takes one"))
             }
             E::Exists { .. } | E::Subquery(_) | E::InSubquery { .. } | E::AnyOp { .. } | E::AllOp { .. } => {
                 self.subquery_expr(node, context)
@@ -209,6 +209,7 @@ impl Binder<'_> {
                 };
                 Ok(Value::new(kernels::call(Op::Field(at), vec![base.expr], inner.clone()), inner.clone()))
             }
+            Type::Unknown => Value::null(Type::Unknown),
             other => Err(mismatch(&other, &key.data_type)),
         }
     }
@@ -291,11 +292,9 @@ impl Binder<'_> {
         match op {
             ast::UnaryOperator::Minus => {
                 if let ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(text, long), span }) = node {
-                    if !text.contains(['e', 'E', '.', 'x', 'X', 'o', 'b']) && text.len() == 19 {
-                        if let Ok(value) = format!("-{text}").parse::<i64>() {
-                            let _ = (long, span);
-                            return Ok(Value::new(literal(ScalarValue::Int64(Some(value))), Type::Bigint));
-                        }
+                    let _ = (long, span);
+                    if let Ok(value) = format!("-{}", text.replace('_', "")).parse::<i64>() {
+                        return Ok(super::literals::integer_value(value));
                     }
                 }
                 let value = self.expr(node, context)?;
@@ -329,7 +328,7 @@ impl Binder<'_> {
                 let of = of.clone();
                 Ok(Value::new(kernels::call(Op::Negate(of.clone()), vec![value.expr], of.clone()), of))
             }
-            Type::Unknown => Value::null(Type::Bigint),
+            Type::Unknown => Err(ambiguous("-")),
             other => Err(no_operator("-", other)),
         }
     }
@@ -373,7 +372,7 @@ impl Binder<'_> {
             "dow" | "day_of_week" | "dayofweek" => "day_of_week",
             "doy" | "day_of_year" | "dayofyear" => "day_of_year",
             "yow" | "year_of_week" => "year_of_week",
-            "day_of_month" => "day_of_month",
+            "day_of_month" | "dayofmonth" => "day_of_month",
             "timezone_hour" => "timezone_hour",
             "timezone_minute" => "timezone_minute",
             "year" => "year",
@@ -388,6 +387,11 @@ impl Binder<'_> {
         };
         let value = self.expr(node, context)?;
         let found = value.data_type.clone();
+        let zoned_only = matches!(name, "timezone_hour" | "timezone_minute");
+        let timed_only = matches!(name, "hour" | "minute" | "second");
+        if found == Type::Date && timed_only || zoned_only && !matches!(found, Type::TimestampTz(..)) {
+            return Err(Error::user("TYPE_MISMATCH", format!("cannot extract {name} from {found}")));
+        }
         self.function_value(name, vec![value]).map_err(|error| match error.code().0 {
             "FUNCTION_NOT_FOUND" => Error::user("TYPE_MISMATCH", format!("cannot extract {name} from {found}")),
             _ => error,
@@ -437,6 +441,13 @@ impl Negation for Expr {
     }
 }
 
+fn named_type(data_type: &ast::DataType) -> Result<Type> {
+    Type::from_ast(data_type).map_err(|error| match error.code().0 {
+        "TYPE_NOT_FOUND" => Error::user("TYPE_MISMATCH", error.message()),
+        _ => error,
+    })
+}
+
 /// A boolean value.
 pub(crate) fn boolean(expr: Expr) -> Value {
     Value::new(expr, Type::Boolean)
@@ -447,6 +458,11 @@ pub(crate) fn row(fields: Vec<(Option<std::sync::Arc<str>>, Value)>) -> Value {
     let data_type = Type::Row(fields.iter().map(|(name, value)| (name.clone(), value.data_type.clone())).collect());
     let exprs = fields.into_iter().map(|(_, value)| value.expr).collect();
     Value::new(kernels::call(Op::Row, exprs, data_type.clone()), data_type)
+}
+
+/// The error of NULLs that fit several operators.
+pub(crate) fn ambiguous(name: &str) -> Error {
+    Error::user("AMBIGUOUS_FUNCTION_CALL", format!("could not choose a best candidate for {name}; cast NULL to a type"))
 }
 
 /// The error of an operator that a type does not have.

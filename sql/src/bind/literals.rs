@@ -54,7 +54,12 @@ impl Binder<'_> {
                 let (nanos, precision) = parse::time_of_day(text.trim()).ok_or_else(invalid)?;
                 scalar(time::column(vec![Some(nanos)], &Type::Time(precision))?, Type::Time(precision))
             }
-            Type::Json => self.function_value("json_parse", vec![text_value(&text)]),
+            Type::Json => {
+                if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() {
+                    return Err(invalid());
+                }
+                self.function_value("json_parse", vec![text_value(&text)])
+            }
             Type::Varchar(_) => Ok(Value::new(text_value(&text).expr, Type::Varchar(Some(length(&text))))),
             Type::Char(_) => cast_text(&text, &Type::Char(length(&text).max(1))),
             Type::Varbinary => bytes(&text),
@@ -147,7 +152,7 @@ pub(crate) fn number(text: &str) -> Result<Value> {
     }
     match lower.parse::<i64>() {
         Ok(value) => Ok(integer_value(value)),
-        Err(_) => Err(Error::user("INVALID_LITERAL", format!("invalid numeric literal: {text}"))
+        Err(_) => Err(Error::user("SYNTAX_ERROR", format!("invalid numeric literal: {text}"))
             .with_hint("write DECIMAL '..' for more digits")),
     }
 }
@@ -169,7 +174,7 @@ fn decimal_value(text: &str) -> Result<Value> {
 fn bytes(text: &str) -> Result<Value> {
     let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let decoded = hex::decode(&digits)
-        .map_err(|_| Error::user("INVALID_LITERAL", format!("X'{text}' is not made of pairs of hexadecimal digits")))?;
+        .map_err(|_| Error::user("SYNTAX_ERROR", format!("X'{text}' is not made of pairs of hexadecimal digits")))?;
     Ok(Value::new(literal(ScalarValue::Binary(Some(decoded))), Type::Varbinary))
 }
 

@@ -29,6 +29,11 @@ impl Binder<'_> {
                 format!("'{}' cannot be applied to {}, {}", kind.symbol(), left.data_type, right.data_type),
             )
         };
+        let unknown = [&left.data_type, &right.data_type].into_iter().filter(|of| **of == Type::Unknown).count();
+        let spans = matches!(left.data_type, Type::Double | Type::Bigint) || matches!(right.data_type, Type::Double | Type::Bigint);
+        if unknown == 2 || unknown == 1 && kind == Arithmetic::Multiply && spans {
+            return Err(super::expr::ambiguous(kind.symbol()));
+        }
         if let Some((to_left, to_right, result)) = numeric_types(kind, &left.data_type, &right.data_type)? {
             let (a, b) = (self.convert(left, &to_left)?, self.convert(right, &to_right)?);
             return Ok(compute(kind, a, b, result));
@@ -56,8 +61,9 @@ impl Binder<'_> {
                 let _ = length;
                 return Ok(joined(left, right, Type::VARCHAR));
             }
-            (Type::Unknown, Type::Varchar(_) | Type::Unknown) | (Type::Varchar(_), Type::Unknown) => {
-                (left, right, Type::VARCHAR)
+            (Type::Unknown, Type::Unknown) => return Err(super::expr::ambiguous("||")),
+            (Type::Unknown, other) | (other, Type::Unknown) if !matches!(other, Type::Array(_)) => {
+                return Value::null(Type::array(other.clone()));
             }
             (Type::Char(x), Type::Char(y)) => return Ok(joined(left, right, Type::Char((x + y).min(65_536)))),
             (Type::Char(x), Type::Varchar(y)) | (Type::Varchar(y), Type::Char(x)) => match y {
@@ -190,6 +196,8 @@ fn compute(kind: Arithmetic, left: Value, right: Value, result: Type) -> Value {
 fn numeric_types(kind: Arithmetic, left: &Type, right: &Type) -> Result<Option<(Type, Type, Type)>> {
     let (left, right) = match (left, right) {
         (Type::Unknown, Type::Unknown) => (&Type::Bigint, &Type::Bigint),
+        (Type::Unknown, Type::Decimal(..)) => (&Type::Decimal(1, 0), right),
+        (Type::Decimal(..), Type::Unknown) => (left, &Type::Decimal(1, 0)),
         (Type::Unknown, other) | (other, Type::Unknown) if other.is_numeric() => (other, other),
         pair => pair,
     };

@@ -153,6 +153,10 @@ impl Binder<'_> {
             Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
                 limits.fetch = limit.as_ref().map(|node| self.count(node, "LIMIT")).transpose()?;
                 if let Some(offset) = offset {
+                    let after = limit.as_ref().and_then(super::place) < super::place(&offset.value);
+                    if limit.is_some() && after {
+                        return Err(Error::user("SYNTAX_ERROR", "OFFSET stands before LIMIT").with_hint("write OFFSET m LIMIT n"));
+                    }
                     limits.skip = self.count(&offset.value, "OFFSET")?;
                 }
             }
@@ -271,8 +275,8 @@ impl Binder<'_> {
             if let ([only], Some(Type::Row(fields))) =
                 (row.as_slice(), bound.first().map(|value| value.data_type.clone()))
             {
-                let spread = matches!(only, ast::Expr::Function(_) | ast::Expr::Tuple(_));
-                if spread {
+                let _ = only;
+                if !fields.is_empty() {
                     let row = bound.remove(0);
                     bound = fields
                         .iter()

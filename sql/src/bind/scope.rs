@@ -87,6 +87,8 @@ pub(crate) struct Context<'c> {
     pub(crate) inside: Inside,
     /// What the user calls this place.
     pub(crate) place: &'c str,
+    /// Whether the expression is part of a filter, where DataFusion plans subqueries as joins.
+    pub(crate) filter: bool,
 }
 
 /// Which call an expression is an argument of.
@@ -112,7 +114,13 @@ impl<'c> Context<'c> {
             windows: &[],
             inside: Inside::Nothing,
             place,
+            filter: false,
         }
+    }
+
+    pub(crate) fn filtering(mut self) -> Self {
+        self.filter = true;
+        self
     }
 
     pub(crate) fn collecting(mut self, collected: &'c RefCell<Collected>) -> Self {
@@ -149,7 +157,10 @@ impl Binder<'_> {
             value.expr = Expr::OuterReferenceColumn(field.into(), Column::new_unqualified(&found.field.column));
         }
         for part in &parts[used..] {
-            value = self.dereference(value, part)?;
+            value = self.dereference(value, part).map_err(|error| match error.code().0 {
+                "INVALID_COLUMN_REFERENCE" => Error::user("COLUMN_NOT_FOUND", error.message()),
+                _ => error,
+            })?;
         }
         Ok(value)
     }
@@ -168,7 +179,7 @@ impl Binder<'_> {
             .enumerate()
             .filter(|(_, (own, _))| own.as_deref().is_some_and(|own| own.to_lowercase() == wanted));
         let (Some((index, (_, inner))), another) = (fits.next(), fits.next()) else {
-            let error = Error::user("COLUMN_NOT_FOUND", format!("row has no field \"{}\"", name.value));
+            let error = Error::user("INVALID_COLUMN_REFERENCE", format!("row has no field \"{}\"", name.value));
             let names = fields.iter().filter_map(|(own, _)| own.as_deref());
             return Err(located(suggest(error, &name.value, names), name));
         };
@@ -184,7 +195,7 @@ fn alias(ident: &Ident, context: &Context<'_>) -> Result<Option<Value>> {
     let wanted = ident.value.to_lowercase();
     let mut fits = context.aliases.iter().filter(|(name, _)| name.to_lowercase() == wanted).map(|(_, value)| value);
     let Some(first) = fits.next() else { return Ok(None) };
-    if fits.any(|other| other.expr != first.expr) {
+    if fits.next().is_some() {
         return Err(located(Error::user("AMBIGUOUS_NAME", format!("column \"{}\" is ambiguous", ident.value)), ident));
     }
     Ok(Some(first.clone()))

@@ -55,7 +55,7 @@ impl Binder<'_> {
         refuse_foreign(select)?;
         let mut from = self.from(&select.from, outer, ctes)?;
         if let Some(condition) = &select.selection {
-            let context = Context::new(&from.scope, outer, ctes, "WHERE clause");
+            let context = Context::new(&from.scope, outer, ctes, "WHERE clause").filtering();
             let condition = self.condition(condition, &context)?;
             from.plan = LogicalPlanBuilder::from(from.plan).filter(condition.expr)?.build()?;
         }
@@ -66,7 +66,7 @@ impl Binder<'_> {
         let items = self.items(&select.projection, &context)?;
         let keys = self.group_keys(&select.group_by, &items_for_ordinals(&items), &from.scope, outer, ctes)?;
         let having = match &select.having {
-            Some(node) => Some(self.condition(node, &Context { place: "HAVING clause", ..context })?.expr),
+            Some(node) => Some(self.condition(node, &Context { place: "HAVING clause", filter: true, ..context })?.expr),
             None => None,
         };
         let sorts = self.order_keys(order, &items, &context)?;
@@ -96,6 +96,9 @@ impl Binder<'_> {
             match item {
                 ast::SelectItem::UnnamedExpr(node) => {
                     items.push(Item { name: implied_name(node), value: self.expr(node, context)? });
+                }
+                ast::SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\'') => {
+                    return at(Err(Error::user("SYNTAX_ERROR", "a column's name stands in double quotes")), item);
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     items.push(Item { name: Some(alias.value.clone()), value: self.expr(expr, context)? });

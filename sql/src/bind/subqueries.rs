@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datafusion::{
     common::Spans,
     functions_aggregate::{
+        array_agg::array_agg,
         count::count_all,
         expr_fn::{count, first_value, max, min},
     },
@@ -25,6 +26,7 @@ use super::{
     column,
     expr::{Negation, boolean, row},
     scope::Context,
+    select::replace,
 };
 use crate::{
     kernels::{self, Comparison, Op},
@@ -36,6 +38,9 @@ impl Binder<'_> {
         match node {
             ast::Expr::Exists { subquery, negated } => {
                 let bound = self.query(subquery, Some(context), context.ctes)?;
+                if !context.filter {
+                    return self.counted_exists(bound, *negated);
+                }
                 Ok(boolean(Expr::Exists(Exists { subquery: subquery_node(bound.plan), negated: *negated })))
             }
             ast::Expr::Subquery(query) => {
@@ -45,7 +50,7 @@ impl Binder<'_> {
             ast::Expr::InSubquery { expr, subquery, negated } => {
                 let value = self.expr(expr, context)?;
                 let bound = self.query(subquery, Some(context), context.ctes)?;
-                at(self.in_subquery(value, bound, *negated), node)
+                at(self.in_subquery(value, bound, *negated, context.filter), node)
             }
             ast::Expr::AnyOp { left, compare_op, right, .. } => {
                 self.quantified(left, compare_op, right, false, context)
@@ -70,6 +75,9 @@ impl Binder<'_> {
 
     fn scalar_subquery(&self, bound: Bound) -> Result<Value> {
         let (plan, value) = self.one_column(bound)?;
+        if let Some(expr) = inlined(&plan) {
+            return Ok(Value::new(expr, value.data_type));
+        }
         if is_single_row(&plan) {
             return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
         }
@@ -83,7 +91,19 @@ impl Binder<'_> {
         Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type))
     }
 
-    fn in_subquery(&self, value: Value, bound: Bound, negated: bool) -> Result<Value> {
+    /// EXISTS outside a filter: whether there is more than no row.
+    fn counted_exists(&self, bound: Bound, negated: bool) -> Result<Value> {
+        let made = self.column(Some("rows"), &Type::Bigint);
+        let mut plan = LogicalPlanBuilder::from(bound.plan);
+        if !plan.plan().contains_outer_reference() {
+            plan = plan.limit(0, Some(1))?;
+        }
+        let plan = plan.aggregate(Vec::<Expr>::new(), vec![count_all().alias(made)])?.build()?;
+        let rows = Expr::ScalarSubquery(subquery_node(plan));
+        Ok(boolean(if negated { rows.eq(lit(0i64)) } else { rows.gt(lit(0i64)) }))
+    }
+
+    fn in_subquery(&self, value: Value, bound: Bound, negated: bool, filter: bool) -> Result<Value> {
         let (plan, candidate) = self.one_column(bound)?;
         let all = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user(
@@ -97,6 +117,17 @@ impl Binder<'_> {
         let value = self.convert(value, &all)?;
         let made = self.column(Some("in"), &all);
         let plan = self.project(plan, vec![self.convert(candidate, &all)?.expr.alias(made)])?;
+        if !filter {
+            let list = Type::array(all.clone());
+            let collected = self.column(Some("candidates"), &list);
+            let candidate = Expr::Column(plan.schema().columns().swap_remove(0));
+            let plan = LogicalPlanBuilder::from(plan)
+                .aggregate(Vec::<Expr>::new(), vec![array_agg(candidate).alias(collected)])?
+                .build()?;
+            let candidates = Expr::ScalarSubquery(subquery_node(plan));
+            let found = kernels::call(Op::Among, vec![value.expr, candidates], Type::Boolean);
+            return Ok(boolean(if negated { found.is_not_true_or_null() } else { found }));
+        }
         let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
         Ok(boolean(Expr::InSubquery(inside)))
     }
@@ -118,8 +149,8 @@ impl Binder<'_> {
         let value = self.expr(left, context)?;
         let bound = self.query(query, Some(context), context.ctes)?;
         let kind = match op {
-            B::Eq if !all => return self.in_subquery(value, bound, false),
-            B::NotEq if all => return self.in_subquery(value, bound, true),
+            B::Eq if !all => return self.in_subquery(value, bound, false, context.filter),
+            B::NotEq if all => return self.in_subquery(value, bound, true, context.filter),
             B::Eq => Comparison::Equal,
             B::NotEq => Comparison::NotEqual,
             B::Lt => Comparison::Less,
@@ -177,6 +208,24 @@ impl Binder<'_> {
 fn subquery_node(plan: LogicalPlan) -> Subquery {
     let outer_ref_columns = plan.all_out_ref_exprs();
     Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::new() }
+}
+
+/// The expression of `(SELECT expression)`, which needs no subquery; columns of the query around become plain ones.
+fn inlined(plan: &LogicalPlan) -> Option<Expr> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    let one = match projection.input.as_ref() {
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    };
+    let expr = projection.expr.first()?.clone().unalias();
+    if !one || !expr.contains_outer() || super::conditions::has_subquery(&expr) {
+        return None;
+    }
+    replace(expr, &|node| match node {
+        Expr::OuterReferenceColumn(_, outer) => Some(Expr::Column(outer.clone())),
+        _ => None,
+    })
+    .ok()
 }
 
 /// Whether a plan always gives exactly one row.

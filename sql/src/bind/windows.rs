@@ -31,6 +31,12 @@ impl Binder<'_> {
         let (fun, args, data_type) = self.window_function(call, &inner)?;
         let partition_by =
             spec.partition_by.iter().map(|node| Ok(self.expr(node, &inner)?.expr)).collect::<Result<Vec<_>>>()?;
+        if matches!(call.name.as_str(), "lag" | "lead") && spec.order_by.is_empty() {
+            return Err(Error::user("MISSING_ORDER_BY", format!("{} requires ORDER BY", call.name)));
+        }
+        if call.filter.is_some() {
+            return Err(Error::not_supported("FILTER is not supported for window functions").with_hint("use CASE inside the call"));
+        }
         let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
         let frame = self.frame(spec.window_frame.as_ref(), &order_values, &order_by)?;

@@ -31,7 +31,8 @@ pub fn exists(from: &Type, to: &Type) -> bool {
         (T::Varchar(_), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..) | T::Json | T::Uuid) => true,
         (T::Varbinary | T::Array(_) | T::Map(..) | T::Row(_) | T::Other(_), T::Varchar(_) | T::Char(_)) => false,
         (_, T::Varchar(_)) => true,
-        (from, T::Char(_)) => scalar_number(from) || matches!(from, T::Date),
+        (_, T::Char(_)) => false,
+        (T::Varchar(_), T::Varbinary) => true,
         (T::Date, T::Timestamp(_) | T::TimestampTz(..)) => true,
         (T::Time(_), T::Time(_)) => true,
         (T::Timestamp(_) | T::TimestampTz(..), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => true,
@@ -84,6 +85,9 @@ fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         (_, T::Char(length)) => to_char(array, from, *length),
         (_, to) if to.is_numeric() || *to == T::Boolean => numbers::cast(array, from, to),
         (_, T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => to_time(array, from, to),
+        (T::Varchar(_), T::Varbinary) => {
+            Ok(Arc::new(array.as_string::<i32>().iter().map(|v| v.map(str::as_bytes)).collect::<arrow::array::BinaryArray>()))
+        }
         (T::Varchar(_), T::Uuid) => to_uuid(array),
         (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => Ok(arrow::compute::cast(array, &to.to_arrow())?),
         (T::Array(a), T::Array(b)) => list(array, a, b, to),

@@ -153,7 +153,13 @@ fn read(values: &[Option<&Value>], to: &Type) -> Result<ArrayRef> {
 fn scalar_text(value: &Value, to: &Type) -> Result<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Number(number) => Ok(number.to_string()),
+        Value::Number(number) => {
+            let text = number.to_string();
+            match text.parse::<f64>() {
+                Ok(value) if text.contains(['.', 'e', 'E']) && matches!(to, Type::Varchar(_)) => Ok(render::double(value)),
+                _ => Ok(text),
+            }
+        }
         Value::Bool(truth) => Ok(truth.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(refused(&value.to_string(), to)),
     }

@@ -41,6 +41,27 @@ pub fn subscript(array: &ArrayRef, index: &ArrayRef) -> Result<ArrayRef> {
     rows::pick(list.values(), picked.collect::<Result<_>>()?)
 }
 
+/// Whether a value equals an element of an array; NULL if only a NULL could make it so.
+pub fn among(values: &ArrayRef, lists: &ArrayRef) -> Result<ArrayRef> {
+    let lists = lists.as_list::<i32>();
+    let found = (0..values.len()).map(|row| {
+        if lists.is_null(row) || lists.value_length(row) == 0 {
+            return Ok(Some(false));
+        }
+        let list = lists.value(row);
+        let mut unknown = false;
+        for at in 0..list.len() {
+            match compare::equal(values, row, &list, at)? {
+                Some(true) => return Ok(Some(true)),
+                Some(false) => {}
+                None => unknown = true,
+            }
+        }
+        Ok((!unknown).then_some(false))
+    });
+    Ok(Arc::new(found.collect::<Result<arrow::array::BooleanArray>>()?))
+}
+
 /// `map[key]`
 pub fn map_subscript(map: &ArrayRef, key: &ArrayRef, key_type: &Type) -> Result<ArrayRef> {
     let map = map.as_map();

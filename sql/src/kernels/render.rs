@@ -124,12 +124,12 @@ fn millis(millis: i64) -> String {
 
 /// A double as `CAST` writes it: one digit, a fraction, an exponent.
 pub fn double(value: f64) -> String {
-    special(value).unwrap_or_else(|| scientific(&format!("{value:e}")))
+    special(value).or_else(|| zero(value)).unwrap_or_else(|| scientific(&format!("{value:e}")))
 }
 
 /// A real as `CAST` writes it.
 pub fn real(value: f32) -> String {
-    special(f64::from(value)).unwrap_or_else(|| scientific(&format!("{value:e}")))
+    special(f64::from(value)).or_else(|| zero(f64::from(value))).unwrap_or_else(|| scientific(&format!("{value:e}")))
 }
 
 fn special(value: f64) -> Option<String> {
@@ -137,6 +137,10 @@ fn special(value: f64) -> Option<String> {
         return Some("NaN".into());
     }
     value.is_infinite().then(|| if value > 0.0 { "Infinity".into() } else { "-Infinity".into() })
+}
+
+fn zero(value: f64) -> Option<String> {
+    (value == 0.0).then(|| if value.is_sign_negative() { "-0E0".into() } else { "0E0".into() })
 }
 
 fn scientific(text: &str) -> String {

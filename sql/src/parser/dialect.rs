@@ -25,6 +25,18 @@ impl Dialect for TrinoDialect {
         std::any::TypeId::of::<datafusion::sql::sqlparser::dialect::GenericDialect>()
     }
 
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+
+    fn supports_select_expr_star(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
     fn supports_numeric_literal_underscores(&self) -> bool {
         true
     }

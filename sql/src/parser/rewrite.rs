@@ -5,6 +5,8 @@
 //!  VALUES 1, 2                VALUES (1), (2)
 //!  CAST(x AS row(a integer))  CAST(x AS "row(a integer)")
 //!  TUMBLE(TABLE t, ..)        TUMBLE("$table"(t), ..)
+//!  x = ANY (VALUES 1, 2)      x = ANY (SELECT * FROM (VALUES (1), (2)))
+//!  trim(TRAILING FROM x)      rtrim(x)
 //!  normalize(x, NFC)          normalize(x, 'NFC')
 //! ```
 //!
@@ -16,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    cast_types(values_rows(table_arguments(joined_numbers(tokens))))
+    cast_types(values_rows(values_queries(trims(table_arguments(joined_numbers(tokens))))))
 }
 
 fn word<'t>(token: Option<&'t TokenWithSpan>) -> Option<&'t Word> {
@@ -106,6 +108,61 @@ fn table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         if !enclosed {
             out.push(at(token, Token::RParen));
+        }
+    }
+    out
+}
+
+/// `TRIM([side] FROM x)` without characters.
+fn trims(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut index = 0;
+    while let Some(token) = tokens.get(index) {
+        let call = is_word(Some(token), "TRIM") && is(tokens.get(index + 1), &Token::LParen);
+        let sides = [("LEADING", "ltrim"), ("TRAILING", "rtrim"), ("BOTH", "trim")];
+        let side = sides.iter().find(|(side, _)| is_word(tokens.get(index + 2), side));
+        match side {
+            Some((_, name)) if call && is_word(tokens.get(index + 3), "FROM") => {
+                out.push(at(token, Token::make_word(name, None)));
+                out.extend(tokens.get(index + 1).cloned());
+                index += 4;
+            }
+            None if call && is_word(tokens.get(index + 2), "FROM") => {
+                out.push(token.clone());
+                out.extend(tokens.get(index + 1).cloned());
+                index += 3;
+            }
+            _ => {
+                out.push(token.clone());
+                index += 1;
+            }
+        }
+    }
+    out
+}
+
+/// VALUES as the subquery of a predicate.
+fn values_queries(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut closes: Vec<usize> = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
+        let predicate = ["ANY", "ALL", "SOME", "IN", "EXISTS"].iter().any(|word| is_word(tokens.get(index.wrapping_sub(1)), word));
+        let opens = token.token == Token::LParen && predicate && is_word(tokens.get(index + 1), "VALUES");
+        if closes.last() == Some(&index) {
+            closes.pop();
+            out.push(at(token, Token::RParen));
+        }
+        out.push(token.clone());
+        if let Some(close) = closing(&tokens, index).filter(|_| opens) {
+            for word in ["SELECT", "*", "FROM", "("] {
+                let made = match word {
+                    "*" => Token::Mul,
+                    "(" => Token::LParen,
+                    word => Token::make_keyword(word),
+                };
+                out.push(at(token, made));
+            }
+            closes.push(close);
         }
     }
     out
