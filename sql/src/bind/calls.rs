@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{Expr, ReturnFieldArgs, ScalarUDF, expr::ScalarFunction as ScalarCall, type_coercion::functions::fields_with_udf},
+    logical_expr::{
+        Expr, ReturnFieldArgs, ScalarUDF, expr::ScalarFunction as ScalarCall, type_coercion::functions::fields_with_udf,
+    },
     sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments},
 };
 use headwater_engine::error::{Error, Result};
@@ -18,7 +20,10 @@ use super::{
     scope::{Context, Inside},
     suggest,
 };
-use crate::{functions::{Callable, scalar::ScalarFunction}, types::Type};
+use crate::{
+    functions::{Callable, scalar::ScalarFunction},
+    types::Type,
+};
 
 /// DataFusion's aggregates that mean the same in Trino, as long as the library has none of the name.
 const AGGREGATES: &[&str] = &[

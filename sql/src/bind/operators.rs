@@ -30,7 +30,8 @@ impl Binder<'_> {
             )
         };
         let unknown = [&left.data_type, &right.data_type].into_iter().filter(|of| **of == Type::Unknown).count();
-        let spans = matches!(left.data_type, Type::Double | Type::Bigint) || matches!(right.data_type, Type::Double | Type::Bigint);
+        let spans = matches!(left.data_type, Type::Double | Type::Bigint)
+            || matches!(right.data_type, Type::Double | Type::Bigint);
         if unknown == 2 || unknown == 1 && kind == Arithmetic::Multiply && spans {
             return Err(super::expr::ambiguous(kind.symbol()));
         }

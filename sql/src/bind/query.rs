@@ -155,7 +155,8 @@ impl Binder<'_> {
                 if let Some(offset) = offset {
                     let after = limit.as_ref().and_then(super::place) < super::place(&offset.value);
                     if limit.is_some() && after {
-                        return Err(Error::user("SYNTAX_ERROR", "OFFSET stands before LIMIT").with_hint("write OFFSET m LIMIT n"));
+                        return Err(Error::user("SYNTAX_ERROR", "OFFSET stands before LIMIT")
+                            .with_hint("write OFFSET m LIMIT n"));
                     }
                     limits.skip = self.count(&offset.value, "OFFSET")?;
                 }

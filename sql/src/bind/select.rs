@@ -66,7 +66,9 @@ impl Binder<'_> {
         let items = self.items(&select.projection, &context)?;
         let keys = self.group_keys(&select.group_by, &items_for_ordinals(&items), &from.scope, outer, ctes)?;
         let having = match &select.having {
-            Some(node) => Some(self.condition(node, &Context { place: "HAVING clause", filter: true, ..context })?.expr),
+            Some(node) => {
+                Some(self.condition(node, &Context { place: "HAVING clause", filter: true, ..context })?.expr)
+            }
             None => None,
         };
         let sorts = self.order_keys(order, &items, &context)?;

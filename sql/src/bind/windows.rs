@@ -35,7 +35,8 @@ impl Binder<'_> {
             return Err(Error::user("MISSING_ORDER_BY", format!("{} requires ORDER BY", call.name)));
         }
         if call.filter.is_some() {
-            return Err(Error::not_supported("FILTER is not supported for window functions").with_hint("use CASE inside the call"));
+            return Err(Error::not_supported("FILTER is not supported for window functions")
+                .with_hint("use CASE inside the call"));
         }
         let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;

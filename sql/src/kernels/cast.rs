@@ -85,9 +85,9 @@ fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         (_, T::Char(length)) => to_char(array, from, *length),
         (_, to) if to.is_numeric() || *to == T::Boolean => numbers::cast(array, from, to),
         (_, T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => to_time(array, from, to),
-        (T::Varchar(_), T::Varbinary) => {
-            Ok(Arc::new(array.as_string::<i32>().iter().map(|v| v.map(str::as_bytes)).collect::<arrow::array::BinaryArray>()))
-        }
+        (T::Varchar(_), T::Varbinary) => Ok(Arc::new(
+            array.as_string::<i32>().iter().map(|v| v.map(str::as_bytes)).collect::<arrow::array::BinaryArray>(),
+        )),
         (T::Varchar(_), T::Uuid) => to_uuid(array),
         (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => Ok(arrow::compute::cast(array, &to.to_arrow())?),
         (T::Array(a), T::Array(b)) => list(array, a, b, to),

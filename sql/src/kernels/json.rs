@@ -156,7 +156,9 @@ fn scalar_text(value: &Value, to: &Type) -> Result<String> {
         Value::Number(number) => {
             let text = number.to_string();
             match text.parse::<f64>() {
-                Ok(value) if text.contains(['.', 'e', 'E']) && matches!(to, Type::Varchar(_)) => Ok(render::double(value)),
+                Ok(value) if text.contains(['.', 'e', 'E']) && matches!(to, Type::Varchar(_)) => {
+                    Ok(render::double(value))
+                }
                 _ => Ok(text),
             }
         }

@@ -146,7 +146,8 @@ fn values_queries(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut closes: Vec<usize> = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let predicate = ["ANY", "ALL", "SOME", "IN", "EXISTS"].iter().any(|word| is_word(tokens.get(index.wrapping_sub(1)), word));
+        let predicate =
+            ["ANY", "ALL", "SOME", "IN", "EXISTS"].iter().any(|word| is_word(tokens.get(index.wrapping_sub(1)), word));
         let opens = token.token == Token::LParen && predicate && is_word(tokens.get(index + 1), "VALUES");
         if closes.last() == Some(&index) {
             closes.pop();
