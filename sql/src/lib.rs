@@ -22,3 +22,4 @@ pub mod session;
 pub mod settings;
 pub mod tables;
 pub mod types;
+pub mod windows;

@@ -102,15 +102,47 @@ fn table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         out.push(at(token, Token::make_word("$table", Some('"'))));
         out.push(at(token, Token::LParen));
         index += 1 + usize::from(enclosed);
-        while let Some(part) = tokens.get(index).filter(|part| matches!(part.token, Token::Word(_) | Token::Period)) {
+        while let Some(part) = tokens.get(index).filter(|part| is_name_part(part)) {
             out.push(part.clone());
             index += 1;
         }
+        index = partition_keys(&tokens, index, &mut out);
         if !enclosed {
             out.push(at(token, Token::RParen));
         }
     }
     out
+}
+
+fn is_name_part(token: &TokenWithSpan) -> bool {
+    matches!(token.token, Token::Word(_) | Token::Period) && !is_word(Some(token), "PARTITION")
+}
+
+/// `PARTITION BY a, b` or `PARTITION BY (a, b)` after a table: its keys become further arguments.
+fn partition_keys(tokens: &[TokenWithSpan], start: usize, out: &mut Vec<TokenWithSpan>) -> usize {
+    let Some(first) = tokens.get(start).filter(|token| is_word(Some(token), "PARTITION")) else { return start };
+    if !is_word(tokens.get(start + 1), "BY") {
+        return start;
+    }
+    let mut index = start + 2;
+    let bracketed = is(tokens.get(index), &Token::LParen);
+    index += usize::from(bracketed);
+    out.push(at(first, Token::Comma));
+    while let Some(part) = tokens.get(index) {
+        // A comma belongs to the keys when what follows it is a column, not a call or a named argument.
+        let calls = matches!(tokens.get(index + 2).map(|token| &token.token), Some(Token::LParen | Token::RArrow));
+        let goes_on = match part.token {
+            Token::Word(_) | Token::Period => true,
+            Token::Comma => bracketed || !calls,
+            _ => false,
+        };
+        if !goes_on {
+            break;
+        }
+        out.push(part.clone());
+        index += 1;
+    }
+    index + usize::from(bracketed && is(tokens.get(index), &Token::RParen))
 }
 
 /// `TRIM([side] FROM x)` without characters.

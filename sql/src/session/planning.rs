@@ -4,9 +4,13 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::{
-    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
+    catalog::Session as CatalogSession,
+    execution::{SessionState, SessionStateBuilder, context::QueryPlanner, runtime_env::RuntimeEnvBuilder},
     logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlan,
+    physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
     prelude::SessionConfig as DataFusionConfig,
     sql::sqlparser::ast,
 };
@@ -21,7 +25,25 @@ use crate::{
     parser::{self, Parameters, StatementKind},
     settings::Settings,
     tables::CATALOG,
+    windows::WindowPlanner,
 };
+
+/// DataFusion's planner, which also knows our own nodes.
+#[derive(Debug)]
+struct BatchPlanner;
+
+#[async_trait]
+impl QueryPlanner for BatchPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn CatalogSession,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner)])
+            .create_physical_plan(plan, session)
+            .await
+    }
+}
 
 /// What every statement of a session starts from.
 pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<SessionState> {
@@ -50,6 +72,7 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
         .with_config(options)
         .with_runtime_env(Arc::new(runtime.build().classify()?))
         .with_default_features()
+        .with_query_planner(Arc::new(BatchPlanner))
         .build())
 }
 

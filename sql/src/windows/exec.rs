@@ -1,0 +1,213 @@
+//! Assigns rows to windows in batch.
+//!
+//! Invariant: a row without a time is in no window, as in a job, where it is rejected.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array},
+    compute::{cast, concat_batches, take_record_batch},
+    datatypes::{DataType, SchemaRef, TimeUnit},
+    row::{RowConverter, SortField},
+};
+use datafusion::{
+    common::{Result, tree_node::TreeNodeRecursion},
+    execution::{SendableRecordBatchStream, TaskContext, memory_pool::MemoryConsumer},
+    physical_expr::{EquivalenceProperties, PhysicalExpr, expressions::Column},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+        PlanProperties,
+        execution_plan::{Boundedness, EmissionType},
+        stream::RecordBatchStreamAdapter,
+    },
+};
+use futures::{StreamExt, TryStreamExt};
+use headwater_engine::{
+    error::Error,
+    window::{Window, WindowSpec},
+};
+
+use super::describe;
+
+/// The window operator of a batch plan.
+#[derive(Debug)]
+pub struct WindowExec {
+    input: Arc<dyn ExecutionPlan>,
+    spec: WindowSpec,
+    time: usize,
+    keys: Vec<usize>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl WindowExec {
+    /// Assigns the rows of `input` by the column at `time`; `schema` has three columns more than the input's.
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        spec: WindowSpec,
+        time: usize,
+        keys: Vec<usize>,
+        schema: SchemaRef,
+    ) -> Self {
+        let partitions = input.output_partitioning().partition_count();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input, spec, time, keys, schema, properties: Arc::new(properties) }
+    }
+
+    fn is_session(&self) -> bool {
+        matches!(self.spec, WindowSpec::Session { .. })
+    }
+}
+
+impl DisplayAs for WindowExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WindowExec: {}", describe(&self.spec))
+    }
+}
+
+impl ExecutionPlan for WindowExec {
+    fn name(&self) -> &'static str {
+        "WindowExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![match (self.is_session(), self.keys.is_empty()) {
+            (false, _) => Distribution::UnspecifiedDistribution,
+            (true, true) => Distribution::SinglePartition,
+            (true, false) => {
+                let schema = self.input.schema();
+                let key = |index: &usize| Arc::new(Column::new(schema.field(*index).name(), *index)) as _;
+                Distribution::KeyPartitioned(self.keys.iter().map(key).collect())
+            }
+        }]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.into_iter().next().ok_or_else(|| Error::internal("a window has an input"))?;
+        Ok(Arc::new(Self::new(input, self.spec, self.time, self.keys.clone(), Arc::clone(&self.schema))))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let (spec, time, schema) = (self.spec, self.time, Arc::clone(&self.schema));
+        if let WindowSpec::Session { gap } = spec {
+            let keys = self.keys.clone();
+            let memory = MemoryConsumer::new("sessions").register(context.memory_pool());
+            let sessions = async move {
+                let mut batches: Vec<RecordBatch> = Vec::new();
+                let mut input = input;
+                while let Some(batch) = input.try_next().await? {
+                    memory.try_grow(batch.get_array_memory_size())?;
+                    batches.push(batch);
+                }
+                let all = concat_batches(&input.schema(), &batches)?;
+                sessions(&all, (gap, time, &keys), &schema)
+            };
+            let stream = futures::stream::once(sessions);
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)));
+        }
+        let stream = input.map(move |batch| assign(&batch?, spec, time, &schema));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
+    }
+}
+
+/// Microseconds of a time column, NULLs kept.
+fn micros(column: &ArrayRef) -> Result<Int64Array> {
+    let zone = match column.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    let numbers = cast(&micros, &DataType::Int64)?;
+    let numbers = numbers.as_any().downcast_ref::<Int64Array>().cloned();
+    numbers.ok_or_else(|| Error::internal("a time column does not count microseconds").into())
+}
+
+fn assign(batch: &RecordBatch, spec: WindowSpec, time: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    let times = micros(batch.column(time))?;
+    let (mut rows, mut windows) = (Vec::new(), Vec::new());
+    let mut last: Option<(i64, Vec<Window>)> = None;
+    for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
+        let at = times.value(row);
+        if !spec.covers(at) {
+            continue;
+        }
+        let pane = spec.pane_of(at);
+        if last.as_ref().is_none_or(|(known, _)| *known != pane) {
+            last = Some((pane, spec.windows_of_pane(pane)));
+        }
+        for window in last.iter().flat_map(|(_, windows)| windows) {
+            rows.push(row as u32);
+            windows.push(*window);
+        }
+    }
+    with_windows(batch, rows, &windows, schema)
+}
+
+type Sessions<'a> = (i64, usize, &'a [usize]);
+
+fn sessions(batch: &RecordBatch, (gap, time, keys): Sessions<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
+    let times = micros(batch.column(time))?;
+    let columns: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+    let sorts = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let encoded = RowConverter::new(sorts)?.convert_columns(&columns)?;
+    let mut by_key: BTreeMap<Vec<u8>, Vec<(i64, u32)>> = BTreeMap::new();
+    for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
+        let key = if keys.is_empty() { Vec::new() } else { encoded.row(row).as_ref().to_vec() };
+        by_key.entry(key).or_default().push((times.value(row), row as u32));
+    }
+    let (mut rows, mut windows) = (Vec::new(), Vec::new());
+    for mut events in by_key.into_values() {
+        events.sort_unstable();
+        for session in events.chunk_by(|before, after| after.0 <= before.0.saturating_add(gap)) {
+            let (Some(first), Some(last)) = (session.first(), session.last()) else { continue };
+            let window = Window { start: first.0, end: last.0.saturating_add(gap) };
+            rows.extend(session.iter().map(|(_, row)| *row));
+            windows.extend(std::iter::repeat_n(window, session.len()));
+        }
+    }
+    with_windows(batch, rows, &windows, schema)
+}
+
+/// `window_time` lies this many microseconds before the window's end.
+const WINDOW_TIME_BEFORE_END: i64 = 1000;
+
+fn with_windows(batch: &RecordBatch, rows: Vec<u32>, windows: &[Window], schema: &SchemaRef) -> Result<RecordBatch> {
+    let taken = take_record_batch(batch, &UInt32Array::from(rows))?;
+    let width = batch.num_columns();
+    let column = |index: usize, value: fn(&Window) -> i64| {
+        let numbers: Int64Array = windows.iter().map(|window| Some(value(window))).collect();
+        let wanted = schema.field(width + index).data_type();
+        let zone = match wanted {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let micros = cast(&numbers, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+        cast(&micros, wanted)
+    };
+    let mut columns = taken.columns().to_vec();
+    columns.push(column(0, |window| window.start)?);
+    columns.push(column(1, |window| window.end)?);
+    columns.push(column(2, |window| window.end - WINDOW_TIME_BEFORE_END)?);
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
