@@ -3,3 +3,4 @@
 pub mod commit;
 pub mod hive_type;
 pub mod stats;
+pub mod write;

@@ -66,8 +66,8 @@ pub trait Place: fmt::Debug + Send + Sync {
     async fn stage(&self, spot: Spot) -> Result<Box<dyn StagedWriter>>;
     /// Makes a staged file visible; nothing happens if it is already.
     async fn publish(&self, file: &StagedFile) -> Result<()>;
-    /// Makes publications durable.
-    async fn settle(&self, published: &[StagedFile]) -> Result<()>;
+    /// Makes publications below `root` durable.
+    async fn settle(&self, root: &str, published: &[StagedFile]) -> Result<()>;
     /// Gives an upload up; nothing happens if it is completed or gone.
     async fn abort_upload(&self, upload: &OpenUpload) -> Result<()>;
     /// Deletes files; those that are gone do not matter.

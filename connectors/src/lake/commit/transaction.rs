@@ -150,15 +150,15 @@ impl Transaction {
         let mut waited_ms = 0;
         loop {
             let newest = self.newest_claim().await?;
-            if let Some((_, earlier)) = newest {
-                if !self.has_ended(earlier).await? {
-                    if waited_ms >= CLAIM_WAIT_MS {
-                        return Err(self.claimed_by(earlier));
-                    }
-                    tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
-                    waited_ms += CLAIM_POLL_MS;
-                    continue;
+            if let Some((_, earlier)) = newest
+                && !self.has_ended(earlier).await?
+            {
+                if waited_ms >= CLAIM_WAIT_MS {
+                    return Err(self.claimed_by(earlier));
                 }
+                tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
+                waited_ms += CLAIM_POLL_MS;
+                continue;
             }
             let number = newest.map_or(0, |(number, _)| number + 1);
             let path = record::claim(&self.site.root, number);
@@ -463,7 +463,7 @@ async fn apply_all(site: &Site, id: StatementId, step: Step, effect: Option<&Eff
         }
         if !publish.is_empty() {
             publish_all(site, &std::mem::take(&mut publish)).await?;
-            site.place.settle(files).await?;
+            site.place.settle(&site.root, files).await?;
         }
         apply(site, id, action, effect).await?;
     }

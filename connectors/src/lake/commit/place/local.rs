@@ -3,6 +3,7 @@
 //! Invariant: a path that others may see never holds part of a file.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{ErrorKind as Io, Write},
     path::{Path, PathBuf},
@@ -26,6 +27,9 @@ pub struct LocalPlace;
 
 /// Start of the names of records that are being written; `recover` deletes old ones.
 pub(crate) const TEMPORARY: &str = ".tmp-";
+
+/// Folders synced at once: the file system makes one journal entry of several.
+const SYNCS_AT_ONCE: usize = 16;
 
 fn to_file(path: &str) -> PathBuf {
     Path::new("/").join(path)
@@ -106,12 +110,25 @@ impl Place for LocalPlace {
         blocking(move || publish_file(&staged, &target)).await
     }
 
-    async fn settle(&self, published: &[StagedFile]) -> Result<()> {
-        let mut folders: Vec<PathBuf> =
-            published.iter().filter_map(|file| to_file(&file.target).parent().map(Path::to_path_buf)).collect();
-        folders.sort();
-        folders.dedup();
-        blocking(move || folders.iter().try_for_each(|folder| sync_folder(folder))).await
+    async fn settle(&self, root: &str, published: &[StagedFile]) -> Result<()> {
+        let root = to_file(root);
+        let mut folders = BTreeSet::new();
+        for file in published {
+            let target = to_file(&file.target);
+            let within = target.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
+            folders.extend(within.map(Path::to_path_buf));
+            folders.extend(target.parent().map(Path::to_path_buf));
+        }
+        let folders: Vec<PathBuf> = folders.into_iter().collect();
+        let mut syncs = tokio::task::JoinSet::new();
+        for part in folders.chunks(folders.len().div_ceil(SYNCS_AT_ONCE).max(1)) {
+            let part = part.to_vec();
+            syncs.spawn(blocking(move || part.iter().try_for_each(|folder| sync_folder(folder))));
+        }
+        while let Some(synced) = syncs.join_next().await {
+            synced.map_err(|error| Error::internal(format!("a sync did not end: {error}")))??;
+        }
+        Ok(())
     }
 
     async fn abort_upload(&self, _upload: &OpenUpload) -> Result<()> {

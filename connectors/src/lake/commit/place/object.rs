@@ -110,7 +110,7 @@ impl Place for ObjectPlace {
         }
     }
 
-    async fn settle(&self, _published: &[StagedFile]) -> Result<()> {
+    async fn settle(&self, _root: &str, _published: &[StagedFile]) -> Result<()> {
         Ok(())
     }
 

@@ -119,8 +119,8 @@ impl Place for Faulty {
         self.budget.run(self.place.publish(file)).await
     }
 
-    async fn settle(&self, published: &[StagedFile]) -> Result<()> {
-        self.budget.run(self.place.settle(published)).await
+    async fn settle(&self, root: &str, published: &[StagedFile]) -> Result<()> {
+        self.budget.run(self.place.settle(root, published)).await
     }
 
     async fn abort_upload(&self, upload: &OpenUpload) -> Result<()> {

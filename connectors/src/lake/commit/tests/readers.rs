@@ -62,8 +62,8 @@ impl Place for Filmed {
         let result = self.place.publish(file).await;
         self.shoot(result)
     }
-    async fn settle(&self, published: &[StagedFile]) -> Result<()> {
-        self.place.settle(published).await
+    async fn settle(&self, root: &str, published: &[StagedFile]) -> Result<()> {
+        self.place.settle(root, published).await
     }
     async fn abort_upload(&self, upload: &OpenUpload) -> Result<()> {
         self.place.abort_upload(upload).await

@@ -1,0 +1,190 @@
+//! Compression of whole text files as they are written, and the extension that says so.
+//!
+//! Invariant: what a codec writes, the lake's reader reads, told by content and by extension alike.
+
+use std::io::{Cursor, Write};
+
+use bytes::Bytes;
+use headwater_engine::error::{Error, Result};
+
+/// How a text file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// A zip archive with one member.
+    Zip,
+    /// Snappy's framing format.
+    Snappy,
+    /// Hadoop's blocks of snappy.
+    HadoopSnappy,
+    /// Zstandard.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+}
+
+/// Names of the codecs as options spell them.
+pub const CODECS: [(&str, Codec); 7] = [
+    ("none", Codec::None),
+    ("gzip", Codec::Gzip),
+    ("zip", Codec::Zip),
+    ("snappy", Codec::Snappy),
+    ("hadoop-snappy", Codec::HadoopSnappy),
+    ("zstd", Codec::Zstd),
+    ("bzip2", Codec::Bzip2),
+];
+
+impl Codec {
+    /// The codec of this name, without regard to case; `_` and `-` are the same.
+    pub fn parse(name: &str) -> Result<Self> {
+        let wanted = name.to_lowercase().replace('_', "-");
+        let wanted = match wanted.as_str() {
+            "uncompressed" => "none",
+            "gz" => "gzip",
+            "bz2" => "bzip2",
+            "zst" => "zstd",
+            other => other,
+        };
+        CODECS.iter().find(|(known, _)| *known == wanted).map(|(_, codec)| *codec).ok_or_else(|| {
+            let known: Vec<&str> = CODECS.iter().map(|(known, _)| *known).collect();
+            Error::not_supported(format!("compression \"{name}\" is not supported for text files"))
+                .with_hint(format!("use one of {}", known.join(", ")))
+        })
+    }
+
+    /// What follows the extension of the format, with its dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zip => ".zip",
+            Self::Snappy => ".snappy",
+            Self::HadoopSnappy => ".hsnappy",
+            Self::Zstd => ".zst",
+            Self::Bzip2 => ".bz2",
+        }
+    }
+
+    /// A compressor of one file.
+    pub fn compressor(self) -> Result<Compressor> {
+        Ok(Compressor(match self {
+            Self::None => Stream::None(Vec::new()),
+            Self::Gzip => Stream::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6))),
+            Self::Zip => Stream::Zip(Box::new(zip_stream()?)),
+            Self::Snappy => Stream::Snappy(Box::new(snap::write::FrameEncoder::new(Vec::new()))),
+            Self::HadoopSnappy => Stream::HadoopSnappy { pending: Vec::new(), out: Vec::new() },
+            Self::Zstd => Stream::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 3)?),
+            Self::Bzip2 => Stream::Bzip2(bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::new(6))),
+        }))
+    }
+}
+
+/// Compresses one file; what is ready is taken while it goes on.
+pub struct Compressor(Stream);
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Compressor")
+    }
+}
+
+type ZipStream = zip::ZipWriter<zip::write::StreamWriter<Vec<u8>>>;
+
+enum Stream {
+    None(Vec<u8>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Zip(Box<ZipStream>),
+    Snappy(Box<snap::write::FrameEncoder<Vec<u8>>>),
+    HadoopSnappy { pending: Vec<u8>, out: Vec<u8> },
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
+}
+
+/// Uncompressed bytes of a block of Hadoop's snappy.
+const HADOOP_BLOCK: usize = 256 << 10;
+
+fn zip_stream() -> Result<ZipStream> {
+    let mut writer = zip::ZipWriter::new_stream(Vec::new());
+    writer.start_file("data", zip::write::SimpleFileOptions::default()).map_err(|error| zip_error(&error))?;
+    Ok(writer)
+}
+
+fn zip_error(error: &zip::result::ZipError) -> Error {
+    Error::internal(format!("a zip member could not be written: {error}"))
+}
+
+impl Compressor {
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.0 {
+            Stream::None(out) => out.extend_from_slice(bytes),
+            Stream::Gzip(stream) => stream.write_all(bytes)?,
+            Stream::Zip(stream) => stream.write_all(bytes)?,
+            Stream::Snappy(stream) => stream.write_all(bytes)?,
+            Stream::HadoopSnappy { pending, out } => {
+                pending.extend_from_slice(bytes);
+                while pending.len() >= HADOOP_BLOCK {
+                    hadoop_block(&pending[..HADOOP_BLOCK], out)?;
+                    pending.drain(..HADOOP_BLOCK);
+                }
+            }
+            Stream::Zstd(stream) => stream.write_all(bytes)?,
+            Stream::Bzip2(stream) => stream.write_all(bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Takes the compressed bytes that are ready.
+    pub fn drain(&mut self) -> Bytes {
+        match &mut self.0 {
+            Stream::None(out) | Stream::HadoopSnappy { out, .. } => std::mem::take(out),
+            Stream::Gzip(stream) => std::mem::take(stream.get_mut()),
+            // The archive's writer owns its bytes until the end.
+            Stream::Zip(_) => Vec::new(),
+            Stream::Snappy(stream) => std::mem::take(stream.get_mut()),
+            Stream::Zstd(stream) => std::mem::take(stream.get_mut()),
+            Stream::Bzip2(stream) => std::mem::take(stream.get_mut()),
+        }
+        .into()
+    }
+
+    /// Ends the file and gives the last bytes.
+    pub fn finish(self) -> Result<Bytes> {
+        Ok(match self.0 {
+            Stream::None(out) => out,
+            Stream::Gzip(stream) => stream.finish()?,
+            Stream::Zip(stream) => stream.finish().map_err(|error| zip_error(&error))?.into_inner(),
+            Stream::Snappy(stream) => {
+                stream.into_inner().map_err(|error| Error::internal(format!("snappy did not end: {error}")))?
+            }
+            Stream::HadoopSnappy { pending, mut out } => {
+                hadoop_block(&pending, &mut out)?;
+                out
+            }
+            Stream::Zstd(stream) => stream.finish()?,
+            Stream::Bzip2(stream) => stream.finish()?,
+        }
+        .into())
+    }
+}
+
+/// Length before, length after, bytes: one block of one chunk, as Hadoop's `BlockCompressorStream` writes it.
+fn hadoop_block(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if raw.is_empty() {
+        return Ok(());
+    }
+    let compressed = snap::raw::Encoder::new()
+        .compress_vec(raw)
+        .map_err(|error| Error::internal(format!("snappy could not compress: {error}")))?;
+    let length = |length: usize| u32::try_from(length).map_err(|_| Error::internal("a block over 4 GB"));
+    let mut cursor = Cursor::new(Vec::with_capacity(compressed.len() + 8));
+    cursor.write_all(&length(raw.len())?.to_be_bytes())?;
+    cursor.write_all(&length(compressed.len())?.to_be_bytes())?;
+    cursor.write_all(&compressed)?;
+    out.extend_from_slice(cursor.get_ref());
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Delimited text (LazySimpleSerDe), CSV with quotes, and lines as they are.
+//!
+//! Invariant: what is written here, the SerDe named in the table reads back: delimiters within values are escaped or
+//! quoted, or the statement fails and says which value cannot be written.
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    compute::{CastOptions, cast_with_options},
+    datatypes::{DataType, SchemaRef},
+    record_batch::RecordBatch,
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use headwater_engine::error::{Error, Result};
+
+use super::LineEncoder;
+use crate::lake::write::format::{TextOptions, TextStyle};
+
+/// Timestamps, dates and booleans as Hive writes them as text.
+fn format_options() -> FormatOptions<'static> {
+    FormatOptions::new()
+        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+        .with_date_format(Some("%Y-%m-%d"))
+}
+
+#[derive(Debug)]
+pub(super) struct TextRows {
+    options: TextOptions,
+}
+
+impl TextRows {
+    pub(super) fn new(options: TextOptions, schema: &SchemaRef) -> Result<Self> {
+        if matches!(options.style, TextStyle::Raw) && schema.fields().len() != 1 {
+            let message = format!("format raw writes one column, not {}", schema.fields().len());
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message));
+        }
+        for field in schema.fields() {
+            let nested = field.data_type().is_nested();
+            if nested && !matches!(options.style, TextStyle::Delimited) {
+                let message = format!("column \"{}\" is nested and cannot be written as CSV", field.name());
+                return Err(Error::not_supported(message).with_hint("write JSON or Parquet, or CAST it to JSON text"));
+            }
+        }
+        Ok(Self { options })
+    }
+}
+
+impl LineEncoder for TextRows {
+    fn head(&mut self, schema: &SchemaRef, out: &mut Vec<u8>) {
+        if self.options.header {
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            for (index, name) in names.enumerate() {
+                self.separate(index, out);
+                self.value(name, out);
+            }
+            out.push(b'\n');
+        }
+    }
+
+    fn lines(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
+        for row in 0..rows.num_rows() {
+            for (index, column) in columns.iter().enumerate() {
+                self.separate(index, out);
+                match column {
+                    Column::Bytes(array) if matches!(self.options.style, TextStyle::Raw) && array.is_valid(row) => {
+                        out.extend_from_slice(array.as_binary::<i32>().value(row));
+                    }
+                    Column::Bytes(array) if array.is_valid(row) => {
+                        let text = STANDARD.encode(array.as_binary::<i32>().value(row));
+                        self.value(&text, out);
+                    }
+                    Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out),
+                    Column::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out)?,
+                    Column::Bytes(_) | Column::Text(_) | Column::Nested(_) => {
+                        out.extend_from_slice(self.options.null.as_bytes());
+                    }
+                }
+            }
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+}
+
+enum Column {
+    Text(ArrayRef),
+    Bytes(ArrayRef),
+    Nested(ArrayRef),
+}
+
+impl Column {
+    fn new(array: &ArrayRef) -> Result<Self> {
+        Ok(match array.data_type() {
+            DataType::Binary => Self::Bytes(array.clone()),
+            nested if nested.is_nested() => Self::Nested(array.clone()),
+            _ => Self::Text(as_text(array)?),
+        })
+    }
+}
+
+/// A column's values as text.
+pub(crate) fn as_text(array: &ArrayRef) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, format_options: format_options() };
+    Ok(cast_with_options(array, &DataType::Utf8, &options)?)
+}
+
+impl TextRows {
+    fn separate(&self, index: usize, out: &mut Vec<u8>) {
+        if index > 0 {
+            out.push(self.options.field_delimiter);
+        }
+    }
+
+    fn value(&self, text: &str, out: &mut Vec<u8>) {
+        match self.options.style {
+            TextStyle::Raw => out.extend_from_slice(text.as_bytes()),
+            TextStyle::Csv { quote, escape } => quoted(text, quote, escape, self.options.field_delimiter, out),
+            TextStyle::Delimited => self.escaped(text, out),
+        }
+    }
+
+    /// LazySimpleSerDe without `escape.delim` cannot hold a delimiter or a line's end: Hive writes them and reads
+    /// something else; here such a character becomes a blank only if no escape character is declared.
+    fn escaped(&self, text: &str, out: &mut Vec<u8>) {
+        for byte in text.bytes() {
+            let is_special = byte == self.options.field_delimiter || byte == b'\n' || byte == b'\r';
+            match self.options.escape {
+                Some(escape) if byte == b'\n' => out.extend_from_slice(&[escape, b'n']),
+                Some(escape) if byte == b'\r' => out.extend_from_slice(&[escape, b'r']),
+                Some(escape) if is_special || byte == escape => out.extend_from_slice(&[escape, byte]),
+                None if is_special => out.push(b' '),
+                _ => out.push(byte),
+            }
+        }
+    }
+
+    /// Arrays, maps and rows with one delimiter for each level, as Hive nests them.
+    fn nested(&self, array: &ArrayRef, row: usize, level: u8, out: &mut Vec<u8>) -> Result<()> {
+        if array.is_null(row) {
+            out.extend_from_slice(self.options.null.as_bytes());
+            return Ok(());
+        }
+        let delimiter = self.options.nested_delimiter(level);
+        match array.data_type() {
+            DataType::List(_) => {
+                let items = array.as_list::<i32>().value(row);
+                for item in 0..items.len() {
+                    if item > 0 {
+                        out.push(delimiter);
+                    }
+                    self.nested(&items, item, level + 1, out)?;
+                }
+            }
+            DataType::Struct(_) => {
+                for (index, column) in array.as_struct().columns().iter().enumerate() {
+                    if index > 0 {
+                        out.push(delimiter);
+                    }
+                    self.nested(column, row, level + 1, out)?;
+                }
+            }
+            DataType::Map(_, _) => {
+                let entries = array.as_map().value(row);
+                for entry in 0..entries.len() {
+                    if entry > 0 {
+                        out.push(delimiter);
+                    }
+                    self.nested(entries.column(0), entry, level + 2, out)?;
+                    out.push(self.options.nested_delimiter(level + 1));
+                    self.nested(entries.column(1), entry, level + 2, out)?;
+                }
+            }
+            DataType::Binary => {
+                let text = STANDARD.encode(array.as_binary::<i32>().value(row));
+                self.escaped(&text, out);
+            }
+            _ => {
+                let options = format_options();
+                let formatter = ArrayFormatter::try_new(array, &options)?;
+                self.escaped(&formatter.value(row).to_string(), out);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Quotes a value that holds the delimiter, a quote or a line's end, and the empty one, so that it is not NULL.
+fn quoted(text: &str, quote: u8, escape: u8, delimiter: u8, out: &mut Vec<u8>) {
+    let is_special = |byte: u8| byte == delimiter || byte == quote || byte == escape || matches!(byte, b'\n' | b'\r');
+    if !text.is_empty() && !text.bytes().any(is_special) {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    out.push(quote);
+    for byte in text.bytes() {
+        if byte == quote || byte == escape {
+            out.push(escape);
+        }
+        out.push(byte);
+    }
+    out.push(quote);
+}

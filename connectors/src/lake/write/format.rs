@@ -1,0 +1,291 @@
+//! What files of a table are like when they are written: its storage clause and properties, as a typed choice.
+//!
+//! Invariant: a combination that cannot be written is refused here, before anything is staged.
+
+use headwater_engine::{
+    catalog::{FileFormat, Properties, Storage},
+    error::{Error, Result},
+};
+
+use super::compress::Codec;
+
+/// How rows become bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteFormat {
+    /// Parquet.
+    Parquet(ParquetOptions),
+    /// A JSON object a line.
+    Json {
+        /// Compression of the whole file.
+        codec: Codec,
+        /// How values are spelled.
+        options: JsonOptions,
+    },
+    /// Delimited lines.
+    Text {
+        /// Compression of the whole file.
+        codec: Codec,
+        /// Delimiters and quotes.
+        options: TextOptions,
+    },
+}
+
+/// Compression within a Parquet file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParquetOptions {
+    /// The codec of its pages.
+    pub codec: ParquetCodec,
+    /// Its level, where it has one.
+    pub level: Option<i32>,
+}
+
+/// Codecs of Parquet pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParquetCodec {
+    /// None.
+    None,
+    /// Snappy.
+    Snappy,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// LZ4, raw blocks.
+    Lz4,
+}
+
+impl Default for ParquetOptions {
+    fn default() -> Self {
+        Self { codec: ParquetCodec::Gzip, level: None }
+    }
+}
+
+impl ParquetOptions {
+    /// The options of a codec's name.
+    pub fn parse(name: &str, level: Option<i32>) -> Result<Self> {
+        let codec = match name.to_lowercase().as_str() {
+            "none" | "uncompressed" => ParquetCodec::None,
+            "snappy" => ParquetCodec::Snappy,
+            "gzip" => ParquetCodec::Gzip,
+            "zstd" => ParquetCodec::Zstd,
+            "lz4" => ParquetCodec::Lz4,
+            _ => {
+                return Err(Error::not_supported(format!("compression \"{name}\" is not supported in Parquet files"))
+                    .with_hint("use one of none, snappy, gzip, zstd, lz4"));
+            }
+        };
+        Ok(Self { codec, level })
+    }
+}
+
+/// How JSON values are spelled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JsonOptions {
+    /// `2026-01-02T03:04:05.678Z` instead of `2026-01-02 03:04:05.678`.
+    pub iso_timestamps: bool,
+    /// Write `null` instead of leaving a field out.
+    pub explicit_nulls: bool,
+}
+
+/// Delimiters, quotes and the header of delimited text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Between fields.
+    pub field_delimiter: u8,
+    /// Between items of arrays, maps and rows.
+    pub item_delimiter: u8,
+    /// Between a map's key and value.
+    pub key_delimiter: u8,
+    /// Before a delimiter within a value.
+    pub escape: Option<u8>,
+    /// What NULL is written as.
+    pub null: String,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// What reads it.
+    pub style: TextStyle,
+}
+
+/// Who reads the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextStyle {
+    /// LazySimpleSerDe: no quotes.
+    Delimited,
+    /// OpenCSVSerde, or CSV as everybody else writes it (then the escape is the quote itself).
+    Csv {
+        /// Around values that need it.
+        quote: u8,
+        /// Before a quote within quotes.
+        escape: u8,
+    },
+    /// One column, its bytes as a line.
+    Raw,
+}
+
+impl TextOptions {
+    /// LazySimpleSerDe's defaults.
+    pub fn delimited() -> Self {
+        Self {
+            field_delimiter: 1,
+            item_delimiter: 2,
+            key_delimiter: 3,
+            escape: None,
+            null: "\\N".into(),
+            header: false,
+            style: TextStyle::Delimited,
+        }
+    }
+
+    /// CSV with doubled quotes.
+    pub fn csv() -> Self {
+        let style = TextStyle::Csv { quote: b'"', escape: b'"' };
+        Self { field_delimiter: b',', null: String::new(), style, ..Self::delimited() }
+    }
+
+    /// The delimiter of nested values at a level from 1; Hive's from the third level on are control characters.
+    pub fn nested_delimiter(&self, level: u8) -> u8 {
+        match level {
+            0 | 1 => self.item_delimiter,
+            2 => self.key_delimiter,
+            deeper => deeper + 1,
+        }
+    }
+}
+
+impl WriteFormat {
+    /// The format of a table's files.
+    pub fn of(storage: &Storage, properties: &Properties) -> Result<Self> {
+        Ok(match storage.format {
+            FileFormat::Parquet => Self::Parquet(parquet_options(properties)?),
+            FileFormat::Json => {
+                let options = json_options(properties, &storage.serde_properties)?;
+                Self::Json { codec: text_codec(properties)?, options }
+            }
+            FileFormat::Text => {
+                Self::Text { codec: text_codec(properties)?, options: delimited_options(storage, properties)? }
+            }
+            FileFormat::Csv => Self::Text { codec: text_codec(properties)?, options: csv_options(storage, properties)? },
+            FileFormat::Raw => {
+                let options = TextOptions { null: String::new(), style: TextStyle::Raw, ..TextOptions::delimited() };
+                Self::Text { codec: text_codec(properties)?, options }
+            }
+        })
+    }
+
+    /// Extension of its files.
+    pub fn extension(&self) -> String {
+        match self {
+            Self::Parquet(_) => "parquet".into(),
+            Self::Json { codec, .. } => format!("json{}", codec.extension()),
+            Self::Text { codec, options } => {
+                let base = if matches!(options.style, TextStyle::Csv { .. }) { "csv" } else { "txt" };
+                format!("{base}{}", codec.extension())
+            }
+        }
+    }
+}
+
+/// Table properties that name a compression, the one that decides first.
+const COMPRESSION_KEYS: [&str; 4] = ["write.compression", "write_compression", "compression", "compressiontype"];
+
+fn first<'a>(properties: &'a Properties, keys: &[&str]) -> Option<&'a str> {
+    let find = |key: &&str| properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    keys.iter().find_map(find).map(|(_, value)| value.as_str())
+}
+
+fn parquet_options(properties: &Properties) -> Result<ParquetOptions> {
+    let own = first(properties, &["parquet.compression", "parquet_compression"]);
+    let level = match first(properties, &["compression_level", "compression.level"]) {
+        Some(text) => Some(text.parse().map_err(|_| {
+            Error::user("INVALID_TABLE_PROPERTY", format!("compression level \"{text}\" is not a number"))
+        })?),
+        None => None,
+    };
+    match own.or_else(|| first(properties, &COMPRESSION_KEYS)) {
+        Some(name) => ParquetOptions::parse(name, level),
+        None => Ok(ParquetOptions { level, ..ParquetOptions::default() }),
+    }
+}
+
+/// Athena compresses text with gzip unless told otherwise.
+fn text_codec(properties: &Properties) -> Result<Codec> {
+    first(properties, &COMPRESSION_KEYS).map_or(Ok(Codec::Gzip), Codec::parse)
+}
+
+fn json_options(properties: &Properties, serde: &Properties) -> Result<JsonOptions> {
+    let of_either = |keys: &[&str]| first(properties, keys).or_else(|| first(serde, keys)).map(str::to_owned);
+    let standard = of_either(&["json.timestamp-format.standard"]);
+    let iso_timestamps = match standard.as_deref().map(str::to_lowercase).as_deref() {
+        None | Some("sql" | "auto") => false,
+        Some("iso-8601") => true,
+        Some(other) => {
+            let message = format!("'json.timestamp-format.standard' is \"{other}\"");
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("use 'SQL' or 'ISO-8601'"));
+        }
+    };
+    let ignored = of_either(&["json.encode.ignore-null-fields"]);
+    Ok(JsonOptions { iso_timestamps, explicit_nulls: ignored.is_some_and(|text| text.eq_ignore_ascii_case("false")) })
+}
+
+fn header(properties: &Properties) -> bool {
+    let counted = first(properties, &["skip.header.line.count"]).is_some_and(|count| count.trim() != "0");
+    counted || first(properties, &["csv.header"]).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+fn delimited_options(storage: &Storage, properties: &Properties) -> Result<TextOptions> {
+    let serde = &storage.serde_properties;
+    let mut options = TextOptions { header: header(properties), ..TextOptions::delimited() };
+    if let Some(text) = first(serde, &["field.delim", "serialization.format"]) {
+        options.field_delimiter = delimiter(text)?;
+    }
+    if let Some(text) = first(serde, &["collection.delim", "colelction.delim"]) {
+        options.item_delimiter = delimiter(text)?;
+    }
+    if let Some(text) = first(serde, &["mapkey.delim"]) {
+        options.key_delimiter = delimiter(text)?;
+    }
+    if let Some(text) = first(serde, &["escape.delim"]) {
+        options.escape = Some(delimiter(text)?);
+    }
+    if let Some(text) = first(serde, &["serialization.null.format"]) {
+        options.null = text.to_owned();
+    }
+    Ok(options)
+}
+
+fn csv_options(storage: &Storage, properties: &Properties) -> Result<TextOptions> {
+    let serde = &storage.serde_properties;
+    let mut options = TextOptions { header: header(properties), ..TextOptions::csv() };
+    let either = |keys: &[&str]| first(serde, keys).or_else(|| first(properties, keys));
+    if let Some(text) = either(&["separatorchar", "field.delim", "csv.field-delimiter", "delimiter"]) {
+        options.field_delimiter = delimiter(text)?;
+    }
+    let is_open_csv = storage.serde.as_deref().is_some_and(|class| class.ends_with("OpenCSVSerde"));
+    let quote = either(&["quotechar", "csv.quote-character"]).map_or(Ok(b'"'), delimiter)?;
+    let escape = match either(&["escapechar", "csv.escape-character"]) {
+        Some(text) => delimiter(text)?,
+        None if is_open_csv => b'\\',
+        None => quote,
+    };
+    options.style = TextStyle::Csv { quote, escape };
+    Ok(options)
+}
+
+/// One byte, as properties spell it: itself, `\t`, `\001`, or its number as Hive's `serialization.format` has it.
+pub fn delimiter(text: &str) -> Result<u8> {
+    let octal = |digits: &str| u8::from_str_radix(digits, 8).ok();
+    let byte = match text {
+        "\\t" => Some(b'\t'),
+        "\\n" => Some(b'\n'),
+        "\\\\" => Some(b'\\'),
+        _ if text.len() == 1 && text.as_bytes()[0].is_ascii_digit() => Some(text.as_bytes()[0] - b'0'),
+        _ if text.len() == 1 => Some(text.as_bytes()[0]),
+        _ if text.starts_with("\\u00") => u8::from_str_radix(&text[4..], 16).ok(),
+        _ if text.starts_with('\\') => octal(&text[1..]),
+        _ => text.parse().ok(),
+    };
+    byte.filter(u8::is_ascii).ok_or_else(|| {
+        Error::user("INVALID_TABLE_PROPERTY", format!("delimiter \"{}\" is not one byte", text.escape_default()))
+            .with_hint("use one character, '\\t', or an octal code such as '\\001'")
+    })
+}
