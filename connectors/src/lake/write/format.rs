@@ -164,7 +164,9 @@ impl WriteFormat {
             FileFormat::Text => {
                 Self::Text { codec: text_codec(properties)?, options: delimited_options(storage, properties)? }
             }
-            FileFormat::Csv => Self::Text { codec: text_codec(properties)?, options: csv_options(storage, properties)? },
+            FileFormat::Csv => {
+                Self::Text { codec: text_codec(properties)?, options: csv_options(storage, properties)? }
+            }
             FileFormat::Raw => {
                 let options = TextOptions { null: String::new(), style: TextStyle::Raw, ..TextOptions::delimited() };
                 Self::Text { codec: text_codec(properties)?, options }

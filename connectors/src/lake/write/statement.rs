@@ -331,6 +331,9 @@ async fn expect_empty(site: &Site, location: &str) -> Result<()> {
     if visible_files(site, std::slice::from_ref(&site.root)).await?.is_empty() {
         return Ok(());
     }
-    Err(Error::user("HIVE_PATH_ALREADY_EXISTS", format!("target folder \"{location}\" already exists and is not empty"))
-        .with_hint("choose another location, or delete its files first"))
+    Err(Error::user(
+        "HIVE_PATH_ALREADY_EXISTS",
+        format!("target folder \"{location}\" already exists and is not empty"),
+    )
+    .with_hint("choose another location, or delete its files first"))
 }

@@ -10,8 +10,8 @@ use std::{
 
 use arrow::{
     array::{
-        ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray,
-        StringArray, TimestampMillisecondArray,
+        ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+        ListArray, StringArray, TimestampMillisecondArray,
     },
     datatypes::{Int32Type, Int64Type},
     record_batch::RecordBatch,
@@ -289,7 +289,8 @@ async fn a_statement_that_fails_leaves_nothing() {
     let lake = Lake::new();
     let rows = batch(vec![("n", numbers(0, 100)), ("p", numbers(0, 100))]);
     let schema = rows.schema();
-    let plan = StreamingTableExec::try_new(schema, vec![Arc::new(Breaks(rows))], None, Vec::new(), false, None).unwrap();
+    let plan =
+        StreamingTableExec::try_new(schema, vec![Arc::new(Breaks(rows))], None, Vec::new(), false, None).unwrap();
     let mut target = lake.target(json(Codec::None), &["p"]);
     target.limits.file_bytes = 1;
     let error =
@@ -355,10 +356,8 @@ async fn delimited_text_follows_its_row_format() {
 #[tokio::test]
 async fn csv_quotes_what_needs_it_and_names_its_columns() {
     let lake = Lake::new();
-    let rows = batch(vec![
-        ("id", numbers(0, 4)),
-        ("text", texts(&[Some("plain"), Some("a,\"b\"\nc"), None, Some("")])),
-    ]);
+    let rows =
+        batch(vec![("id", numbers(0, 4)), ("text", texts(&[Some("plain"), Some("a,\"b\"\nc"), None, Some("")]))]);
     let options = TextOptions { header: true, ..TextOptions::csv() };
     let format = WriteFormat::Text { codec: Codec::None, options };
     write(lake.target(format, &[]), Mode::Append, vec![vec![rows]]).await.unwrap();
@@ -367,7 +366,8 @@ async fn csv_quotes_what_needs_it_and_names_its_columns() {
 
 #[test]
 fn every_codec_is_read_back_by_its_own_reader() {
-    let text: Vec<u8> = (0..60_000u32).flat_map(|n| format!("{}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
+    let text: Vec<u8> =
+        (0..60_000u32).flat_map(|n| format!("{}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
     for (name, codec) in CODECS {
         assert_eq!(Codec::parse(&name.to_uppercase()).unwrap(), codec);
         let mut compressor = codec.compressor().unwrap();

@@ -43,9 +43,9 @@ fn compression(options: &ParquetOptions) -> Result<Compression> {
         ParquetCodec::None => Compression::UNCOMPRESSED,
         ParquetCodec::Snappy => Compression::SNAPPY,
         ParquetCodec::Lz4 => Compression::LZ4_RAW,
-        ParquetCodec::Gzip => {
-            Compression::GZIP(GzipLevel::try_new(level.and_then(|level| level.try_into().ok()).unwrap_or(6)).map_err(parquet_error)?)
-        }
+        ParquetCodec::Gzip => Compression::GZIP(
+            GzipLevel::try_new(level.and_then(|level| level.try_into().ok()).unwrap_or(6)).map_err(parquet_error)?,
+        ),
         ParquetCodec::Zstd => Compression::ZSTD(ZstdLevel::try_new(level.unwrap_or(3)).map_err(parquet_error)?),
     })
 }
