@@ -13,6 +13,7 @@ use headwater_engine::error::{Error, Location, Result};
 use super::{
     dialect::TrinoDialect,
     lexer::{Token, TokenKind, unquote},
+    lines::Lines,
     rewrite::rewrite,
     source::Source,
 };
@@ -313,10 +314,11 @@ impl<'a> Cursor<'a> {
         let mut spanned = Tokenizer::new(&TrinoDialect, text).tokenize_with_location().map_err(|error| {
             Error::user("SYNTAX_ERROR", lower_first(&error.message)).at(self.source.location(first.start))
         })?;
-        let places = Places::new(text);
+        let lines = Lines::of(text);
         for token in &mut spanned {
             for end in [&mut token.span.start, &mut token.span.end] {
-                let place = self.source.location(first.start + places.byte(end.line, end.column));
+                let at = lines.byte(text, Location { line: end.line, column: end.column });
+                let place = self.source.location(first.start + at);
                 *end = tokenizer::Location::new(place.line, place.column);
             }
         }
@@ -340,26 +342,6 @@ pub fn location_of_node(node: &impl Spanned) -> Option<Location> {
 
 fn location_of(place: tokenizer::Location) -> Option<Location> {
     (place.line > 0).then_some(Location { line: place.line, column: place.column })
-}
-
-/// From sqlparser's line and column, both from 1, to bytes of its text.
-struct Places<'a> {
-    text: &'a str,
-    lines: Vec<usize>,
-}
-
-impl<'a> Places<'a> {
-    fn new(text: &'a str) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines }
-    }
-
-    fn byte(&self, line: u64, column: u64) -> usize {
-        let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
-        let start = self.lines.get(index).copied().unwrap_or(self.text.len());
-        let skipped = usize::try_from(column).unwrap_or(1).saturating_sub(1);
-        self.text[start..].char_indices().nth(skipped).map_or(self.text.len(), |(at, _)| start + at)
-    }
 }
 
 /// Our wording and position of sqlparser's error.

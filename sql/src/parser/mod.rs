@@ -14,6 +14,7 @@ pub mod ddl;
 mod ddl_statements;
 pub mod dialect;
 pub mod lexer;
+mod lines;
 pub mod rewrite;
 mod session_statements;
 mod show;

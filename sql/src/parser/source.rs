@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use headwater_engine::error::{Error, Location, Result};
 
-use super::lexer::{Token, TokenKind, tokens};
+use super::{
+    lexer::{Token, TokenKind, tokens},
+    lines::Lines,
+};
 
 /// Values of parameters by name.
 pub type Parameters = BTreeMap<String, String>;
@@ -17,6 +20,7 @@ pub type Parameters = BTreeMap<String, String>;
 #[derive(Debug, Clone)]
 pub struct Source {
     written: String,
+    lines: Lines,
     text: String,
     segments: Vec<Segment>,
     tokens: Vec<Token>,
@@ -38,6 +42,7 @@ impl Source {
         };
         let mut source = Self {
             written: written.to_owned(),
+            lines: Lines::of(written),
             text: written.to_owned(),
             segments: vec![Segment { start: 0, written: 0, is_copy: true }],
             tokens: Vec::new(),
@@ -70,7 +75,7 @@ impl Source {
             Some(segment) => segment.written,
             None => at,
         };
-        location_in(&self.written, written)
+        self.lines.location(&self.written, written)
     }
 
     fn fill_in(&self, parameters: &Parameters) -> Result<(String, Vec<Segment>)> {
@@ -87,16 +92,6 @@ impl Source {
         }
         filler.copy(copied, self.written.len());
         Ok((filler.text, filler.segments))
-    }
-}
-
-/// Line and column of a byte of a text.
-pub fn location_in(text: &str, at: usize) -> Location {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Location {
-        line: 1 + before.bytes().filter(|byte| *byte == b'\n').count() as u64,
-        column: 1 + before[line_start..].chars().count() as u64,
     }
 }
 

@@ -275,3 +275,31 @@ fn what_is_not_supported_is_refused_by_name_with_a_way_out() {
         assert!(error.contains(name) && error.contains("\nhint: "), "{error}");
     }
 }
+
+#[test]
+fn a_statement_of_many_tokens_is_read_in_linear_time() {
+    let rows: Vec<_> = (0..100_000).map(|row| format!("({row}, 'x')")).collect();
+    let started = std::time::Instant::now();
+    assert_eq!(all(&format!("SELECT * FROM (VALUES {}) t", rows.join(","))).len(), 1);
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(parts in proptest::collection::vec(proptest::sample::select(FRAGMENTS), 0..14)) {
+        let text = parts.join(" ");
+        let _ = is_complete(&text);
+        let parameters = Parameters::from([("p".to_owned(), "it's; \\".to_owned())]);
+        if let Err(error) = parse(&text, &parameters) {
+            proptest::prop_assert!(error.location().is_some(), "{text}: {}", render(&error));
+        }
+    }
+}
+
+const FRAGMENTS: &[&str] = &[
+    "CREATE", "EXTERNAL", "TABLE", "DATABASE", "VIEW", "AS", "SELECT", "1", "FROM", "t", "(", ")", ",", ";", "'a\\'", "'b", "\"c\"",
+    "`d`", "${p}", "'${p}'", "${q:-x}", "$${", "${env:X}", "--", "/*", "*/", "\n", "ALTER", "ADD", "PARTITION", "=", "'é'", "é",
+    "WITH", "TBLPROPERTIES", "array<int", ">", "struct<a:int>", "INSERT", "INTO", "VALUES", "SHOW", "EXECUTE", "STATEMENT",
+    "SET", "BEGIN", "END", "USING", "?", "DESCRIBE", "MSCK", "REPAIR", "EXPLAIN", "ANALYZE", "UNLOAD", "TO", "[", "]", "-5", ".5",
+    "1e", "0x", "PREPARE", "LOCATION", "STORED", "WATERMARK", "FOR", "decimal(1,", "EMIT", "CHANGES", "USE", ".",
+];
