@@ -1,0 +1,32 @@
+//! JSON as people really have it: objects a line, run together, pretty printed, in an array or below a path.
+//!
+//! ```text
+//! bytes -> frame (where does a row start) -> rows: shape (learned keys, straight into columns)
+//!                                                  tape (any object) -> nested, coerce -> columns
+//! ```
+//!
+//! [`JsonReader`] takes a file, whole or in chunks; [`JsonDecoder`] takes batches of payloads of a stream. Both share
+//! one row decoder with two ways through it, and the invariant is that both ways accept and refuse the same input:
+//! whatever the learned shape does not take is decoded by the general parser, which alone gives reasons.
+
+mod coerce;
+mod column;
+mod frame;
+mod lenient;
+mod lexer;
+mod nested;
+mod options;
+mod payloads;
+mod reader;
+mod rows;
+mod tape;
+mod time_text;
+
+pub use options::{
+    Coercion, Dialect, JsonOptions, Malformed, PathStep, RecordPath, TimestampReading, TimestampStandard, TimestampUnit,
+};
+pub use payloads::JsonDecoder;
+pub use reader::{FileRows, JsonReader, RejectedText};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! A JSON file, whole or in chunks, as batches of rows.
+//!
+//! Invariant: every byte belongs to a row, to a rejected row or to what separates them; offsets and lines are those of
+//! the file, also over chunks.
+
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use bytes::Bytes;
+use headwater_engine::error::Result;
+
+use super::{
+    frame::{Found, Frame},
+    options::{JsonOptions, Malformed},
+    rows::{Refusal, Rows},
+};
+
+/// Part of a file that did not become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedText {
+    /// First byte in the file, counted from 0.
+    pub offset: u64,
+    /// Line of that byte, counted from 1.
+    pub line: u64,
+    /// Why, in words a user can act on.
+    pub reason: String,
+    /// The bytes themselves, without the end of the line.
+    pub raw: Bytes,
+}
+
+/// Rows of a file, and what was rejected between them.
+#[derive(Debug, Clone)]
+pub struct FileRows {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// What did not become a row, in order.
+    pub rejected: Vec<RejectedText>,
+    /// Values that became NULL because their text did not fit.
+    pub values_nulled: u64,
+}
+
+/// Reads one JSON file: feed it bytes, take batches.
+///
+/// ```text
+/// loop { match reader.next_rows()? { Some(rows) => .., None if more => reader.feed(chunk), None => break } }
+/// ```
+/// with `finish_input` before the last `next_rows`. A file fed whole is not copied.
+#[derive(Debug)]
+pub struct JsonReader {
+    rows: Rows,
+    frame: Frame,
+    malformed: Malformed,
+    buffer: Bytes,
+    at: usize,
+    is_utf8: bool,
+    is_last: bool,
+    /// The rest of a row that was too long is skipped to the end of its line.
+    skips_line: bool,
+    /// Offset of the buffer's first byte in the file.
+    offset: u64,
+    /// Line and position in the buffer up to which lines are counted.
+    line: u64,
+    counted: usize,
+    rejected: Vec<RejectedText>,
+    rows_max: usize,
+    row_bytes_max: usize,
+}
+
+/// Bytes of rows after which a batch ends, so that offsets of text columns stay far from their limit.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+/// Rejected rows after which a batch ends.
+const REJECTED_MAX: usize = 1024;
+
+impl JsonReader {
+    /// A reader of the columns of `schema`.
+    pub fn try_new(schema: SchemaRef, options: &JsonOptions) -> Result<Self> {
+        Ok(Self {
+            rows: Rows::new(schema, options)?,
+            frame: Frame::new(options.records.clone()),
+            malformed: options.malformed,
+            buffer: Bytes::new(),
+            at: 0,
+            is_utf8: true,
+            is_last: false,
+            skips_line: false,
+            offset: 0,
+            line: 1,
+            counted: 0,
+            rejected: Vec::new(),
+            rows_max: options.batch_rows_max,
+            row_bytes_max: options.row_bytes_max,
+        })
+    }
+
+    /// Says where in the file the first byte fed stands, for a part of a file.
+    pub fn starts_at(&mut self, offset: u64, line: u64) {
+        (self.offset, self.line) = (offset, line);
+    }
+
+    /// Adds the next bytes of the file.
+    pub fn feed(&mut self, chunk: Bytes) {
+        self.count_lines(self.at);
+        self.offset += self.at as u64;
+        let rest = self.buffer.slice(self.at..);
+        self.buffer = if rest.is_empty() {
+            chunk
+        } else {
+            let mut joined = Vec::with_capacity(rest.len() + chunk.len());
+            joined.extend_from_slice(&rest);
+            joined.extend_from_slice(&chunk);
+            joined.into()
+        };
+        (self.at, self.counted) = (0, 0);
+        self.is_utf8 = simdutf8::basic::from_utf8(without_cut_character(&self.buffer)).is_ok();
+    }
+
+    /// Says that the file has no more bytes.
+    pub fn finish_input(&mut self) {
+        self.is_last = true;
+    }
+
+    /// Offset in the file of the first byte that is not yet part of a row.
+    pub fn position(&self) -> u64 {
+        self.offset + self.at as u64
+    }
+
+    /// The next batch; `None` when more bytes are needed, or at the end once the input is finished.
+    pub fn next_rows(&mut self) -> Result<Option<FileRows>> {
+        while self.rows.len() < self.rows_max && self.rows.bytes() < BATCH_BYTES_MAX && self.rejected.len() < REJECTED_MAX
+        {
+            if self.skips_line && !self.skip_line() {
+                return self.wait();
+            }
+            match self.frame.find(&self.buffer, self.at, self.is_last) {
+                Found::Row(start) => {
+                    self.at = start;
+                    if !self.row() {
+                        return self.wait();
+                    }
+                }
+                Found::NeedMore(at) => {
+                    self.at = at;
+                    if !self.is_too_long() {
+                        return Ok(None);
+                    }
+                    self.refuse_too_long();
+                }
+                Found::End => {
+                    self.at = self.buffer.len();
+                    return self.last_rows();
+                }
+                Found::Malformed { start, reason } => {
+                    self.at = start;
+                    if !self.refuse(None, reason.to_owned()) {
+                        return self.wait();
+                    }
+                }
+            }
+        }
+        self.take().map(Some)
+    }
+
+    fn wait(&mut self) -> Result<Option<FileRows>> {
+        if self.is_last { self.last_rows() } else { Ok(None) }
+    }
+
+    fn last_rows(&mut self) -> Result<Option<FileRows>> {
+        if self.rows.len() == 0 && self.rejected.is_empty() { Ok(None) } else { self.take().map(Some) }
+    }
+
+    fn take(&mut self) -> Result<FileRows> {
+        let (rows, values_nulled) = self.rows.finish()?;
+        Ok(FileRows { rows, rejected: std::mem::take(&mut self.rejected), values_nulled })
+    }
+
+    /// Reads the row that starts here; `false` when more bytes are needed.
+    #[inline]
+    fn row(&mut self) -> bool {
+        let start = self.at;
+        match self.rows.add(&self.buffer, start, self.is_utf8) {
+            Ok(end) => {
+                self.frame.row_read(&self.buffer[start..end]);
+                self.at = end;
+                true
+            }
+            Err(Refusal::Incomplete) if self.is_too_long() => {
+                self.refuse_too_long();
+                true
+            }
+            Err(Refusal::Incomplete) if !self.is_last => false,
+            Err(Refusal::Incomplete) => self.refuse(None, "the row ends early".to_owned()),
+            Err(Refusal::Malformed { end, reason }) => self.refuse(end, reason),
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.buffer.len() - self.at > self.row_bytes_max
+    }
+
+    fn refuse_too_long(&mut self) {
+        let start = self.at;
+        let end = (start + self.row_bytes_max).min(self.buffer.len());
+        self.reject(start, end, format!("the row is longer than {} bytes", self.row_bytes_max));
+        self.frame.row_refused();
+        self.at = end;
+        self.skips_line = true;
+    }
+
+    /// Skips to the end of the line; `false` when it is not in the buffer.
+    fn skip_line(&mut self) -> bool {
+        let newline = memchr::memchr(b'\n', &self.buffer[self.at..]);
+        self.at = newline.map_or(self.buffer.len(), |found| self.at + found);
+        self.skips_line = newline.is_none();
+        newline.is_some()
+    }
+
+    /// Rejects what stands here, up to `end` or where rows can start again; `false` when more bytes are needed.
+    fn refuse(&mut self, end: Option<usize>, reason: String) -> bool {
+        let start = self.at;
+        match end.or_else(|| self.frame.after_malformed(&self.buffer, start, self.is_last)) {
+            Some(end) => {
+                self.reject(start, end, reason);
+                self.frame.row_refused();
+                self.at = end;
+                true
+            }
+            None if self.is_too_long() => {
+                self.refuse_too_long();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn reject(&mut self, start: usize, end: usize, reason: String) {
+        if self.malformed == Malformed::Null {
+            self.rows.add_nulls();
+            return;
+        }
+        self.count_lines(start);
+        let raw = self.buffer.slice(start..end);
+        let raw = raw.slice_ref(raw.trim_ascii_end());
+        self.rejected.push(RejectedText { offset: self.offset + start as u64, line: self.line, reason, raw });
+    }
+
+    fn count_lines(&mut self, to: usize) {
+        let lines = memchr::memchr_iter(b'\n', &self.buffer[self.counted..to]).count();
+        self.line += lines as u64;
+        self.counted = to;
+    }
+}
+
+/// Bytes of the character that starts with this byte.
+fn character_length(lead: u8) -> usize {
+    match lead {
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF7 => 4,
+        _ => 1,
+    }
+}
+
+/// The bytes without a character that the next chunk may complete.
+fn without_cut_character(bytes: &[u8]) -> &[u8] {
+    let tail = bytes.len().saturating_sub(3);
+    match bytes[tail..].iter().rposition(|&byte| byte >= 0xC0) {
+        Some(lead) if tail + lead + character_length(bytes[tail + lead]) > bytes.len() => &bytes[..tail + lead],
+        _ => bytes,
+    }
+}

@@ -1,0 +1,188 @@
+//! One row at a time into the columns of a batch.
+//!
+//! Invariant: a row is added to all columns or to none, and so are its counts.
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    datatypes::SchemaRef,
+};
+use headwater_engine::error::Result;
+
+use super::{
+    coerce::Rules,
+    column::{Column, Names},
+    lenient,
+    lexer::Fault,
+    nested::{self, Placer},
+    options::{Dialect, JsonOptions},
+    tape::{Kind, Tape},
+};
+
+/// Why a row was not added.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The bytes end before the row does.
+    Incomplete,
+    /// The row is malformed.
+    Malformed {
+        /// Its end, if its syntax is in order.
+        end: Option<usize>,
+        reason: String,
+    },
+}
+
+/// The columns of a batch under construction, and what is needed to add rows to them.
+#[derive(Debug)]
+pub(super) struct Rows {
+    schema: SchemaRef,
+    names: Names,
+    columns: Vec<Column>,
+    rules: Rules,
+    tape: Tape,
+    scratch: Vec<u8>,
+    slots: Vec<Option<usize>>,
+    length: usize,
+    nulled: u64,
+    /// Bytes of rows in this batch.
+    bytes: usize,
+    row_bytes_max: usize,
+}
+
+impl Rows {
+    pub(super) fn new(schema: SchemaRef, options: &JsonOptions) -> Result<Self> {
+        let fields = schema.fields();
+        Ok(Self {
+            names: Names::new(fields, options, true),
+            columns: fields.iter().map(|field| Column::new(field.data_type(), options)).collect::<Result<_>>()?,
+            rules: Rules::new(options)?,
+            tape: Tape::default(),
+            scratch: Vec::new(),
+            slots: vec![None; fields.len()],
+            length: 0,
+            nulled: 0,
+            bytes: 0,
+            row_bytes_max: options.row_bytes_max,
+            schema,
+        })
+    }
+
+    /// How many rows the batch has so far.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Bytes the rows so far were decoded from.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the row that starts at `at`; returns its end. `is_utf8` says that the whole buffer is known to be UTF-8.
+    #[inline]
+    pub(super) fn add(&mut self, buffer: &[u8], at: usize, is_utf8: bool) -> Result<usize, Refusal> {
+        let limit = buffer.len().min(at.saturating_add(self.row_bytes_max));
+        let end = self.add_any(&buffer[..limit], at, is_utf8)?;
+        self.length += 1;
+        self.bytes += end - at;
+        Ok(end)
+    }
+
+    /// Adds a row of NULLs.
+    pub(super) fn add_nulls(&mut self) {
+        self.columns.iter_mut().for_each(Column::push_null);
+        self.length += 1;
+    }
+
+    fn add_any(&mut self, buffer: &[u8], at: usize, is_utf8: bool) -> Result<usize, Refusal> {
+        let row = &buffer[at..];
+        let end = self.parse(buffer, at)?;
+        let refuse = |reason| Refusal::Malformed { end: Some(at + end), reason };
+        if !is_utf8 && simdutf8::basic::from_utf8(&row[..end]).is_err() {
+            return Err(refuse("the row is not valid UTF-8".to_owned()));
+        }
+        let nulled = self.place(row).map_err(|reason| {
+            self.columns.iter_mut().for_each(|column| column.truncate(self.length));
+            refuse(reason)
+        })?;
+        self.nulled += nulled;
+        Ok(at + end)
+    }
+
+    /// Makes nodes of the row; returns its length.
+    fn parse(&mut self, buffer: &[u8], at: usize) -> Result<usize, Refusal> {
+        let row = &buffer[at..];
+        let is_loose = self.rules.dialect == Dialect::OpenX;
+        let parsed = match self.tape.parse(row) {
+            Err(Fault::Bad { .. }) if is_loose => lenient::parse(&mut self.tape, row),
+            parsed => parsed,
+        };
+        let malformed = |reason: String| Refusal::Malformed { end: None, reason };
+        let end = parsed.map_err(|fault| match fault {
+            Fault::Incomplete => Refusal::Incomplete,
+            Fault::Bad { at, reason } => malformed(format!("{reason} (byte {at} of the row)")),
+        })?;
+        match self.tape.nodes.first().map(|node| node.kind) {
+            Some(Kind::Object) => Ok(end),
+            Some(Kind::Array) if is_loose => Ok(end),
+            // A number at the very end may go on.
+            Some(Kind::Number) if end == row.len() => Err(Refusal::Incomplete),
+            _ => Err(Refusal::Malformed { end: Some(at + end), reason: "expected a JSON object".to_owned() }),
+        }
+    }
+
+    /// Puts the parsed row into the columns; returns how many values became NULL.
+    fn place(&mut self, row: &[u8]) -> Result<u64, String> {
+        self.slots.fill(None);
+        self.fill_slots(row)?;
+        let (rules, scratch) = (&self.rules, &mut self.scratch);
+        let mut placer = Placer { tape: &self.tape, row, rules, scratch, nulled: 0 };
+        for (position, column) in self.columns.iter_mut().enumerate() {
+            match self.slots[position] {
+                Some(value) => placer
+                    .place(column, value)
+                    .map_err(|reason| format!("column \"{}\": {reason}", self.schema.field(position).name()))?,
+                None => column.push_null(),
+            }
+        }
+        Ok(placer.nulled)
+    }
+
+    /// Finds the value of each column; of equal keys the last one counts, except that Hive refuses them.
+    fn fill_slots(&mut self, row: &[u8]) -> Result<(), String> {
+        if self.tape.nodes[0].kind == Kind::Array {
+            for (position, value) in self.tape.children(0).take(self.slots.len()).enumerate() {
+                self.slots[position] = Some(value);
+            }
+            return Ok(());
+        }
+        for key in self.tape.children(0).step_by(2) {
+            let node = self.tape.nodes[key];
+            let found = match node.kind {
+                Kind::EscapedText => self.find(&nested::text_of(&self.tape, key, row)),
+                _ => self.find(node.bytes(row)),
+            };
+            let Some(column) = found else { continue };
+            if self.slots[column].replace(key + 1).is_some() && self.rules.dialect == Dialect::Hive {
+                return Err(format!("key \"{}\" stands twice", self.schema.field(column).name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        let found = self.names.find(key);
+        if found.is_some() || self.rules.dialect != Dialect::Hive {
+            return found;
+        }
+        let position: usize = std::str::from_utf8(key.strip_prefix(b"_col")?).ok()?.parse().ok()?;
+        (position < self.columns.len()).then_some(position)
+    }
+
+    /// The rows so far as a batch, and how many of their values became NULL.
+    pub(super) fn finish(&mut self) -> Result<(RecordBatch, u64)> {
+        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<ArrayRef>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.length));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
+        (self.length, self.bytes) = (0, 0);
+        Ok((batch, std::mem::take(&mut self.nulled)))
+    }
+}

@@ -1,0 +1,358 @@
+//! What JSON becomes, by dialect, and that no way of feeding it changes that.
+
+use std::sync::Arc;
+
+use arrow::{
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    json::LineDelimitedWriter,
+    record_batch::RecordBatch,
+};
+use bytes::Bytes;
+use headwater_engine::format::{Decoder, Payloads};
+
+use super::*;
+
+fn schema(columns: &[(&str, &str)]) -> SchemaRef {
+    let field = |(name, kind): &(&str, &str)| {
+        let data_type = match *kind {
+            "json" => DataType::LargeUtf8,
+            "ts6" => DataType::Timestamp(TimeUnit::Microsecond, None),
+            "ts0" => DataType::Timestamp(TimeUnit::Second, None),
+            other => crate::lake::hive_type::parse(other).unwrap(),
+        };
+        Field::new(*name, data_type, true)
+    };
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+fn lines(batch: &RecordBatch) -> Vec<String> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write(batch).unwrap();
+    writer.finish().unwrap();
+    String::from_utf8(writer.into_inner()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Rows as JSON lines, rejected raw texts with their lines and reasons, NULLs made.
+#[derive(Debug, Default, PartialEq, Clone)]
+struct Read {
+    rows: Vec<String>,
+    rejected: Vec<(u64, u64, String, String)>,
+    nulled: u64,
+}
+
+fn read_in_chunks(schema: &SchemaRef, options: &JsonOptions, input: &[u8], chunk: usize) -> Read {
+    let mut reader = JsonReader::try_new(schema.clone(), options).unwrap();
+    let mut read = Read::default();
+    let (mut chunks, mut is_finished) = (input.chunks(chunk.max(1)), false);
+    loop {
+        match reader.next_rows().unwrap() {
+            Some(part) => {
+                read.rows.extend(lines(&part.rows));
+                read.nulled += part.values_nulled;
+                read.rejected.extend(part.rejected.into_iter().map(|text| {
+                    (text.offset, text.line, String::from_utf8_lossy(&text.raw).into_owned(), text.reason)
+                }));
+            }
+            None => match chunks.next() {
+                Some(chunk) => reader.feed(Bytes::copy_from_slice(chunk)),
+                None if is_finished => return read,
+                None => {
+                    reader.finish_input();
+                    is_finished = true;
+                }
+            },
+        }
+    }
+}
+
+fn read(columns: &[(&str, &str)], options: &JsonOptions, input: &str) -> Read {
+    let schema = schema(columns);
+    let whole = read_in_chunks(&schema, options, input.as_bytes(), usize::MAX);
+    for chunk in [1, 3, 7] {
+        assert_eq!(read_in_chunks(&schema, options, input.as_bytes(), chunk), whole, "in chunks of {chunk}: {input}");
+    }
+    whole
+}
+
+/// The one row of `input`, or the reason why there is none.
+fn one(dialect: Dialect, kind: &str, value: &str) -> String {
+    let read = read(&[("c", kind)], &JsonOptions::new(dialect), &format!("{{\"c\":{value}}}\n"));
+    match (read.rows.as_slice(), read.rejected.as_slice()) {
+        ([row], []) => row.strip_prefix("{").and_then(|row| row.strip_suffix("}")).unwrap().replacen("\"c\":", "", 1),
+        ([], [(.., reason)]) => format!("refused: {reason}"),
+        _ => panic!("{read:?}"),
+    }
+}
+
+fn check_values(dialect: Dialect, cases: &[(&str, &str, &str)]) {
+    for (kind, value, expected) in cases {
+        let found = one(dialect, kind, value);
+        let fits = if *expected == "refused" { found.starts_with("refused") } else { found == *expected };
+        assert!(fits, "{dialect:?} {kind} {value}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn headwater_values() {
+    check_values(
+        Dialect::Headwater,
+        &[
+            ("bigint", "12", "12"),
+            ("bigint", "-9223372036854775808", "-9223372036854775808"),
+            ("bigint", "9223372036854775808", "refused"),
+            ("bigint", "1.0", "1"),
+            ("bigint", "1e3", "1000"),
+            ("bigint", "1.5", "refused"),
+            ("bigint", "\"12\"", "12"),
+            ("bigint", "\"x\"", "refused"),
+            ("bigint", "null", ""),
+            ("bigint", "true", "refused"),
+            ("bigint", "{}", "refused"),
+            ("tinyint", "128", "refused"),
+            ("int", "01", "refused"),
+            ("double", "1", "1.0"),
+            ("double", "\"1e2\"", "100.0"),
+            ("double", "1e999", "refused"),
+            ("decimal(10,2)", "1.005", "1.01"),
+            ("decimal(10,2)", "-1.005", "-1.01"),
+            ("decimal(10,2)", "123456789", "refused"),
+            ("decimal(38,0)", "12345678901234567890123456789012345678", "12345678901234567890123456789012345678"),
+            ("boolean", "true", "true"),
+            ("boolean", "\"FALSE\"", "false"),
+            ("boolean", "1", "refused"),
+            ("string", "\"a\\n\\u00e9\\ud83d\\ude00\"", "\"a\\né😀\""),
+            ("string", "\"\\ud83d\"", "refused"),
+            ("string", "1.230", "\"1.230\""),
+            ("string", "true", "\"true\""),
+            ("string", "{\"b\" : [1, 2 ] ,\"A\":\"x\\\"y\"}", "\"{\\\"b\\\":[1,2],\\\"A\\\":\\\"x\\\\\\\"y\\\"}\""),
+            ("json", "\"x\"", "\"\\\"x\\\"\""),
+            ("date", "\"2024-02-29\"", "\"2024-02-29\""),
+            ("date", "\"2023-02-29\"", "refused"),
+            ("ts6", "\"2023-06-18 14:27:52.123456789\"", "\"2023-06-18T14:27:52.123456\""),
+            ("ts6", "\"2023-06-18T14:27:52Z\"", "\"2023-06-18T14:27:52\""),
+            ("ts6", "\"2023-06-18T14:27:52.5+02:00\"", "\"2023-06-18T12:27:52.500\""),
+            ("ts6", "1687098472123", "\"2023-06-18T14:27:52.123\""),
+            ("ts0", "\"1969-12-31 23:59:59.9\"", "\"1969-12-31T23:59:59\""),
+            ("ts6", "\"2023-13-18 14:27:52\"", "refused"),
+            ("ts6", "\"yesterday\"", "refused"),
+            ("binary", "\"aGk=\"", "\"6869\""),
+            ("binary", "\"hi!\"", "refused"),
+            ("array<int>", "[1, null,3]", "[1,null,3]"),
+            ("array<int>", "[1,\"x\"]", "refused"),
+            ("array<int>", "1", "refused"),
+            ("struct<a:int,b:string>", "{\"B\":\"x\",\"a\":1,\"z\":[]}", "{\"a\":1,\"b\":\"x\"}"),
+            ("map<string,int>", "{\"k\":1,\"j\":2,\"k\":3}", "{\"j\":2,\"k\":3}"),
+        ],
+    );
+}
+
+#[test]
+fn openx_values_are_as_recorded_from_trino() {
+    check_values(
+        Dialect::OpenX,
+        &[
+            ("int", "1.9", "1"),
+            ("int", "0x1f", "31"),
+            ("int", "010", "8"),
+            ("int", "99999999999", ""),
+            ("int", "\" 12 \"", ""),
+            ("int", "\"x\"", ""),
+            ("int", "{}", "refused"),
+            ("date", "[]", "refused"),
+            ("boolean", "{}", "false"),
+            ("boolean", "tRUe", "true"),
+            ("boolean", "\"no\"", "false"),
+            ("array<int>", "5", "[5]"),
+            ("array<int>", "\"\"", ""),
+            ("array<int>", "[1,,2,]", "[1,null,2,null]"),
+            ("map<string,int>", "\"\"", ""),
+            ("struct<a:int>", "\"\"", "{}"),
+            ("string", "1.230", "\"1.230\""),
+            ("string", "1e2", "\"1E+2\""),
+            ("string", "007", "\"7\""),
+            ("string", "tRUe", "\"true\""),
+            ("string", "{\"aB\": 1}", "\"{\\\"aB\\\":1}\""),
+            ("string", "'it'", "\"it\""),
+            ("binary", "\"aGk=\"", "\"6869\""),
+            ("ts6", "\"2020-05-10T12:34:56+01:00\"", "\"2020-05-10T11:34:56\""),
+            ("ts6", "\"2020-05-10 12:34:56Z\"", ""),
+            ("ts6", "\"2020-05-10\"", ""),
+            ("ts6", "\"2020-13-10 00:00:00\"", "\"2021-01-10T00:00:00\""),
+            ("ts6", "1589113496000", "\"2020-05-10T12:24:56\""),
+            ("ts6", "1589113496", "\"2020-05-10T12:24:56\""),
+            ("ts6", "\"2020\"", "\"1970-01-01T00:33:40\""),
+            ("ts6", "1589113496.25", "\"2020-05-10T12:24:56.250\""),
+            ("date", "18392", "\"2020-05-10\""),
+            ("int", "1,", "refused"),
+        ],
+    );
+}
+
+#[test]
+fn hive_values_are_as_recorded_from_trino() {
+    check_values(
+        Dialect::Hive,
+        &[
+            ("int", "\"1\"", "refused"),
+            ("double", "\"1\"", "refused"),
+            ("decimal(10,2)", "\"1.5\"", "1.50"),
+            ("decimal(10,2)", "\"x\"", ""),
+            ("tinyint", "200", "-56"),
+            ("tinyint", "256", "refused"),
+            ("ts6", "\"2020-05-10 12:34:56\"", "\"2020-05-10T12:34:56\""),
+            ("ts6", "\"2020-05-10T12:34:56Z\"", "refused"),
+            ("string", "{\"a\":1}", "refused"),
+            ("string", "\"a\tb\"", "refused"),
+            ("binary", "\"hi\"", "\"6869\""),
+            ("struct<a:int>", "{\"a\":1,\"a\":2}", "{\"a\":2}"),
+        ],
+    );
+    let options = JsonOptions::new(Dialect::Hive);
+    assert_eq!(read(&[("a", "int")], &options, "{\"a\":1,\"A\":2}").rejected.len(), 1);
+    assert_eq!(read(&[("a", "int"), ("b", "int")], &options, "{\"_col1\":7,\"a\":1}").rows, ["{\"a\":1,\"b\":7}"]);
+}
+
+#[test]
+fn loose_syntax_of_openx() {
+    let options = JsonOptions::new(Dialect::OpenX);
+    let columns = [("a", "int"), ("b", "string")];
+    for input in [
+        "{a:1,b:x}",
+        "{'a':1;'b':'x'}",
+        "{\"a\"=1,\"b\"=>\"x\"}",
+        "{/* one */ \"a\":1, # two\n\"b\":\"x\" // three\n}",
+        "{\"a\":3,\"A\":1,\"b\":\"x\"}",
+        "[1,\"x\"]",
+    ] {
+        let read = read(&columns, &options, input);
+        assert_eq!(read.rows, ["{\"a\":1,\"b\":\"x\"}"], "{input}: {read:?}");
+    }
+    for input in ["{\"a\":1,}", "{\"a\":1,,\"b\":2}", "{a}"] {
+        assert_eq!(read(&columns, &options, input).rejected.len(), 1, "{input}");
+    }
+}
+
+#[test]
+fn records_in_every_shape() {
+    let columns = [("a", "int")];
+    let expected = ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"];
+    for input in [
+        "{\"a\":1}\n{\"a\":2}\r\n\n{\"a\":3}",
+        "{\"a\":1}{\"a\":2} {\"a\":3}",
+        "[{\"a\":1},{\"a\":2},\n{\"a\":3}]",
+        "[{\"a\":1}]\n[{\"a\":2},{\"a\":3}]\n",
+        "\u{feff}{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n{\n  \"a\": 3\n}\n",
+        "[]{\"a\":1},{\"a\":2},[],{\"a\":3}",
+    ] {
+        let read = read(&columns, &JsonOptions::default(), input);
+        assert_eq!(read.rows, expected, "{input}");
+        assert!(read.rejected.is_empty(), "{input}: {read:?}");
+    }
+}
+
+#[test]
+fn records_below_a_path() {
+    let mut options = JsonOptions::default();
+    for (path, input) in [
+        ("$.r[*]", r#"{"x":[1,{"y":2}],"r":[{"a":1},{"a":2}],"z":"]"} {"r":[],"s":1} {"r":[{"a":3}]}"#),
+        ("$.r", r#"{"r":[{"a":1},{"a":2}]}{"r":{"a":3}}"#),
+        ("$['r'].s[1]", r#"{"r":{"s":[{"a":9},{"a":1}]}}{"r":{"s":[0,{"a":2}]}}{"r":{"s":[0,{"a":3},4]}}"#),
+        ("$[*]", r#"[{"a":1},{"a":2}]{"a":3}"#),
+        ("$[*].r[*]", r#"[{"r":[{"a":1},{"a":2}]},{"q":0},{"r":[{"a":3}]}]"#),
+    ] {
+        options.records = RecordPath::parse(path).unwrap();
+        let read = read(&[("a", "int")], &options, input);
+        assert_eq!(read.rows, ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"], "{path}: {read:?}");
+        assert!(read.rejected.is_empty(), "{path}: {read:?}");
+    }
+    assert!(RecordPath::parse("a[*]").is_err());
+    assert!(RecordPath::parse("$.a[").is_err());
+}
+
+#[test]
+fn a_malformed_row_costs_no_other() {
+    let columns = [("a", "int")];
+    let cases = [
+        ("{\"a\":1}\n{\"a\":\n{\"a\":2}\n", 8, 2, "{\"a\":"),
+        ("{\"a\":1}\n{\"a\":\"\n{\"a\":2}\n", 8, 2, "{\"a\":\""),
+        ("{\"a\":1}\ngarbage\n{\"a\":2}\n", 8, 2, "garbage"),
+        ("{\"a\":1}\n{\"a\":x} {\"a\":2}\n", 8, 2, "{\"a\":x}"),
+        ("{\n\"a\":1}\n{\n\"a\":x\n}\n{\"a\":2}\n", 9, 3, "{\n\"a\":x\n}"),
+        ("[{\"a\":1},{\"a\":x},{\"a\":2}]", 9, 1, "{\"a\":x}"),
+        ("[{\"a\":1},5,{\"a\":2}]", 9, 1, "5"),
+        ("{\"a\":1}\n{\"a\":\"x\"}\n{\"a\":2}\n", 8, 2, "{\"a\":\"x\"}"),
+    ];
+    for (input, offset, line, raw) in cases {
+        let found = read(&columns, &JsonOptions::default(), input);
+        assert_eq!(found.rows, ["{\"a\":1}", "{\"a\":2}"], "{input}: {found:?}");
+        let [rejected] = found.rejected.as_slice() else { panic!("{input}: {found:?}") };
+        assert_eq!((rejected.0, rejected.1, rejected.2.as_str()), (offset, line, raw), "{input}");
+    }
+    let options = JsonOptions { malformed: Malformed::Null, ..JsonOptions::default() };
+    let found = read(&columns, &options, "{\"a\":1}\nx\n{\"a\":2}\n");
+    assert_eq!((found.rows.len(), found.rows[1].as_str(), found.rejected.len()), (3, "{}", 0));
+}
+
+#[test]
+fn invalid_utf8_and_long_rows_are_rejected_alone() {
+    let schema = schema(&[("a", "string")]);
+    let input = b"{\"a\":\"x\"}\n{\"a\":\"\xff\"}\n{\"a\":\"\xc3\xa9\"}\n";
+    for chunk in [1, 5, 100] {
+        let found = read_in_chunks(&schema, &JsonOptions::default(), input, chunk);
+        assert_eq!(found.rows, ["{\"a\":\"x\"}", "{\"a\":\"é\"}"]);
+        assert_eq!(found.rejected.len(), 1);
+    }
+    let options = JsonOptions { row_bytes_max: 20, ..JsonOptions::default() };
+    let input = format!("{{\"a\":\"{}\"}}\n{{\"a\":\"y\"}}\n", "x".repeat(50));
+    for chunk in [1, 7, 1000] {
+        let found = read_in_chunks(&schema, &options, input.as_bytes(), chunk);
+        assert_eq!(found.rows, ["{\"a\":\"y\"}"], "{chunk}");
+        assert!(found.rejected[0].3.contains("longer than 20 bytes"));
+    }
+}
+
+#[test]
+fn keys_are_matched_by_the_options() {
+    let mut options = JsonOptions::new(Dialect::OpenX);
+    options.mapping.insert("a".to_owned(), "Key-A".to_owned());
+    options.dots_to_underscores = true;
+    let found = read(&[("a", "int"), ("b_c", "int")], &options, "{\"key-a\":1,\"b.C\":2}");
+    assert_eq!(found.rows, ["{\"a\":1,\"b_c\":2}"]);
+    options.case_insensitive = false;
+    let found = read(&[("a", "int"), ("b_c", "int")], &options, "{\"key-a\":1,\"b.c\":2}");
+    assert_eq!(found.rows, ["{\"b_c\":2}"]);
+}
+
+#[test]
+fn java_patterns_of_a_serde() {
+    let properties = [("timestamp.formats".to_owned(), "dd/MMM/yyyy hh:mm a, yyyyMMdd'T'HHmmssX".to_owned())];
+    let options = JsonOptions::from_serde(Dialect::Hive, &properties.into_iter().collect()).unwrap();
+    let found = read(&[("t", "ts0")], &options, "{\"t\":\"05/Jan/2024 01:30 PM\"}{\"t\":\"20240105T133000+01:00\"}");
+    assert_eq!(found.rows, ["{\"t\":\"2024-01-05T13:30:00\"}", "{\"t\":\"2024-01-05T12:30:00\"}"], "{found:?}");
+}
+
+#[test]
+fn payloads_are_framed_one_by_one() {
+    let texts = ["{\"a\":1}", "", "{\"a\":2}{\"a\":3}", "x", "{\"a\":", "{\"a\":4}"];
+    let mut payloads = Payloads::default();
+    let mut buffer = Vec::new();
+    for text in texts {
+        buffer.extend_from_slice(text.as_bytes());
+        payloads.ends.push(buffer.len());
+    }
+    payloads.buffer = buffer.into();
+    let mut decoder = JsonDecoder::try_new(schema(&[("a", "int")]), &JsonOptions::default()).unwrap();
+    let decoded = decoder.decode(&payloads).unwrap();
+    assert_eq!(lines(&decoded.rows.rows), ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}", "{\"a\":4}"]);
+    assert_eq!(decoded.payload_of_row, Some(vec![0, 2, 2, 5]));
+    let rejected: Vec<_> = decoded.rejected.iter().map(|row| (row.payload, row.reason.as_str())).collect();
+    assert_eq!(rejected[0], (1, "empty"));
+    assert_eq!(rejected.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 3, 4]);
+    let (mut ends, mut start) = (Vec::new(), 0);
+    for _ in 0..3 {
+        start += 7;
+        ends.push(start);
+    }
+    let plain = Payloads { buffer: Bytes::from_static(b"{\"a\":1}{\"a\":2}{\"a\":3}"), ends };
+    assert_eq!(decoder.decode(&plain).unwrap().payload_of_row, None);
+}
