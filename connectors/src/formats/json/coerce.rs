@@ -256,7 +256,9 @@ impl Column {
                 }
                 varying.end_value();
             }
-            Data::Uuid(fixed) => return store(fixed, uuid::Uuid::try_parse_ascii(text).ok().map(|uuid| uuid.as_u128())),
+            Data::Uuid(fixed) => {
+                return store(fixed, uuid::Uuid::try_parse_ascii(text).ok().map(|uuid| uuid.as_u128()));
+            }
             Data::Null(_) => return Err(Misfit::Scalar),
             Data::List { .. } | Data::Map { .. } | Data::Struct { .. } => return Err(Misfit::Shape),
         }
@@ -277,7 +279,9 @@ impl Column {
             Data::Int16(fixed) => store_integer(fixed, whole(16)),
             Data::Int8(fixed) => store_integer(fixed, whole(8)),
             Data::Float64(fixed) => store(fixed, float(text).filter(|value| value.is_finite())),
-            Data::Float32(fixed) => store(fixed, float(text).map(|value| value as f32).filter(|value| value.is_finite())),
+            Data::Float32(fixed) => {
+                store(fixed, float(text).map(|value| value as f32).filter(|value| value.is_finite()))
+            }
             Data::Decimal(fixed, precision, scale) => store(fixed, decimal(text, *precision, *scale)),
             Data::Timestamp(fixed, digits) => {
                 store(fixed, rules.timestamp(text, true).and_then(|moment| moment.in_unit(*digits)))

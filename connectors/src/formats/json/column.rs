@@ -125,9 +125,22 @@ pub(super) enum Data {
     Json(Varying),
     Binary(Varying),
     Uuid(Fixed<u128>),
-    List { ends: Vec<i32>, nulls: NullBufferBuilder, items: Box<Column> },
-    Map { ends: Vec<i32>, nulls: NullBufferBuilder, keys: Box<Column>, values: Box<Column> },
-    Struct { nulls: NullBufferBuilder, fields: Vec<Column>, names: Names },
+    List {
+        ends: Vec<i32>,
+        nulls: NullBufferBuilder,
+        items: Box<Column>,
+    },
+    Map {
+        ends: Vec<i32>,
+        nulls: NullBufferBuilder,
+        keys: Box<Column>,
+        values: Box<Column>,
+    },
+    Struct {
+        nulls: NullBufferBuilder,
+        fields: Vec<Column>,
+        names: Names,
+    },
 }
 
 /// A column under construction.

@@ -124,7 +124,9 @@ impl JsonReader {
 
     /// The next batch; `None` when more bytes are needed, or at the end once the input is finished.
     pub fn next_rows(&mut self) -> Result<Option<FileRows>> {
-        while self.rows.len() < self.rows_max && self.rows.bytes() < BATCH_BYTES_MAX && self.rejected.len() < REJECTED_MAX
+        while self.rows.len() < self.rows_max
+            && self.rows.bytes() < BATCH_BYTES_MAX
+            && self.rejected.len() < REJECTED_MAX
         {
             if self.skips_line && !self.skip_line() {
                 return self.wait();

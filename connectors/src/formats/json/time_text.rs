@@ -151,8 +151,7 @@ fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
 fn offset(text: &[u8]) -> Option<Option<i32>> {
     let text = text.strip_prefix(b" ").unwrap_or(text);
     let two = |tens: u8, ones: u8| -> Option<i32> {
-        (tens.is_ascii_digit() && ones.is_ascii_digit())
-            .then(|| i32::from(tens - b'0') * 10 + i32::from(ones - b'0'))
+        (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| i32::from(tens - b'0') * 10 + i32::from(ones - b'0'))
     };
     let (sign, hours, minutes) = match *text {
         [] => return Some(None),
@@ -199,7 +198,9 @@ pub(super) fn headwater_timestamp(text: &[u8], standard: TimestampStandard) -> O
 
 /// A timestamp as the OpenX SerDe reads it: an offset only with `T`, no date alone, and what does not exist rolls over.
 pub(super) fn openx_timestamp(text: &[u8]) -> Option<Moment> {
-    if text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+')) && memchr::memchr(b'-', &text[1.min(text.len())..]).is_none() {
+    if text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'))
+        && memchr::memchr(b'-', &text[1.min(text.len())..]).is_none()
+    {
         let digits = if text.len() >= 13 && memchr::memchr(b'.', text).is_none() { 3 } else { 0 };
         return moment_of_number(text, digits);
     }
