@@ -18,6 +18,7 @@ pub mod output;
 pub mod parser;
 pub mod repl;
 pub mod run_tables;
+pub mod secrets;
 pub mod session;
 pub mod settings;
 pub mod tables;

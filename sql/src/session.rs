@@ -34,6 +34,7 @@ use crate::{
         cursor::{Identifier, ObjectName},
         statement::Query,
     },
+    secrets::Secrets,
     settings::Settings,
     tables::{CATALOG, RunTables, StatementTables},
 };
@@ -53,6 +54,8 @@ pub struct SessionConfig {
     pub local_state: Option<PathBuf>,
     /// Folder or URL of tables without a location; by default `warehouse/` in `local_state`.
     pub warehouse: Option<String>,
+    /// Where `${env:..}` in options is taken from.
+    pub secrets: Secrets,
     /// Values for `${name}` in scripts.
     pub parameters: Parameters,
     /// Settings to start with, by key.

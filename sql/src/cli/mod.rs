@@ -39,6 +39,7 @@ use crate::{
     output::{Expanded, Format, Look},
     parser::Statement,
     repl,
+    secrets::Secrets,
     session::{Session, SessionConfig},
     settings::{SettingValue, Settings},
 };
@@ -202,6 +203,7 @@ fn session_config(common: &Common, results: &Results, environment: &Environment)
         catalog: common.catalog.clone(),
         local_state: common.local_state.clone(),
         warehouse: common.warehouse.clone(),
+        secrets: Secrets::new(environment.variables.clone()),
         parameters: results.parameters.iter().cloned().collect(),
         settings,
     })
