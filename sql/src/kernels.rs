@@ -84,6 +84,8 @@ pub enum Op {
     AtTimeZone(Type),
     /// A value of a subquery that must have at most one row: fails where the count is above one.
     AtMostOne,
+    /// `GREATEST` (`true`) or `LEAST` of the arguments; NULL if one is.
+    Extreme(bool),
     /// `value IN (array)`; a NULL array is an empty one.
     Among,
     /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
@@ -110,6 +112,7 @@ impl Op {
             | Self::Like
             | Self::AtTimeZone(_)
             | Self::Among
+            | Self::Extreme(_)
             | Self::Truth => false,
         }
     }
@@ -134,6 +137,8 @@ impl Op {
             Self::AtTimeZone(_) => "at_time_zone",
             Self::AtMostOne => "at_most_one",
             Self::Among => "among",
+            Self::Extreme(true) => "greatest",
+            Self::Extreme(false) => "least",
             Self::Truth => "truth",
         }
     }
@@ -174,6 +179,7 @@ impl Op {
                 let (value, count) = two(args)?;
                 rows::at_most_one(value, count)
             }
+            Self::Extreme(greatest) => compare::extreme(args, rows, *greatest),
             Self::Among => {
                 let (a, b) = two(args)?;
                 nested::among(a, b)

@@ -133,12 +133,34 @@ impl Binder<'_> {
                 let shown = super::literals::text_value(&value.data_type.to_string());
                 Value::new(shown.expr, Type::VARCHAR)
             }
+            ("mod", [left, right]) => {
+                let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
+                self.arithmetic(crate::kernels::Arithmetic::Modulus, left, right).map_err(|error| match error.code().0 {
+                    "TYPE_MISMATCH" => Error::user("FUNCTION_NOT_FOUND", format!("mod: {}", error.message())),
+                    _ => error,
+                })?
+            }
+            ("greatest" | "least", [_, ..]) => {
+                let values = args.iter().map(|node| self.expr(node, context)).collect::<Result<Vec<_>>>()?;
+                self.extreme(name, values)?
+            }
             ("if" | "nullif" | "try", _) => {
                 count(usize::MAX..=usize::MAX)?;
                 return Ok(None);
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// `GREATEST`, `LEAST`
+    fn extreme(&self, name: &str, values: Vec<Value>) -> Result<Value> {
+        let unfit = |message: &str| Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters for function {name}: {message}"));
+        let all = self.common_type(values.iter(), name).map_err(|error| unfit(error.message()))?;
+        if !all.is_orderable() {
+            return Err(unfit(&format!("{all} has no order")));
+        }
+        let exprs = values.into_iter().map(|value| Ok(self.convert(value, &all)?.expr)).collect::<Result<_>>()?;
+        Ok(Value::new(kernels::call(Op::Extreme(name == "greatest"), exprs, all.clone()), all))
     }
 
     /// `COALESCE`

@@ -23,6 +23,7 @@ pub mod define;
 pub mod json;
 pub mod kernel;
 pub mod lambda;
+pub mod math;
 pub mod scalar;
 pub mod signature;
 
@@ -139,7 +140,7 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions, math::functions];
 
 /// The one registry of the process: it never changes once built.
 pub fn library() -> Result<&'static Registry> {

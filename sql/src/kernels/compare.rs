@@ -190,11 +190,7 @@ pub fn find(keys: &ArrayRef, key: &ArrayRef, at: usize) -> Result<Option<usize>>
 }
 
 fn both_nan(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
-    let nan = |array: &ArrayRef, at: usize| {
-        array.as_primitive_opt::<Float64Type>().is_some_and(|array| array.value(at).is_nan())
-            || array.as_primitive_opt::<Float32Type>().is_some_and(|array| array.value(at).is_nan())
-    };
-    nan(a, i) && nan(b, j)
+    is_nan(a, i) && is_nan(b, j)
 }
 
 /// `a = b`; NULL if a part that decides it is NULL.
@@ -283,4 +279,33 @@ fn scalar_order(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Result<Option
     }
     let compare = make_comparator(a, b, SortOptions::default())?;
     Ok(Some(compare(i, j)))
+}
+
+/// The greatest or least of the columns in each row; NULL if one is NULL. A NaN loses against every number.
+pub fn extreme(columns: &[ArrayRef], rows: usize, greatest: bool) -> Result<ArrayRef> {
+    let better = if greatest { Ordering::Greater } else { Ordering::Less };
+    let mut chosen: Vec<(usize, usize)> = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let mut best = 0;
+        for (index, column) in columns.iter().enumerate() {
+            let Some(known) = columns.get(best) else { continue };
+            if known.is_null(row) {
+                break;
+            }
+            let wins = column.is_null(row)
+                || is_nan(known, row)
+                || order(column, row, known, row)? == Some(better);
+            if wins {
+                best = index;
+            }
+        }
+        chosen.push((best, row));
+    }
+    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    Ok(arrow::compute::interleave(&columns, &chosen)?)
+}
+
+fn is_nan(array: &ArrayRef, at: usize) -> bool {
+    array.as_primitive_opt::<Float64Type>().is_some_and(|array| array.value(at).is_nan())
+        || array.as_primitive_opt::<Float32Type>().is_some_and(|array| array.value(at).is_nan())
 }
