@@ -253,7 +253,8 @@ fn refuse_ambiguous(udf: &ScalarUDF, given: &[Type]) -> Result<()> {
             Some((applied.arguments.iter().map(Type::from_arrow).collect(), result))
         })
         .collect();
-    let covers = |a: &[Type], b: &[Type]| a.iter().zip(b).all(|(a, b)| crate::types::coerces(a, b));
+    let reaches = |a: &Type, b: &Type| crate::types::coerces(a, b) || a.is_integer() && matches!(b, Type::Decimal(..));
+    let covers = |a: &[Type], b: &[Type]| a.iter().zip(b).all(|(a, b)| reaches(a, b));
     let specific = fitting.iter().any(|(one, _)| fitting.iter().all(|(other, _)| covers(one, other)));
     let same_result = fitting.iter().all(|(_, result)| *result == fitting[0].1) && udf.name() != "json_extract_scalar";
     if fitting.len() < 2 || specific || same_result {
