@@ -135,9 +135,11 @@ impl Binder<'_> {
             }
             ("mod", [left, right]) => {
                 let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
-                self.arithmetic(crate::kernels::Arithmetic::Modulus, left, right).map_err(|error| match error.code().0 {
-                    "TYPE_MISMATCH" => Error::user("FUNCTION_NOT_FOUND", format!("mod: {}", error.message())),
-                    _ => error,
+                self.arithmetic(crate::kernels::Arithmetic::Modulus, left, right).map_err(|error| {
+                    match error.code().0 {
+                        "TYPE_MISMATCH" => Error::user("FUNCTION_NOT_FOUND", format!("mod: {}", error.message())),
+                        _ => error,
+                    }
                 })?
             }
             ("greatest" | "least", [_, ..]) => {
@@ -154,7 +156,9 @@ impl Binder<'_> {
 
     /// `GREATEST`, `LEAST`
     fn extreme(&self, name: &str, values: Vec<Value>) -> Result<Value> {
-        let unfit = |message: &str| Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters for function {name}: {message}"));
+        let unfit = |message: &str| {
+            Error::user("FUNCTION_NOT_FOUND", format!("unexpected parameters for function {name}: {message}"))
+        };
         let all = self.common_type(values.iter(), name).map_err(|error| unfit(error.message()))?;
         if !all.is_orderable() {
             return Err(unfit(&format!("{all} has no order")));

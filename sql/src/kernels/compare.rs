@@ -292,9 +292,7 @@ pub fn extreme(columns: &[ArrayRef], rows: usize, greatest: bool) -> Result<Arra
             if known.is_null(row) {
                 break;
             }
-            let wins = column.is_null(row)
-                || is_nan(known, row)
-                || order(column, row, known, row)? == Some(better);
+            let wins = column.is_null(row) || is_nan(known, row) || order(column, row, known, row)? == Some(better);
             if wins {
                 best = index;
             }

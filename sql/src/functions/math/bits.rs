@@ -32,7 +32,10 @@ pub(super) fn definitions() -> Vec<Definition> {
         right_shift(),
         arithmetic_shift(),
         math("bit_count", "how many of a number's lowest bits are set")
-            .on("bit_count(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(|x, bits| bit_count(x, bits).map(Some)))
+            .on(
+                "bit_count(bigint, bigint) -> bigint",
+                value2::<I64, I64, ToI64>(|x, bits| bit_count(x, bits).map(Some)),
+            )
             .example("SELECT bit_count(9, 64)", "2"),
         math("luhn_check", "whether the last digit of a number written as text is its Luhn check digit")
             .on("luhn_check(varchar) -> boolean", value1::<Str, ToBool>(|text| luhn(text).map(Some)))
@@ -42,29 +45,65 @@ pub(super) fn definitions() -> Vec<Definition> {
 
 fn left_shift() -> Definition {
     math("bitwise_left_shift", "a number's bits moved to the left")
-        .on("bitwise_left_shift(tinyint, bigint) -> tinyint", value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { x << n } else { 0 }))))
-        .on("bitwise_left_shift(smallint, bigint) -> smallint", value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { x << n } else { 0 }))))
-        .on("bitwise_left_shift(integer, bigint) -> integer", value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { x << n } else { 0 }))))
-        .on("bitwise_left_shift(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { x << n } else { 0 }))))
+        .on(
+            "bitwise_left_shift(tinyint, bigint) -> tinyint",
+            value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { x << n } else { 0 }))),
+        )
+        .on(
+            "bitwise_left_shift(smallint, bigint) -> smallint",
+            value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { x << n } else { 0 }))),
+        )
+        .on(
+            "bitwise_left_shift(integer, bigint) -> integer",
+            value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { x << n } else { 0 }))),
+        )
+        .on(
+            "bitwise_left_shift(bigint, bigint) -> bigint",
+            value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { x << n } else { 0 }))),
+        )
         .example("SELECT bitwise_left_shift(19, 2)", "76")
 }
 
 fn right_shift() -> Definition {
     math("bitwise_right_shift", "a number's bits moved to the right, zeros following")
-        .on("bitwise_right_shift(tinyint, bigint) -> tinyint", value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { ((x as u8) >> n) as i8 } else { 0 }))))
-        .on("bitwise_right_shift(smallint, bigint) -> smallint", value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { ((x as u16) >> n) as i16 } else { 0 }))))
-        .on("bitwise_right_shift(integer, bigint) -> integer", value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { ((x as u32) >> n) as i32 } else { 0 }))))
-        .on("bitwise_right_shift(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { ((x as u64) >> n) as i64 } else { 0 }))))
+        .on(
+            "bitwise_right_shift(tinyint, bigint) -> tinyint",
+            value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { ((x as u8) >> n) as i8 } else { 0 }))),
+        )
+        .on(
+            "bitwise_right_shift(smallint, bigint) -> smallint",
+            value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { ((x as u16) >> n) as i16 } else { 0 }))),
+        )
+        .on(
+            "bitwise_right_shift(integer, bigint) -> integer",
+            value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { ((x as u32) >> n) as i32 } else { 0 }))),
+        )
+        .on(
+            "bitwise_right_shift(bigint, bigint) -> bigint",
+            value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { ((x as u64) >> n) as i64 } else { 0 }))),
+        )
         .example("SELECT bitwise_right_shift(-8, 62)", "0")
 }
 
 fn arithmetic_shift() -> Definition {
     let by = |n: i64, width: i64| if (0..width).contains(&n) { n } else { width - 1 };
     math("bitwise_right_shift_arithmetic", "a number's bits moved to the right, its sign following")
-        .on("bitwise_right_shift_arithmetic(tinyint, bigint) -> tinyint", value2::<I8, I64, ToI8>(move |x, n| Ok(Some(x >> by(n, 8)))))
-        .on("bitwise_right_shift_arithmetic(smallint, bigint) -> smallint", value2::<I16, I64, ToI16>(move |x, n| Ok(Some(x >> by(n, 16)))))
-        .on("bitwise_right_shift_arithmetic(integer, bigint) -> integer", value2::<I32, I64, ToI32>(move |x, n| Ok(Some(x >> by(n, 32)))))
-        .on("bitwise_right_shift_arithmetic(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(move |x, n| Ok(Some(x >> by(n, 64)))))
+        .on(
+            "bitwise_right_shift_arithmetic(tinyint, bigint) -> tinyint",
+            value2::<I8, I64, ToI8>(move |x, n| Ok(Some(x >> by(n, 8)))),
+        )
+        .on(
+            "bitwise_right_shift_arithmetic(smallint, bigint) -> smallint",
+            value2::<I16, I64, ToI16>(move |x, n| Ok(Some(x >> by(n, 16)))),
+        )
+        .on(
+            "bitwise_right_shift_arithmetic(integer, bigint) -> integer",
+            value2::<I32, I64, ToI32>(move |x, n| Ok(Some(x >> by(n, 32)))),
+        )
+        .on(
+            "bitwise_right_shift_arithmetic(bigint, bigint) -> bigint",
+            value2::<I64, I64, ToI64>(move |x, n| Ok(Some(x >> by(n, 64)))),
+        )
         .example("SELECT bitwise_right_shift_arithmetic(-8, 2)", "-2")
 }
 
@@ -77,7 +116,9 @@ fn bit_count(x: i64, bits: i64) -> Result<i64> {
     }
     let limit = 1i64 << (bits - 1);
     if !(-limit..limit).contains(&x) {
-        return Err(invalid(format!("number must be representable with the bits specified: {x} can not be represented with {bits} bits")));
+        return Err(invalid(format!(
+            "number must be representable with the bits specified: {x} can not be represented with {bits} bits"
+        )));
     }
     Ok(i64::from((x & ((1i64 << bits) - 1)).count_ones()))
 }

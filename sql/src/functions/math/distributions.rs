@@ -33,51 +33,71 @@ pub(super) fn definitions() -> Vec<Definition> {
 fn distributions() -> Vec<Definition> {
     vec![
         math("normal_cdf", "the share of a normal distribution (mean, deviation) below a value")
-            .on("normal_cdf(double, double, double) -> double", value3::<F64, F64, F64, ToF64>(|mean, deviation, x| {
-                positive(deviation, "standardDeviation must be > 0")?;
-                Ok(Some(normal_cdf((x - mean) / deviation)))
-            }))
+            .on(
+                "normal_cdf(double, double, double) -> double",
+                value3::<F64, F64, F64, ToF64>(|mean, deviation, x| {
+                    positive(deviation, "standardDeviation must be > 0")?;
+                    Ok(Some(normal_cdf((x - mean) / deviation)))
+                }),
+            )
             .example("SELECT normal_cdf(0, 1, 0)", "0.5"),
         math("inverse_normal_cdf", "the value below which a share of a normal distribution lies")
-            .on("inverse_normal_cdf(double, double, double) -> double", value3::<F64, F64, F64, ToF64>(|mean, deviation, p| {
-                positive(deviation, "sd must be > 0")?;
-                if p <= 0.0 || p >= 1.0 {
-                    return Err(invalid("p must be 0 > p > 1"));
-                }
-                Ok(Some(mean + deviation * normal_quantile(p)))
-            }))
+            .on(
+                "inverse_normal_cdf(double, double, double) -> double",
+                value3::<F64, F64, F64, ToF64>(|mean, deviation, p| {
+                    positive(deviation, "sd must be > 0")?;
+                    if p <= 0.0 || p >= 1.0 {
+                        return Err(invalid("p must be 0 > p > 1"));
+                    }
+                    Ok(Some(mean + deviation * normal_quantile(p)))
+                }),
+            )
             .example("SELECT inverse_normal_cdf(0, 1, 0.5)", "0.0"),
         math("beta_cdf", "the share of a beta distribution below a value")
-            .on("beta_cdf(double, double, double) -> double", value3::<F64, F64, F64, ToF64>(|a, b, x| {
-                positive(a.min(b), "a and b must be > 0")?;
-                if !(0.0..=1.0).contains(&x) {
-                    return Err(invalid("value must be in the interval [0, 1]"));
-                }
-                Ok(Some(incomplete_beta(a, b, x)))
-            }))
+            .on(
+                "beta_cdf(double, double, double) -> double",
+                value3::<F64, F64, F64, ToF64>(|a, b, x| {
+                    positive(a.min(b), "a and b must be > 0")?;
+                    if !(0.0..=1.0).contains(&x) {
+                        return Err(invalid("value must be in the interval [0, 1]"));
+                    }
+                    Ok(Some(incomplete_beta(a, b, x)))
+                }),
+            )
             .example("SELECT beta_cdf(1, 1, 0.5)", "0.5"),
         math("inverse_beta_cdf", "the value below which a share of a beta distribution lies")
-            .on("inverse_beta_cdf(double, double, double) -> double", value3::<F64, F64, F64, ToF64>(|a, b, p| {
-                positive(a.min(b), "a and b must be > 0")?;
-                if !(0.0..=1.0).contains(&p) {
-                    return Err(invalid("p must be in the interval [0, 1]"));
-                }
-                Ok(Some(bisect(|x| incomplete_beta(a, b, x) - p)))
-            }))
+            .on(
+                "inverse_beta_cdf(double, double, double) -> double",
+                value3::<F64, F64, F64, ToF64>(|a, b, p| {
+                    positive(a.min(b), "a and b must be > 0")?;
+                    if !(0.0..=1.0).contains(&p) {
+                        return Err(invalid("p must be in the interval [0, 1]"));
+                    }
+                    Ok(Some(bisect(|x| incomplete_beta(a, b, x) - p)))
+                }),
+            )
             .example("SELECT inverse_beta_cdf(1, 1, 0.5)", "0.5"),
         math("t_cdf", "the share of Student's distribution below a value")
-            .on("t_cdf(double, double) -> double", value2::<F64, F64, ToF64>(|x, freedom| {
-                positive(freedom, "df must be greater than 0")?;
-                let tail = incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + x * x)) / 2.0;
-                Ok(Some(if x > 0.0 { 1.0 - tail } else { tail }))
-            }))
+            .on(
+                "t_cdf(double, double) -> double",
+                value2::<F64, F64, ToF64>(|x, freedom| {
+                    positive(freedom, "df must be greater than 0")?;
+                    let tail = incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + x * x)) / 2.0;
+                    Ok(Some(if x > 0.0 { 1.0 - tail } else { tail }))
+                }),
+            )
             .example("SELECT t_cdf(0, 5)", "0.5"),
         math("t_pdf", "the density of Student's distribution at a value")
-            .on("t_pdf(double, double) -> double", value2::<F64, F64, ToF64>(|x, freedom| {
-                positive(freedom, "df must be greater than 0")?;
-                let scale = log_gamma((freedom + 1.0) / 2.0) - log_gamma(freedom / 2.0) - (freedom * std::f64::consts::PI).ln() / 2.0;
-                Ok(Some((scale - (freedom + 1.0) / 2.0 * (x * x / freedom).ln_1p()).exp()))
-            }))
+            .on(
+                "t_pdf(double, double) -> double",
+                value2::<F64, F64, ToF64>(|x, freedom| {
+                    positive(freedom, "df must be greater than 0")?;
+                    let scale = log_gamma((freedom + 1.0) / 2.0)
+                        - log_gamma(freedom / 2.0)
+                        - (freedom * std::f64::consts::PI).ln() / 2.0;
+                    Ok(Some((scale - (freedom + 1.0) / 2.0 * (x * x / freedom).ln_1p()).exp()))
+                }),
+            )
             .example("SELECT round(t_pdf(0, 5), 4)", "0.3796"),
     ]
 }
@@ -112,8 +132,15 @@ fn bisect(f: impl Fn(f64) -> f64) -> f64 {
 
 fn log_gamma(x: f64) -> f64 {
     const LANCZOS: [f64; 9] = [
-        0.999_999_999_999_809_9, 676.520_368_121_885_1, -1_259.139_216_722_402_8, 771.323_428_777_653_1, -176.615_029_162_140_6,
-        12.507_343_278_686_905, -0.138_571_095_265_720_12, 9.984_369_578_019_572e-6, 1.505_632_735_149_311_6e-7,
+        0.999_999_999_999_809_9,
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_1,
+        -176.615_029_162_140_6,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_572e-6,
+        1.505_632_735_149_311_6e-7,
     ];
     let x = x - 1.0;
     let t = x + 7.5;
@@ -178,7 +205,10 @@ fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     let mut h = d;
     for m in 1..1000 {
         let m = f64::from(m);
-        for term in [m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)), -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))] {
+        for term in [
+            m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0)),
+        ] {
             d = 1.0 / nonzero(1.0 + term * d);
             c = nonzero(1.0 + term / c);
             h *= d * c;
@@ -193,10 +223,16 @@ fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
 fn intervals() -> Vec<Definition> {
     vec![
         math("wilson_interval_lower", "the lower end of the Wilson score interval (successes, trials, z)")
-            .on("wilson_interval_lower(bigint, bigint, double) -> double", value3::<I64, I64, F64, ToF64>(|s, n, z| wilson(s, n, z, -1.0).map(Some)))
+            .on(
+                "wilson_interval_lower(bigint, bigint, double) -> double",
+                value3::<I64, I64, F64, ToF64>(|s, n, z| wilson(s, n, z, -1.0).map(Some)),
+            )
             .example("SELECT wilson_interval_lower(0, 10, 1)", "0.0"),
         math("wilson_interval_upper", "the upper end of the Wilson score interval (successes, trials, z)")
-            .on("wilson_interval_upper(bigint, bigint, double) -> double", value3::<I64, I64, F64, ToF64>(|s, n, z| wilson(s, n, z, 1.0).map(Some)))
+            .on(
+                "wilson_interval_upper(bigint, bigint, double) -> double",
+                value3::<I64, I64, F64, ToF64>(|s, n, z| wilson(s, n, z, 1.0).map(Some)),
+            )
             .example("SELECT wilson_interval_upper(10, 10, 1)", "1.0"),
     ]
 }
@@ -223,17 +259,29 @@ fn distances() -> Vec<Definition> {
     vec![
         math("cosine_similarity", "the cosine of the angle between two vectors, written as arrays or sparse as maps")
             .on("cosine_similarity(array(double), array(double)) -> double", vectors(|a, b| cosine(a, b)))
-            .on("cosine_similarity(map(varchar, double), map(varchar, double)) -> double", whole(|call| sparse(call, false)))
+            .on(
+                "cosine_similarity(map(varchar, double), map(varchar, double)) -> double",
+                whole(|call| sparse(call, false)),
+            )
             .example("SELECT cosine_similarity(ARRAY[1.0], ARRAY[2.0])", "1.0"),
         math("cosine_distance", "one less the cosine similarity")
             .on("cosine_distance(array(double), array(double)) -> double", vectors(|a, b| 1.0 - cosine(a, b)))
-            .on("cosine_distance(map(varchar, double), map(varchar, double)) -> double", whole(|call| sparse(call, true)))
+            .on(
+                "cosine_distance(map(varchar, double), map(varchar, double)) -> double",
+                whole(|call| sparse(call, true)),
+            )
             .example("SELECT cosine_distance(ARRAY[1.0], ARRAY[2.0])", "0.0"),
         math("euclidean_distance", "the distance of two points")
-            .on("euclidean_distance(array(double), array(double)) -> double", vectors(|a, b| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()))
+            .on(
+                "euclidean_distance(array(double), array(double)) -> double",
+                vectors(|a, b| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()),
+            )
             .example("SELECT euclidean_distance(ARRAY[0.0], ARRAY[2.0])", "2.0"),
         math("dot_product", "the sum of the products of two vectors' components")
-            .on("dot_product(array(double), array(double)) -> double", vectors(|a, b| a.iter().zip(b).map(|(a, b)| a * b).sum()))
+            .on(
+                "dot_product(array(double), array(double)) -> double",
+                vectors(|a, b| a.iter().zip(b).map(|(a, b)| a * b).sum()),
+            )
             .example("SELECT dot_product(ARRAY[1.0, 2.0], ARRAY[3.0, 4.0])", "11.0"),
     ]
 }

@@ -62,7 +62,8 @@ fn powers() -> Vec<Definition> {
         double("exp", "e to the power of the value", "exp(double) -> double", f64::exp).example("SELECT exp(0)", "1.0"),
         double("ln", "the natural logarithm", "ln(double) -> double", f64::ln).example("SELECT ln(1)", "0.0"),
         double("log2", "the logarithm to base 2", "log2(double) -> double", f64::log2).example("SELECT log2(8)", "3.0"),
-        double("log10", "the logarithm to base 10", "log10(double) -> double", f64::log10).example("SELECT log10(100)", "2.0"),
+        double("log10", "the logarithm to base 10", "log10(double) -> double", f64::log10)
+            .example("SELECT log10(100)", "2.0"),
         math("log", "the logarithm of the second argument to the base of the first")
             .on("log(double, double) -> double", value2::<F64, F64, ToF64>(|base, x| Ok(Some(x.ln() / base.ln()))))
             .example("SELECT log(2, 64)", "6.0"),
@@ -89,10 +90,13 @@ fn constants() -> Vec<Definition> {
         )
     };
     vec![
-        constant("pi", "the number pi", "pi() -> double", std::f64::consts::PI).example("SELECT pi()", "3.141592653589793"),
-        constant("e", "Euler's number", "e() -> double", std::f64::consts::E).example("SELECT e()", "2.718281828459045"),
+        constant("pi", "the number pi", "pi() -> double", std::f64::consts::PI)
+            .example("SELECT pi()", "3.141592653589793"),
+        constant("e", "Euler's number", "e() -> double", std::f64::consts::E)
+            .example("SELECT e()", "2.718281828459045"),
         constant("nan", "not a number", "nan() -> double", f64::NAN).example("SELECT nan()", "NaN"),
-        constant("infinity", "positive infinity", "infinity() -> double", f64::INFINITY).example("SELECT infinity()", "Infinity"),
+        constant("infinity", "positive infinity", "infinity() -> double", f64::INFINITY)
+            .example("SELECT infinity()", "Infinity"),
         math("is_nan", "whether a value is not a number")
             .on("is_nan(real) -> boolean", value1::<F32, ToBool>(|x| Ok(Some(x.is_nan()))))
             .on("is_nan(double) -> boolean", value1::<F64, ToBool>(|x| Ok(Some(x.is_nan()))))
@@ -109,7 +113,10 @@ fn constants() -> Vec<Definition> {
 fn bases() -> Vec<Definition> {
     vec![
         math("from_base", "the number a text writes in a base")
-            .on("from_base(varchar, bigint) -> bigint", value2::<Str, I64, ToI64>(|text, base| from_base(text, base).map(Some)))
+            .on(
+                "from_base(varchar, bigint) -> bigint",
+                value2::<Str, I64, ToI64>(|text, base| from_base(text, base).map(Some)),
+            )
             .example("SELECT from_base('ff', 16)", "255"),
         math("to_base", "a number written in a base")
             .on(
@@ -173,10 +180,22 @@ fn randoms() -> Vec<Definition> {
             .on("random(smallint) -> smallint", value1::<I16, ToI16>(|high| drawn(0, high, BOUND).map(Some)))
             .on("random(integer) -> integer", value1::<I32, ToI32>(|high| drawn(0, high, BOUND).map(Some)))
             .on("random(bigint) -> bigint", value1::<I64, ToI64>(|high| drawn(0, high, BOUND).map(Some)))
-            .on("random(tinyint, tinyint) -> tinyint", value2::<I8, I8, ToI8>(|low, high| drawn(low, high, ORDER).map(Some)))
-            .on("random(smallint, smallint) -> smallint", value2::<I16, I16, ToI16>(|low, high| drawn(low, high, ORDER).map(Some)))
-            .on("random(integer, integer) -> integer", value2::<I32, I32, ToI32>(|low, high| drawn(low, high, ORDER).map(Some)))
-            .on("random(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(|low, high| drawn(low, high, ORDER).map(Some)))
+            .on(
+                "random(tinyint, tinyint) -> tinyint",
+                value2::<I8, I8, ToI8>(|low, high| drawn(low, high, ORDER).map(Some)),
+            )
+            .on(
+                "random(smallint, smallint) -> smallint",
+                value2::<I16, I16, ToI16>(|low, high| drawn(low, high, ORDER).map(Some)),
+            )
+            .on(
+                "random(integer, integer) -> integer",
+                value2::<I32, I32, ToI32>(|low, high| drawn(low, high, ORDER).map(Some)),
+            )
+            .on(
+                "random(bigint, bigint) -> bigint",
+                value2::<I64, I64, ToI64>(|low, high| drawn(low, high, ORDER).map(Some)),
+            )
             .volatility(Volatility::Volatile)
             .example("SELECT random(5, 6)", "5"),
     ]

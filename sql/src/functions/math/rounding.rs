@@ -78,8 +78,14 @@ fn overflow(name: &str) -> Error {
 fn abs() -> Definition {
     math("abs", "the value without its sign")
         .on("abs(tinyint) -> tinyint", value1::<I8, ToI8>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))))
-        .on("abs(smallint) -> smallint", value1::<I16, ToI16>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))))
-        .on("abs(integer) -> integer", value1::<I32, ToI32>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))))
+        .on(
+            "abs(smallint) -> smallint",
+            value1::<I16, ToI16>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))),
+        )
+        .on(
+            "abs(integer) -> integer",
+            value1::<I32, ToI32>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))),
+        )
         .on("abs(bigint) -> bigint", value1::<I64, ToI64>(|x| x.checked_abs().map(Some).ok_or_else(|| overflow("abs"))))
         .on("abs(real) -> real", value1::<F32, ToF32>(|x| Ok(Some(x.abs()))))
         .on("abs(double) -> double", value1::<F64, ToF64>(|x| Ok(Some(x.abs()))))
@@ -110,7 +116,11 @@ fn ceiling() -> Definition {
         .on("ceiling(bigint) -> bigint", value1::<I64, ToI64>(|x| Ok(Some(x))))
         .on("ceiling(real) -> real", value1::<F32, ToF32>(|x| Ok(Some(x.ceil()))))
         .on("ceiling(double) -> double", value1::<F64, ToF64>(|x| Ok(Some(x.ceil()))))
-        .on_typed("ceiling(decimal(p,s)) -> decimal(p,s)", rounded_up, decimals(|x, scale| floor_div(x.wrapping_neg(), scale).wrapping_neg()))
+        .on_typed(
+            "ceiling(decimal(p,s)) -> decimal(p,s)",
+            rounded_up,
+            decimals(|x, scale| floor_div(x.wrapping_neg(), scale).wrapping_neg()),
+        )
         .example("SELECT ceiling(1.2)", "2")
 }
 
@@ -141,10 +151,22 @@ fn round() -> Definition {
         .on("round(real) -> real", value1::<F32, ToF32>(|x| Ok(Some(round_double(f64::from(x), 0) as f32))))
         .on("round(double) -> double", value1::<F64, ToF64>(|x| Ok(Some(round_double(x, 0)))))
         .on_typed("round(decimal(p,s)) -> decimal(p,s)", rounded_up, decimals(|x, scale| divide_rounded(x, ten(scale))))
-        .on("round(tinyint, integer) -> tinyint", value2::<I8, I32, ToI8>(|x, n| whole_places(i64::from(x), n, "tinyint").and_then(fits).map(Some)))
-        .on("round(smallint, integer) -> smallint", value2::<I16, I32, ToI16>(|x, n| whole_places(i64::from(x), n, "smallint").and_then(fits).map(Some)))
-        .on("round(integer, integer) -> integer", value2::<I32, I32, ToI32>(|x, n| whole_places(i64::from(x), n, "integer").and_then(fits).map(Some)))
-        .on("round(bigint, integer) -> bigint", value2::<I64, I32, ToI64>(|x, n| whole_places(x, n, "bigint").map(Some)))
+        .on(
+            "round(tinyint, integer) -> tinyint",
+            value2::<I8, I32, ToI8>(|x, n| whole_places(i64::from(x), n, "tinyint").and_then(fits).map(Some)),
+        )
+        .on(
+            "round(smallint, integer) -> smallint",
+            value2::<I16, I32, ToI16>(|x, n| whole_places(i64::from(x), n, "smallint").and_then(fits).map(Some)),
+        )
+        .on(
+            "round(integer, integer) -> integer",
+            value2::<I32, I32, ToI32>(|x, n| whole_places(i64::from(x), n, "integer").and_then(fits).map(Some)),
+        )
+        .on(
+            "round(bigint, integer) -> bigint",
+            value2::<I64, I32, ToI64>(|x, n| whole_places(x, n, "bigint").map(Some)),
+        )
         .on("round(real, integer) -> real", value2::<F32, I32, ToF32>(|x, n| Ok(Some(round_single(x, n)))))
         .on("round(double, integer) -> double", value2::<F64, I32, ToF64>(|x, n| Ok(Some(round_double(x, n)))))
         .on_typed("round(decimal(p,s), integer) -> decimal(p,s)", one_more, decimal_places(divide_rounded))
