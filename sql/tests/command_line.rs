@@ -2,6 +2,8 @@
 //!
 //! It stands beside the binary because cargo tells only these tests where the binary is.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,

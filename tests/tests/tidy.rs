@@ -2,6 +2,8 @@
 //!
 //! Invariant: each rule is a pure function from a file to its complaints, and every complaint names file and line.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

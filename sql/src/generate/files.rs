@@ -201,7 +201,8 @@ fn create(path: &Path) -> Result<File> {
 
 fn parquet_file(path: &Path, columns: &[Column], rows: &[Vec<Cell>]) -> Result<()> {
     let named = |error: parquet::errors::ParquetError| Error::unavailable(error.to_string()).context(path.display());
-    let properties = WriterProperties::builder().set_compression(Compression::GZIP(GzipLevel::default())).build();
+    let gzip = Compression::GZIP(GzipLevel::default());
+    let properties = WriterProperties::builder().set_compression(gzip).set_dictionary_enabled(false).build();
     let mut writer = ArrowWriter::try_new(create(path)?, record::schema(columns), Some(properties)).map_err(named)?;
     for rows in rows.chunks(8192) {
         writer.write(&record::batch(columns, rows)?).map_err(named)?;

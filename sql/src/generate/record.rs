@@ -68,9 +68,9 @@ pub(super) enum Body {
 /// Appends a JSON object with its newline.
 pub(super) fn json_line(columns: &[Column], cells: &[Cell], out: &mut Vec<u8>) {
     for (i, (column, cell)) in columns.iter().zip(cells).enumerate() {
-        out.extend_from_slice(if i == 0 { b"{" } else { b"," });
+        out.extend_from_slice(if i == 0 { b"{" } else { b", " });
         json_text(column.name, out);
-        out.push(b':');
+        out.extend_from_slice(b": ");
         match cell {
             Cell::Null => out.extend_from_slice(b"null"),
             Cell::Integer(value) => out.extend_from_slice(value.to_string().as_bytes()),

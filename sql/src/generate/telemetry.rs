@@ -150,7 +150,7 @@ struct Walk {
 
 impl Walk {
     fn start(mut random: Random, first: i64, last: i64) -> Self {
-        let session_id = random.uuid_hex();
+        let session_id = format!("{:016x}", random.next());
         let account_id = random.uuid_hex();
         let seconds = random.between(first, last);
         let first_system = random.below(SYSTEMS.len() as u64);
@@ -186,9 +186,9 @@ impl Walk {
             State::AnonymousVisited => {
                 let system = SYSTEMS[(*first_system as usize + *visits) % SYSTEMS.len()];
                 *visits += 1;
-                write!(text, r#"{{"dvce_os":"{system}","session_id":"{session_id}"}}"#)
+                write!(text, r#"{{"dvce_os": "{system}", "session_id": "{session_id}"}}"#)
             }
-            State::AccountCreated => write!(text, r#"{{"account_id":"{account_id}","session_id":"{session_id}"}}"#),
+            State::AccountCreated => write!(text, r#"{{"account_id": "{account_id}", "session_id": "{session_id}"}}"#),
             State::MeasurementRecorded => {
                 let mut value = random.below(1_000_000);
                 while measurements.contains(&value) {
@@ -198,7 +198,7 @@ impl Walk {
                 let (whole, fraction) = (value / 10_000, value % 10_000);
                 write!(
                     text,
-                    r#"{{"account_id":"{account_id}","measurement":{whole}.{fraction:04},"session_id":"{session_id}"}}"#
+                    r#"{{"account_id": "{account_id}", "measurement": {whole}.{fraction:04}, "session_id": "{session_id}"}}"#
                 )
             }
         };
