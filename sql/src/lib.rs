@@ -24,3 +24,4 @@ pub mod settings;
 pub mod tables;
 pub mod types;
 pub mod windows;
+mod write;

@@ -242,9 +242,9 @@ impl Session {
     async fn run(&self, statement: &Statement) -> Result<Outcome> {
         match &statement.kind {
             StatementKind::Query(query) => self.query(query).await,
-            StatementKind::Insert(_) => Err(Error::not_supported("INSERT is not supported")),
-            StatementKind::CreateTableAs(_) => Err(Error::not_supported("CREATE TABLE AS is not supported")),
-            StatementKind::Unload(_) => Err(Error::not_supported("UNLOAD is not supported")),
+            StatementKind::Insert(insert) => crate::write::insert(self, insert).await,
+            StatementKind::CreateTableAs(create) => crate::write::create_table_as(self, create).await,
+            StatementKind::Unload(unload) => crate::write::unload(self, unload).await,
             StatementKind::StatementSet(statements) => {
                 for statement in statements {
                     Box::pin(self.run(statement)).await?;

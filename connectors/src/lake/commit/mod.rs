@@ -36,11 +36,13 @@ pub mod owner;
 pub mod place;
 pub mod protocol;
 pub mod record;
+pub mod registrar;
 pub mod statement;
 pub mod transaction;
 pub mod visible;
 
 pub use place::{Place, StagedWriter};
+pub use registrar::CatalogRegistrar;
 pub use record::{Decision, Effect, Partitions, StagedFile};
 pub use statement::{StatementId, StatementKind};
 pub use transaction::{Ending, Registrar, Transaction, recover};

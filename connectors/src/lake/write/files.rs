@@ -143,6 +143,15 @@ impl TaskFiles {
         Ok(())
     }
 
+    /// Ends the files of all other partitions.
+    pub async fn close_others(&mut self, values: &Values) -> Result<()> {
+        let others: Vec<Values> = self.open.keys().filter(|open| *open != values).cloned().collect();
+        for other in others {
+            self.close(&other).await?;
+        }
+        Ok(())
+    }
+
     /// Ends all files.
     pub async fn finish(mut self) -> Result<Written> {
         let open: Vec<Values> = self.open.keys().cloned().collect();

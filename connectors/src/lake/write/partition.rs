@@ -3,11 +3,12 @@
 //! Invariant: a value is written as Hive spells it and read back by the lake's layout as the same value; NULL and the
 //! empty text are one partition, `__HIVE_DEFAULT_PARTITION__`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, StringArray, UInt32Array},
-    compute::take_record_batch,
+    compute::{CastOptions, cast_with_options, take_record_batch},
+    datatypes::DataType,
     record_batch::RecordBatch,
 };
 use headwater_engine::error::{Error, Result};
@@ -40,6 +41,19 @@ impl Layout {
     /// A folder without partitions.
     pub fn flat(root: impl Into<String>) -> Self {
         Self { root: root.into(), ..Self::default() }
+    }
+
+    /// Adds registered partitions: the raw text of their values, in the types of the keys, and their folders if they are
+    /// not those the layout gives. `month=01` is then the partition of the number 1.
+    pub fn know(&mut self, types: &[DataType], partitions: Vec<(Values, Option<String>)>) -> Result<()> {
+        for (raw, folder) in partitions {
+            let values = raw.iter().zip(types).map(|(raw, data_type)| spelled(raw.as_deref(), data_type));
+            let values: Values = values.collect::<Result<_>>()?;
+            let names = self.keys.iter().zip(&raw).map(|(key, raw)| folder_name(key, raw.as_deref()));
+            let folder = folder.unwrap_or_else(|| names.fold(self.root.clone(), |folder, name| join(&folder, &name)));
+            self.known.insert(values, Known { folder });
+        }
+        Ok(())
     }
 
     /// Path of a partition's folder: the registered one, or what the layout gives.
@@ -75,9 +89,19 @@ impl Layout {
     }
 }
 
+/// A raw value as this module spells values of its type; one that is none of the type stays as it is.
+fn spelled(raw: Option<&str>, data_type: &DataType) -> Result<Option<String>> {
+    let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(None) };
+    let text: ArrayRef = Arc::new(StringArray::from(vec![raw]));
+    let typed = cast_with_options(&text, data_type, &CastOptions { safe: true, ..CastOptions::default() })?;
+    let text = encode::as_text(&typed)?;
+    let text = text.as_string::<i32>();
+    Ok(Some(if text.is_valid(0) { text.value(0).to_owned() } else { raw.to_owned() }))
+}
+
 /// A key column as texts; timestamps without a needless fraction.
 fn text_of(column: &ArrayRef) -> Result<ArrayRef> {
-    if column.data_type().is_nested() || matches!(column.data_type(), arrow::datatypes::DataType::Binary) {
+    if column.data_type().is_nested() || matches!(column.data_type(), DataType::Binary) {
         return Err(Error::not_supported(format!("a partition key cannot be of type {}", column.data_type())));
     }
     encode::as_text(column)

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    datatypes::{Schema, SchemaRef},
+    datatypes::{Field, Schema, SchemaRef},
     record_batch::RecordBatch,
 };
 use datafusion::{
@@ -74,6 +74,8 @@ pub struct WriteTarget {
     pub register: Option<TableName>,
     /// Bounds.
     pub limits: Limits,
+    /// What an error of the plan means to a user.
+    pub explain: fn(DataFusionError) -> Error,
 }
 
 /// Runs `plan`, whose columns are those of the files followed by the partition keys, and commits its rows.
@@ -109,7 +111,7 @@ async fn write_all(
 ) -> Result<Written> {
     let columns = plan.schema().fields().len();
     let keys: Vec<usize> = (columns - target.layout.keys.len()..columns).collect();
-    let schema = Arc::new(Schema::new(plan.schema().fields()[..keys.first().copied().unwrap_or(columns)].to_vec()));
+    let schema = file_schema(&plan.schema(), columns - keys.len());
     let plan = gather_partitions(plan, &keys)?;
     let tasks = plan.output_partitioning().partition_count();
     let limits = Limits {
@@ -123,7 +125,8 @@ async fn write_all(
     let mut running = JoinSet::new();
     for task in 0..tasks {
         let rows = plan.execute(task, context.clone())?;
-        running.spawn(write_task(rows, job.clone(), keys.clone(), sorting.clone()));
+        let task = Task { rows, keys: keys.clone(), context: sorting.clone(), explain: target.explain };
+        running.spawn(write_task(task, job.clone()));
     }
     drop(job);
     let mut all = Written::default();
@@ -155,6 +158,12 @@ async fn write_all(
     Ok(all)
 }
 
+/// The columns of the files: plain names and types, all nullable, so that any reader sees the table's types.
+fn file_schema(plan: &Schema, columns: usize) -> SchemaRef {
+    let plain = |index| Field::new(plan.field(index).name(), plan.field(index).data_type().clone(), true);
+    Arc::new(Schema::new((0..columns).map(plain).collect::<Vec<_>>()))
+}
+
 /// All rows of a Hive partition in one task, so that there are no more files than needed.
 fn gather_partitions(plan: Arc<dyn ExecutionPlan>, keys: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
     let tasks = plan.output_partitioning().partition_count();
@@ -169,18 +178,23 @@ fn column(schema: &SchemaRef, index: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(Column::new(schema.field(index).name(), index))
 }
 
-async fn write_task(
+struct Task {
     rows: SendableRecordBatchStream,
-    job: Arc<Job>,
     keys: Vec<usize>,
     context: Arc<TaskContext>,
-) -> Result<Written> {
+    explain: fn(DataFusionError) -> Error,
+}
+
+async fn write_task(task: Task, job: Arc<Job>) -> Result<Written> {
+    let Task { mut rows, keys, context, explain } = task;
     let mut files = TaskFiles::new(job.clone());
-    let mut rows = rows;
-    while let Some(batch) = rows.try_next().await? {
+    while let Some(batch) = rows.try_next().await.map_err(explain)? {
         let groups = job.layout.deal(&batch)?;
         if files.is_full_with(&groups) {
-            write_sorted(sort(batch, rows, &keys, &context)?, &job, &mut files).await?;
+            let mut sorted = sort(batch, rows, &keys, &context)?;
+            while let Some(batch) = sorted.try_next().await.map_err(explain)? {
+                write_in_order(&batch, &job, &mut files).await?;
+            }
             break;
         }
         for (values, rows) in &groups {
@@ -190,16 +204,15 @@ async fn write_task(
     files.finish().await
 }
 
-/// One partition after another: a file is closed when its partition ends.
-async fn write_sorted(mut rows: SendableRecordBatchStream, job: &Job, files: &mut TaskFiles) -> Result<()> {
-    let mut current: Option<Values> = None;
-    while let Some(batch) = rows.try_next().await? {
-        for (values, rows) in job.layout.deal(&batch)? {
-            if let Some(ended) = current.take_if(|current| *current != values) {
-                files.close(&ended).await?;
-            }
-            files.write(&values, &rows).await?;
-            current = Some(values);
+/// Rows in the order of their partitions: the files of all but the last one are ended.
+async fn write_in_order(batch: &RecordBatch, job: &Job, files: &mut TaskFiles) -> Result<()> {
+    let groups = job.layout.deal(batch)?;
+    for (index, (values, rows)) in groups.iter().enumerate() {
+        files.write(values, rows).await?;
+        if index + 1 < groups.len() {
+            files.close(values).await?;
+        } else {
+            files.close_others(values).await?;
         }
     }
     Ok(())

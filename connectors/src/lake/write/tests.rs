@@ -13,7 +13,7 @@ use arrow::{
         ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
         ListArray, StringArray, TimestampMillisecondArray,
     },
-    datatypes::{Int32Type, Int64Type},
+    datatypes::{DataType, Int32Type, Int64Type},
     record_batch::RecordBatch,
 };
 use datafusion::{
@@ -31,7 +31,6 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::{
     compress::{CODECS, Codec},
     format::{ParquetOptions, TextOptions},
-    partition::Known,
     *,
 };
 use crate::lake::commit::{
@@ -63,7 +62,8 @@ impl Lake {
         };
         let layout = Layout { keys: keys.iter().map(|key| (*key).to_owned()).collect(), ..Layout::flat(root) };
         let location = self.root.display().to_string();
-        WriteTarget { site, location, format, layout, register: None, limits: Limits::default() }
+        let explain = |error| Error::from(error);
+        WriteTarget { site, location, format, layout, register: None, limits: Limits::default(), explain }
     }
 
     /// Paths below the folder that any engine sees.
@@ -250,11 +250,12 @@ async fn overwriting_a_table_without_partitions_replaces_everything() {
 async fn a_known_partition_keeps_its_folder() {
     let lake = Lake::new();
     let mut target = lake.target(json(Codec::None), &["m"]);
-    let folder = format!("{}/elsewhere/month=01", target.layout.root);
-    target.layout.known.insert(vec![Some("1".into())], Known { folder });
-    let rows = batch(vec![("n", numbers(0, 1)), ("m", numbers(1, 2))]);
+    let folder = format!("{}/elsewhere/x", target.layout.root);
+    let known = vec![(vec![Some("01".to_owned())], None), (vec![Some("002".to_owned())], Some(folder))];
+    target.layout.know(&[DataType::Int64], known).unwrap();
+    let rows = batch(vec![("n", numbers(0, 3)), ("m", numbers(1, 4))]);
     write(target, Mode::Append, vec![vec![rows]]).await.unwrap();
-    assert_eq!(lake.folders(), ["elsewhere/month=01".to_owned()].into());
+    assert_eq!(lake.folders(), ["m=01", "elsewhere/x", "m=3"].map(str::to_owned).into());
 }
 
 #[tokio::test]

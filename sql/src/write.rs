@@ -1,0 +1,39 @@
+//! Statements that write to the lake: `INSERT`, `CREATE TABLE AS`, `UNLOAD`.
+//!
+//! ```text
+//!  query --bind--> columns --assign (Trino's rules)--> columns of the target --plan--> lake::write --> commit
+//! ```
+//!
+//! Invariant: what cannot be written is refused here, by name, before anything runs.
+
+mod columns;
+mod create;
+mod insert;
+mod options;
+mod target;
+mod unload;
+
+use std::sync::Arc;
+
+use datafusion::{execution::SessionState, logical_expr::LogicalPlan};
+use headwater_connectors::lake::{
+    stats::ScanStats,
+    write::{Mode, WriteTarget, write_statement},
+};
+use headwater_engine::error::Result;
+
+pub(crate) use self::{create::create_table_as, insert::insert, unload::unload};
+use crate::{diagnostics::Classify, session::Outcome};
+
+/// Plans, runs and commits.
+async fn run(
+    plan: LogicalPlan,
+    state: &SessionState,
+    target: WriteTarget,
+    mode: Mode,
+    stats: Arc<ScanStats>,
+) -> Result<Outcome> {
+    let physical = state.create_physical_plan(&plan).await.classify()?;
+    let ending = write_statement(physical, state.task_ctx(), target, mode).await?;
+    Ok(Outcome::Done { rows: Some(ending.rows), stats })
+}

@@ -1,0 +1,107 @@
+//! `CREATE TABLE AS`.
+//!
+//! Invariant: the table is registered in the same commit that makes its files visible.
+
+use std::sync::Arc;
+
+use headwater_connectors::lake::{stats::ScanStats, write::Mode};
+use headwater_engine::{
+    catalog::{Column, PartitionDiscovery, Table, TableKind, TableName},
+    error::{Error, Result},
+};
+
+use super::{
+    columns::{self, From},
+    options::{self, FileOptions},
+    target,
+};
+use crate::{
+    parser::statement::CreateTableAs,
+    session::{Outcome, Session},
+};
+
+/// Runs the statement.
+pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -> Result<Outcome> {
+    let name = session.table_name(&create.table)?;
+    if session.catalog().table(&name).await?.is_some() {
+        if create.if_not_exists {
+            return Ok(Outcome::done());
+        }
+        return Err(Error::user("TABLE_ALREADY_EXISTS", format!("table \"{name}\" exists already"))
+            .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")
+            .at(create.table.at()));
+    }
+    let files = options::of_table(&create.options)?;
+    let stats = Arc::<ScanStats>::default();
+    let (bound, state) = session.bound(&create.query, &stats).await?;
+    let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
+    let table = entry(session, create, &name, &all, files).await?;
+    let from: Vec<(Column, From)> =
+        all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();
+    let target = target::of_table(session, &table).await?;
+    if !create.with_data {
+        target::expect_empty(&target).await?;
+        session.catalog().create_table(table, Vec::new()).await?;
+        return Ok(Outcome::Done { rows: Some(0), stats });
+    }
+    let plan = columns::assigned(bound, &from)?;
+    super::run(plan, &state, target, Mode::CreateNew { table: Some(Box::new(table)) }, stats).await
+}
+
+async fn entry(
+    session: &Session,
+    create: &CreateTableAs,
+    name: &TableName,
+    all: &[Column],
+    files: FileOptions,
+) -> Result<Table> {
+    let at = create.table.at();
+    let (columns, partition_keys) = split_keys(all, &files.partitioned_by).map_err(|error| error.at(at))?;
+    let Some(database) = session.catalog().database(&name.database).await? else {
+        return Err(Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.database)).at(at));
+    };
+    let location = match (files.location, database.location) {
+        (Some(location), _) => location,
+        (None, Some(folder)) => format!("{}/{}/", folder.trim_end_matches('/'), name.table),
+        (None, None) => format!("{}{}/{}/", absolute(session.config().warehouse())?, name.database, name.table),
+    };
+    Ok(Table {
+        name: name.clone(),
+        kind: TableKind::Managed,
+        columns,
+        partition_keys,
+        storage: files.storage,
+        location,
+        discovery: PartitionDiscovery::Registered,
+        properties: files.properties,
+        comment: create.comment.clone(),
+        version: 0,
+    })
+}
+
+/// A warehouse on this machine as every working directory finds it.
+fn absolute(warehouse: String) -> Result<String> {
+    if warehouse.contains("://") {
+        return Ok(warehouse);
+    }
+    let path = std::path::absolute(&warehouse)?;
+    Ok(format!("{}/", path.to_string_lossy().trim_end_matches('/')))
+}
+
+/// Columns and partition keys; the keys are the last columns of the query, in their order, as in Athena.
+pub(super) fn split_keys(all: &[Column], keys: &[String]) -> Result<(Vec<Column>, Vec<Column>)> {
+    for key in keys {
+        if !all.iter().any(|column| column.name.eq_ignore_ascii_case(key)) {
+            return Err(Error::user("COLUMN_NOT_FOUND", format!("partition key \"{key}\" is not a column of the query")));
+        }
+    }
+    let (columns, last) = all.split_at(all.len() - keys.len().min(all.len()));
+    if !last.iter().zip(keys).all(|(column, key)| column.name.eq_ignore_ascii_case(key)) {
+        let message = format!("partition keys must be the last columns of the query, in this order: {}", keys.join(", "));
+        return Err(Error::user("HIVE_COLUMN_ORDER_MISMATCH", message));
+    }
+    if columns.is_empty() {
+        return Err(Error::user("INVALID_TABLE_PROPERTY", "a table needs a column that is not a partition key"));
+    }
+    Ok((columns.to_vec(), last.to_vec()))
+}

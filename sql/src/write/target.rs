@@ -1,0 +1,125 @@
+//! Where a statement writes: a table's folder or a location, with its format, keys and known partitions.
+//!
+//! Invariant: partitions of one table lie in one store; rows of a registered partition go to its own folder.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use headwater_connectors::lake::{
+    commit::{
+        CatalogRegistrar, Place, Registrar,
+        owner::Owner,
+        place::LocalPlace,
+        transaction::{NoCatalog, Site, visible_files},
+    },
+    hive_type,
+    write::{Layout, Limits, WriteFormat, WriteTarget},
+};
+use headwater_engine::{
+    catalog::{PartitionDiscovery, Properties, Table, TableName},
+    error::{Error, Result},
+    time::SystemClock,
+};
+
+use super::options::FileOptions;
+use crate::{diagnostics::classify, session::Session, tables::RunTable};
+
+/// The target of a table's rows.
+pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTarget> {
+    if table.properties.contains_key("storage.location.template") {
+        return Err(Error::not_supported(format!("\"{}\" projects its partitions by a location template", table.name))
+            .with_hint("write to a table over the same folder without the template"));
+    }
+    let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(session.catalog())));
+    let site = site(session, &table.location, &table.properties, registrar).await?;
+    let mut layout = Layout::flat(site.root.clone());
+    layout.keys = table.partition_keys.iter().map(|key| key.name.clone()).collect();
+    let mut register = None;
+    if !layout.keys.is_empty() && table.discovery == PartitionDiscovery::Registered {
+        register = Some(table.name.clone());
+        know_partitions(session, table, &site, &mut layout).await?;
+    }
+    let format = WriteFormat::of(&table.storage, &table.properties)?;
+    let limits = Limits::default();
+    Ok(WriteTarget { site, location: table.location.clone(), format, layout, register, limits, explain: classify })
+}
+
+/// The target of rows that belong to no table.
+pub(super) async fn of_location(session: &Session, location: &str, files: &FileOptions) -> Result<WriteTarget> {
+    let site = site(session, location, &Properties::new(), Arc::new(NoCatalog)).await?;
+    let layout = Layout { keys: files.partitioned_by.clone(), ..Layout::flat(site.root.clone()) };
+    let format = WriteFormat::of(&files.storage, &files.properties)?;
+    let location = location.to_owned();
+    Ok(WriteTarget { site, location, format, layout, register: None, limits: Limits::default(), explain: classify })
+}
+
+/// The lake table that a table of the run is.
+pub(super) fn of_run_table(name: &TableName, _table: &RunTable) -> Result<Arc<Table>> {
+    Err(Error::not_supported(format!("table \"{name}\" cannot be written in batch"))
+        .with_hint("run the file with: headwater run FILE"))
+}
+
+/// `HIVE_PATH_ALREADY_EXISTS` if files are there.
+pub(super) async fn expect_empty(target: &WriteTarget) -> Result<()> {
+    if visible_files(&target.site, std::slice::from_ref(&target.site.root)).await?.is_empty() {
+        return Ok(());
+    }
+    let message = format!("target folder \"{}\" already exists and is not empty", target.location);
+    Err(Error::user("HIVE_PATH_ALREADY_EXISTS", message)
+        .with_hint("choose another location, or delete its files first"))
+}
+
+async fn know_partitions(session: &Session, table: &Table, site: &Site, layout: &mut Layout) -> Result<()> {
+    let types: Vec<DataType> =
+        table.partition_keys.iter().map(|key| hive_type::parse(&key.type_text)).collect::<Result<_>>()?;
+    let registered = match session.catalog().partitions(&table.name).await {
+        // The table is about to be created.
+        Err(error) if error.code().0 == "TABLE_NOT_FOUND" => Vec::new(),
+        registered => registered?,
+    };
+    let mut known = Vec::new();
+    for partition in registered {
+        let folder = match &partition.location {
+            None => None,
+            Some(location) => Some(folder_in(session, table, site, location).await?),
+        };
+        known.push((partition.values, folder));
+    }
+    layout.know(&types, known)
+}
+
+async fn folder_in(session: &Session, table: &Table, site: &Site, location: &str) -> Result<String> {
+    let found = place(session, location, &table.properties).await?;
+    if found.store != place(session, &table.location, &table.properties).await?.store {
+        let message = format!("a partition of \"{}\" lies in another store: {location}", table.name);
+        return Err(Error::not_supported(message).with_hint(format!("its other files are in {}", site.root)));
+    }
+    Ok(found.folder)
+}
+
+async fn site(
+    session: &Session,
+    location: &str,
+    options: &Properties,
+    registrar: Arc<dyn Registrar>,
+) -> Result<Site> {
+    let Found { place, folder, .. } = place(session, location, options).await?;
+    Ok(Site { place, root: folder, registrar, clock: Arc::new(SystemClock), owner: Owner::this_process() })
+}
+
+struct Found {
+    place: Arc<dyn Place>,
+    /// What stands before a path: `s3://bucket/` or `/`.
+    store: String,
+    folder: String,
+}
+
+async fn place(_session: &Session, location: &str, _options: &Properties) -> Result<Found> {
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    if path.contains("://") {
+        return Err(Error::not_supported(format!("writing to \"{location}\" is not supported")));
+    }
+    let absolute = std::path::absolute(path)?;
+    let folder = absolute.to_string_lossy().trim_matches('/').to_owned();
+    Ok(Found { place: Arc::new(LocalPlace), store: "/".into(), folder })
+}
