@@ -115,7 +115,8 @@ pub(super) fn of_query(query: &[OutputColumn], names: &[Identifier], at: Locatio
                 .with_hint("give one of them another name with AS")
                 .at(at));
         }
-        let type_text = hive_text(&column.data_type).map_err(|error| error.context(format!("column \"{name}\"")).at(at))?;
+        let type_text =
+            hive_text(&column.data_type).map_err(|error| error.context(format!("column \"{name}\"")).at(at))?;
         columns.push(Column { name: name.to_lowercase(), type_text, comment: None });
     }
     Ok(columns)
@@ -139,7 +140,11 @@ fn hive_text(of: &Type) -> Result<String> {
         Type::Map(key, value) => format!("map<{},{}>", hive_text(key)?, hive_text(value)?),
         Type::Row(fields) => {
             let field = |(index, (name, of)): (usize, &(Option<Arc<str>>, Type))| {
-                Ok(format!("{}:{}", name.as_deref().map_or_else(|| format!("field{index}"), str::to_owned), hive_text(of)?))
+                Ok(format!(
+                    "{}:{}",
+                    name.as_deref().map_or_else(|| format!("field{index}"), str::to_owned),
+                    hive_text(of)?
+                ))
             };
             format!("struct<{}>", fields.iter().enumerate().map(field).collect::<Result<Vec<_>>>()?.join(","))
         }

@@ -92,12 +92,16 @@ fn absolute(warehouse: String) -> Result<String> {
 pub(super) fn split_keys(all: &[Column], keys: &[String]) -> Result<(Vec<Column>, Vec<Column>)> {
     for key in keys {
         if !all.iter().any(|column| column.name.eq_ignore_ascii_case(key)) {
-            return Err(Error::user("COLUMN_NOT_FOUND", format!("partition key \"{key}\" is not a column of the query")));
+            return Err(Error::user(
+                "COLUMN_NOT_FOUND",
+                format!("partition key \"{key}\" is not a column of the query"),
+            ));
         }
     }
     let (columns, last) = all.split_at(all.len() - keys.len().min(all.len()));
     if !last.iter().zip(keys).all(|(column, key)| column.name.eq_ignore_ascii_case(key)) {
-        let message = format!("partition keys must be the last columns of the query, in this order: {}", keys.join(", "));
+        let message =
+            format!("partition keys must be the last columns of the query, in this order: {}", keys.join(", "));
         return Err(Error::user("HIVE_COLUMN_ORDER_MISMATCH", message));
     }
     if columns.is_empty() {

@@ -147,7 +147,9 @@ impl<'a> Read<'a> {
         }
         let partitioned_by = match self.find("partitioned_by") {
             None => Vec::new(),
-            Some(WithOption { value: OptionValue::List(keys), .. }) => keys.iter().map(|key| key.to_lowercase()).collect(),
+            Some(WithOption { value: OptionValue::List(keys), .. }) => {
+                keys.iter().map(|key| key.to_lowercase()).collect()
+            }
             Some(option) => {
                 let error = Error::user("INVALID_TABLE_PROPERTY", "partitioned_by takes ARRAY['a', 'b']");
                 return Err(error.at(option.name.at));

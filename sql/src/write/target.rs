@@ -97,12 +97,7 @@ async fn folder_in(session: &Session, table: &Table, site: &Site, location: &str
     Ok(found.folder)
 }
 
-async fn site(
-    session: &Session,
-    location: &str,
-    options: &Properties,
-    registrar: Arc<dyn Registrar>,
-) -> Result<Site> {
+async fn site(session: &Session, location: &str, options: &Properties, registrar: Arc<dyn Registrar>) -> Result<Site> {
     let Found { place, folder, .. } = place(session, location, options).await?;
     Ok(Site { place, root: folder, registrar, clock: Arc::new(SystemClock), owner: Owner::this_process() })
 }

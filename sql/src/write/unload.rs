@@ -27,8 +27,7 @@ pub(crate) async fn unload(session: &Session, unload: &Unload) -> Result<Outcome
     let from: Vec<(Column, From)> =
         all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();
     let plan = columns::assigned(bound, &from)?;
-    let target = target::of_location(session, &unload.location, &files)
-        .await
-        .map_err(|error| error.at(unload.location_at))?;
+    let target =
+        target::of_location(session, &unload.location, &files).await.map_err(|error| error.at(unload.location_at))?;
     super::run(plan, &state, target, Mode::CreateNew { table: None }, stats).await
 }

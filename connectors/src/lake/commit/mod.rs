@@ -42,8 +42,8 @@ pub mod transaction;
 pub mod visible;
 
 pub use place::{Place, StagedWriter};
-pub use registrar::CatalogRegistrar;
 pub use record::{Decision, Effect, Partitions, StagedFile};
+pub use registrar::CatalogRegistrar;
 pub use statement::{StatementId, StatementKind};
 pub use transaction::{Ending, Registrar, Transaction, recover};
 pub use visible::{Records, Resolved, resolve};
