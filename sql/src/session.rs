@@ -17,7 +17,7 @@ use datafusion::{
 use futures::StreamExt;
 use headwater_connectors::{
     catalogs::{DEFAULT_DATABASE, sqlite::SqliteCatalog},
-    lake::stats::ScanStats,
+    lake::{stats::ScanStats, stores::Stores},
 };
 use headwater_engine::{
     catalog::{Catalog, TableName},
@@ -105,6 +105,7 @@ pub struct Session {
 struct Shared {
     config: SessionConfig,
     catalog: Arc<dyn Catalog>,
+    stores: Arc<Stores>,
     base: RwLock<SessionState>,
     run_tables: RunTables,
     state: RwLock<State>,
@@ -178,7 +179,9 @@ impl Session {
             prepared: prepared::PreparedStatements::default(),
         };
         let base = RwLock::new(base);
-        let shared = Shared { config, catalog, base, run_tables: RunTables::default(), state: RwLock::new(state) };
+        let here = std::env::current_dir().map_err(|error| Error::from(error).context("the working directory"))?;
+        let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
+        let shared = Shared { config, catalog, stores, base, run_tables: RunTables::default(), state: RwLock::new(state) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -195,6 +198,11 @@ impl Session {
     /// Tables and views that live as long as the session.
     pub fn run_tables(&self) -> &RunTables {
         &self.shared.run_tables
+    }
+
+    /// The stores of locations, with this session's settings as they are now.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.shared.stores
     }
 
     /// The database in use.
@@ -296,6 +304,9 @@ impl Session {
 
     fn take_settings(&self, settings: Settings) -> Result<Outcome> {
         *self.shared.base.write() = planning::base_state(&settings, &self.shared.config)?;
+        for (key, value) in settings.s3_options() {
+            self.shared.stores.set(&key, &value);
+        }
         self.shared.state.write().settings = settings;
         Ok(Outcome::done())
     }
@@ -318,7 +329,7 @@ impl Session {
 
     /// The tables of a statement that counts into these counters.
     pub(crate) fn statement_tables(&self, stats: &Arc<ScanStats>) -> StatementTables {
-        StatementTables { session: self.clone(), stats: Arc::clone(stats), views: Vec::new() }
+        StatementTables { session: self.clone(), stats: Arc::clone(stats) }
     }
 }
 

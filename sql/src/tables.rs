@@ -11,7 +11,7 @@ use datafusion::{
     datasource::ViewTable,
     error::{DataFusionError, Result as DataFusionResult},
 };
-use headwater_connectors::lake::stats::ScanStats;
+use headwater_connectors::lake::{provider::LakeTable, stats::ScanStats};
 use headwater_engine::{
     catalog::{Catalog, Table, TableKind, TableName},
     error::{Error, Result},
@@ -26,11 +26,10 @@ use crate::{
 
 /// The name of the one catalog, as Athena calls it.
 pub const CATALOG: &str = "awsdatacatalog";
+/// What follows a table's name to name the records its decoder refuses.
+const REJECTED_SUFFIX: &str = "$rejected";
 /// The database that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
-
-/// Views that read views, at most.
-const VIEWS_MAX: usize = 64;
 
 /// A table of the run: it is not in the catalog and ends with the session.
 #[derive(Debug, Clone)]
@@ -79,8 +78,6 @@ pub async fn not_found(catalog: &dyn Catalog, run: &RunTables, name: &TableName)
 pub(crate) struct StatementTables {
     pub(crate) session: Session,
     pub(crate) stats: Arc<ScanStats>,
-    /// The views being expanded, outermost first.
-    pub(crate) views: Vec<TableName>,
 }
 
 impl std::fmt::Debug for StatementTables {
@@ -142,6 +139,9 @@ impl StatementTables {
         if name.database == INFORMATION_SCHEMA {
             return crate::information_schema::table(session, &name.table).await;
         }
+        if let Some(of) = name.table.strip_suffix(REJECTED_SUFFIX) {
+            return self.rejected(&TableName::new(&name.database, of)).await;
+        }
         match find(session.catalog().as_ref(), session.run_tables(), name).await? {
             Some(Found::Cataloged(table)) => match &table.kind {
                 TableKind::View { sql, database } => self.view(name, sql, database).await,
@@ -154,20 +154,27 @@ impl StatementTables {
     }
 
     async fn view(&self, name: &TableName, sql: &str, database: &str) -> Result<Arc<dyn TableProvider>> {
-        if self.views.contains(name) || self.views.len() >= VIEWS_MAX {
-            return Err(Error::user("VIEW_IS_RECURSIVE", format!("view \"{name}\" reads itself"))
-                .with_hint("SHOW CREATE VIEW shows what it reads; replace it with CREATE OR REPLACE VIEW"));
-        }
-        let mut tables = self.clone();
-        tables.views.push(name.clone());
-        let plan = Box::pin(self.session.plan_view(sql, database, tables))
+        let plan = Box::pin(self.session.plan_view(sql, database, &self.stats))
             .await
-            .map_err(|error| error.within(format!("view \"{name}\"")))?;
+            .map_err(|error| error.context(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+    }
+
+    /// `"t$rejected"`: what the decoder of a table refuses.
+    async fn rejected(&self, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+        let session = &self.session;
+        let table = match find(session.catalog().as_ref(), session.run_tables(), name).await? {
+            Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => table,
+            Some(Found::Run(RunTable::Table(table))) => Arc::new(crate::run_tables::filesystem_entry(name, &table)?),
+            Some(_) => return Err(Error::not_supported(format!("\"{name}\" is a view and rejects nothing"))),
+            None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
+        };
+        Ok(Arc::new(LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
     }
 
     /// What reads the files of a table.
     pub(crate) async fn lake_table(&self, table: Arc<Table>) -> Result<Arc<dyn TableProvider>> {
-        Err(Error::not_supported(format!("reading \"{}\" is not supported", table.name)))
+        let session = &self.session;
+        Ok(Arc::new(LakeTable::new(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
     }
 }

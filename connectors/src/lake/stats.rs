@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 pub struct ScanStats {
     /// Bytes fetched, footers and listings too.
     pub bytes_scanned: AtomicU64,
+    /// Size of the files that scans were planned over: an upper bound of what is read, known before anything is.
+    pub bytes_estimated: AtomicU64,
     /// Size of all files of the tables named.
     pub bytes_stored: AtomicU64,
     /// Files opened.

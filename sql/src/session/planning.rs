@@ -22,9 +22,9 @@ use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
     functions::library,
-    parser::{self, StatementKind},
+    parser::{self, Parameters, StatementKind},
     settings::Settings,
-    tables::{CATALOG, StatementTables},
+    tables::CATALOG,
     windows::WindowPlanner,
 };
 
@@ -79,17 +79,17 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
 impl Session {
     /// DataFusion's state for one statement: this session's, with its tables counting into `stats`.
     pub fn statement_state(&self, stats: &Arc<ScanStats>) -> SessionState {
-        self.state_in(&self.database(), self.statement_tables(stats))
+        self.state_in(&self.database(), stats)
     }
 
-    fn state_in(&self, database: &str, tables: StatementTables) -> SessionState {
+    fn state_in(&self, database: &str, stats: &Arc<ScanStats>) -> SessionState {
         let base = self.shared.base.read().clone();
-        let options = base
-            .config()
-            .clone()
-            .with_default_catalog_and_schema(CATALOG, database)
-            .with_extension(Arc::clone(&tables.stats));
-        SessionStateBuilder::new_from_existing(base).with_config(options).with_catalog_list(Arc::new(tables)).build()
+        let options =
+            base.config().clone().with_default_catalog_and_schema(CATALOG, database).with_extension(Arc::clone(stats));
+        SessionStateBuilder::new_from_existing(base)
+            .with_config(options)
+            .with_catalog_list(Arc::new(self.statement_tables(stats)))
+            .build()
     }
 
     /// The plan of a query, and the state to run it with. Its columns have internal names.
@@ -104,12 +104,12 @@ impl Session {
         Ok((bind_in(&state, query).await?, state))
     }
 
-    /// The plan of a view's text, in the database it was written in; `tables` know the views around it.
-    pub(crate) async fn plan_view(&self, sql: &str, database: &str, tables: StatementTables) -> Result<LogicalPlan> {
-        let mut statements = parser::parse_filled(sql)?;
+    /// The plan of a view's text, in the database it was written in.
+    pub(crate) async fn plan_view(&self, sql: &str, database: &str, stats: &Arc<ScanStats>) -> Result<LogicalPlan> {
+        let mut statements = parser::parse(sql, &Parameters::new())?;
         match statements.pop().map(|statement| statement.kind) {
             Some(StatementKind::Query(query)) if statements.is_empty() => {
-                bind_in(&self.state_in(database, tables), &query.body).await?.named()
+                bind_in(&self.state_in(database, stats), &query.body).await?.named()
             }
             _ => Err(Error::internal("a view's text is not one query")),
         }

@@ -1,0 +1,110 @@
+use std::io::Write;
+
+use super::*;
+
+fn sample() -> Vec<u8> {
+    (0..20_000).flat_map(|n| format!("{{\"n\":{n}}}\n").into_bytes()).collect()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(data).unwrap();
+    writer.finish().unwrap()
+}
+
+fn hadoop(data: &[u8], compress: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in data.chunks(50_000) {
+        out.extend((block.len() as u32).to_be_bytes());
+        for part in block.chunks(20_000) {
+            let compressed = compress(part);
+            out.extend((compressed.len() as u32).to_be_bytes());
+            out.extend(compressed);
+        }
+    }
+    out
+}
+
+fn snappy(data: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(data).unwrap()
+}
+
+fn all(data: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut xerial = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+    for block in data.chunks(32_000) {
+        let compressed = snappy(block);
+        xerial.extend((compressed.len() as u32).to_be_bytes());
+        xerial.extend(compressed);
+    }
+    let mut framed = snap::write::FrameEncoder::new(Vec::new());
+    framed.write_all(data).unwrap();
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(data).unwrap();
+    let mut bz2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bz2.write_all(data).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(data).unwrap();
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(data).unwrap();
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    deflate.write_all(data).unwrap();
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file("a.json", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(data).unwrap();
+    vec![
+        ("a.json.gz", gzip(data)),
+        ("a.json.zst", zstd::encode_all(data, 1).unwrap()),
+        ("a.json.bz2", bz2.finish().unwrap()),
+        ("a.json.xz", xz.finish().unwrap()),
+        ("framed.snappy", framed.into_inner().unwrap()),
+        ("xerial.snappy", xerial),
+        ("hadoop.snappy", hadoop(data, snappy)),
+        ("a.lz4", lz4.finish().unwrap()),
+        ("hadoop.lz4", hadoop(data, |part| lz4_flex::block::compress(part))),
+        ("zlib.deflate", zlib.finish().unwrap()),
+        ("raw.deflate", deflate.finish().unwrap()),
+        ("a.zip", zip.finish().unwrap().into_inner()),
+    ]
+}
+
+#[test]
+fn every_compression_inflates_to_what_was_compressed() {
+    let data = sample();
+    for (name, compressed) in all(&data) {
+        let compression = Compression::of(name, &compressed).unwrap_or_else(|| panic!("{name} is not recognised"));
+        let mut inflated = Vec::new();
+        compression.reader(compressed.as_slice()).unwrap().read_to_end(&mut inflated).unwrap();
+        assert!(inflated == data, "{name}");
+    }
+}
+
+#[test]
+fn a_file_cut_short_is_an_error_and_never_a_part() {
+    let data = sample();
+    for (name, compressed) in all(&data) {
+        let cut = &compressed[..compressed.len() * 2 / 3];
+        let compression = Compression::of(name, cut).unwrap();
+        let read = compression.reader(cut).and_then(|mut reader| reader.read_to_end(&mut Vec::new()));
+        assert!(read.is_err(), "{name}");
+    }
+    assert_eq!(inflate_whole(&gzip(&data)[..1000]), None);
+}
+
+#[test]
+fn content_decides_over_the_name() {
+    assert_eq!(Compression::of("a.json", &gzip(b"{}")), Some(Compression::Gzip));
+    assert_eq!(Compression::of("a.json.gz", b"{\"a\":1}"), None);
+    assert_eq!(Compression::of("a.snappy", b"{\"a\":1}"), None);
+    assert_eq!(Compression::of("a.json", b"BZh is how this text starts"), None);
+}
+
+#[test]
+fn gzip_is_inflated_whole_or_left_to_the_stream() {
+    let data = sample();
+    assert_eq!(inflate_whole(&gzip(&data)).as_deref(), Some(data.as_slice()));
+    let twice = [gzip(&data), gzip(&data)].concat();
+    assert_eq!(inflate_whole(&twice), None);
+    let mut inflated = Vec::new();
+    Compression::Gzip.reader(twice.as_slice()).unwrap().read_to_end(&mut inflated).unwrap();
+    assert_eq!(inflated.len(), 2 * data.len());
+}

@@ -1,0 +1,147 @@
+//! How a table's files are read: its storage clause and properties, as a typed choice.
+//!
+//! Invariant: a combination that cannot be read is refused when the table is opened, before any file is.
+
+use std::fmt;
+
+use headwater_engine::{
+    catalog::{Column, FileFormat, Table},
+    error::{Error, Result},
+};
+use object_store::path::Path;
+
+use crate::formats::json::{Coercion, Dialect, JsonOptions, JsonReader, RecordPath, TimestampStandard, TimestampUnit};
+
+use super::{
+    compression::Compression,
+    read::{RowReader, json},
+    scan::LakeScan,
+};
+
+/// What becomes of a row that cannot be parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Malformed {
+    /// The statement fails and names it.
+    #[default]
+    Fail,
+    /// It is a row of NULLs.
+    Null,
+    /// It is counted and left out.
+    Skip,
+}
+
+impl Malformed {
+    /// The policy of a table.
+    pub fn of(table: &Table) -> Result<Self> {
+        let ignores = table.storage.serde_properties.iter().any(|(key, value)| {
+            key.eq_ignore_ascii_case("ignore.malformed.json") && value.trim().eq_ignore_ascii_case("true")
+        });
+        match table.properties.get("malformed").map(|value| value.to_ascii_lowercase()).as_deref() {
+            None if ignores => Ok(Self::Null),
+            None | Some("fail") => Ok(Self::Fail),
+            Some("null") => Ok(Self::Null),
+            Some("skip" | "reject") => Ok(Self::Skip),
+            Some(other) => Err(Error::user("INVALID_TABLE_PROPERTY", format!("'malformed' is \"{other}\""))
+                .with_hint("use 'fail', 'null' or 'skip'")),
+        }
+    }
+}
+
+/// How bytes become rows.
+#[derive(Debug, Clone)]
+pub enum ReadFormat {
+    /// JSON.
+    Json(Box<JsonOptions>),
+    /// Parquet.
+    Parquet,
+}
+
+impl fmt::Display for ReadFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json(_) => "json",
+            Self::Parquet => "parquet",
+        })
+    }
+}
+
+impl ReadFormat {
+    /// The format of a table whose malformed rows have this fate.
+    pub fn of(table: &Table, malformed: Malformed) -> Result<Self> {
+        Ok(match table.storage.format {
+            FileFormat::Json => Self::Json(Box::new(json_options(table, malformed)?)),
+            FileFormat::Parquet => Self::Parquet,
+            FileFormat::Text | FileFormat::Csv | FileFormat::Raw => {
+                return Err(Error::not_supported("delimited text is not read yet"));
+            }
+        })
+    }
+
+    /// Whether parts of a file can be read on their own.
+    pub fn may_split(&self, path: &Path) -> bool {
+        match self {
+            Self::Parquet => true,
+            Self::Json(_) => Compression::by_name(path.as_ref()).is_none(),
+        }
+    }
+
+    /// A reader of one file, or of a part of one that does not begin with its first byte.
+    pub fn reader(&self, scan: &LakeScan, _columns: Option<&[Column]>, _is_start: bool) -> Result<Box<dyn RowReader>> {
+        match self {
+            Self::Json(options) => Ok(Box::new(JsonReader::try_new(scan.file_schema.clone(), options)?)),
+            Self::Parquet => Err(Error::internal("Parquet is not read as text")),
+        }
+    }
+
+    /// Position in `window` where a record surely starts; the first byte of `window` is the one before the cut.
+    pub fn record_start(&self, window: &[u8]) -> Option<usize> {
+        match self {
+            Self::Json(options) if options.records.0.is_empty() => json::record_start(window),
+            Self::Json(_) => None,
+            Self::Parquet => None,
+        }
+    }
+}
+
+/// What a table's SerDe and properties say about reading JSON.
+fn json_options(table: &Table, malformed: Malformed) -> Result<JsonOptions> {
+    let serde = table.storage.serde.as_deref().unwrap_or_default();
+    let dialect = match serde.to_ascii_lowercase() {
+        serde if serde.contains("openx") => Dialect::OpenX,
+        serde if serde.contains("hcatalog") || serde.contains("hive.serde2.jsonserde") => Dialect::Hive,
+        _ => Dialect::Headwater,
+    };
+    let mut options = JsonOptions::from_serde(dialect, &table.storage.serde_properties)?;
+    let property = |key: &str| table.properties.get(key).map(|value| value.trim().to_ascii_lowercase());
+    let wrong = |key: &str, value: &str, known: &str| {
+        Error::user("INVALID_TABLE_PROPERTY", format!("'{key}' is \"{value}\"")).with_hint(format!("use {known}"))
+    };
+    // The decoder says what it refuses; the policy of the table is applied to that, in one place.
+    options.malformed = match malformed {
+        Malformed::Null => crate::formats::json::Malformed::Null,
+        Malformed::Fail | Malformed::Skip => crate::formats::json::Malformed::Skip,
+    };
+    options.coercion = match property("coercion").as_deref() {
+        None => options.coercion,
+        Some("strict") => Coercion::Strict,
+        Some("lenient" | "null") => Coercion::Lenient,
+        Some(other) => return Err(wrong("coercion", other, "'strict' or 'lenient'")),
+    };
+    options.timestamps.standard = match property("json.timestamp-format.standard").as_deref() {
+        None | Some("auto") => TimestampStandard::Auto,
+        Some("sql") => TimestampStandard::Sql,
+        Some("iso-8601") => TimestampStandard::Iso8601,
+        Some(other) => return Err(wrong("json.timestamp-format.standard", other, "'auto', 'SQL' or 'ISO-8601'")),
+    };
+    options.timestamps.unit = match property("json.timestamp-unit").as_deref() {
+        None | Some("ms") => TimestampUnit::Milliseconds,
+        Some("s") => TimestampUnit::Seconds,
+        Some("us") => TimestampUnit::Microseconds,
+        Some("ns") => TimestampUnit::Nanoseconds,
+        Some(other) => return Err(wrong("json.timestamp-unit", other, "'s', 'ms', 'us' or 'ns'")),
+    };
+    if let Some(path) = table.properties.get("json.path") {
+        options.records = RecordPath::parse(path)?;
+    }
+    Ok(options)
+}

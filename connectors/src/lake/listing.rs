@@ -1,0 +1,329 @@
+//! Which files a query reads: folders level by level, each level pruned before the next is listed.
+//!
+//! ```text
+//!  root --list--> year=2023 x   year=2024 --list--> month=01 --list--> files
+//!                                                   month=02 x
+//! ```
+//!
+//! Invariant: a folder that the filters exclude is never listed; a file is either in the listing, hidden by its name,
+//! empty, or counted as not following the layout.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use datafusion::scalar::ScalarValue;
+use futures::{StreamExt, TryStreamExt, stream};
+use headwater_engine::{
+    catalog::{Column, Partition},
+    error::{Error, Result},
+};
+use object_store::{ListResult, ObjectMeta, path::Path};
+
+use super::{
+    layout::{self, Key, Value},
+    pruning::{FileFilter, Known},
+    stores::{Place, store_error},
+};
+
+/// Listings under way at once.
+const LISTINGS_AT_ONCE: usize = 32;
+/// Files of one statement's scan; past it the statement is refused rather than the memory exhausted.
+const FILES_MAX: usize = 5_000_000;
+/// Columns after the keys that each file has one value of: path, size, time.
+pub(super) const HIDDEN: usize = 3;
+
+/// A file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LakeFile {
+    /// Path in its store.
+    pub path: Path,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: DateTime<Utc>,
+    /// Index of its partition in the listing.
+    pub partition: usize,
+}
+
+/// A partition that the filters leave.
+#[derive(Debug, Clone)]
+pub struct ListedPartition {
+    /// A value for each key.
+    pub values: Vec<Value>,
+    /// Where its files are.
+    pub place: Place,
+    /// Columns its files were written with, if registered with its own.
+    pub columns: Option<Vec<Column>>,
+}
+
+/// What a scan found.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Partitions that the filters leave; one without values for a table without keys.
+    pub partitions: Vec<ListedPartition>,
+    /// Their files, in the order of their paths within each partition.
+    pub files: Vec<LakeFile>,
+    /// Partitions seen, pruned ones too.
+    pub partitions_total: u64,
+    /// Files that do not follow the layout.
+    pub ignored: u64,
+    /// Path of the first of them.
+    pub first_ignored: Option<String>,
+}
+
+impl Listing {
+    /// Value of each constant column of a file: its keys, then path, size and time.
+    pub fn constants(&self, file: &LakeFile) -> Vec<ScalarValue> {
+        let partition = &self.partitions[file.partition];
+        let mut values: Vec<_> = partition.values.iter().map(|value| value.typed.clone()).collect();
+        values.push(ScalarValue::Utf8(Some(partition.place.display(&file.path))));
+        values.push(ScalarValue::Int64(Some(i64::try_from(file.size).unwrap_or(i64::MAX))));
+        values.push(ScalarValue::TimestampMillisecond(Some(file.modified.timestamp_millis()), None));
+        values
+    }
+
+    /// Keeps the files that pass the filters over constants.
+    pub fn retain(&mut self, filter: &FileFilter) -> Result<()> {
+        if filter.is_empty() {
+            return Ok(());
+        }
+        let constants: Vec<_> = self.files.iter().map(|file| self.constants(file)).collect();
+        let mut keep = filter.matches(&constants)?.into_iter();
+        self.files.retain(|_| keep.next().unwrap_or(true));
+        Ok(())
+    }
+
+    fn ignore(&mut self, place: &Place, path: &Path) {
+        self.ignored += 1;
+        self.first_ignored.get_or_insert_with(|| place.display(path));
+    }
+}
+
+/// A folder on the way to a partition.
+#[derive(Debug, Clone)]
+struct Folder {
+    path: Path,
+    values: Vec<Option<Value>>,
+}
+
+impl Folder {
+    fn known(&self) -> Known {
+        known(self.values.iter().map(|value| value.as_ref().map(|value| value.typed.clone())))
+    }
+}
+
+fn known(keys: impl Iterator<Item = Option<ScalarValue>>) -> Known {
+    keys.chain(std::iter::repeat_n(None, HIDDEN)).collect()
+}
+
+/// Finds the partitions below `place` from the names of folders and lists what the filters leave.
+pub async fn discover(place: &Place, keys: &[Key], filter: &FileFilter) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let folders = walk(place, keys, Some(filter), &mut listing).await?;
+    let found: Option<Vec<_>> = folders
+        .into_iter()
+        .map(|folder| {
+            let values: Option<Vec<_>> = folder.values.into_iter().collect();
+            Some(ListedPartition { values: values?, place: place.at(folder.path), columns: None })
+        })
+        .collect();
+    let found = found.ok_or_else(|| Error::internal("a folder below all keys has a value for each"))?;
+    list_files(found, filter, listing).await
+}
+
+/// Lists the files of partitions whose values and places are known.
+pub async fn list_known(partitions: Vec<ListedPartition>, filter: &FileFilter) -> Result<Listing> {
+    let candidates: Vec<_> =
+        partitions.iter().map(|found| known(found.values.iter().map(|value| Some(value.typed.clone())))).collect();
+    let mut keep = filter.may_match(&candidates)?.into_iter();
+    let total = partitions.len() as u64;
+    let left = partitions.into_iter().filter(|_| keep.next().unwrap_or(true)).collect();
+    list_files(left, filter, Listing { partitions_total: total, ..Listing::default() }).await
+}
+
+/// The registered partitions of a table, with where their files are.
+pub fn registered(place: &Place, keys: &[Key], partition: Partition) -> Result<ListedPartition> {
+    let values = layout::typed_values(keys, &partition.values)?;
+    let mut path = place.path.clone();
+    for (key, value) in keys.iter().zip(&values) {
+        let name = layout::folder_name(&key.name, value.raw.as_deref());
+        path = child(&path, &name)?;
+    }
+    Ok(ListedPartition { values, place: place.at(path), columns: partition.columns })
+}
+
+/// Folders that follow the layout below `place`: raw values in key order, and where each is.
+pub async fn find_partitions(place: &Place, keys: &[Key]) -> Result<Vec<(Vec<Option<String>>, Place)>> {
+    let folders = walk(place, keys, None, &mut Listing::default()).await?;
+    let found = folders.into_iter().map(|folder| {
+        let raw = folder.values.into_iter().map(|value| value.and_then(|value| value.raw)).collect();
+        (raw, place.at(folder.path))
+    });
+    Ok(found.collect())
+}
+
+/// Keys and their types from the names of folders, by going down and looking at each level's first folders.
+pub async fn infer_keys(place: &Place) -> Result<Vec<Key>> {
+    let (mut keys, mut path): (Vec<Key>, Path) = (Vec::new(), place.path.clone());
+    loop {
+        let level = list_level(place, &path).await?;
+        let folders: Vec<_> = level.common_prefixes.iter().filter(|path| !is_hidden(path)).collect();
+        let mut named = folders.iter().filter_map(|path| layout::parse_folder(path.filename()?));
+        let Some((name, _)) = named.next() else { return Ok(keys) };
+        if keys.iter().any(|key| key.name.eq_ignore_ascii_case(name)) {
+            return Ok(keys);
+        }
+        let values: Vec<_> = folders
+            .iter()
+            .filter_map(|path| layout::parse_folder(path.filename()?))
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .filter_map(|(_, value)| value)
+            .collect();
+        let data_type = layout::infer_type(values.iter().map(String::as_str));
+        keys.push(Key { name: name.to_lowercase(), data_type });
+        let Some(next) = folders.into_iter().find(|path| path.filename().is_some_and(|name| name.contains('='))) else {
+            return Ok(keys);
+        };
+        path = next.clone();
+    }
+}
+
+fn child(path: &Path, name: &str) -> Result<Path> {
+    let joined = if path.as_ref().is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+    Path::parse(&joined).map_err(|_| Error::data("HIVE_INVALID_METADATA", format!("\"{joined}\" is no path")))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.filename().is_none_or(layout::is_hidden)
+}
+
+async fn list_level(place: &Place, path: &Path) -> Result<ListResult> {
+    let prefix = Some(path).filter(|path| !path.as_ref().is_empty());
+    match place.store.list_with_delimiter(prefix).await {
+        Ok(found) => Ok(found),
+        Err(object_store::Error::NotFound { .. }) => {
+            Ok(ListResult { common_prefixes: Vec::new(), objects: Vec::new() })
+        }
+        Err(error) => Err(store_error(&place.display(path), error)),
+    }
+}
+
+/// Goes down one level for each key; what is left has all values. Counts what does not follow the layout.
+async fn walk(place: &Place, keys: &[Key], filter: Option<&FileFilter>, listing: &mut Listing) -> Result<Vec<Folder>> {
+    let mut level = vec![Folder { path: place.path.clone(), values: vec![None; keys.len()] }];
+    for depth in 0..keys.len() {
+        let listed: Vec<(Folder, ListResult)> = stream::iter(level)
+            .map(|folder| async move {
+                let found = list_level(place, &folder.path).await?;
+                Ok::<_, Error>((folder, found))
+            })
+            .buffered(LISTINGS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut next = Vec::new();
+        for (folder, found) in listed {
+            for object in found.objects.iter().filter(|object| is_data(object, &place.path)) {
+                listing.ignore(place, &object.location);
+            }
+            for path in found.common_prefixes.into_iter().filter(|path| !is_hidden(path)) {
+                match below(&folder, &path, keys) {
+                    Some(child) => next.push(child),
+                    None => ignore_below(place, &path, listing).await?,
+                }
+            }
+        }
+        if depth + 1 == keys.len() {
+            listing.partitions_total += next.len() as u64;
+        }
+        if let Some(filter) = filter {
+            let mut keep = filter.may_match(&next.iter().map(Folder::known).collect::<Vec<_>>())?.into_iter();
+            next.retain(|_| keep.next().unwrap_or(true));
+        }
+        level = next;
+    }
+    if keys.is_empty() {
+        listing.partitions_total += 1;
+    }
+    Ok(level)
+}
+
+/// The folder below `parent` at `path`, if its name gives one of the keys that are still open a value of its type.
+fn below(parent: &Folder, path: &Path, keys: &[Key]) -> Option<Folder> {
+    let (name, raw) = layout::parse_folder(path.filename()?)?;
+    let index = keys.iter().position(|key| key.name.eq_ignore_ascii_case(name))?;
+    if parent.values[index].is_some() {
+        return None;
+    }
+    let mut values = parent.values.clone();
+    values[index] = Some(Value::parse(raw.as_deref(), &keys[index].data_type)?);
+    Some(Folder { path: path.clone(), values })
+}
+
+async fn ignore_below(place: &Place, path: &Path, listing: &mut Listing) -> Result<()> {
+    let mut objects = place.store.list(Some(path));
+    while let Some(object) = objects.try_next().await.map_err(|error| store_error(&place.display(path), error))? {
+        if is_data(&object, path) {
+            listing.ignore(place, &object.location);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object below a folder is data: not empty, and neither it nor a folder on the way to it is hidden.
+fn is_data(object: &ObjectMeta, folder: &Path) -> bool {
+    object.size > 0
+        && !object.location.as_ref().ends_with("_$folder$")
+        && object.location.prefix_match(folder).is_none_or(|mut parts| !parts.any(|part| layout::is_hidden(part.as_ref())))
+}
+
+async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut listing: Listing) -> Result<Listing> {
+    let places: Vec<Place> = partitions.iter().map(|partition| partition.place.clone()).collect();
+    let mut lists = stream::iter(places.into_iter().enumerate())
+        .map(|(index, place)| async move { files_of(index, &place).await })
+        .buffered(LISTINGS_AT_ONCE);
+    let mut files = Vec::new();
+    while let Some(mut found) = lists.try_next().await? {
+        files.append(&mut found);
+        if files.len() > FILES_MAX {
+            return Err(Error::user("EXCEEDED_LISTING_LIMIT", format!("the table has more than {FILES_MAX} files here"))
+                .with_hint("filter on its partition keys"));
+        }
+    }
+    drop(lists);
+    listing.partitions = partitions;
+    listing.files = files;
+    listing.retain(filter)?;
+    Ok(listing)
+}
+
+async fn files_of(index: usize, place: &Place) -> Result<Vec<LakeFile>> {
+    let prefix = Some(&place.path).filter(|path| !path.as_ref().is_empty());
+    let mut objects = place.store.list(prefix);
+    let mut files = Vec::new();
+    loop {
+        match objects.try_next().await {
+            Ok(Some(object)) if is_data(&object, &place.path) => files.push(LakeFile {
+                path: object.location,
+                size: object.size,
+                modified: object.last_modified,
+                partition: index,
+            }),
+            Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
+            Ok(None) => break,
+            Err(error) => return Err(store_error(&place.to_string(), error)),
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Folders that look like partitions and are not among the registered ones.
+pub async fn unregistered(place: &Place, keys: &[Key], registered: &[ListedPartition], filter: &FileFilter) -> Result<u64> {
+    let folders = walk(place, keys, Some(filter), &mut Listing::default()).await?;
+    let known: HashSet<&Path> = registered.iter().map(|partition| &partition.place.path).collect();
+    Ok(folders.iter().filter(|folder| !known.contains(&folder.path)).count() as u64)
+}
+
+
+#[cfg(test)]
+mod tests;

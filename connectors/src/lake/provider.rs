@@ -1,0 +1,277 @@
+//! A lake table for DataFusion.
+//!
+//! Invariant: the schema is the columns of the files, then the partition keys, then the hidden columns; a hidden column
+//! carries [`HIDDEN_MARK`] in its metadata and is left out of `SELECT *` by the session.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, project_schema},
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    physical_plan::{ExecutionPlan, PhysicalExpr},
+};
+use headwater_engine::{
+    catalog::{Catalog, Column, PartitionDiscovery, Table},
+    error::Result,
+};
+use parking_lot::Mutex;
+
+use super::{
+    format::{Malformed, ReadFormat},
+    hive_type,
+    layout::Key,
+    listing::{self, Listing},
+    pruning::FileFilter,
+    scan::{LakeScan, LakeScanExec, Source, Wanted},
+    stats::ScanStats,
+    stores::{Place, Stores},
+};
+
+/// Key of the metadata that marks a hidden column; its value is `true`.
+pub const HIDDEN_MARK: &str = "headwater.hidden";
+
+/// A table or the rejected records of one, over its files.
+#[derive(Debug, Clone)]
+pub struct LakeTable {
+    table: Arc<Table>,
+    catalog: Arc<dyn Catalog>,
+    stores: Arc<Stores>,
+    format: ReadFormat,
+    malformed: Malformed,
+    wanted: Wanted,
+    /// Columns of the files.
+    file_columns: SchemaRef,
+    keys: Vec<Key>,
+    schema: SchemaRef,
+}
+
+impl LakeTable {
+    /// The rows of a table. What a statement reads is counted in the [`ScanStats`] that the session configuration of
+    /// the statement has as an extension.
+    pub fn new(table: Arc<Table>, catalog: Arc<dyn Catalog>, stores: Arc<Stores>) -> Result<Self> {
+        let malformed = Malformed::of(&table)?;
+        let format = ReadFormat::of(&table, malformed)?;
+        let file_columns = Arc::new(Schema::new(fields(&table.columns)?));
+        let keys = fields(&table.partition_keys)?;
+        let all = file_columns.fields().iter().map(Arc::clone).chain(keys.iter().map(Arc::clone)).chain(hidden());
+        let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
+        let keys = keys.iter().map(|key| Key { name: key.name().clone(), data_type: key.data_type().clone() }).collect();
+        Ok(Self { table, catalog, stores, format, malformed, wanted: Wanted::Rows, file_columns, keys, schema })
+    }
+
+    /// `"t$rejected"`: the records of a table that its decoder refuses, whatever the policy.
+    pub fn rejected(table: Arc<Table>, catalog: Arc<dyn Catalog>, stores: Arc<Stores>) -> Result<Self> {
+        let rows = Self::new(table, catalog, stores)?;
+        let format = ReadFormat::of(&rows.table, Malformed::Skip)?;
+        Ok(Self { format, wanted: Wanted::Rejected, malformed: Malformed::Skip, schema: rejected_schema(), ..rows })
+    }
+
+    /// Columns that each file has one value of, in the order of [`Listing::constants`].
+    fn constants(&self) -> Vec<FieldRef> {
+        let keys = self.keys.iter().map(|key| Arc::new(Field::new(&key.name, key.data_type.clone(), true)));
+        keys.chain(hidden()).collect()
+    }
+
+    async fn list(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
+        let listing = match self.table.discovery {
+            PartitionDiscovery::Registered if !self.keys.is_empty() => self.list_registered(place, filter, stats).await?,
+            PartitionDiscovery::Registered | PartitionDiscovery::Discovered => {
+                listing::discover(place, &self.keys, filter).await?
+            }
+        };
+        if let Some(first) = &listing.first_ignored {
+            let count = listing.ignored;
+            let files = if count == 1 { "file does" } else { "files do" };
+            stats.warn(format!("{}: {count} {files} not follow the layout of the table, first \"{first}\"", self.table.name));
+        }
+        Ok(listing)
+    }
+
+    async fn list_registered(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
+        let mut partitions = Vec::new();
+        for partition in self.catalog.partitions(&self.table.name).await? {
+            let elsewhere = partition.location.clone();
+            let mut listed = listing::registered(place, &self.keys, partition)?;
+            if let Some(location) = elsewhere {
+                listed.place = self.stores.resolve(&location, &self.table.properties).await?.counted(stats);
+            }
+            partitions.push(listed);
+        }
+        let unregistered = listing::unregistered(place, &self.keys, &partitions, filter).await?;
+        ScanStats::add(&stats.folders_unregistered, unregistered);
+        listing::list_known(partitions, filter).await
+    }
+}
+
+/// The columns of a table's files or keys as Arrow fields.
+pub fn fields(columns: &[Column]) -> Result<Vec<FieldRef>> {
+    columns
+        .iter()
+        .map(|column| {
+            let data_type = hive_type::parse(&column.type_text)
+                .map_err(|error| error.context(format!("column \"{}\"", column.name)))?;
+            Ok(Arc::new(Field::new(column.name.to_lowercase(), data_type, true)))
+        })
+        .collect()
+}
+
+/// The hidden columns, each with its mark.
+fn hidden() -> impl Iterator<Item = FieldRef> {
+    let marked = |name: &str, data_type| {
+        let metadata = HashMap::from([(HIDDEN_MARK.to_owned(), "true".to_owned())]);
+        Arc::new(Field::new(name, data_type, true).with_metadata(metadata))
+    };
+    [
+        marked("$path", DataType::Utf8),
+        marked("$file_size", DataType::Int64),
+        marked("$file_modified_time", DataType::Timestamp(TimeUnit::Millisecond, None)),
+    ]
+    .into_iter()
+}
+
+/// Columns of `"t$rejected"`.
+pub fn rejected_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("raw", DataType::Binary, true),
+        Field::new("reason", DataType::Utf8, true),
+        Field::new("split", DataType::Utf8, true),
+        Field::new("offset", DataType::Utf8, true),
+        Field::new("arrival", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("line", DataType::Int64, true),
+    ]))
+}
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
+        if self.wanted == Wanted::Rejected {
+            return Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]);
+        }
+        let constants = self.constants();
+        let is_constant = |name: &str| constants.iter().any(|field| field.name() == name);
+        let support = filters.iter().map(|filter| {
+            let columns = filter.column_refs();
+            let (mut all, mut any) = (!columns.is_empty() && !filter.is_volatile(), false);
+            for column in columns {
+                all &= is_constant(&column.name);
+                any |= is_constant(&column.name);
+            }
+            match (all, any) {
+                (true, _) => TableProviderFilterPushDown::Exact,
+                (false, true) => TableProviderFilterPushDown::Inexact,
+                (false, false) if matches!(self.format, ReadFormat::Parquet) => TableProviderFilterPushDown::Inexact,
+                (false, false) => TableProviderFilterPushDown::Unsupported,
+            }
+        });
+        Ok(support.collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let stats = state.config().get_extension::<ScanStats>().unwrap_or_default();
+        let place = self.stores.resolve(&self.table.location, &self.table.properties).await?.counted(&stats);
+        let rows = Self { wanted: Wanted::Rows, ..self.clone() };
+        let filter = match self.wanted {
+            Wanted::Rows => FileFilter::new(state, filters, &self.schema, self.constants())?,
+            Wanted::Rejected => FileFilter::new(state, &[], &self.schema, rows.constants())?,
+        };
+        let listing = self.list(&place, &filter, &stats).await?;
+        account(&stats, &listing);
+        let scan = self.plan(state, projection, filters, listing, stats)?;
+        let partitions = state.config().target_partitions();
+        Ok(Arc::new(LakeScanExec::new(Arc::new(scan), partitions, limit)))
+    }
+}
+
+impl LakeTable {
+    fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        listing: Listing,
+        stats: Arc<ScanStats>,
+    ) -> datafusion::error::Result<LakeScan> {
+        let schema = project_schema(&self.schema, projection)?;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let wanted = projection.unwrap_or(&all);
+        let (file_schema, output) = match self.wanted {
+            Wanted::Rows => self.sources(wanted)?,
+            Wanted::Rejected => {
+                (Arc::clone(&self.file_columns), wanted.iter().map(|index| Source::File(*index)).collect())
+            }
+        };
+        Ok(LakeScan {
+            table: self.table.name.to_string(),
+            listing,
+            format: self.format.clone(),
+            table_columns: Arc::clone(&self.file_columns),
+            file_schema,
+            schema,
+            output,
+            wanted: self.wanted,
+            malformed: self.malformed,
+            predicate: self.file_predicate(state, filters)?,
+            stats,
+            opened: Mutex::default(),
+        })
+    }
+
+    /// Columns to read from the files for the columns wanted, and where each of these comes from.
+    fn sources(&self, wanted: &[usize]) -> datafusion::error::Result<(SchemaRef, Vec<Source>)> {
+        let files = self.file_columns.fields().len();
+        let mut read: Vec<usize> = wanted.iter().copied().filter(|index| *index < files).collect();
+        read.sort_unstable();
+        read.dedup();
+        let output = wanted.iter().map(|index| match read.binary_search(index) {
+            Ok(place) => Source::File(place),
+            Err(_) => Source::Constant(index - files),
+        });
+        Ok((Arc::new(self.file_columns.project(&read)?), output.collect()))
+    }
+
+    /// The filters over columns of the files, for leaving parts of files out.
+    fn file_predicate(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> datafusion::error::Result<Option<Arc<dyn PhysicalExpr>>> {
+        let is_file = |name: &str| self.file_columns.field_with_name(name).is_ok();
+        let over_files = filters.iter().filter(|filter| {
+            let columns = filter.column_refs();
+            !columns.is_empty() && columns.iter().all(|column| is_file(&column.name))
+        });
+        let Some(predicate) = conjunction(over_files.cloned()) else { return Ok(None) };
+        let schema = DFSchema::try_from(Arc::clone(&self.file_columns))?;
+        Ok(Some(state.create_physical_expr(predicate, &schema)?))
+    }
+}
+
+/// Adds what a scan will read, and of what, to the counters of its statement.
+fn account(stats: &ScanStats, listing: &Listing) {
+    let bytes = listing.files.iter().map(|file| file.size).sum();
+    ScanStats::add(&stats.bytes_stored, bytes);
+    ScanStats::add(&stats.bytes_estimated, bytes);
+    ScanStats::add(&stats.files_total, listing.files.len() as u64);
+    ScanStats::add(&stats.partitions_total, listing.partitions_total);
+    ScanStats::add(&stats.files_ignored, listing.ignored);
+}

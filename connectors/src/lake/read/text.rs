@@ -1,0 +1,198 @@
+//! Text files (JSON, CSV, lines): fetched in chunks several ahead, inflated, handed to the format's reader.
+//!
+//! ```text
+//!  units --bounds--> ranges --requests--> chunks --inflate--> RowReader --> Output
+//!          (a few ahead)     (several ahead)
+//! ```
+//!
+//! Invariant: at most [`CHUNKS_AHEAD`] chunks of [`CHUNK_BYTES`] wait per partition; a part of a file begins and ends
+//! where the format says a record surely starts, and neighbours agree on that without speaking to each other.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use headwater_engine::error::Result;
+use object_store::ObjectStoreExt;
+
+use super::{
+    RowReader,
+    inflate::Inflater,
+    output::{Flow, OpenFile, Output},
+};
+use crate::lake::{
+    compression::Compression,
+    scan::{LakeScan, Unit},
+    stores::store_error,
+};
+
+/// Bytes of one request.
+pub(crate) const CHUNK_BYTES: u64 = 4 << 20;
+/// Requests under way or answered and not yet decoded, per partition.
+const CHUNKS_AHEAD: usize = 8;
+/// Parts whose ends are looked for ahead.
+const UNITS_AHEAD: usize = 2;
+/// Bytes after a cut within which a start of a record is looked for.
+const BOUNDARY_WINDOW: u64 = 4 << 20;
+
+/// A range to fetch of a unit.
+#[derive(Debug, Clone)]
+struct Request {
+    unit: usize,
+    range: Range<u64>,
+    is_last: bool,
+}
+
+struct Chunk {
+    request: Request,
+    bytes: Bytes,
+}
+
+/// Reads the units of one partition.
+pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Output) -> Result<()> {
+    let mut chunks = std::pin::pin!(chunks(scan, units));
+    let mut open: Option<Open> = None;
+    while !output.is_done() {
+        let Some(chunk) = chunks.try_next().await? else { break };
+        let mut current = match open.take() {
+            Some(current) => current,
+            None => Open::new(scan, &units[chunk.request.unit], &chunk)?,
+        };
+        if current.push(&chunk, output).await? == Flow::Enough {
+            break;
+        }
+        if !chunk.request.is_last {
+            open = Some(current);
+        }
+    }
+    Ok(())
+}
+
+fn chunks<'a>(scan: &'a LakeScan, units: &'a [Unit]) -> impl Stream<Item = Result<Chunk>> + 'a {
+    stream::iter(0..units.len())
+        .map(move |index| async move { bounds(scan, &units[index]).await.map(|range| (index, range)) })
+        .buffered(UNITS_AHEAD)
+        .map_ok(|(unit, range)| stream::iter(requests(unit, range)).map(Ok))
+        .try_flatten()
+        .map_ok(move |request| fetch(scan, &units[request.unit], request))
+        .try_buffered(CHUNKS_AHEAD)
+}
+
+fn requests(unit: usize, range: Range<u64>) -> Vec<Request> {
+    let mut requests: Vec<Request> = (range.start..range.end)
+        .step_by(usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX))
+        .map(|start| Request { unit, range: start..(start + CHUNK_BYTES).min(range.end), is_last: false })
+        .collect();
+    if let Some(last) = requests.last_mut() {
+        last.is_last = true;
+    }
+    requests
+}
+
+async fn fetch(scan: &LakeScan, unit: &Unit, request: Request) -> Result<Chunk> {
+    let bytes = fetch_range(scan, unit.file, request.range.clone()).await?;
+    Ok(Chunk { request, bytes })
+}
+
+async fn fetch_range(scan: &LakeScan, file: usize, range: Range<u64>) -> Result<Bytes> {
+    let file = &scan.listing.files[file];
+    let place = &scan.listing.partitions[file.partition].place;
+    let found = place.store.get_range(&file.path, range).await;
+    found.map_err(|error| store_error(&place.display(&file.path), error))
+}
+
+/// Where a unit's records start and end: at its cuts' first sure starts of a record.
+async fn bounds(scan: &LakeScan, unit: &Unit) -> Result<Range<u64>> {
+    let size = scan.listing.files[unit.file].size;
+    let length = unit.range.end - unit.range.start;
+    let start = match unit.range.start {
+        0 => 0,
+        cut => match boundary(scan, unit.file, cut).await? {
+            Some(start) => start,
+            None => return Ok(0..0),
+        },
+    };
+    let mut cut = unit.range.end;
+    while cut < size {
+        if let Some(end) = boundary(scan, unit.file, cut).await? {
+            return Ok(start..end.max(start));
+        }
+        cut = (cut + length).min(size);
+    }
+    Ok(start..size)
+}
+
+/// The first sure start of a record at or after a cut, if there is one nearby.
+async fn boundary(scan: &LakeScan, file: usize, cut: u64) -> Result<Option<u64>> {
+    let size = scan.listing.files[file].size;
+    let mut length = 64 << 10;
+    loop {
+        let end = (cut + length).min(size);
+        let window = fetch_range(scan, file, cut - 1..end).await?;
+        if let Some(at) = scan.format.record_start(&window) {
+            return Ok(Some(cut - 1 + at as u64));
+        }
+        if end == size || length >= BOUNDARY_WINDOW {
+            return Ok(None);
+        }
+        length *= 8;
+    }
+}
+
+/// A file that is being read.
+struct Open {
+    file: OpenFile,
+    inflater: Inflater,
+    reader: Box<dyn RowReader>,
+}
+
+impl Open {
+    fn new(scan: &LakeScan, unit: &Unit, first: &Chunk) -> Result<Self> {
+        let file = scan.open(&scan.listing.files[unit.file], unit.range.start == 0);
+        let is_whole = unit.range.start == 0 && first.request.range.start == 0;
+        let compression = is_whole.then(|| Compression::of(file.file.path.as_ref(), &first.bytes)).flatten();
+        let columns = scan.listing.partitions[file.file.partition].columns.as_deref();
+        let mut reader = scan.format.reader(scan, columns, first.request.range.start == 0)?;
+        reader.starts_at(first.request.range.start, 1);
+        Ok(Self { inflater: Inflater::new(&file.shown, compression, file.file.size), file, reader })
+    }
+
+    async fn push(&mut self, chunk: &Chunk, output: &mut Output) -> Result<Flow> {
+        self.inflater.feed(chunk.bytes.clone(), chunk.request.is_last);
+        while let Some(bytes) = self.inflater.next().await? {
+            self.reader.feed(bytes);
+            if self.drain(output).await? == Flow::Enough {
+                return Ok(Flow::Enough);
+            }
+        }
+        if chunk.request.is_last {
+            self.reader.finish_input();
+            return self.drain(output).await;
+        }
+        Ok(Flow::More)
+    }
+
+    async fn drain(&mut self, output: &mut Output) -> Result<Flow> {
+        while let Some(found) = self.reader.next_rows()? {
+            if output.take(&self.file, found).await? == Flow::Enough {
+                return Ok(Flow::Enough);
+            }
+        }
+        Ok(if output.is_done() { Flow::Enough } else { Flow::More })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_cover_the_range_and_mark_the_last() {
+        let found = requests(3, 10..CHUNK_BYTES * 2 + 11);
+        assert_eq!(found.len(), 3);
+        assert_eq!((found[0].range.start, found[2].range.end), (10, CHUNK_BYTES * 2 + 11));
+        assert!(found.windows(2).all(|pair| pair[0].range.end == pair[1].range.start && !pair[0].is_last));
+        assert!(found[2].is_last);
+        assert!(requests(0, 5..5).is_empty());
+    }
+}

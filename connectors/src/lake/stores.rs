@@ -1,0 +1,243 @@
+//! From a location as written to the store and the folder it names.
+//!
+//! ```text
+//!  s3://bucket/a/b/   bucket's store, "a/b"        file:///a/b, /a/b   the file system, "a/b"
+//!  a/b                the file system, working directory + "a/b"
+//! ```
+//!
+//! Invariant: a bucket has one client in a process as long as its settings stay the same, so that connections and
+//! credentials are shared; what a statement fetches is counted by the wrapper it asks for, not by the client.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Component, PathBuf},
+    sync::Arc,
+};
+
+use headwater_engine::{
+    catalog::Properties,
+    error::{Error, ErrorKind, Result},
+};
+use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    counting::{CountingStore, ListingCost},
+    s3::{self, S3Settings},
+    stats::ScanStats,
+};
+
+/// Clients kept at once; the registry starts again when it is full.
+const CLIENTS_MAX: usize = 256;
+
+/// A location, resolved.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The store that holds it.
+    pub store: Arc<dyn ObjectStore>,
+    /// The folder or object within the store.
+    pub path: Path,
+    /// What stands before a store's path in `"$path"` and in messages: `s3://bucket/` or `/`.
+    pub root: String,
+    /// Whether listings are fetched over a network.
+    pub listing: ListingCost,
+}
+
+impl Place {
+    /// The same place with its fetched bytes counted.
+    #[must_use]
+    pub fn counted(&self, stats: &Arc<ScanStats>) -> Self {
+        let store = CountingStore::new(Arc::clone(&self.store), Arc::clone(stats), self.listing);
+        Self { store: Arc::new(store), ..self.clone() }
+    }
+
+    /// A path of this store as users write it.
+    pub fn display(&self, path: &Path) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// The same store at another path.
+    #[must_use]
+    pub fn at(&self, path: Path) -> Self {
+        Self { path, ..self.clone() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display(&self.path))
+    }
+}
+
+/// The stores of a process, by location.
+pub struct Stores {
+    settings: RwLock<Properties>,
+    working_directory: PathBuf,
+    local: Arc<LocalFileSystem>,
+    clients: Mutex<HashMap<String, (S3Settings, Arc<dyn ObjectStore>)>>,
+    /// Stores given by name instead of made: tests put memory here.
+    given: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").field("working_directory", &self.working_directory).finish_non_exhaustive()
+    }
+}
+
+impl Stores {
+    /// Stores with settings (`s3.endpoint`, ..; others are ignored), relative paths counted from `working_directory`.
+    pub fn new(settings: Properties, working_directory: PathBuf) -> Self {
+        Self {
+            settings: RwLock::new(settings),
+            working_directory,
+            local: Arc::new(LocalFileSystem::new()),
+            clients: Mutex::default(),
+            given: RwLock::default(),
+        }
+    }
+
+    /// Changes a setting for what is resolved from now on.
+    pub fn set(&self, key: &str, value: &str) {
+        self.settings.write().insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Uses `store` for locations `<scheme>://<name>/..` from now on.
+    pub fn give(&self, scheme: &str, name: &str, store: Arc<dyn ObjectStore>) {
+        self.given.write().insert(format!("{scheme}://{name}"), store);
+    }
+
+    /// The store and folder of a location; `options` are a table's own `s3.*` properties.
+    pub async fn resolve(&self, location: &str, options: &Properties) -> Result<Place> {
+        let Some((scheme, rest)) = location.split_once("://") else {
+            return self.local(location.strip_prefix("file:").unwrap_or(location));
+        };
+        if scheme.eq_ignore_ascii_case("file") {
+            return self.local(&format!("/{}", rest.trim_start_matches('/')));
+        }
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = Path::parse(key.trim_end_matches('/')).map_err(|error| bad_location(location, &error))?;
+        let given = self.given.read().get(&format!("{scheme}://{bucket}")).map(Arc::clone);
+        let store = match given {
+            Some(store) => store,
+            None if matches!(scheme, "s3" | "s3a" | "s3n") && !bucket.is_empty() => self.bucket(bucket, options).await?,
+            None => {
+                return Err(Error::user("INVALID_TABLE_PROPERTY", format!("location \"{location}\" is not known here"))
+                    .with_hint("use s3://bucket/folder/, file:///folder/ or a path"));
+            }
+        };
+        Ok(Place { store, path, root: format!("{scheme}://{bucket}/"), listing: ListingCost::PerObject })
+    }
+
+    fn local(&self, location: &str) -> Result<Place> {
+        let mut absolute = PathBuf::from("/");
+        for component in self.working_directory.join(location).components() {
+            match component {
+                Component::ParentDir => {
+                    absolute.pop();
+                }
+                Component::Normal(name) => absolute.push(name),
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+            }
+        }
+        let text = absolute.to_str().ok_or_else(|| bad_location(location, &"it is not UTF-8"))?;
+        let path = Path::parse(text).map_err(|error| bad_location(location, &error))?;
+        let store: Arc<dyn ObjectStore> = Arc::<LocalFileSystem>::clone(&self.local);
+        Ok(Place { store, path, root: "/".into(), listing: ListingCost::Free })
+    }
+
+    async fn bucket(&self, bucket: &str, options: &Properties) -> Result<Arc<dyn ObjectStore>> {
+        let settings = {
+            let shared = self.settings.read();
+            S3Settings::for_bucket(bucket, &shared, options)?
+        };
+        if let Some((with, store)) = self.clients.lock().get(bucket) {
+            if *with == settings {
+                return Ok(Arc::clone(store));
+            }
+        }
+        let store = s3::open(bucket, &settings).await?;
+        let mut clients = self.clients.lock();
+        if clients.len() >= CLIENTS_MAX {
+            clients.clear();
+        }
+        clients.insert(bucket.to_owned(), (settings, Arc::clone(&store)));
+        Ok(store)
+    }
+}
+
+fn bad_location(location: &str, why: &dyn fmt::Display) -> Error {
+    Error::user("INVALID_TABLE_PROPERTY", format!("location \"{location}\" cannot be used: {why}"))
+}
+
+/// What a store's failure means to a user, naming the object; credentials never appear.
+pub fn store_error(what: &str, error: object_store::Error) -> Error {
+    use object_store::Error as Store;
+    match error {
+        Store::NotFound { .. } => Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
+            .with_hint("it was deleted while it was read, or the location is wrong"),
+        Store::PermissionDenied { .. } => {
+            Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission to read \"{what}\""))
+                .with_hint("check the policy of the bucket, or the owner of the file")
+        }
+        Store::Unauthenticated { .. } => {
+            Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("the store did not accept the credentials for \"{what}\""))
+                .with_hint("check the AWS profile or environment, or set 's3.unsigned' = 'true' for public data")
+        }
+        other => s3::explain(what, &other).unwrap_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "HIVE_FILESYSTEM_ERROR", format!("\"{what}\" could not be read: {}", s3::plain(&other)))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn stores() -> Stores {
+        Stores::new(Properties::new(), PathBuf::from("/work dir/x"))
+    }
+
+    #[tokio::test]
+    async fn paths_and_urls_resolve() -> Result<()> {
+        let none = Properties::new();
+        for (location, shown) in [
+            ("data/t/", "/work dir/x/data/t"),
+            ("./data/../t", "/work dir/x/t"),
+            ("/a//b/", "/a/b"),
+            ("file:///a/b%20c/", "/a/b%20c"),
+            ("/t/d=2024-01-01 10%3A00", "/t/d=2024-01-01 10%3A00"),
+        ] {
+            assert_eq!(stores().resolve(location, &none).await?.to_string(), shown, "{location}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn given_stores_come_first_and_unknown_schemes_are_refused() -> Result<()> {
+        let stores = stores();
+        stores.give("s3", "b", Arc::new(InMemory::new()));
+        let place = stores.resolve("s3://b/x/y/", &Properties::new()).await?;
+        assert_eq!((place.to_string().as_str(), place.path.as_ref()), ("s3://b/x/y", "x/y"));
+        let error = stores.resolve("ftp://b/x", &Properties::new()).await.unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("s3://")));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_bucket_keeps_its_client_until_its_settings_change() -> Result<()> {
+        let stores = stores();
+        stores.set("s3.endpoint", "http://127.0.0.1:1");
+        stores.set("s3.unsigned", "true");
+        let none = Properties::new();
+        let first = stores.resolve("s3://b/x", &none).await?;
+        let second = stores.resolve("s3://b/y", &none).await?;
+        assert!(Arc::ptr_eq(&first.store, &second.store));
+        stores.set("s3.endpoint", "http://127.0.0.1:2");
+        assert!(!Arc::ptr_eq(&first.store, &stores.resolve("s3://b/y", &none).await?.store));
+        Ok(())
+    }
+}
