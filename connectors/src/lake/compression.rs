@@ -185,7 +185,9 @@ pub fn next_chunk(reader: &mut dyn Read) -> io::Result<Bytes> {
 /// Inflates all of a file that is in memory, up to a limit of bytes.
 pub fn inflate_start(path: &str, compressed: &[u8], limit: u64) -> Result<Bytes> {
     let Some(compression) = Compression::of(path, compressed) else {
-        return Ok(Bytes::copy_from_slice(&compressed[..compressed.len().min(usize::try_from(limit).unwrap_or(usize::MAX))]));
+        return Ok(Bytes::copy_from_slice(
+            &compressed[..compressed.len().min(usize::try_from(limit).unwrap_or(usize::MAX))],
+        ));
     };
     let mut inflated = Vec::new();
     let read = compression.reader(compressed).and_then(|reader| reader.take(limit).read_to_end(&mut inflated));

@@ -273,7 +273,10 @@ async fn ignore_below(place: &Place, path: &Path, listing: &mut Listing) -> Resu
 fn is_data(object: &ObjectMeta, folder: &Path) -> bool {
     object.size > 0
         && !object.location.as_ref().ends_with("_$folder$")
-        && object.location.prefix_match(folder).is_none_or(|mut parts| !parts.any(|part| layout::is_hidden(part.as_ref())))
+        && object
+            .location
+            .prefix_match(folder)
+            .is_none_or(|mut parts| !parts.any(|part| layout::is_hidden(part.as_ref())))
 }
 
 async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut listing: Listing) -> Result<Listing> {
@@ -285,8 +288,11 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
     while let Some(mut found) = lists.try_next().await? {
         files.append(&mut found);
         if files.len() > FILES_MAX {
-            return Err(Error::user("EXCEEDED_LISTING_LIMIT", format!("the table has more than {FILES_MAX} files here"))
-                .with_hint("filter on its partition keys"));
+            return Err(Error::user(
+                "EXCEEDED_LISTING_LIMIT",
+                format!("the table has more than {FILES_MAX} files here"),
+            )
+            .with_hint("filter on its partition keys"));
         }
     }
     drop(lists);
@@ -318,12 +324,16 @@ async fn files_of(index: usize, place: &Place) -> Result<Vec<LakeFile>> {
 }
 
 /// Folders that look like partitions and are not among the registered ones.
-pub async fn unregistered(place: &Place, keys: &[Key], registered: &[ListedPartition], filter: &FileFilter) -> Result<u64> {
+pub async fn unregistered(
+    place: &Place,
+    keys: &[Key],
+    registered: &[ListedPartition],
+    filter: &FileFilter,
+) -> Result<u64> {
     let folders = walk(place, keys, Some(filter), &mut Listing::default()).await?;
     let known: HashSet<&Path> = registered.iter().map(|partition| &partition.place.path).collect();
     Ok(folders.iter().filter(|folder| !known.contains(&folder.path)).count() as u64)
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,8 @@ impl LakeTable {
         let keys = fields(&table.partition_keys)?;
         let all = file_columns.fields().iter().map(Arc::clone).chain(keys.iter().map(Arc::clone)).chain(hidden());
         let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
-        let keys = keys.iter().map(|key| Key { name: key.name().clone(), data_type: key.data_type().clone() }).collect();
+        let keys =
+            keys.iter().map(|key| Key { name: key.name().clone(), data_type: key.data_type().clone() }).collect();
         Ok(Self { table, catalog, stores, format, malformed, wanted: Wanted::Rows, file_columns, keys, schema })
     }
 
@@ -77,7 +78,9 @@ impl LakeTable {
 
     async fn list(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
         let listing = match self.table.discovery {
-            PartitionDiscovery::Registered if !self.keys.is_empty() => self.list_registered(place, filter, stats).await?,
+            PartitionDiscovery::Registered if !self.keys.is_empty() => {
+                self.list_registered(place, filter, stats).await?
+            }
             PartitionDiscovery::Registered | PartitionDiscovery::Discovered => {
                 listing::discover(place, &self.keys, filter).await?
             }
@@ -85,7 +88,10 @@ impl LakeTable {
         if let Some(first) = &listing.first_ignored {
             let count = listing.ignored;
             let files = if count == 1 { "file does" } else { "files do" };
-            stats.warn(format!("{}: {count} {files} not follow the layout of the table, first \"{first}\"", self.table.name));
+            stats.warn(format!(
+                "{}: {count} {files} not follow the layout of the table, first \"{first}\"",
+                self.table.name
+            ));
         }
         Ok(listing)
     }

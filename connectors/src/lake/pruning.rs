@@ -135,9 +135,10 @@ impl PruningStatistics for Facts<'_> {
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         let index = self.schema.index_of(&column.name).ok()?;
-        let contained = self.candidates.iter().map(|known| {
-            known[index].as_ref().filter(|value| !value.is_null()).map(|value| values.contains(value))
-        });
+        let contained = self
+            .candidates
+            .iter()
+            .map(|known| known[index].as_ref().filter(|value| !value.is_null()).map(|value| values.contains(value)));
         Some(contained.collect())
     }
 }
@@ -169,7 +170,10 @@ mod tests {
             (vec![col("year").gt(lit(2023)).and(col("name").eq(lit("a")))], [false, true, false]),
             (vec![col("year").eq(lit(2024)).or(col("name").eq(lit("a")))], [true, true, true]),
             (vec![col("year").in_list(vec![lit(2023), lit(1999)], false)], [true, false, false]),
-            (vec![col("year").eq(lit(2023)).and(col("x").gt(lit(1i64))).or(col("year").gt(lit(2030)))], [true, false, false]),
+            (
+                vec![col("year").eq(lit(2023)).and(col("x").gt(lit(1i64))).or(col("year").gt(lit(2030)))],
+                [true, false, false],
+            ),
             (vec![col("x").gt(lit(1i64))], [true, true, true]),
             (vec![col("year").not_eq(lit(2023))], [false, true, false]),
         ] {

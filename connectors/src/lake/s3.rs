@@ -56,15 +56,15 @@ pub struct S3Settings {
 }
 
 /// Names of the settings, without `s3.`.
-const KEYS: [&str; 8] =
-    ["endpoint", "region", "path-style", "unsigned", "timeout", "retries", "sse", "sse.kms-key-id"];
+const KEYS: [&str; 8] = ["endpoint", "region", "path-style", "unsigned", "timeout", "retries", "sse", "sse.kms-key-id"];
 
 impl S3Settings {
     /// Settings of a bucket: the table's own first, then `s3.bucket.<name>.<key>`, then `s3.<key>`.
     pub fn for_bucket(bucket: &str, settings: &Properties, options: &Properties) -> Result<Self> {
         let own = format!("s3.bucket.{bucket}.");
         for key in settings.keys().chain(options.keys()) {
-            let name = key.strip_prefix(&own).or_else(|| key.strip_prefix("s3.").filter(|key| !key.starts_with("bucket.")));
+            let name =
+                key.strip_prefix(&own).or_else(|| key.strip_prefix("s3.").filter(|key| !key.starts_with("bucket.")));
             if let Some(unknown) = name.filter(|name| !KEYS.contains(name)) {
                 return Err(Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" is not known"))
                     .with_hint(format!("{unknown} is none of {}", KEYS.join(", "))));
@@ -72,7 +72,11 @@ impl S3Settings {
         }
         let value = |key: &str| {
             let shared = format!("s3.{key}");
-            options.get(&shared).or_else(|| settings.get(&format!("{own}{key}"))).or_else(|| settings.get(&shared)).cloned()
+            options
+                .get(&shared)
+                .or_else(|| settings.get(&format!("{own}{key}")))
+                .or_else(|| settings.get(&shared))
+                .cloned()
         };
         let endpoint = value("endpoint").filter(|endpoint| !endpoint.is_empty());
         let path_style = parsed("s3.path-style", value("path-style"), endpoint.is_some())?;
@@ -101,7 +105,8 @@ impl S3Settings {
 fn parsed<T: FromStr>(key: &str, value: Option<String>, default: T) -> Result<T> {
     let Some(text) = value else { return Ok(default) };
     text.trim().parse().map_err(|_| {
-        Error::user("INVALID_SESSION_PROPERTY", format!("\"{key}\" is \"{text}\"")).with_hint("use true, false or a number")
+        Error::user("INVALID_SESSION_PROPERTY", format!("\"{key}\" is \"{text}\""))
+            .with_hint("use true, false or a number")
     })
 }
 
@@ -116,7 +121,8 @@ fn duration(key: &str, text: &str) -> Result<Duration> {
         _ => None,
     });
     millis.map(Duration::from_millis).ok_or_else(|| {
-        Error::user("INVALID_SESSION_PROPERTY", format!("\"{key}\" is \"{text}\"")).with_hint("write '30 s' or '500 ms'")
+        Error::user("INVALID_SESSION_PROPERTY", format!("\"{key}\" is \"{text}\""))
+            .with_hint("write '30 s' or '500 ms'")
     })
 }
 
@@ -136,12 +142,15 @@ pub async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<dyn ObjectS
         client = client.with_allow_http(true);
         builder = builder.with_endpoint(endpoint);
     }
-    builder = match &settings.encryption {
-        None => builder,
-        Some(Encryption::S3) => builder.with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption").map_err(internal)?, "AES256"),
-        Some(Encryption::Kms(Some(key))) => builder.with_sse_kms_encryption(key),
-        Some(Encryption::Kms(None)) => builder.with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption").map_err(internal)?, "aws:kms"),
-    };
+    builder =
+        match &settings.encryption {
+            None => builder,
+            Some(Encryption::S3) => builder
+                .with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption").map_err(internal)?, "AES256"),
+            Some(Encryption::Kms(Some(key))) => builder.with_sse_kms_encryption(key),
+            Some(Encryption::Kms(None)) => builder
+                .with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption").map_err(internal)?, "aws:kms"),
+        };
     let region = if settings.unsigned {
         settings.region.clone()
     } else {
@@ -150,7 +159,11 @@ pub async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<dyn ObjectS
         settings.region.clone().or_else(|| aws.region.clone())
     };
     let store = builder.with_region(region.as_deref().unwrap_or(REGION_DEFAULT)).with_client_options(client).build();
-    Ok(Arc::new(store.map_err(|error| Error::user("INVALID_SESSION_PROPERTY", format!("bucket \"{bucket}\": {}", plain(&error))))?))
+    Ok(Arc::new(
+        store.map_err(|error| {
+            Error::user("INVALID_SESSION_PROPERTY", format!("bucket \"{bucket}\": {}", plain(&error)))
+        })?,
+    ))
 }
 
 fn internal(error: object_store::Error) -> Error {
@@ -246,17 +259,29 @@ pub(super) fn explain(what: &str, error: &object_store::Error) -> Option<Error> 
     if text.contains("NoSuchBucket") {
         return Some(Error::user("HIVE_FILESYSTEM_ERROR", format!("the bucket of \"{what}\" does not exist")));
     }
-    if ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"].iter().any(|code| text.contains(code)) || text.contains("301 Moved") {
+    if ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"]
+        .iter()
+        .any(|code| text.contains(code))
+        || text.contains("301 Moved")
+    {
         return Some(
             Error::user("HIVE_FILESYSTEM_ERROR", format!("the bucket of \"{what}\" is in another region"))
                 .with_hint("SET 's3.region', or 's3.bucket.<name>.region' for this bucket"),
         );
     }
-    if ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"].iter().any(|code| text.contains(code)) {
-        return Some(denied(format!("the store did not accept the credentials for \"{what}\"")).with_hint("renew them, or check the profile in use"));
+    if ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]
+        .iter()
+        .any(|code| text.contains(code))
+    {
+        return Some(
+            denied(format!("the store did not accept the credentials for \"{what}\""))
+                .with_hint("renew them, or check the profile in use"),
+        );
     }
     if text.contains("AccessDenied") || text.contains("403 Forbidden") {
-        return Some(denied(format!("no permission for \"{what}\"")).with_hint("check the policies of bucket and user"));
+        return Some(
+            denied(format!("no permission for \"{what}\"")).with_hint("check the policies of bucket and user"),
+        );
     }
     None
 }
@@ -287,7 +312,8 @@ mod tests {
             ("parallelism", "3"),
         ]);
         let none = Properties::new();
-        let region = |bucket, options: &Properties| S3Settings::for_bucket(bucket, &settings, options).map(|found| found.region);
+        let region =
+            |bucket, options: &Properties| S3Settings::for_bucket(bucket, &settings, options).map(|found| found.region);
         assert_eq!(region("a", &none)?.as_deref(), Some("eu-west-1"));
         assert_eq!(region("b", &none)?.as_deref(), Some("eu-west-2"));
         assert_eq!(region("b", &properties(&[("s3.region", "x")]))?.as_deref(), Some("x"));
@@ -301,7 +327,10 @@ mod tests {
         assert!(!of(&[])?.path_style);
         assert!(of(&[("s3.endpoint", "http://x")])?.path_style);
         assert!(!of(&[("s3.endpoint", "http://x"), ("s3.path-style", "false")])?.path_style);
-        assert_eq!(of(&[("s3.sse", "aws:kms"), ("s3.sse.kms-key-id", "k")])?.encryption, Some(Encryption::Kms(Some("k".into()))));
+        assert_eq!(
+            of(&[("s3.sse", "aws:kms"), ("s3.sse.kms-key-id", "k")])?.encryption,
+            Some(Encryption::Kms(Some("k".into())))
+        );
         assert!(of(&[("s3.nonsense", "1")]).is_err());
         assert!(of(&[("s3.sse", "rot13")]).is_err());
         Ok(())

@@ -11,8 +11,8 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::EquivalenceProperties,
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
-        StatisticsArgs,
+        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+        ReplaceChildrenOptions, StatisticsArgs,
         execution_plan::{Boundedness, EmissionType},
         stream::RecordBatchReceiverStream,
     },
@@ -165,8 +165,20 @@ impl DisplayAs for LakeScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listing = &self.scan.listing;
         let columns: Vec<_> = self.scan.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(f, "LakeScanExec: table={}, format={}, columns=[{}]", self.scan.table, self.scan.format, columns.join(", "))?;
-        write!(f, ", files={}, partitions={}/{}", listing.files.len(), listing.partitions.len(), listing.partitions_total)?;
+        write!(
+            f,
+            "LakeScanExec: table={}, format={}, columns=[{}]",
+            self.scan.table,
+            self.scan.format,
+            columns.join(", ")
+        )?;
+        write!(
+            f,
+            ", files={}, partitions={}/{}",
+            listing.files.len(),
+            listing.partitions.len(),
+            listing.partitions_total
+        )?;
         if let Some(predicate) = &self.scan.predicate {
             write!(f, ", prune={predicate}")?;
         }

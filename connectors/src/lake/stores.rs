@@ -121,10 +121,15 @@ impl Stores {
         let given = self.given.read().get(&format!("{scheme}://{bucket}")).map(Arc::clone);
         let store = match given {
             Some(store) => store,
-            None if matches!(scheme, "s3" | "s3a" | "s3n") && !bucket.is_empty() => self.bucket(bucket, options).await?,
+            None if matches!(scheme, "s3" | "s3a" | "s3n") && !bucket.is_empty() => {
+                self.bucket(bucket, options).await?
+            }
             None => {
-                return Err(Error::user("INVALID_TABLE_PROPERTY", format!("location \"{location}\" is not known here"))
-                    .with_hint("use s3://bucket/folder/, file:///folder/ or a path"));
+                return Err(Error::user(
+                    "INVALID_TABLE_PROPERTY",
+                    format!("location \"{location}\" is not known here"),
+                )
+                .with_hint("use s3://bucket/folder/, file:///folder/ or a path"));
             }
         };
         Ok(Place { store, path, root: format!("{scheme}://{bucket}/"), listing: ListingCost::PerObject })
@@ -175,18 +180,26 @@ fn bad_location(location: &str, why: &dyn fmt::Display) -> Error {
 pub fn store_error(what: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
     match error {
-        Store::NotFound { .. } => Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
-            .with_hint("it was deleted while it was read, or the location is wrong"),
+        Store::NotFound { .. } => {
+            Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
+                .with_hint("it was deleted while it was read, or the location is wrong")
+        }
         Store::PermissionDenied { .. } => {
             Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission to read \"{what}\""))
                 .with_hint("check the policy of the bucket, or the owner of the file")
         }
-        Store::Unauthenticated { .. } => {
-            Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("the store did not accept the credentials for \"{what}\""))
-                .with_hint("check the AWS profile or environment, or set 's3.unsigned' = 'true' for public data")
-        }
+        Store::Unauthenticated { .. } => Error::new(
+            ErrorKind::Denied,
+            "PERMISSION_DENIED",
+            format!("the store did not accept the credentials for \"{what}\""),
+        )
+        .with_hint("check the AWS profile or environment, or set 's3.unsigned' = 'true' for public data"),
         other => s3::explain(what, &other).unwrap_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "HIVE_FILESYSTEM_ERROR", format!("\"{what}\" could not be read: {}", s3::plain(&other)))
+            Error::new(
+                ErrorKind::Unavailable,
+                "HIVE_FILESYSTEM_ERROR",
+                format!("\"{what}\" could not be read: {}", s3::plain(&other)),
+            )
         }),
     }
 }

@@ -54,7 +54,8 @@ async fn padded_months_match_numbers_and_text() {
 
 #[tokio::test]
 async fn a_pruned_folder_is_never_listed() {
-    let paths: Vec<_> = (0..50).map(|day| format!("t/year=2023/d={day}/x")).chain(["t/year=2024/d=1/a".into()]).collect();
+    let paths: Vec<_> =
+        (0..50).map(|day| format!("t/year=2023/d={day}/x")).chain(["t/year=2024/d=1/a".into()]).collect();
     let place = place(&paths.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let stats = Arc::new(ScanStats::default());
     let keys = keys(&[("year", DataType::Int32), ("d", DataType::Int32)]);
@@ -112,12 +113,8 @@ async fn new_files_are_always_seen() {
 async fn keys_are_inferred_from_folders() {
     let place = place(&["t/Year=2024/month=01/d=2024-01-01/x=008/a", "t/_x=1/b"]).await;
     let found = infer_keys(&place).await.unwrap();
-    let expected = [
-        ("year", DataType::Int64),
-        ("month", DataType::Int64),
-        ("d", DataType::Date32),
-        ("x", DataType::Utf8),
-    ];
+    let expected =
+        [("year", DataType::Int64), ("month", DataType::Int64), ("d", DataType::Date32), ("x", DataType::Utf8)];
     assert_eq!(found, keys(&expected));
 }
 
@@ -125,8 +122,12 @@ async fn keys_are_inferred_from_folders() {
 async fn folders_for_repair_keep_their_raw_values() {
     let place = place(&["t/A=1%3A2/b=x/f", "t/a=__HIVE_DEFAULT_PARTITION__/b=/g"]).await;
     let keys = keys(&[("a", DataType::Utf8), ("b", DataType::Utf8)]);
-    let mut found: Vec<_> =
-        find_partitions(&place, &keys).await.unwrap().into_iter().map(|(raw, place)| (raw, place.to_string())).collect();
+    let mut found: Vec<_> = find_partitions(&place, &keys)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(raw, place)| (raw, place.to_string()))
+        .collect();
     found.sort();
     assert_eq!(found[0], (vec![None, None], "s3://b/t/a=__HIVE_DEFAULT_PARTITION__/b=".to_owned()));
     assert_eq!(found[1], (vec![Some("1:2".into()), Some("x".into())], "s3://b/t/A=1%3A2/b=x".to_owned()));

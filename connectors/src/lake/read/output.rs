@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray},
+    array::{
+        ArrayRef, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+    },
     datatypes::SchemaRef,
 };
 use datafusion::scalar::ScalarValue;
@@ -54,7 +56,11 @@ impl OpenFile {
 }
 
 impl Output {
-    pub(crate) fn new(scan: Arc<LakeScan>, sender: Sender<datafusion::error::Result<RecordBatch>>, limit: Option<usize>) -> Self {
+    pub(crate) fn new(
+        scan: Arc<LakeScan>,
+        sender: Sender<datafusion::error::Result<RecordBatch>>,
+        limit: Option<usize>,
+    ) -> Self {
         Self { scan, sender, left: limit }
     }
 
@@ -110,7 +116,9 @@ impl Output {
             Arc::new(StringArray::from_iter_values(rejected.iter().map(|_| &file.shown))),
             Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| row.offset.to_string()))),
             Arc::new(TimestampMillisecondArray::from_iter_values(rejected.iter().map(|_| arrival))),
-            Arc::new(Int64Array::from_iter_values(rejected.iter().map(|row| i64::try_from(row.line).unwrap_or(i64::MAX)))),
+            Arc::new(Int64Array::from_iter_values(
+                rejected.iter().map(|row| i64::try_from(row.line).unwrap_or(i64::MAX)),
+            )),
         ];
         let columns = self.scan.output.iter().filter_map(|source| match source {
             Source::File(index) => all.get(*index).map(Arc::clone),

@@ -82,7 +82,8 @@ async fn read_unit(
     if groups.is_empty() {
         return Ok(Flow::More);
     }
-    let reader = FileReader { place: place.clone(), path: file.file.path.clone(), metadata: Arc::clone(metadata.metadata()) };
+    let reader =
+        FileReader { place: place.clone(), path: file.file.path.clone(), metadata: Arc::clone(metadata.metadata()) };
     let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.roots.iter().copied());
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata)
         .with_projection(mask)
@@ -159,7 +160,10 @@ impl<'a> Columns<'a> {
                 None => Ok(new_null_array(field.data_type(), batch.num_rows())),
                 Some((index, false)) => Ok(Arc::clone(batch.column(*index))),
                 Some((index, true)) => widen::widen(batch.column(*index), field.data_type()).map_err(|error| {
-                    Error::data("HIVE_BAD_DATA", format!("file \"{}\", column \"{}\": {error}", self.shown, field.name()))
+                    Error::data(
+                        "HIVE_BAD_DATA",
+                        format!("file \"{}\", column \"{}\": {error}", self.shown, field.name()),
+                    )
                 }),
             }
         });

@@ -31,7 +31,11 @@ impl Mismatch {
 /// Index of a column by name, the exact one before one that differs in case.
 pub(in crate::lake) fn position(fields: &Fields, name: &str) -> Option<usize> {
     let exact = fields.iter().position(|field| field.name() == name);
-    exact.or_else(|| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name) || field.name().to_lowercase() == name.to_lowercase()))
+    exact.or_else(|| {
+        fields.iter().position(|field| {
+            field.name().eq_ignore_ascii_case(name) || field.name().to_lowercase() == name.to_lowercase()
+        })
+    })
 }
 
 /// A type as messages spell it.
@@ -58,10 +62,12 @@ pub(in crate::lake) fn check(from: &DataType, to: &DataType) -> Result<(), Misma
         })
     };
     match (from, to) {
-        (T::Struct(found), T::Struct(wanted)) => wanted.iter().try_for_each(|field| match position(found, field.name()) {
-            None => Ok(()),
-            Some(index) => at(field.name(), check(found[index].data_type(), field.data_type())),
-        }),
+        (T::Struct(found), T::Struct(wanted)) => {
+            wanted.iter().try_for_each(|field| match position(found, field.name()) {
+                None => Ok(()),
+                Some(index) => at(field.name(), check(found[index].data_type(), field.data_type())),
+            })
+        }
         (T::List(found) | T::LargeList(found) | T::FixedSizeList(found, _), T::List(wanted)) => {
             at("item", check(found.data_type(), wanted.data_type()))
         }
@@ -116,7 +122,13 @@ pub(in crate::lake) fn widen(array: &ArrayRef, to: &DataType) -> Result<ArrayRef
             let DataType::Struct(kv) = wanted.data_type() else { return Err(unexpected(to)) };
             let columns = vec![widen(map.keys(), kv[0].data_type())?, widen(map.values(), kv[1].data_type())?];
             let entries = StructArray::try_new(kv.clone(), columns, None)?;
-            Ok(Arc::new(MapArray::try_new(Arc::clone(wanted), map.offsets().clone(), entries, map.nulls().cloned(), *sorted)?))
+            Ok(Arc::new(MapArray::try_new(
+                Arc::clone(wanted),
+                map.offsets().clone(),
+                entries,
+                map.nulls().cloned(),
+                *sorted,
+            )?))
         }
         _ => cast_with_options(&without_zone(array)?, to, &CastOptions { safe: false, ..Default::default() }),
     }
@@ -137,15 +149,22 @@ fn fields(found: &StructArray, wanted: &Fields) -> Result<StructArray, ArrowErro
         None => Ok(new_null_array(field.data_type(), found.len())),
         Some(index) => widen(found.column(index), field.data_type()),
     });
-    StructArray::try_new_with_length(wanted.clone(), columns.collect::<Result<_, _>>()?, found.nulls().cloned(), found.len())
+    StructArray::try_new_with_length(
+        wanted.clone(),
+        columns.collect::<Result<_, _>>()?,
+        found.nulls().cloned(),
+        found.len(),
+    )
 }
 
 fn list(array: &ArrayRef, wanted: &FieldRef) -> Result<ArrayRef, ArrowError> {
     let plain = match array.data_type() {
         DataType::List(_) => Arc::clone(array),
-        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            cast_with_options(array, &DataType::List(Arc::clone(item)), &CastOptions { safe: false, ..Default::default() })?
-        }
+        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => cast_with_options(
+            array,
+            &DataType::List(Arc::clone(item)),
+            &CastOptions { safe: false, ..Default::default() },
+        )?,
         other => return Err(unexpected(other)),
     };
     let list: &ListArray = plain.as_list();
@@ -159,7 +178,9 @@ fn unexpected(data_type: &DataType) -> ArrowError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Decimal128Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray};
+    use arrow::array::{
+        Decimal128Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    };
 
     use arrow::datatypes::TimeUnit;
 
