@@ -34,6 +34,10 @@ impl Session {
             }
             _ => return Err(Error::not_supported("EXPLAIN of this statement is not supported")),
         };
+        if explain.kind == ExplainKind::Io {
+            return Err(Error::not_supported("EXPLAIN (TYPE IO) is not supported")
+                .with_hint("EXPLAIN ANALYZE shows what a statement reads"));
+        }
         let stats = Arc::<ScanStats>::default();
         let (plan, state) = self.plan(query, &stats).await?;
         if explain.kind == ExplainKind::Validate {
