@@ -171,7 +171,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     async fn databases(&self) -> Result<Vec<Database>>;
     /// One database.
     async fn database(&self, name: &str) -> Result<Option<Database>>;
-    /// Adds a database; `ALREADY_EXISTS` if there is one of that name.
+    /// Adds a database; `SCHEMA_ALREADY_EXISTS` if there is one of that name.
     async fn create_database(&self, database: Database) -> Result<()>;
     /// Replaces comment, location and properties of a database.
     async fn replace_database(&self, database: Database) -> Result<()>;
@@ -181,7 +181,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     async fn tables(&self, database: &str) -> Result<Vec<Arc<Table>>>;
     /// One table or view.
     async fn table(&self, name: &TableName) -> Result<Option<Arc<Table>>>;
-    /// Adds a table with its first partitions; `ALREADY_EXISTS` if there is one of that name.
+    /// Adds a table with its first partitions; `TABLE_ALREADY_EXISTS` if there is one of that name.
     async fn create_table(&self, table: Table, partitions: Vec<Partition>) -> Result<()>;
     /// Replaces an entry if its version is still `table.version`, and counts the version up.
     async fn replace_table(&self, table: Table) -> Result<()>;

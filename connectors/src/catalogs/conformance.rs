@@ -59,7 +59,7 @@ async fn databases(catalog: &dyn Catalog) -> Result<()> {
     let sales =
         Database { name: "Sales".into(), comment: Some("c".into()), location: None, properties: Properties::new() };
     catalog.create_database(sales.clone()).await?;
-    refused(catalog.create_database(sales.clone()).await, "ALREADY_EXISTS", "a second database of one name")?;
+    refused(catalog.create_database(sales.clone()).await, "SCHEMA_ALREADY_EXISTS", "a second database of one name")?;
     let names: Vec<_> = catalog.databases().await?.into_iter().map(|database| database.name).collect();
     ensure(names == ["default", "sales"], "databases come by name, in lower case")?;
     let changed = Database { comment: Some("d".into()), ..sales };
@@ -77,7 +77,7 @@ async fn tables(catalog: &dyn Catalog) -> Result<()> {
     let stored = catalog.table(&TableName::new("SALES", "ORDERS")).await?;
     let expected = Table { version: 1, ..table.clone() };
     ensure(stored.as_deref() == Some(&expected), "a table comes back as it was given, under any case of its name")?;
-    refused(catalog.create_table(table, Vec::new()).await, "ALREADY_EXISTS", "a second table of one name")?;
+    refused(catalog.create_table(table, Vec::new()).await, "TABLE_ALREADY_EXISTS", "a second table of one name")?;
     let stray = sample_table("nope", "orders");
     refused(catalog.create_table(stray, Vec::new()).await, "SCHEMA_NOT_FOUND", "a table in a missing database")?;
     catalog.create_table(sample_table("sales", "bids"), Vec::new()).await?;

@@ -27,11 +27,11 @@ fn no_table(name: &TableName) -> Error {
 }
 
 fn database_exists(name: &str) -> Error {
-    Error::user("ALREADY_EXISTS", format!("database \"{name}\" exists already"))
+    Error::user("SCHEMA_ALREADY_EXISTS", format!("database \"{name}\" exists already"))
 }
 
 fn table_exists(name: &TableName) -> Error {
-    Error::user("ALREADY_EXISTS", format!("\"{name}\" exists already"))
+    Error::user("TABLE_ALREADY_EXISTS", format!("\"{name}\" exists already"))
 }
 
 fn changed(name: &TableName) -> Error {

@@ -28,13 +28,13 @@ pub(super) async fn run(session: &Session, create: &CreateTable) -> Result<Outco
         if create.if_not_exists {
             return Ok(Outcome::done());
         }
-        return Err(Error::user("ALREADY_EXISTS", format!("table \"{name}\" exists already"))
+        return Err(Error::user("TABLE_ALREADY_EXISTS", format!("table \"{name}\" exists already"))
             .with_hint("CREATE EXTERNAL TABLE IF NOT EXISTS leaves it as it is")
             .at(create.name.at()));
     }
     let table = entry(session, create).await?;
     match session.catalog().create_table(table, Vec::<Partition>::new()).await {
-        Err(error) if error.code().0 == "ALREADY_EXISTS" && create.if_not_exists => Ok(Outcome::done()),
+        Err(error) if error.code().0 == "TABLE_ALREADY_EXISTS" && create.if_not_exists => Ok(Outcome::done()),
         other => other.map(|()| Outcome::done()),
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result
     secrets::refuse_literals(&properties)?;
     let database = Database { name, comment: create.comment.clone(), location: create.location.clone(), properties };
     match session.catalog().create_database(database).await {
-        Err(error) if error.code().0 == "ALREADY_EXISTS" => match create.if_not_exists {
+        Err(error) if error.code().0 == "SCHEMA_ALREADY_EXISTS" => match create.if_not_exists {
             true => Ok(Outcome::done()),
             false => Err(error.with_hint("CREATE DATABASE IF NOT EXISTS leaves it as it is").at(create.name.at)),
         },
@@ -42,7 +42,7 @@ pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result
 }
 
 fn exists(name: &str) -> Error {
-    Error::user("ALREADY_EXISTS", format!("database \"{name}\" exists already"))
+    Error::user("SCHEMA_ALREADY_EXISTS", format!("database \"{name}\" exists already"))
 }
 
 /// `DROP DATABASE`.
