@@ -37,7 +37,8 @@ pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Out
         }
         if !is_view || !create.or_replace {
             let what = if is_view { "view" } else { "table" };
-            let error = Error::user("TABLE_ALREADY_EXISTS", format!("{what} \"{name}\" exists already")).at(create.name.at());
+            let error =
+                Error::user("TABLE_ALREADY_EXISTS", format!("{what} \"{name}\" exists already")).at(create.name.at());
             return Err(if is_view { error.with_hint("CREATE OR REPLACE VIEW takes its place") } else { error });
         }
     }
