@@ -138,7 +138,9 @@ impl Binder<'_> {
     }
 
     fn scalar_call(&self, name: &str, args: Vec<Argument<'_>>, context: &Context<'_>) -> Result<Value> {
-        let Some(function) = self.environment.library.get(name) else {
+        let with_lambda = args.iter().any(|arg| matches!(arg, Argument::Lambda(_)));
+        let special = with_lambda.then(|| self.environment.library.get(&format!("{name}$lambda"))).flatten();
+        let Some(function) = special.or_else(|| self.environment.library.get(name)) else {
             if let ("concat", true) = (name, args.len() >= 2) {
                 return self.concat_all(plain(args)?);
             }

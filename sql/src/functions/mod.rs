@@ -24,6 +24,7 @@ pub mod json;
 pub mod kernel;
 pub mod lambda;
 pub mod math;
+pub mod regexp;
 pub mod scalar;
 pub mod signature;
 
@@ -140,7 +141,7 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions, math::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions, math::functions, regexp::functions];
 
 /// The one registry of the process: it never changes once built.
 pub fn library() -> Result<&'static Registry> {
