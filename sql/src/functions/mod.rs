@@ -141,7 +141,8 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[json::functions, datetime::functions, math::functions, regexp::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] =
+    &[json::functions, datetime::functions, math::functions, regexp::functions];
 
 /// The one registry of the process: it never changes once built.
 pub fn library() -> Result<&'static Registry> {

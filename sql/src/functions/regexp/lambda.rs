@@ -64,7 +64,9 @@ impl Higher for Replace {
     }
 
     fn invoke(&self, arguments: &[HigherArgument<'_>], rows: usize, _result: &DataType) -> Result<ArrayRef> {
-        let [texts, patterns, lambda] = arguments else { return Err(Error::internal("regexp_replace takes three arguments")) };
+        let [texts, patterns, lambda] = arguments else {
+            return Err(Error::internal("regexp_replace takes three arguments"));
+        };
         let (texts, patterns) = (texts.value()?.as_string::<i32>(), patterns.value()?.as_string::<i32>());
         let mut cached = Cached::default();
         let mut groups = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, true));

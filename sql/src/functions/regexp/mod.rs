@@ -152,7 +152,9 @@ fn position() -> Definition {
     regexp("regexp_position", "where a text matches first, or for the n-th time from a position on; -1 if it does not")
         .on(
             "regexp_position(varchar, varchar) -> integer",
-            value2_with::<Str, Str, ToI32, Cached>(|cached, text, pattern| place(cached.get(pattern)?, text, 1, 1).map(Some)),
+            value2_with::<Str, Str, ToI32, Cached>(|cached, text, pattern| {
+                place(cached.get(pattern)?, text, 1, 1).map(Some)
+            }),
         )
         .on(
             "regexp_position(varchar, varchar, bigint) -> integer",

@@ -49,7 +49,9 @@ impl Pattern {
                 return Ok(Self(Engine::Linear(linear)));
             }
         }
-        Fancy::new(&translated).map(|fancy| Self(Engine::Backtracking(fancy))).map_err(|error| refused(error.to_string()))
+        Fancy::new(&translated)
+            .map(|fancy| Self(Engine::Backtracking(fancy)))
+            .map_err(|error| refused(error.to_string()))
     }
 
     /// How many groups there are, the whole match included.
@@ -65,7 +67,9 @@ impl Pattern {
         let count = self.groups() - 1;
         match usize::try_from(group) {
             Err(_) => Err(invalid("group cannot be negative")),
-            Ok(group) if group > count => Err(invalid(format!("pattern has {count} groups. Cannot access group {group}"))),
+            Ok(group) if group > count => {
+                Err(invalid(format!("pattern has {count} groups. Cannot access group {group}")))
+            }
             Ok(group) => Ok(group),
         }
     }
