@@ -141,6 +141,17 @@ pub(super) enum Command {
         #[arg(long = "format", id = "dataset_format", value_enum, value_name = "FORMAT")]
         format: Option<generate::DatasetFormat>,
     },
+    /// Generate a data set and run the query files for it.
+    Demo {
+        /// The demo.
+        #[arg(value_enum)]
+        demo: super::demo::Demo,
+        /// Rows, in place of the data set's own number.
+        #[arg(long)]
+        rows: Option<u64>,
+        #[command(flatten)]
+        results: Results,
+    },
     /// Copy the catalog to a file, or a file's entries into the catalog.
     Catalog {
         #[command(subcommand)]

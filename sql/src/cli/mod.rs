@@ -16,6 +16,7 @@ use tokio::{runtime::Runtime, sync::watch};
 
 mod arguments;
 mod catalog;
+mod demo;
 mod environment;
 mod exit;
 mod explain;
@@ -84,10 +85,15 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             Err(Failure::Usage("-c and -f cannot be used with a command".into()))
         }
         Some(Command::Run { files, results }) => {
-            batch(&common, &results.or(before), runner::read_files(&files)?, environment, Purpose::Run)
+            let work = Work::Run(runner::read_files(&files)?);
+            batch(&common, &results.or(before), work, environment)
         }
         Some(Command::Explain { files, results }) => {
-            batch(&common, &results.or(before), runner::read_files(&files)?, environment, Purpose::Explain)
+            let work = Work::Explain(runner::read_files(&files)?);
+            batch(&common, &results.or(before), work, environment)
+        }
+        Some(Command::Demo { demo, rows, results }) => {
+            batch(&common, &results.or(before), Work::Demo(demo, rows), environment)
         }
         Some(Command::Generate { dataset, target, rows, seed, format }) => {
             generate_files(&generate::Options { dataset, rows, seed, format, target })
@@ -120,23 +126,20 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
         }
         None => runner::read_files(&["-".into()])?,
     };
-    batch(common, &results, script, environment, Purpose::Run)
+    batch(common, &results, Work::Run(script), environment)
 }
 
-/// What is done with a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Run,
-    Explain,
+/// What is done until it is done.
+enum Work {
+    /// A script is run.
+    Run(String),
+    /// A script is explained.
+    Explain(String),
+    /// A demo is shown, with so many rows.
+    Demo(demo::Demo, Option<u64>),
 }
 
-fn batch(
-    common: &Common,
-    results: &Results,
-    script: String,
-    environment: &Environment,
-    purpose: Purpose,
-) -> Result<Exit, Failure> {
+fn batch(common: &Common, results: &Results, work: Work, environment: &Environment) -> Result<Exit, Failure> {
     let config = session_config(common, results, environment)?;
     let strict = results.strict || config.settings.iter().any(|(key, value)| key == "strict" && value == "true");
     let style = style(results, environment)?;
@@ -145,14 +148,19 @@ fn batch(
     let runtime = runtime()?;
     let (deadlines, limits) = watch::channel(None);
     let work = async move {
+        let (script, explained) = match work {
+            Work::Demo(demo, rows) => return demo::run(demo, rows, config, &style, &deadlines).await,
+            Work::Run(script) => (script, false),
+            Work::Explain(script) => (script, true),
+        };
         let statements = crate::parser::parse(&script, &config.parameters)?;
         let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
         runner::check_format(style.look.format, shown, to_terminal)?;
         let session = Session::open(config).await?;
         let out = runner::standard_output();
-        match purpose {
-            Purpose::Run => runner::run(&session, &statements, &style, &deadlines, out).await,
-            Purpose::Explain => explain::run(&session, statements, &style, &deadlines, out).await,
+        match explained {
+            false => runner::run(&session, &statements, &style, &deadlines, out).await,
+            true => explain::run(&session, statements, &style, &deadlines, out).await,
         }
     };
     let ended = interrupt::watch_over(runtime.handle(), limits, work).map_err(Error::from)?;

@@ -1,0 +1,192 @@
+//! The query files of `queries/`, run as a user runs them, over small generated data.
+//!
+//! Invariant: each file is named here, and its answer is compared with one computed from the generated files.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures::TryStreamExt;
+use headwater_sql::{
+    generate::{Dataset, DatasetFormat, Options, generate},
+    output::{Expanded, Format, Look, Rows},
+    parser::{Parameters, parse},
+    session::{Outcome, Session, SessionConfig},
+};
+use serde_json::Value;
+
+/// A folder with a catalog and generated data.
+struct Lake {
+    folder: tempfile::TempDir,
+    session: Session,
+}
+
+impl Lake {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state").to_string_lossy().into_owned();
+        let session = Session::open(SessionConfig::in_directory(state)).await.unwrap();
+        Self { folder, session }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn generate(&self, dataset: Dataset, format: Option<DatasetFormat>, rows: u64, target: &str) {
+        generate(&Options { dataset, rows: Some(rows), seed: 3, format, target: self.path(target) }).unwrap();
+    }
+
+    /// Runs a file of `queries/` and gives the rows of its last result.
+    async fn run(&self, file: &str, parameters: &[(&str, &str)]) -> Vec<Value> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(file);
+        let script = fs::read_to_string(path).unwrap();
+        self.script(&script, parameters).await
+    }
+
+    async fn script(&self, script: &str, parameters: &[(&str, &str)]) -> Vec<Value> {
+        let mut filled = Parameters::from([("lake".to_owned(), self.folder.path().to_string_lossy().into_owned())]);
+        filled.extend(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut last = Vec::new();
+        for statement in parse(script, &filled).unwrap() {
+            let outcome = self.session.execute(&statement).await;
+            let outcome = outcome.unwrap_or_else(|error| panic!("{}\n{error:?}", statement.text));
+            if let Outcome::Rows { stream, .. } = outcome {
+                let look = Look { format: Format::Ndjson, width_max: None, expanded: Expanded::Off };
+                let mut rows = Rows::begin(look, stream.schema(), Vec::new()).unwrap();
+                let batches: Vec<_> = stream.try_collect().await.unwrap();
+                batches.iter().for_each(|batch| rows.write(batch).unwrap());
+                let text = String::from_utf8(rows.finish().unwrap()).unwrap();
+                last = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            }
+        }
+        last
+    }
+
+    fn lines(&self, folder: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let text = fs::read_to_string(path).unwrap();
+                    found.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_else(|| panic!("no text {key} in {value}")).to_owned()
+}
+
+#[tokio::test]
+async fn telemetry_is_delivered_twice_and_counted_alike() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Telemetry, None, 5_000, "raw");
+    lake.run("telemetry/lake.sql", &[]).await;
+    lake.run("telemetry/load.sql", &[]).await;
+    let from_json = lake.run("telemetry/june.sql", &[]).await;
+    let from_parquet = lake.run("telemetry/june.sql", &[("events", "events_parquet")]).await;
+    assert_eq!(from_json, from_parquet);
+
+    let mut sessions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for event in lake.lines("raw") {
+        let day = text(&event, "tstamp")[..10].to_owned();
+        if event["name"] == "anonymous_visited" && day.starts_with("2023-06") {
+            let payload: Value = serde_json::from_str(&text(&event, "payload")).unwrap();
+            sessions.entry(day).or_default().insert(text(&payload, "session_id"));
+        }
+    }
+    let expected: Vec<(String, u64)> = sessions.into_iter().map(|(day, ids)| (day, ids.len() as u64)).collect();
+    let found = from_json.iter().map(|row| (text(row, "day")[..10].to_owned(), row["_col1"].as_u64().unwrap()));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert_eq!(expected.len(), 30, "every day of June has visits");
+    assert!(lake.path("events_raw/json/name=anonymous_visited/d=2023-07-16").is_dir());
+
+    let counts = lake.run("telemetry/deduplicate.sql", &[]).await;
+    let distinct: BTreeSet<String> = lake.lines("raw").iter().map(|event| text(event, "payload_md5")).collect();
+    assert_eq!((&counts[0]["sent"], &counts[0]["distinct_events"]), (&5_000.into(), &distinct.len().into()));
+}
+
+#[tokio::test]
+async fn loading_telemetry_again_replaces_it() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Telemetry, None, 500, "raw");
+    lake.run("telemetry/lake.sql", &[]).await;
+    lake.run("telemetry/load.sql", &[]).await;
+    lake.run("telemetry/load.sql", &[]).await;
+    for table in ["events_json", "events_parquet"] {
+        let counted = lake.script(&format!("SELECT count(*) AS n FROM {table}"), &[]).await;
+        assert_eq!(counted[0]["n"], 500, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn posts_become_a_report() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Posts, None, 1_000, "rawData/posts");
+    lake.generate(Dataset::Posts, Some(DatasetFormat::Ndjson), 1_000, "check");
+    lake.run("engagement/lake.sql", &[]).await;
+    lake.run("engagement/transform.sql", &[]).await;
+    let report = lake.run("engagement/report.sql", &[]).await;
+    let posts: u64 = report.iter().map(|row| row["posts"].as_u64().unwrap()).sum();
+    assert_eq!((posts, report.len()), (1_000, 16), "four platforms, four types");
+
+    let processed = lake.script("SELECT * FROM posts_processed", &[]).await;
+    let by_id: BTreeMap<String, &Value> = processed.iter().map(|row| (text(row, "post_id"), row)).collect();
+    for post in lake.lines("check") {
+        let row = by_id[&text(&post, "Post ID")];
+        let number = |key: &str| post[key].as_u64().unwrap();
+        let rate = (number("Likes") + number("Comments") + number("Shares")) as f64 / number("Reach") as f64;
+        let found = row["engagement_rate"].as_f64();
+        assert_eq!(found, (number("Reach") > 0).then_some(rate), "{post}");
+        assert_eq!(text(row, "post_timestamp")[..19], text(&post, "Post Timestamp")[..19]);
+    }
+}
+
+#[tokio::test]
+async fn the_top_products_are_those_of_the_lines() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Sales, None, 2_000, "sales");
+    lake.run("sales/lake.sql", &[]).await;
+    let top = lake.run("sales/top_products.sql", &[("top", "3")]).await;
+    let mut products: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+    for sale in lake.lines("sales") {
+        let product = products.entry(text(&sale, "product_name")).or_default();
+        product.0 += sale["quantity"].as_u64().unwrap();
+        product.1 += sale["quantity"].as_f64().unwrap() * sale["price"].as_f64().unwrap();
+    }
+    let mut expected: Vec<_> = products.into_iter().collect();
+    expected.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    assert_eq!(top.len(), 3);
+    for (row, (product, (quantity, revenue))) in top.iter().zip(expected) {
+        assert_eq!((text(row, "product_name"), row["quantity"].as_u64()), (product, Some(quantity)));
+        assert!((row["revenue"].as_f64().unwrap() - revenue).abs() < 0.01);
+    }
+}
+
+#[tokio::test]
+async fn crimes_keep_their_schema_as_parquet() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Crimes, Some(DatasetFormat::Ndjson), 400, "crimes_raw");
+    lake.run("crimes/lake.sql", &[]).await;
+    lake.run("crimes/to_parquet.sql", &[]).await;
+    let first = lake.run("crimes/first_ten.sql", &[]).await;
+    let lines = lake.lines("crimes_raw");
+    assert_eq!(first.len(), 10);
+    assert_eq!(first[0]["crime_time"], "2006/01/01 00:00:00");
+    assert_eq!(first[0]["lat"], lines[0]["location"]["lat"]);
+    assert!(lake.path("crimes/crime_year=2006/crime_month=01/crime_day=31").is_dir());
+    let counted = lake.script("SELECT count(*) AS n, count(DISTINCT crime_day) AS days FROM crimes", &[]).await;
+    assert_eq!((&counted[0]["n"], &counted[0]["days"]), (&400.into(), &31.into()));
+}
