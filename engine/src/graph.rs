@@ -123,6 +123,8 @@ pub enum WatermarkRule {
 pub struct Branch {
     /// Name of the INSERT, unique in the job; the ledger counts under it.
     pub insert: String,
+    /// Which rows of the table.
+    pub input: BranchInput,
     /// Filters and projections, applied in order.
     pub steps: Vec<Step>,
     /// When a row is too late for this INSERT; `None`: never.
@@ -133,6 +135,17 @@ pub struct Branch {
     pub local: Vec<OperatorRef>,
     /// Schema of what leaves the branch.
     pub schema: SchemaRef,
+}
+
+/// Which rows of a source a branch gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BranchInput {
+    /// The table's rows.
+    Rows,
+    /// `"t$rejected"`, with the columns of [`crate::accounts::rejected_schema`]; such rows have no event time.
+    Rejected,
+    /// `"t$late"`, with the columns of [`crate::accounts::late_schema`]; such rows have no event time.
+    Late,
 }
 
 /// One stateless step.

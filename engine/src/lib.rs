@@ -2,14 +2,18 @@
 //!
 //! Modules in the order a row meets them. `sql -> connectors -> engine`, never backwards.
 
+pub mod accounts;
 pub mod catalog;
+pub mod checkpoint;
 pub mod connector;
 pub mod error;
 pub mod format;
 pub mod graph;
+pub mod hash;
 pub mod memory;
 pub mod message;
 pub mod operator;
+pub mod runtime;
 pub mod state;
 pub mod time;
 pub mod window;

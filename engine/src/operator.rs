@@ -45,8 +45,7 @@ pub trait Operator: fmt::Debug + Send {
         Ok(Progress::Done)
     }
 
-    /// The clock has moved (processing time, TTL, idle flush); called about every second, and at every barrier before
-    /// `snapshot`.
+    /// The clock has moved (processing time, TTL); called about every second.
     fn on_time(&mut self, _now: Instant, _out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)
     }
@@ -61,7 +60,8 @@ pub trait Operator: fmt::Debug + Send {
         Ok(Progress::Done)
     }
 
-    /// Writes what changed since the last snapshot, or everything where the writer asks for it.
+    /// Writes what changed since the last snapshot, or everything where the writer asks for it; each of its tables every
+    /// time, without batches where nothing changed.
     fn snapshot(&mut self, _state: &mut StateWriter) -> Result<()> {
         Ok(())
     }
@@ -133,17 +133,7 @@ pub struct OperatorContext {
 pub struct Output {
     changes: VecDeque<ChangeBatch>,
     held: Option<Watermark>,
-    failed_rows: Vec<FailedRow>,
     dropped: u64,
-}
-
-/// A row an expression before the first stateful operator failed on.
-#[derive(Debug, Clone)]
-pub struct FailedRow {
-    /// Index of the row in the batch of the call.
-    pub row: usize,
-    /// `expression: ..`.
-    pub reason: String,
 }
 
 impl Output {
@@ -164,11 +154,6 @@ impl Output {
         self.dropped += rows;
     }
 
-    /// Says that a row of the input could not be computed.
-    pub fn fail_row(&mut self, row: usize, reason: String) {
-        self.failed_rows.push(FailedRow { row, reason });
-    }
-
     /// Takes the next emitted batch.
     pub fn next_changes(&mut self) -> Option<ChangeBatch> {
         self.changes.pop_front()
@@ -177,11 +162,6 @@ impl Output {
     /// Takes the lowered watermark, if one was set.
     pub fn take_held_watermark(&mut self) -> Option<Watermark> {
         self.held.take()
-    }
-
-    /// Takes the rows that failed.
-    pub fn take_failed_rows(&mut self) -> Vec<FailedRow> {
-        std::mem::take(&mut self.failed_rows)
     }
 
     /// Takes the count of rows left out.

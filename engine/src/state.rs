@@ -15,7 +15,10 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    time::Watermark,
+};
 
 /// Name of the first column of every state table.
 pub const KEY_GROUP: &str = "headwater_key_group";
@@ -75,20 +78,26 @@ impl StateWriter {
 }
 
 /// What an operator finds when a job restarts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StateReader {
+    watermark: Watermark,
     tables: Vec<(String, Vec<RecordBatch>)>,
 }
 
 impl StateReader {
-    /// A reader over tables, their batches in order, kept to some key groups.
-    pub fn new(tables: Vec<(String, Vec<RecordBatch>)>, key_groups: &Range<u16>) -> Result<Self> {
+    /// A reader over tables, their batches in order, kept to some key groups; `watermark` is the operator's at the barrier.
+    pub fn new(tables: Vec<(String, Vec<RecordBatch>)>, key_groups: &Range<u16>, watermark: Watermark) -> Result<Self> {
         let keep = |batches: Vec<RecordBatch>| -> Result<Vec<RecordBatch>> {
             let kept = batches.into_iter().map(|batch| keep_key_groups(batch, key_groups));
             Ok(kept.collect::<Result<Vec<_>>>()?.into_iter().filter(|batch| batch.num_rows() > 0).collect())
         };
         let tables = tables.into_iter().map(|(name, batches)| Ok((name, keep(batches)?)));
-        Ok(Self { tables: tables.collect::<Result<_>>()? })
+        Ok(Self { watermark, tables: tables.collect::<Result<_>>()? })
+    }
+
+    /// The watermark the operator had seen.
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
     }
 
     /// The batches of a table in order; none if it was never written.

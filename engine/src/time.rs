@@ -2,8 +2,9 @@
 //!
 //! Invariant: nothing in the engine reads the machine's clock except [`SystemClock`].
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 /// Event time in microseconds since 1970-01-01T00:00:00Z.
@@ -25,18 +26,39 @@ impl Watermark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant(pub i64);
 
-/// Where "now" comes from.
+impl Instant {
+    /// This instant as event time.
+    pub fn micros(self) -> i64 {
+        self.0.saturating_mul(1000)
+    }
+
+    /// How long after `earlier` this is; nothing when it is before.
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// Where "now" comes from, and what waiting means.
+#[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now.
     fn now(&self) -> Instant;
+
+    /// Returns once this much time has passed. Cancel-safe.
+    async fn sleep(&self, time: Duration);
 }
 
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+#[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
         Instant(chrono::Utc::now().timestamp_millis())
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }

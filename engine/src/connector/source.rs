@@ -35,6 +35,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
         None
     }
 
+    /// Whether a watermark waits for a discovery that began after it was computed (Kafka: new partitions may hold older
+    /// rows). Files do not: what appears later is late. Kinesis does not: children are known in band.
+    fn discovery_holds_watermark(&self) -> bool {
+        false
+    }
+
     /// A decoder of this table's payloads into `columns` (the physical columns that are used, a subset of the
     /// declared ones); `None` when the source yields ready rows.
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>>;

@@ -1,0 +1,267 @@
+//! One attempt of a job: claim the log, recover, build the tasks, run them, tear them down.
+//!
+//! Invariant: nothing outside is touched before the claim is won, and sinks recover before anything is committed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checkpoint::{
+        log::{Claimant, Claimed, Log, LogFence},
+        manifest::{Manifest, SinkState},
+        protocol::{self, GoBackStep, LogView, RecoveryStep},
+    },
+    connector::{Bound, CommitFacts, Guarantee, JobContext},
+    error::{Error, Result},
+    graph::{Graph, NodeKind},
+    hash::{HASH_VERSION, KEY_GROUPS},
+    memory::MemoryBudget,
+    message::Epoch,
+    runtime::{
+        build::{Builder, TableParts},
+        commit::Delivery,
+        coordinator::{Begin, Coordinator, Pace, TableRun},
+        job::JobConfig,
+        progress::TableProgress,
+        splits::SplitTable,
+    },
+    time::{Instant, Watermark},
+};
+
+/// Runs a job once, until it is done, stopped or has failed; the newest manifest.
+pub(super) async fn attempt(
+    graph: &Arc<Graph>,
+    config: &JobConfig,
+    stop: &CancellationToken,
+) -> Result<Option<Manifest>> {
+    let log = Log::new(Arc::clone(&config.store), &config.name, Arc::clone(&config.clock));
+    let view = log.read().await?;
+    check_script(config, &view)?;
+    let wanted = chosen_epoch(graph, config, &view)?;
+    let claimant =
+        Claimant { host: config.host.clone(), pid: config.pid, script: config.script.clone(), restored_from: wanted };
+    let claimed = log.claim(&claimant).await?;
+    let restored = restored_manifest(&claimed, wanted)?;
+    if let Some(manifest) = &restored {
+        check_state(graph, config, manifest)?;
+    }
+    let job = job_context(config, &log, &claimed)?;
+    let delivery = Delivery { log: log.clone(), graph: Arc::clone(graph), job: job.clone(), keep: config.retained };
+    recover(&delivery, &claimed, restored.as_ref()).await?;
+    run(graph, config, delivery, claimed, restored, stop).await
+}
+
+fn check_script(config: &JobConfig, view: &LogView) -> Result<()> {
+    match view.holder() {
+        Some(claim) if claim.script != config.script && !claim.script.is_empty() => {
+            let message =
+                format!("job \"{}\" belongs to \"{}\", not to \"{}\"", config.name, claim.script, config.script);
+            Err(Error::user("ALREADY_EXISTS", message).with_hint("name this job with --job, or use another --state"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn chosen_epoch(graph: &Graph, config: &JobConfig, view: &LogView) -> Result<Option<Epoch>> {
+    let Some(epoch) = config.from_checkpoint else { return Ok(None) };
+    if !view.manifests().any(|manifest| manifest.epoch == epoch) {
+        let kept: Vec<String> = view.manifests().map(|manifest| manifest.epoch.0.to_string()).collect();
+        let message = format!("job \"{}\" has no checkpoint {}", config.name, epoch.0);
+        return Err(Error::user("NOT_FOUND", message).with_hint(format!("there are: {}", kept.join(", "))));
+    }
+    let exactly_once = graph
+        .nodes
+        .iter()
+        .any(|node| matches!(&node.kind, NodeKind::Sink(sink) if sink.sink.guarantee() == Guarantee::ExactlyOnce));
+    match protocol::go_back_step(epoch, view.last_epoch(), exactly_once, config.allow_repeat) {
+        GoBackStep::Allowed => Ok(Some(epoch)),
+        GoBackStep::WouldRepeat => {
+            let message =
+                format!("going back to checkpoint {} repeats output that was delivered exactly once", epoch.0);
+            Err(Error::user("NOT_SUPPORTED", message).with_hint("add --allow-repeat to do it all the same"))
+        }
+    }
+}
+
+fn restored_manifest(claimed: &Claimed, wanted: Option<Epoch>) -> Result<Option<Manifest>> {
+    let Some(epoch) = wanted else { return Ok(claimed.before.current().cloned()) };
+    let found = claimed.before.manifests().filter(|manifest| manifest.epoch == epoch).last();
+    let gone = || Error::user("NOT_FOUND", format!("checkpoint {} was collected meanwhile", epoch.0));
+    found.cloned().map(Some).ok_or_else(gone)
+}
+
+/// Refuses to lose state that nothing takes up, unless that was asked for.
+fn check_state(graph: &Graph, config: &JobConfig, manifest: &Manifest) -> Result<()> {
+    if manifest.hash_version != HASH_VERSION || manifest.key_groups != KEY_GROUPS {
+        return Err(Error::not_supported(format!(
+            "the checkpoint was laid out by key hash {} over {} groups, this version uses {HASH_VERSION} over {KEY_GROUPS}",
+            manifest.hash_version, manifest.key_groups
+        )));
+    }
+    let dropped = dropped_state(graph, manifest);
+    if dropped.is_empty() || config.allow_drop {
+        return Ok(());
+    }
+    let message = format!("the query has changed and would drop state: {}", dropped.join("; "));
+    Err(Error::user("NOT_SUPPORTED", message)
+        .with_hint("see headwater explain FILE --against JOB; add --allow-drop to go on without that state"))
+}
+
+/// State of a checkpoint that a graph has no use for.
+pub(super) fn dropped_state(graph: &Graph, manifest: &Manifest) -> Vec<String> {
+    let fingerprint = |name: &str| {
+        graph.nodes.iter().find(|node| node.name == name).and_then(|node| match &node.kind {
+            NodeKind::Operator(operator) => operator.operator.fingerprint(),
+            NodeKind::Source(_) | NodeKind::Sink(_) => None,
+        })
+    };
+    let holds = |state: &&crate::checkpoint::manifest::OperatorState| {
+        state.tasks.iter().any(|tables| tables.values().any(|files| !files.is_empty()))
+    };
+    let operators = manifest.operators.iter().filter(|(_, state)| holds(state)).filter_map(|(name, state)| {
+        match fingerprint(name) {
+            Some(fingerprint) if fingerprint == state.fingerprint => None,
+            Some(_) => Some(format!("\"{name}\" computes something else now")),
+            None => Some(format!("\"{name}\" is no longer there")),
+        }
+    });
+    let has = |name: &str| graph.nodes.iter().any(|node| node.name == name);
+    let sources = manifest.sources.keys().filter(|name| !has(name)).map(|name| format!("\"{name}\" is no longer read"));
+    let sinks = manifest.sinks.iter().filter(|(name, sink)| !has(name) && !sink.open.is_empty());
+    let sinks = sinks.map(|(name, _)| format!("\"{name}\" has rows that are not committed"));
+    operators.chain(sources).chain(sinks).collect()
+}
+
+fn job_context(config: &JobConfig, log: &Log, claimed: &Claimed) -> Result<JobContext> {
+    let local_state = config.local_state.join(&config.name);
+    let spill = local_state.join("spill");
+    match std::fs::remove_dir_all(&spill) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::from(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(&local_state)?;
+    Ok(JobContext {
+        job: config.name.clone(),
+        incarnation: claimed.claim.incarnation.clone(),
+        generation: claimed.claim.generation,
+        local_state,
+        clock: Arc::clone(&config.clock),
+        memory: MemoryBudget::new(config.memory_limit),
+        fence: Arc::new(LogFence::new(log.clone(), claimed.claim.generation)),
+        parallelism: config.parallelism.clamp(1, usize::from(KEY_GROUPS)),
+    })
+}
+
+/// Checks the sinks, lets them clean up, and finishes a commit that was cut off.
+async fn recover(delivery: &Delivery, claimed: &Claimed, restored: Option<&Manifest>) -> Result<()> {
+    let newest = claimed.before.manifests().last();
+    let published = newest.map(|manifest| manifest.epoch);
+    let committed = claimed.before.committed.iter().copied().filter(|epoch| Some(*epoch) <= published).max();
+    let facts = CommitFacts { published, committed };
+    for node in &delivery.graph.nodes {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        let named = |error: Error| error.context(format!("sink \"{}\"", sink.table));
+        sink.sink.check(&delivery.job, Arc::clone(&sink.schema)).await.map_err(named)?;
+        sink.sink.recover(&delivery.job, &facts).await.map_err(named)?;
+    }
+    let is_committed = published.is_some_and(|epoch| claimed.before.is_committed(epoch));
+    match (protocol::recovery_step(restored.map(|manifest| manifest.epoch), published, is_committed), newest) {
+        (RecoveryStep::CommitThenRestore(_), Some(manifest)) => delivery.commit(manifest).await,
+        (RecoveryStep::Fresh | RecoveryStep::Restore(_) | RecoveryStep::CommitThenRestore(_), _) => Ok(()),
+    }
+}
+
+async fn run(
+    graph: &Arc<Graph>,
+    config: &JobConfig,
+    delivery: Delivery,
+    claimed: Claimed,
+    restored: Option<Manifest>,
+    stop: &CancellationToken,
+) -> Result<Option<Manifest>> {
+    let job = delivery.job.clone();
+    let mut tables = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if let NodeKind::Source(source) = &node.kind {
+            tables.push(open_table(index, &node.name, source, &job, restored.as_ref(), config.once).await?);
+        }
+    }
+    let counts: HashMap<usize, usize> =
+        tables.iter().map(|table| (table.node, table.splits.open_marks().len())).collect();
+    let last_epoch = claimed.before.last_epoch();
+    let (mut builder, events) = Builder::new(graph, &job, &delivery.log, restored.as_ref(), &counts);
+    builder.epoch = last_epoch.next();
+    builder.bound = if config.once { Bound::EndNow } else { Bound::Table };
+    let cancel = builder.cancel.clone();
+    let _cancel_on_drop = cancel.drop_guard();
+    let mut parts = HashMap::new();
+    for table in &mut tables {
+        let tasks = builder.tasks.get(&table.node).copied().unwrap_or(1);
+        table.splits.set_tasks(tasks);
+        let assigned = table.splits.assign();
+        parts.insert(table.node, TableParts { assigned, progress: Arc::clone(&table.progress) });
+    }
+    let (tasks, mut commands) = builder.build(parts).await?;
+    for table in &mut tables {
+        table.commands = commands.remove(&table.node).unwrap_or_default();
+    }
+    let begin = Begin {
+        last_epoch,
+        log_number: claimed.number,
+        running_ms: restored.as_ref().map_or(0, |manifest| manifest.running_ms),
+        sinks: restored.as_ref().map(|manifest| manifest.sinks.clone()).unwrap_or_else(BTreeMap::<_, SinkState>::new),
+        segments: restored.as_ref().map(|manifest| manifest.segments.clone()).unwrap_or_default(),
+    };
+    let pace = Pace { interval: config.interval, once: config.once };
+    let count = tasks.len();
+    let mut set = JoinSet::new();
+    for task in tasks {
+        set.spawn(task.run());
+    }
+    let coordinator = Coordinator::new(delivery, pace, begin, tables, count).with_observer(config.observer.clone());
+    coordinator.run(set, events, stop).await
+}
+
+async fn open_table(
+    node: usize,
+    name: &str,
+    source: &crate::graph::SourceNode,
+    job: &JobContext,
+    restored: Option<&Manifest>,
+    once: bool,
+) -> Result<TableRun> {
+    let state = restored.and_then(|manifest| manifest.sources.get(name));
+    let released = state.and_then(|state| state.watermark).unwrap_or(Watermark::MIN);
+    let gated = source.source.discovery_holds_watermark() && source.source.discovery_interval().is_some() && !once;
+    let mut progress = TableProgress::new(released, gated);
+    let mut splits = SplitTable::restore(state, 1);
+    let listing = source.source.splits(job).await;
+    let listing = listing.map_err(|error| error.context(format!("table \"{}\"", source.table)))?;
+    splits.listed(listing, released);
+    for (split, watermark) in splits.open_marks() {
+        progress.join(split, watermark);
+    }
+    for state in state.iter().flat_map(|state| &state.splits).filter(|split| split.idle) {
+        let watermark = state.watermark.unwrap_or(Watermark::MIN);
+        progress.report(&state.split.id, crate::runtime::progress::Mark { watermark, idle: true, backlog: false });
+    }
+    let interval = source.source.discovery_interval().filter(|_| !once);
+    let now = job.clock.now();
+    Ok(TableRun {
+        node,
+        name: name.to_owned(),
+        table: source.table.clone(),
+        source: Arc::clone(&source.source),
+        splits,
+        progress: Arc::new(Mutex::new(progress)),
+        commands: Vec::new(),
+        next_discovery: interval
+            .map(|interval| Instant(now.0 + i64::try_from(interval.as_millis()).unwrap_or(i64::MAX / 2))),
+        ended: false,
+    })
+}

@@ -1,0 +1,268 @@
+//! A pipe: operators one after another within a task, and where their rows go.
+//!
+//! Invariant: an event passes the whole pipe before the next one enters it, so a snapshot sees no row half-way.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+use crate::{
+    checkpoint::{
+        files,
+        manifest::{StateFile, UnitSegment},
+        paths::DataFolder,
+    },
+    connector::{RefusedRow, SinkWriter},
+    error::{Error, Result},
+    message::{Barrier, ChangeBatch, Message},
+    operator::{Operator, Output, Progress},
+    runtime::{
+        effects::{Effects, OperatorAck, SinkAck, UnitAck},
+        exchange::Outgoing,
+    },
+    state::{StateWriter, TableIncrement},
+    time::{Instant, Watermark},
+};
+
+/// Files a state table may have before its whole state is written again.
+const FILES_PER_TABLE: usize = 12;
+
+/// What goes through a pipe.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    Message(Message),
+    Time(Instant),
+}
+
+/// Operators and outlets.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) operators: Vec<OperatorSlot>,
+    pub(super) outlets: Vec<Outlet>,
+}
+
+/// Where rows of a pipe go.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    Exchange(Outgoing),
+    Pipe(Pipe),
+    Sink(Box<SinkSlot>),
+}
+
+/// An operator with what the checkpoint knows about it.
+#[derive(Debug)]
+pub(super) struct OperatorSlot {
+    pub(super) operator: Box<dyn Operator>,
+    /// Node name and fingerprint, for an operator with state.
+    pub(super) state: Option<SlotState>,
+    pub(super) out: Output,
+    pub(super) emitted: Watermark,
+}
+
+/// What the checkpoint knows about an operator.
+#[derive(Debug)]
+pub(super) struct SlotState {
+    pub(super) node: String,
+    pub(super) task: usize,
+    pub(super) fingerprint: String,
+    pub(super) watermark: Watermark,
+    pub(super) tables: BTreeMap<String, Vec<StateFile>>,
+    pub(super) whole_next: bool,
+}
+
+/// A sink writer.
+#[derive(Debug)]
+pub(super) struct SinkSlot {
+    pub(super) node: String,
+    pub(super) table: String,
+    pub(super) task: usize,
+    pub(super) writer: Box<dyn SinkWriter>,
+    pub(super) refused: Vec<RefusedRow>,
+    pub(super) rows: u64,
+}
+
+impl Pipe {
+    /// Sends an event of operator input `input` through the pipe.
+    pub(super) async fn push(&mut self, input: usize, event: Event, effects: &mut Effects) -> Result<()> {
+        push(&mut self.operators, &mut self.outlets, input, event, effects).await
+    }
+}
+
+fn push<'a>(
+    operators: &'a mut [OperatorSlot],
+    outlets: &'a mut [Outlet],
+    input: usize,
+    event: Event,
+    effects: &'a mut Effects,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let Some((slot, rest)) = operators.split_first_mut() else {
+            return deliver(outlets, event, effects).await;
+        };
+        let mut first = true;
+        loop {
+            let progress = slot.call(input, &event, first)?;
+            first = false;
+            while let Some(changes) = slot.out.next_changes() {
+                push(rest, outlets, 0, Event::Message(Message::Changes(changes)), effects).await?;
+            }
+            if progress == Progress::Done {
+                break;
+            }
+        }
+        match event {
+            Event::Message(Message::Changes(_)) => Ok(()),
+            Event::Message(Message::Watermark(watermark)) => match slot.forwarded(watermark) {
+                Some(watermark) => push(rest, outlets, 0, Event::Message(Message::Watermark(watermark)), effects).await,
+                None => Ok(()),
+            },
+            Event::Message(Message::Barrier(barrier)) => {
+                slot.snapshot(effects).await?;
+                push(rest, outlets, 0, Event::Message(Message::Barrier(barrier)), effects).await
+            }
+            event @ (Event::Message(Message::EndOfInput) | Event::Time(_)) => {
+                push(rest, outlets, 0, event, effects).await
+            }
+        }
+    })
+}
+
+async fn deliver(outlets: &mut [Outlet], event: Event, effects: &mut Effects) -> Result<()> {
+    for outlet in outlets {
+        match (outlet, event.clone()) {
+            (Outlet::Exchange(outgoing), Event::Message(message)) => outgoing.send(message).await?,
+            (Outlet::Exchange(_), Event::Time(_)) => {}
+            (Outlet::Pipe(pipe), event) => pipe.push(0, event, effects).await?,
+            (Outlet::Sink(sink), Event::Message(message)) => sink.take(message, effects).await?,
+            (Outlet::Sink(_), Event::Time(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+impl OperatorSlot {
+    /// A slot for an operator without state in the checkpoint.
+    pub(super) fn new(operator: Box<dyn Operator>, state: Option<SlotState>) -> Self {
+        Self { operator, state, out: Output::default(), emitted: Watermark::MIN }
+    }
+
+    fn call(&mut self, input: usize, event: &Event, first: bool) -> Result<Progress> {
+        let (operator, out) = (&mut self.operator, &mut self.out);
+        match event {
+            Event::Message(Message::Changes(changes)) if first => operator.on_changes(input, changes.clone(), out),
+            Event::Message(Message::Changes(_)) => operator.resume(out),
+            Event::Message(Message::Watermark(watermark)) => {
+                if let Some(state) = &mut self.state {
+                    state.watermark = *watermark;
+                }
+                operator.on_watermark(*watermark, out)
+            }
+            Event::Message(Message::Barrier(_)) => operator.on_barrier(out),
+            Event::Message(Message::EndOfInput) => operator.on_end_of_input(out),
+            Event::Time(now) => operator.on_time(*now, out),
+        }
+    }
+
+    fn forwarded(&mut self, watermark: Watermark) -> Option<Watermark> {
+        let watermark = self.out.take_held_watermark().unwrap_or(watermark);
+        if watermark <= self.emitted {
+            return None;
+        }
+        self.emitted = watermark;
+        Some(watermark)
+    }
+
+    async fn snapshot(&mut self, effects: &mut Effects) -> Result<()> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let many = state.tables.values().any(|files| files.len() >= FILES_PER_TABLE);
+        let mut writer = StateWriter::new(state.whole_next || many);
+        self.operator.snapshot(&mut writer)?;
+        state.whole_next = false;
+        for increment in writer.into_increments() {
+            state.write(increment, effects).await?;
+        }
+        effects.parts().operators.push(OperatorAck {
+            node: state.node.clone(),
+            task: state.task,
+            fingerprint: state.fingerprint.clone(),
+            watermark: state.watermark,
+            tables: state.tables.clone(),
+            observed: self.operator.observe(),
+        });
+        Ok(())
+    }
+}
+
+impl SlotState {
+    async fn write(&mut self, increment: TableIncrement, effects: &mut Effects) -> Result<()> {
+        let files = self.tables.entry(increment.table.to_owned()).or_default();
+        if increment.whole {
+            files.clear();
+        }
+        files.retain(|file| file.last_pane >= increment.alive_from);
+        let Some(first) = increment.batches.first() else { return Ok(()) };
+        let name = format!("{}-{}", self.node, increment.table);
+        let (path, bytes) = effects.write(DataFolder::State, &name, &first.schema(), &increment.batches).await?;
+        let rows = increment.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        files.push(StateFile { path, rows, bytes, last_pane: increment.last_pane });
+        Ok(())
+    }
+}
+
+impl SinkSlot {
+    async fn take(&mut self, message: Message, effects: &mut Effects) -> Result<()> {
+        match message {
+            Message::Changes(changes) => {
+                self.rows += changes.num_rows() as u64;
+                let refused = self.writer.write(changes).await.map_err(|error| self.named(error))?;
+                self.refused.extend(refused);
+                Ok(())
+            }
+            Message::Barrier(barrier) => self.prepare(barrier, effects).await,
+            Message::Watermark(_) | Message::EndOfInput => Ok(()),
+        }
+    }
+
+    fn named(&self, error: Error) -> Error {
+        error.context(format!("sink \"{}\"", self.table))
+    }
+
+    async fn prepare(&mut self, barrier: Barrier, effects: &mut Effects) -> Result<()> {
+        let prepared = self.writer.prepare(barrier.epoch, barrier.cut).await.map_err(|error| self.named(error))?;
+        self.refused.extend(prepared.refused);
+        let mut units = Vec::with_capacity(prepared.units.len());
+        let mut batches: Vec<ChangeBatch> = Vec::new();
+        for unit in prepared.units {
+            let rows: Vec<ChangeBatch> = unit.rows.into_iter().filter(|rows| rows.num_rows() > 0).collect();
+            let segment = UnitSegment { path: String::new(), first: batches.len(), count: rows.len() };
+            units.push(UnitAck {
+                unit: unit.unit,
+                detail: unit.detail,
+                closes: unit.closes,
+                rows: rows.iter().map(|rows| rows.num_rows() as u64).sum(),
+                bytes: rows.iter().map(|rows| rows.rows.get_array_memory_size() as u64).sum(),
+                segment: (!rows.is_empty()).then_some(segment),
+            });
+            batches.extend(rows);
+        }
+        if let Some(first) = batches.first() {
+            let schema = files::change_schema(&first.rows.schema());
+            let rows = batches.iter().map(|changes| files::changes_to_rows(changes, &schema));
+            let rows = rows.collect::<Result<Vec<_>>>()?;
+            let (path, _) = effects.write(DataFolder::Outbox, &self.node, &schema, &rows).await?;
+            for segment in units.iter_mut().filter_map(|unit| unit.segment.as_mut()) {
+                segment.path.clone_from(&path);
+            }
+        }
+        let refused = std::mem::take(&mut self.refused);
+        effects.write_refused(&self.table, &refused).await?;
+        effects.parts().sinks.push(SinkAck {
+            node: self.node.clone(),
+            task: self.task,
+            units,
+            rows: std::mem::take(&mut self.rows),
+            refused: refused.len() as u64,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,452 @@
+//! One batch of a source: from payloads to rows with event time, and then to each branch.
+//!
+//! Lateness is decided here, row by row, against the running watermark of the row's own split, before anything is
+//! aggregated: so results do not depend on batch size, parallelism or restarts.
+//!
+//! Invariant: each row read ends up in exactly one of rejected, filtered, late, held, released for each INSERT.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+        TimestampMillisecondArray, UInt32Array,
+    },
+    compute::{cast, filter_record_batch, take, take_record_batch},
+    datatypes::{DataType, Int64Type, SchemaRef, TimeUnit},
+};
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::{
+    accounts::{Tally, late_schema, rejected_schema},
+    connector::{Positions, SourceBatch, SourceData, SplitId},
+    error::{Error, Result},
+    format::{Decoder, Payloads},
+    graph::{Branch, Lateness, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
+    message::ChangeBatch,
+    runtime::exchange::take_changes,
+    time::{Instant, Watermark},
+};
+
+/// Rows of a batch before branching, with what each came with.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The table's rows.
+    pub(super) changes: ChangeBatch,
+    /// Event time of each row in microseconds, for a table with time.
+    pub(super) times: Option<Vec<i64>>,
+    /// The split's watermark just before each row.
+    pub(super) before: Vec<i64>,
+    /// The record each row came from.
+    records: Option<Vec<u32>>,
+    /// What could not become a row.
+    pub(super) rejected: Vec<Rejected>,
+}
+
+/// A row of `"t$rejected"`.
+#[derive(Debug, Clone)]
+pub(super) struct Rejected {
+    pub(super) raw: Vec<u8>,
+    pub(super) reason: String,
+    pub(super) offset: String,
+    pub(super) arrival_ms: i64,
+}
+
+/// What a branch makes of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Branched {
+    /// What goes on.
+    pub(super) changes: Option<ChangeBatch>,
+    /// Indexes of late rows in the prepared batch.
+    pub(super) late: Vec<u32>,
+    /// Rows an expression failed on.
+    pub(super) failed: Vec<(u32, String)>,
+}
+
+/// The payloads and places of a batch, for rejected and late rows.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) split: SplitId,
+    positions: Positions,
+    arrivals_ms: Option<Vec<i64>>,
+    payloads: Option<Payloads>,
+    now: Instant,
+}
+
+impl Origin {
+    fn arrival_ms(&self, record: usize) -> i64 {
+        self.arrivals_ms.as_ref().and_then(|arrivals| arrivals.get(record)).copied().unwrap_or(self.now.0)
+    }
+
+    fn rejected(&self, record: usize, raw: Option<Vec<u8>>, reason: String) -> Rejected {
+        let raw = raw.or_else(|| {
+            let payloads = self.payloads.as_ref()?;
+            (record < payloads.len()).then(|| payloads.payload(record).to_vec())
+        });
+        Rejected {
+            raw: raw.unwrap_or_default(),
+            reason,
+            offset: self.positions.text(record),
+            arrival_ms: self.arrival_ms(record),
+        }
+    }
+}
+
+impl Prepared {
+    /// Rows that come without records, times and rejects.
+    pub(super) fn of_rows(changes: ChangeBatch) -> Self {
+        Self { changes, times: None, before: Vec::new(), records: None, rejected: Vec::new() }
+    }
+
+    fn record_of(&self, row: usize) -> usize {
+        self.records.as_ref().map_or(row, |records| records[row] as usize)
+    }
+
+    /// The row of `"t$rejected"` for a row an expression failed on.
+    pub(super) fn reject_row(&self, origin: &Origin, row: u32, reason: String) -> Rejected {
+        let raw = origin.payloads.is_none().then(|| row_text(&self.changes.rows, row as usize));
+        origin.rejected(self.record_of(row as usize), raw, reason)
+    }
+}
+
+fn row_text(rows: &RecordBatch, row: usize) -> Vec<u8> {
+    crate::connector::RefusedRow::of(rows, row, "").map(|row| row.raw.into_bytes()).unwrap_or_default()
+}
+
+/// Decodes a batch and computes the table's columns, event times and the running watermark.
+pub(super) fn prepare(
+    node: &SourceNode,
+    decoder: Option<&mut Box<dyn Decoder>>,
+    batch: SourceBatch,
+    watermark: &mut Watermark,
+    now: Instant,
+) -> Result<(Prepared, Origin)> {
+    let SourceBatch { split, data, positions, arrivals_ms, .. } = batch;
+    let mut origin = Origin { split, positions, arrivals_ms, payloads: None, now };
+    let mut prepared = match data {
+        SourceData::Rows { rows, rejected } => {
+            let rejected = rejected.into_iter().map(|record| Rejected {
+                raw: record.raw.to_vec(),
+                reason: record.reason,
+                offset: record.position,
+                arrival_ms: now.0,
+            });
+            let rejected = rejected.collect();
+            Prepared { changes: rows, times: None, before: Vec::new(), records: None, rejected }
+        }
+        SourceData::Payloads { payloads, metadata } => {
+            let decoder = decoder.ok_or_else(|| Error::internal("a source of payloads without a decoder"))?;
+            let prepared = decode(node, decoder, &payloads, &metadata, &origin)?;
+            origin.payloads = Some(payloads);
+            prepared
+        }
+    };
+    if let Some(projection) = &node.project {
+        project_table(&mut prepared, projection, &origin)?;
+    }
+    if let Some(time) = &node.time {
+        stamp(&mut prepared, time, &origin, watermark)?;
+    }
+    Ok((prepared, origin))
+}
+
+fn decode(
+    node: &SourceNode,
+    decoder: &mut Box<dyn Decoder>,
+    payloads: &Payloads,
+    metadata: &[ArrayRef],
+    origin: &Origin,
+) -> Result<Prepared> {
+    let decoded = decoder.decode(payloads)?;
+    let rejected = decoded.rejected.into_iter().map(|row| {
+        let raw = payloads.buffer.get(row.start..row.end).map(<[u8]>::to_vec);
+        origin.rejected(row.payload, raw, row.reason)
+    });
+    let rejected: Vec<Rejected> = rejected.collect();
+    let rows = decoded.rows.num_rows();
+    let indexes = decoded.payload_of_row.as_ref().map(|records| UInt32Array::from(records.clone()));
+    let mut physical = decoded.rows.rows.columns().iter();
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(node.columns.fields().len());
+    for index in 0..node.columns.fields().len() {
+        let place = node.metadata.iter().position(|(column, _)| *column == index);
+        let column = match place {
+            Some(place) => {
+                let values =
+                    metadata.get(place).ok_or_else(|| Error::internal("a source left out a metadata column"))?;
+                indexes.as_ref().map_or_else(|| Ok(Arc::clone(values)), |indexes| take(values, indexes, None))?
+            }
+            None => Arc::clone(physical.next().ok_or_else(|| Error::internal("a decoder left out a column"))?),
+        };
+        columns.push(column);
+    }
+    let rows = RecordBatch::try_new_with_options(
+        Arc::clone(&node.columns),
+        columns,
+        &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows)),
+    )?;
+    let changes = ChangeBatch { rows, kinds: decoded.rows.kinds };
+    Ok(Prepared { changes, times: None, before: Vec::new(), records: decoded.payload_of_row, rejected })
+}
+
+fn project_table(prepared: &mut Prepared, projection: &Projection, origin: &Origin) -> Result<()> {
+    let (rows, failed) = project(&prepared.changes.rows, projection)?;
+    if failed.is_empty() {
+        prepared.changes.rows = rows;
+        return Ok(());
+    }
+    let rejects: Vec<Rejected> =
+        failed.iter().map(|(row, reason)| prepared.reject_row(origin, *row, reason.clone())).collect();
+    let kept = without(prepared.changes.num_rows(), failed.iter().map(|(row, _)| *row));
+    keep(prepared, &kept)?;
+    // Evaluated on the rows that passed, so that both have the same order.
+    prepared.changes.rows = rows;
+    prepared.rejected.extend(rejects);
+    Ok(())
+}
+
+fn without(rows: usize, dropped: impl Iterator<Item = u32>) -> UInt32Array {
+    let mut keep = vec![true; rows];
+    dropped.for_each(|row| keep[row as usize] = false);
+    (0..rows as u32).filter(|row| keep[*row as usize]).collect()
+}
+
+fn keep(prepared: &mut Prepared, rows: &UInt32Array) -> Result<()> {
+    prepared.changes = take_changes(&prepared.changes, rows)?;
+    let record = |row: &u32| prepared.records.as_ref().map_or(*row, |records| records[*row as usize]);
+    prepared.records = Some(rows.values().iter().map(record).collect());
+    if let Some(times) = &prepared.times {
+        prepared.times = Some(rows.values().iter().map(|row| times[*row as usize]).collect());
+    }
+    Ok(())
+}
+
+/// A timestamp column of any unit as microseconds.
+pub(crate) fn micros(column: &ArrayRef) -> Result<Int64Array> {
+    let zone = match column.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        other => return Err(Error::internal(format!("event time must be a timestamp, it is {other}"))),
+    };
+    let column = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    Ok(cast(&column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn stamp(prepared: &mut Prepared, time: &TimeSpec, origin: &Origin, watermark: &mut Watermark) -> Result<()> {
+    if let WatermarkRule::Clock = time.watermark {
+        return stamp_with_clock(prepared, time, origin.now);
+    }
+    let mut values = micros(prepared.changes.rows.column(time.column))?;
+    if values.null_count() > 0 {
+        let name = prepared.changes.rows.schema().field(time.column).name().clone();
+        let nulls: Vec<u32> = (0..values.len() as u32).filter(|row| values.is_null(*row as usize)).collect();
+        let reason = format!("event time \"{name}\" is NULL");
+        let rejects: Vec<Rejected> =
+            nulls.iter().map(|row| prepared.reject_row(origin, *row, reason.clone())).collect();
+        let kept = without(values.len(), nulls.into_iter());
+        keep(prepared, &kept)?;
+        prepared.rejected.extend(rejects);
+        values = micros(prepared.changes.rows.column(time.column))?;
+    }
+    let WatermarkRule::Expr(expr) = &time.watermark else { return Ok(()) };
+    let marks = expr.evaluate(&prepared.changes.rows)?.into_array(prepared.changes.num_rows())?;
+    let marks = micros(&marks)?;
+    let ahead = i64::try_from(time.max_ahead.as_micros()).unwrap_or(i64::MAX);
+    let mut before = Vec::with_capacity(values.len());
+    for row in 0..values.len() {
+        before.push(watermark.0);
+        let limit = origin.arrival_ms(prepared.record_of(row)).saturating_mul(1000).saturating_add(ahead);
+        if marks.is_valid(row) && values.value(row) <= limit {
+            watermark.0 = watermark.0.max(marks.value(row));
+        }
+    }
+    prepared.before = before;
+    prepared.times = Some(values.values().to_vec());
+    Ok(())
+}
+
+fn stamp_with_clock(prepared: &mut Prepared, time: &TimeSpec, now: Instant) -> Result<()> {
+    let rows = &prepared.changes.rows;
+    let clock: ArrayRef = Arc::new(TimestampMillisecondArray::from_value(now.0, rows.num_rows()));
+    let mut columns = rows.columns().to_vec();
+    columns[time.column] = cast(&clock, rows.schema().field(time.column).data_type())?;
+    let times = vec![now.micros(); rows.num_rows()];
+    prepared.before = vec![i64::MIN; rows.num_rows()];
+    prepared.changes.rows = RecordBatch::try_new(rows.schema(), columns)?;
+    prepared.times = Some(times);
+    Ok(())
+}
+
+/// Applies a branch's steps and its lateness, and keeps its tally.
+pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) -> Result<Branched> {
+    let rows = prepared.changes.num_rows();
+    tally.read += (rows + prepared.rejected.len()) as u64;
+    tally.rejected += prepared.rejected.len() as u64;
+    let mut branched = Branched::default();
+    let mut changes = prepared.changes.clone();
+    let mut origin: Vec<u32> = (0..rows as u32).collect();
+    for step in &branch.steps {
+        match step {
+            Step::Filter(expr) => {
+                let (mask, failed) = filter_mask(expr, &changes.rows)?;
+                tally.rejected += failed.len() as u64;
+                tally.filtered += (mask.len() - mask.true_count() - failed.len()) as u64;
+                branched.failed.extend(failed.into_iter().map(|(row, reason)| (origin[row as usize], reason)));
+                if mask.true_count() < mask.len() {
+                    changes = filter_changes(&changes, &mask)?;
+                    origin = (0..mask.len()).filter(|row| mask.value(*row)).map(|row| origin[row]).collect();
+                }
+            }
+            Step::Project(projection) => {
+                let (rows, failed) = project(&changes.rows, projection)?;
+                if !failed.is_empty() {
+                    tally.rejected += failed.len() as u64;
+                    let kept = without(changes.num_rows(), failed.iter().map(|(row, _)| *row));
+                    changes = take_changes(&changes, &kept)?;
+                    branched.failed.extend(failed.into_iter().map(|(row, reason)| (origin[row as usize], reason)));
+                    origin = kept.values().iter().map(|row| origin[*row as usize]).collect();
+                }
+                changes.rows = rows;
+            }
+        }
+    }
+    if let (Some(lateness), Some(times)) = (&branch.lateness, &prepared.times) {
+        let late: Vec<bool> =
+            origin.iter().map(|row| is_late(lateness, times[*row as usize], prepared.before[*row as usize])).collect();
+        if late.contains(&true) {
+            let mask: BooleanArray = late.iter().map(|late| Some(!late)).collect();
+            branched.late = origin.iter().zip(&late).filter(|(_, late)| **late).map(|(row, _)| *row).collect();
+            tally.late += branched.late.len() as u64;
+            changes = filter_changes(&changes, &mask)?;
+            origin = origin.into_iter().zip(late).filter(|(_, late)| !late).map(|(row, _)| row).collect();
+        }
+    }
+    hold(branch, prepared, &origin, tally);
+    branched.changes = (changes.num_rows() > 0).then_some(changes);
+    Ok(branched)
+}
+
+fn is_late(lateness: &Lateness, time: i64, watermark: i64) -> bool {
+    match lateness {
+        Lateness::Windows { windows, allowed } => windows.is_late(time, *allowed, Watermark(watermark)),
+        Lateness::EventTime => time < watermark,
+    }
+}
+
+fn hold(branch: &Branch, prepared: &Prepared, rows: &[u32], tally: &mut Tally) {
+    let (true, Some(Lateness::Windows { windows, allowed }), Some(times)) =
+        (branch.holds, &branch.lateness, &prepared.times)
+    else {
+        tally.released += rows.len() as u64;
+        return;
+    };
+    let mut last: Option<(i64, u64)> = None;
+    for row in rows {
+        let end = windows.last_end(times[*row as usize]).saturating_add(*allowed);
+        match &mut last {
+            Some((same, count)) if *same == end => *count += 1,
+            _ => {
+                if let Some((end, count)) = last.replace((end, 1)) {
+                    *tally.held.entry(end).or_default() += count;
+                }
+            }
+        }
+    }
+    if let Some((end, count)) = last {
+        *tally.held.entry(end).or_default() += count;
+    }
+}
+
+/// The rows a mask keeps.
+pub(crate) fn filter_changes(changes: &ChangeBatch, mask: &BooleanArray) -> Result<ChangeBatch> {
+    let kinds = match &changes.kinds {
+        None => None,
+        Some(kinds) => Some(arrow::compute::filter(kinds, mask)?.as_primitive().clone()),
+    };
+    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, mask)?, kinds })
+}
+
+type Failures = Vec<(u32, String)>;
+
+/// Which rows a filter keeps (NULL keeps none), and the rows it failed on.
+fn filter_mask(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<(BooleanArray, Failures)> {
+    let evaluate = |rows: &RecordBatch| -> Result<ArrayRef> { Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?) };
+    let (pieces, failed) = narrowed(rows, &evaluate)?;
+    let mut mask = vec![false; rows.num_rows()];
+    for (start, piece) in pieces {
+        let piece = piece.as_boolean_opt().ok_or_else(|| Error::internal("a filter that is no boolean"))?.clone();
+        for row in 0..piece.len() {
+            mask[start + row] = piece.is_valid(row) && piece.value(row);
+        }
+    }
+    Ok((mask.into(), failed))
+}
+
+/// The columns of a projection over the rows it did not fail on, and the rows it failed on.
+fn project(rows: &RecordBatch, projection: &Projection) -> Result<(RecordBatch, Failures)> {
+    let evaluate = |rows: &RecordBatch| evaluate_all(projection, rows);
+    let (pieces, failed) = narrowed(rows, &evaluate)?;
+    if let [(_, whole)] = pieces.as_slice() {
+        return Ok((whole.clone(), failed));
+    }
+    let pieces: Vec<RecordBatch> = pieces.into_iter().map(|(_, piece)| piece).collect();
+    Ok((arrow::compute::concat_batches(&projection.schema, &pieces)?, failed))
+}
+
+/// Evaluates the columns of a projection.
+pub(crate) fn evaluate_all(projection: &Projection, rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns = projection.exprs.iter().map(|expr| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&projection.schema), columns, &options)?)
+}
+
+/// Evaluates over the rows, halving until only the rows that fail are left out.
+fn narrowed<T>(
+    rows: &RecordBatch,
+    evaluate: &dyn Fn(&RecordBatch) -> Result<T>,
+) -> Result<(Vec<(usize, T)>, Failures)> {
+    let mut pieces = Vec::new();
+    let mut failed = Vec::new();
+    let mut todo = vec![(0, rows.num_rows())];
+    while let Some((start, length)) = todo.pop() {
+        match evaluate(&rows.slice(start, length)) {
+            Ok(done) => pieces.push((start, done)),
+            Err(error) if length <= 1 => failed.push((start as u32, format!("expression: {error}"))),
+            Err(_) => {
+                let half = length / 2;
+                todo.push((start + half, length - half));
+                todo.push((start, half));
+            }
+        }
+    }
+    Ok((pieces, failed))
+}
+
+/// Rejected rows as a batch of `"t$rejected"`.
+pub(super) fn rejected_batch(split: &SplitId, rejected: &[Rejected]) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|row| &row.raw))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.reason))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|_| split.0.as_ref()))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.offset))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rejected.iter().map(|row| row.arrival_ms))),
+    ];
+    Ok(RecordBatch::try_new(rejected_schema(), columns)?)
+}
+
+/// Late rows as a batch of `"t$late"`: each row once, with the INSERTs that refused it.
+pub(super) fn late_batch(
+    table: &SchemaRef,
+    prepared: &Prepared,
+    origin: &Origin,
+    late: &std::collections::BTreeMap<u32, String>,
+) -> Result<RecordBatch> {
+    let rows = UInt32Array::from_iter_values(late.keys().copied());
+    let mut columns = take_record_batch(&prepared.changes.rows, &rows)?.columns().to_vec();
+    let offsets = late.keys().map(|row| origin.positions.text(prepared.record_of(*row as usize)));
+    let watermarks = late.keys().map(|row| prepared.before[*row as usize].div_euclid(1000));
+    columns.push(Arc::new(StringArray::from_iter_values(late.keys().map(|_| origin.split.0.as_ref()))));
+    columns.push(Arc::new(StringArray::from_iter_values(offsets)));
+    columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(watermarks)));
+    columns.push(Arc::new(StringArray::from_iter_values(late.values())));
+    Ok(RecordBatch::try_new(late_schema(table), columns)?)
+}

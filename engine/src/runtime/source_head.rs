@@ -1,0 +1,383 @@
+//! The head of a source task: its reader, its splits and its branches.
+//!
+//! Invariant: the state of a split moves on only after all branches have taken the batch, so that a barrier between two
+//! batches sees offset, watermark and account of exactly the rows that went downstream.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arrow::array::RecordBatch;
+
+use crate::{
+    checkpoint::manifest::{SplitState, SplitStatus},
+    connector::{SourceBatch, SourceEvent, Split, SplitId, SplitReader},
+    error::{Error, Result},
+    format::Decoder,
+    graph::{BranchInput, Malformed, SourceNode, WatermarkRule},
+    message::{Barrier, ChangeBatch, Message},
+    runtime::{
+        effects::{Effects, SourceAck},
+        pipe::{Event, Pipe},
+        progress::{Mark, TableProgress},
+        source_batch::{self, Origin, Prepared, Rejected},
+        splits::Assignment,
+    },
+    time::{Instant, Watermark},
+};
+
+/// Rejected or late rows a task keeps before it writes them as a segment.
+const SEGMENT_ROWS: usize = 8192;
+
+/// Progress of a table, shared by its tasks and the coordinator.
+pub(super) type SharedProgress = Arc<Mutex<TableProgress>>;
+
+/// The lock is held for a few instructions and never over an await.
+pub(super) fn lock(progress: &SharedProgress) -> MutexGuard<'_, TableProgress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the coordinator must know at once.
+#[derive(Debug)]
+pub(super) enum SplitNews {
+    /// A split has ended for good.
+    Ended { split: SplitId, watermark: Watermark, children: Vec<Split> },
+    /// A split has reached the end that was there at the start.
+    ReachedEnd { split: SplitId },
+}
+
+#[derive(Debug)]
+struct SplitRun {
+    state: SplitState,
+    watermark: Watermark,
+    caught_up: Option<Instant>,
+    reached_end: bool,
+    paused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Segments {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
+/// Reads one table's splits in one task.
+#[derive(Debug)]
+pub(super) struct SourceHead {
+    name: String,
+    graph: Arc<crate::graph::Graph>,
+    node: usize,
+    reader: Box<dyn SplitReader>,
+    decoder: Option<Box<dyn Decoder>>,
+    progress: SharedProgress,
+    branches: Vec<Pipe>,
+    splits: BTreeMap<SplitId, SplitRun>,
+    emitted: Watermark,
+    rejected: Segments,
+    late: Segments,
+    ended: bool,
+}
+
+/// What a head is made of.
+#[derive(Debug)]
+pub(super) struct HeadParts {
+    pub(super) graph: Arc<crate::graph::Graph>,
+    pub(super) node: usize,
+    pub(super) reader: Box<dyn SplitReader>,
+    pub(super) progress: SharedProgress,
+    pub(super) pipes: Vec<Pipe>,
+}
+
+fn source_of(graph: &crate::graph::Graph, node: usize) -> Result<&SourceNode> {
+    match graph.nodes.get(node).map(|node| &node.kind) {
+        Some(crate::graph::NodeKind::Source(source)) => Ok(source),
+        _ => Err(Error::internal(format!("node {node} is no source"))),
+    }
+}
+
+impl SourceHead {
+    pub(super) fn new(parts: HeadParts, assigned: &[Assignment]) -> Result<Self> {
+        let node = source_of(&parts.graph, parts.node)?;
+        let physical = node.columns.fields().iter().enumerate();
+        let physical = physical.filter(|(index, _)| node.metadata.iter().all(|(column, _)| column != index));
+        let physical = arrow::datatypes::Schema::new(physical.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
+        let decoder = node.source.decoder(Arc::new(physical))?;
+        let mut head = Self {
+            name: parts.graph.nodes[parts.node].name.clone(),
+            node: parts.node,
+            reader: parts.reader,
+            decoder,
+            progress: parts.progress,
+            branches: parts.pipes,
+            splits: BTreeMap::new(),
+            emitted: Watermark::MIN,
+            rejected: Segments::default(),
+            late: Segments::default(),
+            ended: false,
+            graph: parts.graph,
+        };
+        head.track(assigned);
+        Ok(head)
+    }
+
+    fn track(&mut self, assigned: &[Assignment]) {
+        for assignment in assigned {
+            let state = SplitState { status: SplitStatus::Open, ..assignment.state.clone() };
+            let watermark = state.watermark.unwrap_or(Watermark::MIN);
+            let run = SplitRun { watermark, caught_up: None, reached_end: false, paused: false, state };
+            self.splits.insert(assignment.start.split.id.clone(), run);
+        }
+    }
+
+    /// What the reader says next. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<SourceEvent> {
+        let event = self.reader.next().await;
+        event.map_err(|error| error.context(format!("source \"{}\"", self.name)))
+    }
+
+    /// Takes up more splits.
+    pub(super) async fn assign(&mut self, assigned: Vec<Assignment>) -> Result<()> {
+        self.track(&assigned);
+        self.reader.assign(assigned.into_iter().map(|assignment| assignment.start).collect()).await
+    }
+
+    /// Takes what the reader said.
+    pub(super) async fn take(&mut self, event: SourceEvent, effects: &mut Effects) -> Result<Option<SplitNews>> {
+        let now = effects.clock().now();
+        match event {
+            SourceEvent::Batch(batch) => {
+                self.take_batch(batch, now, effects).await?;
+                Ok(None)
+            }
+            SourceEvent::CaughtUp(split) => {
+                if let Some(run) = self.splits.get_mut(&split) {
+                    run.caught_up.get_or_insert(now);
+                }
+                self.report(&split, now)?;
+                self.forward_watermark(effects).await?;
+                Ok(None)
+            }
+            SourceEvent::ReachedEnd { split, resume_at } => {
+                if let Some(run) = self.splits.get_mut(&split) {
+                    run.reached_end = true;
+                    run.caught_up.get_or_insert(now);
+                    run.state.offset = resume_at.or(run.state.offset.take());
+                }
+                self.report(&split, now)?;
+                self.forward_watermark(effects).await?;
+                Ok(Some(SplitNews::ReachedEnd { split }))
+            }
+            SourceEvent::Ended { split, children } => {
+                let watermark = self.splits.get_mut(&split).map(|run| {
+                    run.state.status = SplitStatus::Ended;
+                    run.watermark
+                });
+                Ok(Some(SplitNews::Ended { watermark: watermark.unwrap_or(Watermark::MIN), split, children }))
+            }
+        }
+    }
+
+    async fn take_batch(&mut self, batch: SourceBatch, now: Instant, effects: &mut Effects) -> Result<()> {
+        let graph = Arc::clone(&self.graph);
+        let node = source_of(&graph, self.node)?;
+        let split = batch.split.clone();
+        let resume_at = batch.resume_at.clone();
+        let released = lock(&self.progress).released();
+        let run = self.splits.get_mut(&split);
+        let run = run.ok_or_else(|| Error::internal(format!("a batch of split \"{split}\", which is not assigned")))?;
+        if run.state.idle {
+            run.watermark = run.watermark.max(released);
+        }
+        let (prepared, origin) = source_batch::prepare(node, self.decoder.as_mut(), batch, &mut run.watermark, now)?;
+        if let (Malformed::Fail, Some(row)) = (node.malformed, prepared.rejected.first()) {
+            let message = format!("table \"{}\", split \"{split}\", offset {}: {}", node.table, row.offset, row.reason);
+            return Err(Error::data("MALFORMED_ROW", message)
+                .with_hint("set 'malformed' = 'reject' to keep such rows in a table of their own"));
+        }
+        self.run_branches(node, &prepared, &origin, effects).await?;
+        if let Some(run) = self.splits.get_mut(&split) {
+            run.state.offset = Some(resume_at);
+            run.state.idle = false;
+            run.caught_up = None;
+        }
+        self.report(&split, now)?;
+        self.forward_watermark(effects).await
+    }
+
+    async fn run_branches(
+        &mut self,
+        node: &SourceNode,
+        prepared: &Prepared,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let mut late: BTreeMap<u32, String> = BTreeMap::new();
+        let mut failed: BTreeMap<u32, String> = BTreeMap::new();
+        for branch in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == BranchInput::Rows) {
+            let (index, branch) = branch;
+            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
+            let tally = run.state.account.entry(branch.insert.clone()).or_default();
+            let done = source_batch::branch(branch, prepared, tally)?;
+            debug_assert!(tally.is_balanced(), "{tally:?}");
+            for row in done.late {
+                let inserts = late.entry(row).or_default();
+                if !inserts.is_empty() {
+                    inserts.push(',');
+                }
+                inserts.push_str(&branch.insert);
+            }
+            failed.extend(done.failed);
+            if let Some(changes) = done.changes {
+                let event = Event::Message(Message::Changes(changes));
+                self.branches[index].push(0, event, effects).await?;
+            }
+        }
+        let mut rejected: Vec<Rejected> = prepared.rejected.clone();
+        rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
+        if !rejected.is_empty() {
+            let batch = source_batch::rejected_batch(&origin.split, &rejected)?;
+            self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
+        }
+        if !late.is_empty() {
+            let batch = source_batch::late_batch(&prepared.changes.rows.schema(), prepared, origin, &late)?;
+            self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps rows of an accounting table, and gives them to the INSERTs that read it.
+    async fn side_rows(
+        &mut self,
+        node: &SourceNode,
+        which: BranchInput,
+        batch: RecordBatch,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let side = Prepared::of_rows(ChangeBatch::inserts(batch.clone()));
+        for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == which) {
+            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
+            let tally = run.state.account.entry(branch.insert.clone()).or_default();
+            if let Some(changes) = source_batch::branch(branch, &side, tally)?.changes {
+                self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
+            }
+        }
+        let segments = match which {
+            BranchInput::Late => &mut self.late,
+            BranchInput::Rejected | BranchInput::Rows => &mut self.rejected,
+        };
+        segments.rows += batch.num_rows();
+        segments.batches.push(batch);
+        if segments.rows >= SEGMENT_ROWS { self.write_segments(effects).await } else { Ok(()) }
+    }
+
+    async fn write_segments(&mut self, effects: &mut Effects) -> Result<()> {
+        let table = source_of(&self.graph, self.node)?.table.clone();
+        let rejected = std::mem::take(&mut self.rejected);
+        effects.write_segment(&format!("{table}$rejected"), &rejected.batches).await?;
+        let late = std::mem::take(&mut self.late);
+        effects.write_segment(&format!("{table}$late"), &late.batches).await
+    }
+
+    fn report(&mut self, split: &SplitId, now: Instant) -> Result<()> {
+        let node = source_of(&self.graph, self.node)?;
+        let timeout = node.time.as_ref().and_then(|time| time.idle_timeout);
+        let Some(run) = self.splits.get_mut(split) else { return Ok(()) };
+        let silent = run.caught_up.map(|since| now.since(since));
+        run.state.idle = matches!((silent, timeout), (Some(silent), Some(timeout)) if silent >= timeout);
+        run.state.watermark = (run.watermark > Watermark::MIN).then_some(run.watermark);
+        let mark = Mark { watermark: run.watermark, idle: run.state.idle, backlog: run.caught_up.is_none() };
+        lock(&self.progress).report(split, mark);
+        Ok(())
+    }
+
+    /// Sends the table's watermark on if it has advanced.
+    async fn forward_watermark(&mut self, effects: &mut Effects) -> Result<()> {
+        let node = source_of(&self.graph, self.node)?;
+        let Some(time) = &node.time else { return Ok(()) };
+        let clock = matches!(time.watermark, WatermarkRule::Clock);
+        let watermark = if clock && !self.ended {
+            Watermark(effects.clock().now().micros())
+        } else {
+            lock(&self.progress).released()
+        };
+        if watermark <= self.emitted {
+            return Ok(());
+        }
+        self.emitted = watermark;
+        self.push_all(Event::Message(Message::Watermark(watermark)), effects).await
+    }
+
+    async fn push_all(&mut self, event: Event, effects: &mut Effects) -> Result<()> {
+        for branch in &mut self.branches {
+            branch.push(0, event.clone(), effects).await?;
+        }
+        Ok(())
+    }
+
+    /// About every second: idle splits, alignment, time for the operators.
+    pub(super) async fn tick(&mut self, effects: &mut Effects) -> Result<()> {
+        let now = effects.clock().now();
+        let quiet: Vec<SplitId> = self
+            .splits
+            .iter()
+            .filter(|(_, run)| run.caught_up.is_some() && run.state.status == SplitStatus::Open)
+            .map(|(split, _)| split.clone())
+            .collect();
+        for split in quiet {
+            self.report(&split, now)?;
+        }
+        self.align()?;
+        self.forward_watermark(effects).await?;
+        self.push_all(Event::Time(now), effects).await
+    }
+
+    /// Lets splits wait that are too far ahead of the slowest one with backlog.
+    fn align(&mut self) -> Result<()> {
+        let node = source_of(&self.graph, self.node)?;
+        let Some(drift) = node.time.as_ref().and_then(|time| time.alignment) else { return Ok(()) };
+        let slowest = lock(&self.progress).slowest_with_backlog();
+        let drift = i64::try_from(drift.as_micros()).unwrap_or(i64::MAX);
+        let limit = slowest.map_or(i64::MAX, |slowest| slowest.0.saturating_add(drift));
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (split, run) in &mut self.splits {
+            let ahead = run.watermark.0 > limit;
+            match (run.paused, ahead) {
+                (false, true) => pause.push(split.clone()),
+                (true, false) => resume.push(split.clone()),
+                (true, true) | (false, false) => {}
+            }
+            run.paused = ahead;
+        }
+        if !pause.is_empty() {
+            self.reader.pause(&pause);
+        }
+        if !resume.is_empty() {
+            self.reader.resume(&resume);
+        }
+        Ok(())
+    }
+
+    /// Every split of the table has ended for good.
+    pub(super) async fn end(&mut self, effects: &mut Effects) -> Result<()> {
+        self.ended = true;
+        self.emitted = Watermark::MAX;
+        self.push_all(Event::Message(Message::Watermark(Watermark::MAX)), effects).await?;
+        self.push_all(Event::Message(Message::EndOfInput), effects).await
+    }
+
+    /// Closes an epoch: everything out, then the splits as they are.
+    pub(super) async fn barrier(&mut self, barrier: Barrier, effects: &mut Effects) -> Result<()> {
+        self.forward_watermark(effects).await?;
+        self.push_all(Event::Message(Message::Barrier(barrier)), effects).await?;
+        self.write_segments(effects).await?;
+        let splits = self.splits.values().map(|run| run.state.clone()).collect();
+        effects.parts().source = Some(SourceAck { node: self.name.clone(), splits, emitted: self.emitted });
+        self.splits.retain(|_, run| run.state.status != SplitStatus::Ended);
+        for run in self.splits.values_mut() {
+            run.state.account.values_mut().for_each(|tally| tally.release(self.emitted));
+        }
+        Ok(())
+    }
+}
