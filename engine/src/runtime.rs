@@ -26,3 +26,8 @@ mod source_head;
 mod task;
 
 pub mod job;
+
+pub(crate) use source_batch::{evaluate_all, filter_changes, micros};
+
+#[cfg(test)]
+mod tests;

@@ -167,11 +167,11 @@ pub fn after_failure(kind: ErrorKind, failures: u32, restarts: u32) -> AfterFail
 /// Dropping the future stops at once; the next run goes on from the newest checkpoint.
 pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) -> Result<JobSummary> {
     graph.validate()?;
-    store::probe(config.store.as_ref(), &format!("{}/", config.name)).await?;
     let mut config = config;
     let mut failures = 0;
+    let mut is_probed = false;
     loop {
-        let error = match attempt(&graph, &config, &stop).await {
+        let error = match probed_attempt(&graph, &config, &stop, &mut is_probed).await {
             Ok(manifest) => return Ok(JobSummary::of(manifest)),
             Err(error) => error,
         };
@@ -187,6 +187,19 @@ pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) 
         // A second attempt goes on from what the first one published, not from where the first one was told to begin.
         config.from_checkpoint = None;
     }
+}
+
+async fn probed_attempt(
+    graph: &Arc<Graph>,
+    config: &JobConfig,
+    stop: &CancellationToken,
+    is_probed: &mut bool,
+) -> Result<Option<Manifest>> {
+    if !*is_probed {
+        store::probe(config.store.as_ref(), &format!("{}/", config.name)).await?;
+        *is_probed = true;
+    }
+    attempt(graph, config, stop).await
 }
 
 async fn wait_or_stop(config: &JobConfig, wait: Duration, stop: &CancellationToken) -> Result<()> {

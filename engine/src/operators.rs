@@ -1,0 +1,10 @@
+//! The operators a graph is made of.
+//!
+//! Invariant: operators do no I/O and read no clock; what they keep between calls is in their snapshot.
+
+pub mod assign_windows;
+pub mod groups;
+pub mod session;
+pub mod stateless;
+pub mod union;
+pub mod window_aggregate;

@@ -1,0 +1,335 @@
+//! Whole jobs on the memory log and table: straight, stopped and restored, killed at random, at several parallelisms.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arrow::{
+    array::{AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
+};
+use datafusion::{
+    functions_aggregate::{count::count_udaf, sum::sum_udaf},
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr,
+        aggregate::AggregateExprBuilder,
+        expressions::{BinaryExpr, Column, Literal},
+    },
+    scalar::ScalarValue,
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checkpoint::store::{CheckpointStore, MemoryStore},
+    connector::ChangelogMode,
+    graph::{
+        Branch, BranchInput, Exchange, Graph, Input, Lateness, Malformed, NodeKind, OperatorNode, SinkNode, SourceNode,
+        Step, TimeSpec, WatermarkRule,
+    },
+    operators::{
+        groups::{AggregateCall, Grouping},
+        window_aggregate::{WindowAggregate, Windows},
+    },
+    runtime::job::{JobConfig, JobSummary, run},
+    testing::{FaultyStore, MemoryLog, MemoryTable, StepClock},
+    time::Instant,
+    window::WindowSpec,
+};
+
+/// `(key, milliseconds, value)`.
+type Event = (String, i64, i64);
+
+/// `(key, window start, window end) -> (count, sum)`.
+type Result_ = BTreeMap<(String, i64, i64), (i64, i64)>;
+
+const START: i64 = 1_000_000;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Utf8, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("v", DataType::Int64, true),
+    ]))
+}
+
+fn rows(events: &[Event]) -> RecordBatch {
+    let keys = StringArray::from_iter_values(events.iter().map(|event| &event.0));
+    let times = TimestampMillisecondArray::from_iter_values(events.iter().map(|event| event.1));
+    let values = Int64Array::from_iter_values(events.iter().map(|event| event.2));
+    RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(times), Arc::new(values)]).unwrap()
+}
+
+fn column(name: &str, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(name, index))
+}
+
+fn grouping() -> Grouping {
+    let call = |name: &str, udaf, arg| {
+        let function = AggregateExprBuilder::new(udaf, vec![arg]).schema(schema()).alias(name).build().unwrap();
+        AggregateCall { function: Arc::new(function), filter: None }
+    };
+    let one: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
+    Grouping {
+        keys: vec![(column("k", 0), Arc::new(Field::new("k", DataType::Utf8, true)))],
+        aggregates: vec![call("n", count_udaf(), one), call("s", sum_udaf(), column("v", 2))],
+    }
+}
+
+/// `SELECT k, window_start, window_end, count(*), sum(v) FROM log WHERE v >= 0 GROUP BY k, window`, watermark `ts - 100 ms`.
+fn graph(log: &MemoryLog, table: &MemoryTable, spec: WindowSpec) -> Arc<Graph> {
+    let delay: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::DurationMillisecond(Some(100))));
+    let watermark = BinaryExpr::new(column("ts", 1), Operator::Minus, delay);
+    let zero: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));
+    let filter = BinaryExpr::new(column("v", 2), Operator::GtEq, zero);
+    let time_type = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let windows = Windows::Assign { spec, time: 1 };
+    let aggregate = WindowAggregate::new(windows, grouping(), time_type, 0).unwrap();
+    let partial = aggregate.partial().unwrap();
+    let mut graph = Graph::default();
+    let source = graph.add(
+        "source:log",
+        NodeKind::Source(SourceNode {
+            table: "log".into(),
+            source: Arc::new(log.clone()),
+            columns: schema(),
+            metadata: Vec::new(),
+            project: None,
+            time: Some(TimeSpec {
+                column: 1,
+                watermark: WatermarkRule::Expr(Arc::new(watermark)),
+                idle_timeout: None,
+                max_ahead: Duration::from_secs(86_400),
+                alignment: None,
+            }),
+            branches: vec![Branch {
+                insert: "out".into(),
+                input: BranchInput::Rows,
+                steps: vec![Step::Filter(Arc::new(filter))],
+                lateness: Some(Lateness::Windows { windows: spec, allowed: 0 }),
+                holds: true,
+                schema: partial.schema(),
+                local: vec![partial],
+            }],
+            malformed: Malformed::Reject,
+        }),
+    );
+    let input = |from, exchange| Input { from, branch: 0, exchange };
+    let keys = Exchange::Hash(aggregate.exchange_keys());
+    let operator = aggregate.finish().unwrap();
+    let node = OperatorNode { inputs: vec![input(source, keys)], operator };
+    let counted = graph.add("out/window-aggregate", NodeKind::Operator(node));
+    let sink = SinkNode {
+        table: "out".into(),
+        insert: "out".into(),
+        input: input(counted, Exchange::Forward),
+        sink: Arc::new(table.clone()),
+        schema: aggregate.output_schema(),
+    };
+    graph.add("sink:out", NodeKind::Sink(sink));
+    Arc::new(graph)
+}
+
+fn config(store: Arc<dyn CheckpointStore>, parallelism: usize) -> JobConfig {
+    JobConfig {
+        clock: Arc::new(StepClock::new(Instant(START))),
+        interval: Duration::from_millis(25),
+        parallelism,
+        restarts: 50,
+        ..JobConfig::new("job", store, std::env::temp_dir().join(format!("headwater-{}", uuid::Uuid::new_v4())))
+    }
+}
+
+/// Events out of order by at most 90 ms, so that none is late behind a watermark of 100 ms, and some that WHERE drops.
+fn events(seed: u64, count: i64) -> Vec<Event> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let event = |index: i64| {
+        let time = START + index * 7 - random.random_range(0..90);
+        (format!("key-{}", random.random_range(0..9)), time, random.random_range(-2..20))
+    };
+    (0..count).map(event).collect()
+}
+
+fn fill(log: &MemoryLog, events: &[Event], splits: usize) {
+    for (split, chunk) in (0..splits).map(|split| (split, events.iter().skip(split).step_by(splits))) {
+        let chunk: Vec<Event> = chunk.cloned().collect();
+        log.append(&format!("split-{split}"), rows(&chunk));
+    }
+}
+
+fn expected(events: &[Event], spec: WindowSpec) -> Result_ {
+    let mut result = Result_::new();
+    for (key, time, value) in events.iter().filter(|event| event.2 >= 0) {
+        for window in spec.windows_of_pane(spec.pane_of(time * 1000)) {
+            let entry = result.entry((key.clone(), window.start / 1000, window.end / 1000)).or_default();
+            *entry = (entry.0 + 1, entry.1 + value);
+        }
+    }
+    result
+}
+
+fn expected_sessions(events: &[Event], gap_ms: i64) -> Result_ {
+    let mut by_key: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+    for (key, time, value) in events.iter().filter(|event| event.2 >= 0) {
+        by_key.entry(key.clone()).or_default().push((*time, *value));
+    }
+    let mut result = Result_::new();
+    for (key, mut rows) in by_key {
+        rows.sort();
+        let mut session: Option<(i64, i64, i64, i64)> = None;
+        for (time, value) in rows {
+            session = Some(match session {
+                Some((start, end, count, sum)) if time - end <= gap_ms => (start, time, count + 1, sum + value),
+                other => {
+                    other.map(|(start, end, count, sum)| {
+                        result.insert((key.clone(), start, end + gap_ms), (count, sum))
+                    });
+                    (time, time, 1, value)
+                }
+            });
+        }
+        session.map(|(start, end, count, sum)| result.insert((key.clone(), start, end + gap_ms), (count, sum)));
+    }
+    result
+}
+
+/// What the table holds; a window that is there twice fails the test.
+fn actual(table: &MemoryTable) -> Result_ {
+    let mut result = Result_::new();
+    for batch in table.rows() {
+        let (starts, ends) = (batch.column(1), batch.column(2));
+        let time = |column: &arrow::array::ArrayRef, row| column.as_primitive::<TimestampMillisecondType>().value(row);
+        for row in 0..batch.num_rows() {
+            let key = (batch.column(0).as_string::<i32>().value(row).to_owned(), time(starts, row), time(ends, row));
+            let number = |index: usize| batch.column(index).as_primitive::<Int64Type>().value(row);
+            let twice = result.insert(key.clone(), (number(3), number(4)));
+            assert_eq!(twice, None, "{key:?} came out twice");
+        }
+    }
+    result
+}
+
+fn check_ledger(summary: &JobSummary, events: &[Event]) {
+    let tally = &summary.ledger["log"]["out"];
+    assert!(tally.is_balanced(), "{tally:?}");
+    assert_eq!(tally.read, events.len() as u64);
+    assert_eq!(tally.filtered, events.iter().filter(|event| event.2 < 0).count() as u64);
+    assert_eq!(tally.late, 0);
+    assert_eq!(tally.held_rows(), 0);
+}
+
+const TUMBLE: WindowSpec = WindowSpec::Tumble { size: 300_000, offset: 0 };
+const HOP: WindowSpec = WindowSpec::Hop { size: 600_000, slide: 200_000, offset: 0 };
+const CUMULATE: WindowSpec = WindowSpec::Cumulate { size: 900_000, step: 300_000, offset: 0 };
+const SESSION: WindowSpec = WindowSpec::Session { gap: 30_000 };
+
+async fn straight(spec: WindowSpec, parallelism: usize, batch_rows: usize) -> Result_ {
+    let events = events(7, 2000);
+    let log = MemoryLog::new(true, batch_rows);
+    fill(&log, &events, 3);
+    let table = MemoryTable::new(ChangelogMode::Append, 2);
+    let config = config(Arc::new(MemoryStore::default()), parallelism);
+    let summary = run(graph(&log, &table, spec), config, CancellationToken::new()).await.unwrap();
+    check_ledger(&summary, &events);
+    let expected = if let WindowSpec::Session { gap } = spec {
+        expected_sessions(&events, gap / 1000)
+    } else {
+        expected(&events, spec)
+    };
+    let actual = actual(&table);
+    assert_eq!(actual, expected, "{spec:?} at {parallelism}, batches of {batch_rows}");
+    actual
+}
+
+#[tokio::test]
+async fn every_window_equals_the_batch_result_at_any_parallelism_and_batch_size() {
+    for spec in [TUMBLE, HOP, CUMULATE, SESSION] {
+        for (parallelism, batch_rows) in [(1, 1000), (3, 1000), (1, 1), (4, 17)] {
+            straight(spec, parallelism, batch_rows).await;
+        }
+    }
+}
+
+/// Runs a job in `--once` steps while the log grows, at a new parallelism each time, then to its end.
+#[tokio::test]
+async fn stopped_and_restored_at_other_parallelisms() {
+    for spec in [TUMBLE, HOP, CUMULATE, SESSION] {
+        let events = events(11, 1500);
+        let log = MemoryLog::new(false, 50);
+        let table = MemoryTable::new(ChangelogMode::Append, 3);
+        let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+        for (step, chunk) in events.chunks(250).enumerate() {
+            fill(&log, chunk, 2 + step % 2);
+            let config = JobConfig { once: true, ..config(Arc::clone(&store), 1 + step % 4) };
+            run(graph(&log, &table, spec), config, CancellationToken::new()).await.unwrap();
+        }
+        log.close();
+        let config = config(Arc::clone(&store), 2);
+        let summary = run(graph(&log, &table, spec), config, CancellationToken::new()).await.unwrap();
+        let tally = &summary.ledger["log"]["out"];
+        assert!(tally.is_balanced() && tally.held_rows() == 0, "{tally:?}");
+        let on_time: i64 = actual(&table).values().map(|(count, _)| count).sum();
+        if spec == TUMBLE {
+            assert_eq!(on_time as u64, tally.released, "every row that was neither late nor filtered is counted");
+        }
+        assert!(tally.late < events.len() as u64 / 2, "{tally:?}");
+    }
+}
+
+/// Gives way this many times, then is done: cutting a job here is a crash at that instruction.
+async fn after_steps(steps: u64) {
+    for _ in 0..steps {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One seed: a log that grows, a store that fails, crashes at random instructions, a second copy now and then.
+async fn simulate(seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let spec = [TUMBLE, HOP, CUMULATE, SESSION][random.random_range(0..4)];
+    let events = events(seed, 400);
+    let log = MemoryLog::new(false, random.random_range(1..60));
+    let table = MemoryTable::new(ChangelogMode::Append, random.random_range(1..4));
+    let memory: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let faulty = |seed| Arc::new(FaultyStore::new(Arc::clone(&memory), seed, 0.05)) as Arc<dyn CheckpointStore>;
+    // The log is filled up front: with rows that arrive while splits are open, lateness would depend on the crash.
+    fill(&log, &events, 3);
+    for life in 0..random.random_range(1..8u64) {
+        let config = config(faulty(seed * 100 + life), random.random_range(1..4));
+        let steps = random.random_range(10..3000);
+        let job = run(graph(&log, &table, spec), config, CancellationToken::new());
+        tokio::select! {
+            biased;
+            ended = job => panic!("seed {seed}: a job over an open log ended: {:?}", ended.map(|_| ())),
+            () = after_steps(steps) => {}
+        }
+    }
+    log.close();
+    let last = config(faulty(seed * 100 + 99), random.random_range(1..4));
+    let first = run(graph(&log, &table, spec), last.clone(), CancellationToken::new());
+    let summary = if random.random_bool(0.3) {
+        // Two copies at once: one is fenced, or comes after the other has finished; the result is one.
+        let second = run(graph(&log, &table, spec), config(faulty(seed * 100 + 98), 2), CancellationToken::new());
+        let (first, second) = tokio::join!(first, second);
+        let fenced = [&first, &second].iter().filter(|ended| ended.is_err()).count();
+        assert!(fenced <= 1, "seed {seed}: {first:?} {second:?}");
+        first.or(second).unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+    } else {
+        first.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+    };
+    check_ledger(&summary, &events);
+    let expected = match spec {
+        WindowSpec::Session { gap } => expected_sessions(&events, gap / 1000),
+        _ => expected(&events, spec),
+    };
+    assert_eq!(actual(&table), expected, "seed {seed}");
+}
+
+#[test]
+fn crashes_lost_replies_and_second_copies_change_nothing() {
+    let seeds = std::env::var("HEADWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let done = std::panic::catch_unwind(|| runtime.block_on(simulate(seed)));
+        assert!(done.is_ok(), "seed {seed} failed");
+    }
+}
