@@ -45,7 +45,9 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Instant;
 
     /// Returns once this much time has passed. Cancel-safe.
-    async fn sleep(&self, time: Duration);
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// The machine's clock.
@@ -56,9 +58,5 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
         Instant(chrono::Utc::now().timestamp_millis())
-    }
-
-    async fn sleep(&self, time: Duration) {
-        tokio::time::sleep(time).await;
     }
 }
