@@ -28,6 +28,7 @@ use crate::{functions::lambda::Closed, types::Type};
 
 pub mod arithmetic;
 pub mod cast;
+pub mod collected;
 pub mod compare;
 pub mod decimal;
 pub mod interval;
@@ -84,6 +85,8 @@ pub enum Op {
     AtTimeZone(Type),
     /// A value of a subquery that must have at most one row: fails where the count is above one.
     AtMostOne,
+    /// What an aggregate makes of collected values.
+    Collected(collected::Collected),
     /// `GREATEST` (`true`) or `LEAST` of the arguments; NULL if one is.
     Extreme(bool),
     /// `value IN (array)`; a NULL array is an empty one.
@@ -112,6 +115,7 @@ impl Op {
             | Self::Like
             | Self::AtTimeZone(_)
             | Self::Among
+            | Self::Collected(_)
             | Self::Extreme(_)
             | Self::Truth => false,
         }
@@ -137,6 +141,7 @@ impl Op {
             Self::AtTimeZone(_) => "at_time_zone",
             Self::AtMostOne => "at_most_one",
             Self::Among => "among",
+            Self::Collected(_) => "collected",
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
             Self::Truth => "truth",
@@ -179,6 +184,7 @@ impl Op {
                 let (value, count) = two(args)?;
                 rows::at_most_one(value, count)
             }
+            Self::Collected(kind) => collected::evaluate(*kind, args, result),
             Self::Extreme(greatest) => compare::extreme(args, rows, *greatest),
             Self::Among => {
                 let (a, b) = two(args)?;

@@ -22,9 +22,18 @@ use crate::{functions::Callable, types::Type};
 impl Binder<'_> {
     /// An aggregate call: collected, and referred to by its column.
     pub(crate) fn aggregate_call(&self, call: &Call<'_>, context: &Context<'_>) -> Result<Value> {
-        let collected = must_collect(context, &call.name, true)?;
+        must_collect(context, &call.name, true)?;
         let inner = Context { inside: Inside::Aggregate, ..*context };
+        if self.is_composed(&call.name) {
+            return self.composed(call, context, &inner);
+        }
         let (expr, data_type) = self.aggregate_expr(call, &inner)?;
+        self.collect(call, expr, data_type, context)
+    }
+
+    /// The column of a collected aggregate.
+    pub(crate) fn collect(&self, call: &Call<'_>, expr: Expr, data_type: Type, context: &Context<'_>) -> Result<Value> {
+        let collected = must_collect(context, &call.name, true)?;
         let mut collected = collected.borrow_mut();
         if let Some((_, name, data_type)) = collected.aggregates.iter().find(|(known, ..)| *known == expr) {
             return Ok(Value::new(column(name), data_type.clone()));

@@ -222,7 +222,7 @@ impl Binder<'_> {
     pub(crate) fn is_aggregate(&self, name: &str) -> bool {
         match self.environment.library.get(name) {
             Some(function) => matches!(function.callable, Callable::Aggregate(_)),
-            None => AGGREGATES.contains(&name) && !WINDOWS.contains(&name),
+            None => AGGREGATES.contains(&name) && !WINDOWS.contains(&name) || self.is_composed(name),
         }
     }
 

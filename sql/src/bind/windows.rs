@@ -25,10 +25,27 @@ use crate::{functions::Callable, types::Type};
 impl Binder<'_> {
     /// A window call: collected, and referred to by its column.
     pub(crate) fn window_call(&self, call: &Call<'_>, context: &Context<'_>) -> Result<Value> {
+        must_collect(context, &call.name, false)?;
+        let inner = Context { inside: Inside::Window, ..*context };
+        if self.is_composed(&call.name) {
+            return self.composed(call, context, &inner);
+        }
+        let made = self.window_function(call, &inner)?;
+        let filter = self.filter(call, &inner)?;
+        self.over(call, made, filter, context)
+    }
+
+    /// A function over the window of a call.
+    pub(crate) fn over(
+        &self,
+        call: &Call<'_>,
+        (fun, args, data_type): (WindowFunctionDefinition, Vec<Value>, Type),
+        filter: Option<Expr>,
+        context: &Context<'_>,
+    ) -> Result<Value> {
         let collected = must_collect(context, &call.name, false)?;
         let inner = Context { inside: Inside::Window, ..*context };
         let spec = self.window_spec(call, context)?;
-        let (fun, args, data_type) = self.window_function(call, &inner)?;
         let partition_by =
             spec.partition_by.iter().map(|node| Ok(self.expr(node, &inner)?.expr)).collect::<Result<Vec<_>>>()?;
         if matches!(call.name.as_str(), "lag" | "lead") && spec.order_by.is_empty() {
@@ -46,7 +63,7 @@ impl Binder<'_> {
         function.params.partition_by = partition_by;
         function.params.order_by = order_by;
         function.params.window_frame = frame;
-        function.params.filter = self.filter(call, &inner)?.map(Box::new);
+        function.params.filter = filter.map(Box::new);
         function.params.distinct = call.distinct;
         function.params.null_treatment = call.nulls.map(|nulls| match nulls {
             ast::NullTreatment::IgnoreNulls => NullTreatment::IgnoreNulls,

@@ -1,0 +1,280 @@
+//! Aggregates made of others: an inner aggregate, often of collected values, and an expression over its result.
+//!
+//! ```text
+//!  avg(decimal)  = sum(decimal(38)) / count        max_by(x, y) = first_value(x ORDER BY y DESC) FILTER (y IS NOT NULL)
+//!  count_if(c)   = count(CASE WHEN c THEN 1 END)   map_agg(k, v) = map(array_agg(row(k, v)) FILTER (k IS NOT NULL))
+//! ```
+//!
+//! Invariant: an aggregate of the library's own goes before one composed here.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::ScalarValue,
+    functions_aggregate::{
+        array_agg::array_agg_udaf, average::avg_udaf, bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
+        bool_and_or::bool_and_udaf, count::count_udaf, first_last::first_value_udaf, min_max::{max_udaf, min_udaf},
+        stddev::stddev_udaf, sum::sum_udaf, variance::var_samp_udaf,
+    },
+    logical_expr::{
+        AggregateUDF, Expr, SortExpr, WindowFunctionDefinition,
+        expr::{AggregateFunction, NullTreatment},
+    },
+};
+use headwater_engine::error::{Error, Result};
+
+use super::{Binder, Value, calls::Call, expr::row, literal, scope::Context};
+use crate::{
+    kernels::{self, Arithmetic, Op, collected::Collected},
+    types::Type,
+};
+
+/// Names composed here.
+const COMPOSED: &[&str] = &[
+    "sum", "avg", "count_if", "arbitrary", "any_value", "every", "variance", "stddev", "geometric_mean", "max_by", "min_by",
+    "max", "min", "map_agg", "multimap_agg", "histogram", "listagg", "approx_percentile", "approx_distinct", "skewness",
+    "kurtosis", "checksum", "bitwise_and_agg", "bitwise_or_agg", "bitwise_xor_agg", "numeric_histogram",
+    "approx_most_frequent",
+];
+
+/// What the inner aggregate is given beside its arguments.
+#[derive(Default)]
+struct With {
+    order: Vec<SortExpr>,
+    filter: Option<Expr>,
+    ignore_nulls: bool,
+    distinct: bool,
+}
+
+/// One call being composed.
+struct Composition<'b, 'c> {
+    binder: &'b Binder<'b>,
+    call: &'c Call<'c>,
+    outer: &'c Context<'c>,
+    inner: &'c Context<'c>,
+}
+
+impl Binder<'_> {
+    /// Whether an aggregate is composed of others.
+    pub(crate) fn is_composed(&self, name: &str) -> bool {
+        COMPOSED.contains(&name) && self.environment.library.get(name).is_none()
+    }
+
+    /// Composes an aggregate or window call.
+    pub(crate) fn composed(&self, call: &Call<'_>, outer: &Context<'_>, inner: &Context<'_>) -> Result<Value> {
+        let args = self.exprs_of(&call.args, inner)?;
+        let composition = Composition { binder: self, call, outer, inner };
+        let types: Vec<String> = args.iter().map(|arg| arg.data_type.to_string()).collect();
+        composition.compose(args).transpose().unwrap_or_else(|| {
+            Err(Error::user(
+                "FUNCTION_NOT_FOUND",
+                format!("unexpected parameters ({}) for function {}", types.join(", "), call.name),
+            ))
+        })
+    }
+}
+
+impl Composition<'_, '_> {
+    fn compose(&self, args: Vec<Value>) -> Result<Option<Value>> {
+        let name = self.call.name.as_str();
+        Ok(Some(match (name, args.as_slice()) {
+            ("sum", [x]) => return self.sum(x.clone()),
+            ("avg", [x]) => return self.average(x.clone()),
+            ("count_if", [x]) if x.data_type == Type::Boolean || x.data_type == Type::Unknown => self.count_if(x)?,
+            ("arbitrary" | "any_value", [x]) => {
+                let with = With { ignore_nulls: true, ..With::default() };
+                self.inner(first_value_udaf(), vec![x.clone()], x.data_type.clone(), with)?
+            }
+            ("every", [x]) if x.data_type == Type::Boolean => {
+                self.inner(bool_and_udaf(), vec![x.clone()], Type::Boolean, With::default())?
+            }
+            ("variance", [x]) if x.data_type.is_numeric() => self.doubles(var_samp_udaf(), x)?,
+            ("stddev", [x]) if x.data_type.is_numeric() => self.doubles(stddev_udaf(), x)?,
+            ("geometric_mean", [x]) if x.data_type.is_numeric() => self.geometric_mean(x)?,
+            ("max_by" | "min_by", [x, y]) if y.data_type.is_orderable() => self.extreme_by(x, y)?,
+            ("max_by" | "min_by", [x, y, n]) if y.data_type.is_orderable() => self.extremes_by(x, y, n)?,
+            ("max", [x]) if x.data_type.is_orderable() => self.inner(max_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?,
+            ("min", [x]) if x.data_type.is_orderable() => self.inner(min_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?,
+            ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => self.extremes_by(x, x, n)?,
+            ("bitwise_and_agg", [x]) if x.data_type.is_integer() => self.bits(bit_and_udaf(), x)?,
+            ("bitwise_or_agg", [x]) if x.data_type.is_integer() => self.bits(bit_or_udaf(), x)?,
+            ("bitwise_xor_agg", [x]) if x.data_type.is_integer() => self.bits(bit_xor_udaf(), x)?,
+            ("approx_distinct", [x] | [x, _]) => self.distinct_count(x)?,
+            _ => return self.of_collected(name, &args),
+        }))
+    }
+
+    /// Aggregates of collected values.
+    fn of_collected(&self, name: &str, args: &[Value]) -> Result<Option<Value>> {
+        let known = |value: &Value| Some(value.expr.clone().is_not_null());
+        Ok(Some(match (name, args) {
+            ("map_agg", [k, v]) => {
+                let entry = row(vec![(None, k.clone()), (None, v.clone())]);
+                let result = Type::map(k.data_type.clone(), v.data_type.clone());
+                self.collected(Collected::Map, entry, known(k), None, result)?
+            }
+            ("multimap_agg", [k, v]) => {
+                let entry = row(vec![(None, k.clone()), (None, v.clone())]);
+                let result = Type::map(k.data_type.clone(), Type::array(v.data_type.clone()));
+                self.collected(Collected::Multimap, entry, known(k), None, result)?
+            }
+            ("histogram", [x]) => {
+                let result = Type::map(x.data_type.clone(), Type::Bigint);
+                self.collected(Collected::Histogram, x.clone(), known(x), None, result)?
+            }
+            ("listagg", [x]) => self.listagg(x, super::literals::text_value(""))?,
+            ("listagg", [x, separator]) => self.listagg(x, separator.clone())?,
+            ("approx_percentile", [x, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
+            ("approx_percentile", [x, _, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
+            ("skewness", [x]) if x.data_type.is_numeric() => self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?,
+            ("kurtosis", [x]) if x.data_type.is_numeric() => self.collected(Collected::Kurtosis, x.clone(), known(x), None, Type::Double)?,
+            ("checksum", [x]) => self.collected(Collected::Checksum, x.clone(), None, None, Type::Varbinary)?,
+            ("numeric_histogram", [n, x]) if x.data_type.is_numeric() => {
+                let result = Type::map(Type::Double, Type::Double);
+                self.collected(Collected::NumericHistogram, x.clone(), known(x), Some(n.clone()), result)?
+            }
+            ("approx_most_frequent", [n, x, _]) => {
+                let result = Type::map(x.data_type.clone(), Type::Bigint);
+                self.collected(Collected::MostFrequent, x.clone(), known(x), Some(n.clone()), result)?
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The inner aggregate, collected as the call's kind wants it: of a group or over a window.
+    fn inner(&self, udaf: Arc<AggregateUDF>, args: Vec<Value>, data_type: Type, with: With) -> Result<Value> {
+        let own = self.binder.filter(self.call, self.inner)?;
+        let filter = match (own, with.filter) {
+            (Some(a), Some(b)) => Some(a.and(b)),
+            (a, b) => a.or(b),
+        };
+        if self.call.over.is_some() {
+            let made = (WindowFunctionDefinition::AggregateUDF(udaf), args, data_type);
+            return self.binder.over(self.call, made, filter, self.outer);
+        }
+        let written = self.binder.sort_exprs(&self.call.order_by, self.inner)?;
+        let order = if with.order.is_empty() { written } else { with.order };
+        let nulls = with.ignore_nulls.then_some(NullTreatment::IgnoreNulls);
+        let exprs = args.into_iter().map(|arg| arg.expr).collect();
+        let distinct = self.call.distinct || with.distinct;
+        let call = AggregateFunction::new_udf(udaf, exprs, distinct, filter.map(Box::new), order, nulls);
+        self.binder.collect(self.call, Expr::AggregateFunction(call), data_type, self.outer)
+    }
+
+    fn sum(&self, x: Value) -> Result<Option<Value>> {
+        let data_type = match &x.data_type {
+            of if of.is_integer() => Type::Bigint,
+            Type::Unknown => Type::Bigint,
+            Type::Decimal(_, s) => Type::Decimal(38, *s),
+            Type::Real | Type::Double => Type::Double,
+            Type::IntervalDaySecond | Type::IntervalYearMonth => {
+                return Err(Error::not_supported("sum of intervals is not supported"));
+            }
+            _ => return Ok(None),
+        };
+        let real = x.data_type == Type::Real;
+        let x = self.binder.convert(x, &data_type)?;
+        let sum = self.inner(sum_udaf(), vec![x], data_type, With::default())?;
+        Ok(Some(if real { self.binder.cast(sum, &Type::Real, false)? } else { sum }))
+    }
+
+    fn average(&self, x: Value) -> Result<Option<Value>> {
+        let Type::Decimal(_, s) = x.data_type else {
+            let real = x.data_type == Type::Real;
+            if !x.data_type.is_numeric() && x.data_type != Type::Unknown {
+                return Ok(None);
+            }
+            let x = self.binder.convert(x, &Type::Double)?;
+            let average = self.inner(avg_udaf(), vec![x], Type::Double, With::default())?;
+            return Ok(Some(if real { self.binder.cast(average, &Type::Real, false)? } else { average }));
+        };
+        let result = x.data_type.clone();
+        let wide = Type::Decimal(38, s);
+        let count = self.inner(count_udaf(), vec![x.clone()], Type::Bigint, With::default())?;
+        let x = self.binder.convert(x, &wide)?;
+        let sum = self.inner(sum_udaf(), vec![x], wide, With::default())?;
+        let none = count.expr.clone().eq(literal(ScalarValue::Int64(Some(0))));
+        let share = self.binder.arithmetic(Arithmetic::Divide, sum, count)?;
+        let share = self.binder.cast(share, &result, false)?;
+        self.binder.choose(vec![(none, Value::null(result)?)], Some(share), "avg").map(Some)
+    }
+
+    fn count_if(&self, x: &Value) -> Result<Value> {
+        let one = Value::new(literal(ScalarValue::Int64(Some(1))), Type::Bigint);
+        let with = With { filter: Some(self.binder.convert(x.clone(), &Type::Boolean)?.expr), ..With::default() };
+        self.inner(count_udaf(), vec![one], Type::Bigint, with)
+    }
+
+    fn doubles(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
+        let x = self.binder.convert(x.clone(), &Type::Double)?;
+        self.inner(udaf, vec![x], Type::Double, With::default())
+    }
+
+    fn bits(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
+        let x = self.binder.convert(x.clone(), &Type::Bigint)?;
+        self.inner(udaf, vec![x], Type::Bigint, With::default())
+    }
+
+    fn distinct_count(&self, x: &Value) -> Result<Value> {
+        self.inner(count_udaf(), vec![x.clone()], Type::Bigint, With { distinct: true, ..With::default() })
+    }
+
+    fn geometric_mean(&self, x: &Value) -> Result<Value> {
+        let x = self.binder.convert(x.clone(), &Type::Double)?;
+        let logarithm = self.binder.function_value("ln", vec![x])?;
+        let mean = self.inner(avg_udaf(), vec![logarithm], Type::Double, With::default())?;
+        self.binder.function_value("exp", vec![mean])
+    }
+
+    fn is_greatest(&self) -> bool {
+        self.call.name.starts_with("max")
+    }
+
+    fn extreme_by(&self, x: &Value, y: &Value) -> Result<Value> {
+        let known = Some(y.expr.clone().is_not_null());
+        if self.call.over.is_some() {
+            let pair = row(vec![(None, y.clone()), (None, x.clone())]);
+            return self.collected(Collected::Best(self.is_greatest()), pair, known, None, x.data_type.clone());
+        }
+        let order = vec![SortExpr::new(y.expr.clone(), !self.is_greatest(), false)];
+        self.inner(first_value_udaf(), vec![x.clone()], x.data_type.clone(), With { order, filter: known, ..With::default() })
+    }
+
+    fn extremes_by(&self, x: &Value, y: &Value, n: &Value) -> Result<Value> {
+        let n = self.binder.coerce(n.clone(), &Type::Bigint)?;
+        let list = Type::array(x.data_type.clone());
+        let order = vec![SortExpr::new(y.expr.clone(), !self.is_greatest(), false)];
+        let with = With { order, filter: Some(y.expr.clone().is_not_null()), ..With::default() };
+        let values = self.inner(array_agg_udaf(), vec![x.clone()], list.clone(), with)?;
+        let call = kernels::call(Op::Collected(Collected::Prefix), vec![values.expr, n.expr], list.clone());
+        Ok(Value::new(call, list))
+    }
+
+    fn listagg(&self, x: &Value, separator: Value) -> Result<Value> {
+        let x = self.binder.coerce(x.clone(), &Type::VARCHAR)?;
+        let known = Some(x.expr.clone().is_not_null());
+        self.collected(Collected::Join, x, known, Some(self.binder.coerce(separator, &Type::VARCHAR)?), Type::VARCHAR)
+    }
+
+    fn percentile(&self, x: &Value, share: &Value) -> Result<Value> {
+        let x = match &x.data_type {
+            of if of.is_integer() => self.binder.convert(x.clone(), &Type::Bigint)?,
+            Type::Decimal(..) => self.binder.convert(x.clone(), &Type::Double)?,
+            _ => x.clone(),
+        };
+        let (share, result) = match &share.data_type {
+            Type::Array(_) => (self.binder.coerce(share.clone(), &Type::array(Type::Double))?, Type::array(x.data_type.clone())),
+            _ => (self.binder.coerce(share.clone(), &Type::Double)?, x.data_type.clone()),
+        };
+        let known = Some(x.expr.clone().is_not_null());
+        self.collected(Collected::Percentile, x, known, Some(share), result)
+    }
+
+    /// An expression over the values collected in an array.
+    fn collected(&self, kind: Collected, value: Value, filter: Option<Expr>, extra: Option<Value>, result: Type) -> Result<Value> {
+        let list = Type::array(value.data_type.clone());
+        let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
+        let args = std::iter::once(values.expr).chain(extra.map(|extra| extra.expr)).collect();
+        Ok(Value::new(kernels::call(Op::Collected(kind), args, result.clone()), result))
+    }
+}

@@ -1,0 +1,402 @@
+//! What aggregates make of the values of a group once those are collected in an array.
+//!
+//! Invariant: an array that is NULL (a group without values) gives NULL.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryBuilder, Float64Array, Int64Array, ListArray, MapArray, StringBuilder, StructArray,
+        UInt32Array, new_empty_array,
+    },
+    buffer::{NullBuffer, OffsetBuffer},
+    compute::{concat, take},
+    datatypes::{DataType, Float64Type},
+};
+use headwater_engine::error::{Error, Result};
+use twox_hash::XxHash64;
+
+use super::compare;
+use crate::types::Type;
+
+/// What to make of an array of collected values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Collected {
+    /// A map of `row(key, value)`; the first value of a key stays.
+    Map,
+    /// A map of keys to all their values.
+    Multimap,
+    /// A map of values to how often they occur.
+    Histogram,
+    /// Text joined by the second argument.
+    Join,
+    /// The first elements, as many as the second argument says.
+    Prefix,
+    /// The third standardised moment.
+    Skewness,
+    /// The fourth standardised moment.
+    Kurtosis,
+    /// The value below which a share of the sorted values lies; with an array of shares, an array.
+    Percentile,
+    /// An order-independent checksum.
+    Checksum,
+    /// A histogram of so many buckets.
+    NumericHistogram,
+    /// The most frequent values and their counts.
+    MostFrequent,
+    /// The second field of the `row(by, value)` whose first field is greatest (`true`) or least.
+    Best(bool),
+}
+
+/// Evaluates one over its arguments.
+pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<ArrayRef> {
+    let Some(lists) = args.first() else { return Err(Error::internal("an aggregate's values are missing")) };
+    let lists = lists.as_list::<i32>();
+    let second = args.get(1);
+    match kind {
+        Collected::Map => maps(lists, result, first_values),
+        Collected::Multimap => maps(lists, result, all_values),
+        Collected::Histogram => maps(lists, result, counts),
+        Collected::MostFrequent => most_frequent(lists, need(second)?, result),
+        Collected::NumericHistogram => numeric_histogram(lists, need(second)?, result),
+        Collected::Join => join(lists, need(second)?),
+        Collected::Prefix => prefix(lists, need(second)?),
+        Collected::Skewness => moments(lists, 3, skewness),
+        Collected::Kurtosis => moments(lists, 4, kurtosis),
+        Collected::Percentile => percentiles(lists, need(second)?, result),
+        Collected::Checksum => checksums(lists),
+        Collected::Best(greatest) => best(lists, greatest),
+    }
+}
+
+fn need(argument: Option<&ArrayRef>) -> Result<&ArrayRef> {
+    argument.ok_or_else(|| Error::internal("an aggregate's second argument is missing"))
+}
+
+type Entries = (ArrayRef, ArrayRef);
+
+fn maps(lists: &ListArray, result: &Type, entries: fn(&ArrayRef, &Type) -> Result<Entries>) -> Result<ArrayRef> {
+    let DataType::Map(field, sorted) = result.to_arrow() else { return Err(Error::internal("expected a map type")) };
+    let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
+    let (mut lengths, mut all_keys, mut all_values) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..lists.len() {
+        if lists.is_null(row) {
+            lengths.push(0);
+            continue;
+        }
+        let (keys, values) = entries(&lists.value(row), result)?;
+        lengths.push(keys.len());
+        all_keys.push(super::fit(keys, fields[0].data_type())?);
+        all_values.push(super::fit(values, fields[1].data_type())?);
+    }
+    let joined = |parts: &[ArrayRef], of: &DataType| -> Result<ArrayRef> {
+        if parts.is_empty() {
+            return Ok(new_empty_array(of));
+        }
+        Ok(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?)
+    };
+    let columns = vec![joined(&all_keys, fields[0].data_type())?, joined(&all_values, fields[1].data_type())?];
+    let entries = StructArray::try_new(fields, columns, None)?;
+    let nulls: NullBuffer = (0..lists.len()).map(|row| lists.is_valid(row)).collect();
+    Ok(Arc::new(MapArray::try_new(field, OffsetBuffer::from_lengths(lengths), entries, Some(nulls), sorted)?))
+}
+
+/// For each distinct key the rows it stands in, in order of appearance.
+fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
+    let mut groups: Vec<Vec<u32>> = Vec::new();
+    for row in 0..keys.len() {
+        let mut known = None;
+        for (index, group) in groups.iter().enumerate() {
+            let first = group.first().copied().unwrap_or_default() as usize;
+            if compare::same(keys, first, keys, row)? {
+                known = Some(index);
+                break;
+            }
+        }
+        match known.and_then(|index| groups.get_mut(index)) {
+            Some(group) => group.push(row as u32),
+            None => groups.push(vec![row as u32]),
+        }
+    }
+    Ok(groups)
+}
+
+fn firsts(groups: &[Vec<u32>]) -> UInt32Array {
+    groups.iter().filter_map(|group| group.first().copied()).collect()
+}
+
+fn first_values(rows: &ArrayRef, _: &Type) -> Result<Entries> {
+    let rows = rows.as_struct();
+    let groups = grouped(rows.column(0))?;
+    let picked = firsts(&groups);
+    Ok((take(rows.column(0), &picked, None)?, take(rows.column(1), &picked, None)?))
+}
+
+fn all_values(rows: &ArrayRef, result: &Type) -> Result<Entries> {
+    let rows = rows.as_struct();
+    let groups = grouped(rows.column(0))?;
+    let order: UInt32Array = groups.iter().flatten().copied().collect();
+    let values = take(rows.column(1), &order, None)?;
+    let offsets = OffsetBuffer::from_lengths(groups.iter().map(Vec::len));
+    let Type::Map(_, lists) = result else { return Err(Error::internal("expected a map type")) };
+    let DataType::List(item) = lists.to_arrow() else { return Err(Error::internal("expected a map of arrays")) };
+    let values = super::fit(values, item.data_type())?;
+    let lists: ArrayRef = Arc::new(ListArray::try_new(item, offsets, values, None)?);
+    Ok((take(rows.column(0), &firsts(&groups), None)?, lists))
+}
+
+fn counts(values: &ArrayRef, _: &Type) -> Result<Entries> {
+    let groups = grouped(values)?;
+    let counts: Int64Array = groups.iter().map(|group| Some(group.len() as i64)).collect();
+    Ok((take(values, &firsts(&groups), None)?, Arc::new(counts)))
+}
+
+fn number_of(argument: &ArrayRef) -> Result<usize> {
+    let numbers = arrow::compute::cast(argument, &DataType::Int64)?;
+    let numbers = numbers.as_primitive::<arrow::datatypes::Int64Type>();
+    match numbers.iter().flatten().next().map(usize::try_from) {
+        Some(Ok(count)) => Ok(count),
+        Some(Err(_)) => Err(Error::user("INVALID_FUNCTION_ARGUMENT", "the number must not be negative")),
+        None => Ok(0),
+    }
+}
+
+fn most_frequent(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Result<ArrayRef> {
+    let buckets = number_of(buckets)?;
+    let limited = (0..lists.len()).map(|row| {
+        let values = lists.value(row);
+        let mut groups = grouped(&values)?;
+        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        groups.truncate(buckets);
+        let kept: UInt32Array = groups.into_iter().flatten().collect();
+        Ok(take(&values, &kept, None)?)
+    });
+    let limited: Vec<ArrayRef> = limited.collect::<Result<_>>()?;
+    let lengths = OffsetBuffer::from_lengths(limited.iter().map(|values| values.len()));
+    let DataType::List(item) = lists.data_type().clone() else { return Err(Error::internal("expected an array")) };
+    let values = if limited.is_empty() {
+        new_empty_array(item.data_type())
+    } else {
+        concat(&limited.iter().map(AsRef::as_ref).collect::<Vec<_>>())?
+    };
+    maps(&ListArray::try_new(item, lengths, values, lists.nulls().cloned())?, result, counts)
+}
+
+fn doubles(values: &ArrayRef) -> Result<Vec<f64>> {
+    let cast = arrow::compute::cast(values, &DataType::Float64)?;
+    Ok(cast.as_primitive::<Float64Type>().iter().flatten().collect())
+}
+
+fn numeric_histogram(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Result<ArrayRef> {
+    let buckets = number_of(buckets)?;
+    if buckets < 2 {
+        return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "numeric_histogram bucket count must be greater than one"));
+    }
+    let DataType::Map(field, sorted) = result.to_arrow() else { return Err(Error::internal("expected a map type")) };
+    let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
+    let (mut lengths, mut keys, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..lists.len() {
+        let own = if lists.is_null(row) { Vec::new() } else { merged(doubles(&lists.value(row))?, buckets) };
+        lengths.push(own.len());
+        for (key, weight) in own {
+            keys.push(key);
+            weights.push(weight);
+        }
+    }
+    let columns: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(keys)), Arc::new(Float64Array::from(weights))];
+    let columns = columns.into_iter().zip(&fields).map(|(column, field)| super::fit(column, field.data_type())).collect::<Result<_>>()?;
+    let entries = StructArray::try_new(fields, columns, None)?;
+    Ok(Arc::new(MapArray::try_new(field, OffsetBuffer::from_lengths(lengths), entries, lists.nulls().cloned(), sorted)?))
+}
+
+fn merged(mut values: Vec<f64>, buckets: usize) -> Vec<(f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let mut all: Vec<(f64, f64)> = Vec::new();
+    for value in values {
+        match all.last_mut() {
+            Some((key, weight)) if *key == value => *weight += 1.0,
+            _ => all.push((value, 1.0)),
+        }
+    }
+    while all.len() > buckets {
+        let gap = |at: &usize| all[at + 1].0 - all[*at].0;
+        let Some(at) = (0..all.len() - 1).min_by(|a, b| gap(a).total_cmp(&gap(b))) else { break };
+        let ((a, v), (b, w)) = (all[at], all[at + 1]);
+        all[at] = ((a * v + b * w) / (v + w), v + w);
+        all.remove(at + 1);
+    }
+    all
+}
+
+fn join(lists: &ListArray, separators: &ArrayRef) -> Result<ArrayRef> {
+    let separators = separators.as_string::<i32>();
+    let mut out = StringBuilder::new();
+    for row in 0..lists.len() {
+        if lists.is_null(row) {
+            out.append_null();
+            continue;
+        }
+        let values = lists.value(row);
+        let separator = if separators.is_null(row) { "" } else { separators.value(row) };
+        let parts: Vec<&str> = values.as_string::<i32>().iter().flatten().collect();
+        out.append_value(parts.join(separator));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
+    let count = number_of(count)?;
+    if count == 0 {
+        return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "third argument of max_by/min_by must be a positive integer"));
+    }
+    let offsets = lists.value_offsets();
+    let mut lengths = Vec::with_capacity(lists.len());
+    let mut picked: Vec<u32> = Vec::new();
+    for row in 0..lists.len() {
+        let start = offsets[row] as usize;
+        let own = if lists.is_null(row) { 0 } else { (lists.value_length(row) as usize).min(count) };
+        picked.extend((start..start + own).map(|at| at as u32));
+        lengths.push(own);
+    }
+    let DataType::List(item) = lists.data_type().clone() else { return Err(Error::internal("expected an array")) };
+    let values = take(lists.values(), &UInt32Array::from(picked), None)?;
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, lists.nulls().cloned())?))
+}
+
+fn moments(lists: &ListArray, least: usize, f: fn(&[f64]) -> f64) -> Result<ArrayRef> {
+    let values = (0..lists.len()).map(|row| {
+        if lists.is_null(row) {
+            return Ok(None);
+        }
+        let own = doubles(&lists.value(row))?;
+        Ok((own.len() >= least).then(|| f(&own)))
+    });
+    Ok(Arc::new(values.collect::<Result<Float64Array>>()?))
+}
+
+fn central(values: &[f64], power: i32) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter().map(|value| (value - mean).powi(power)).sum()
+}
+
+fn skewness(values: &[f64]) -> f64 {
+    (values.len() as f64).sqrt() * central(values, 3) / central(values, 2).powf(1.5)
+}
+
+fn kurtosis(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let variance = central(values, 2) / (n - 1.0);
+    let scale = n * (n + 1.0) / ((n - 1.0) * (n - 2.0) * (n - 3.0));
+    scale * central(values, 4) / (variance * variance) - 3.0 * (n - 1.0).powi(2) / ((n - 2.0) * (n - 3.0))
+}
+
+fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<ArrayRef> {
+    let mut picked: Vec<Option<u32>> = Vec::new();
+    let mut lengths = Vec::new();
+    let offsets = lists.value_offsets();
+    let several = matches!(shares.data_type(), DataType::List(_));
+    for row in 0..lists.len() {
+        let wanted = if several {
+            if shares.is_null(row) { Vec::new() } else { doubles(&shares.as_list::<i32>().value(row))? }
+        } else {
+            doubles(&shares.slice(row, 1))?
+        };
+        if wanted.iter().any(|share| !(0.0..=1.0).contains(share)) {
+            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "percentile must be between 0 and 1"));
+        }
+        let values = if lists.is_null(row) { Vec::new() } else { doubles(&lists.value(row))? };
+        if values.is_empty() {
+            lengths.push(0);
+            if !several {
+                picked.push(None);
+            }
+            continue;
+        }
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+        lengths.push(wanted.len());
+        for share in wanted {
+            let at = ((share * values.len() as f64) as usize).min(values.len() - 1);
+            picked.push(Some(offsets[row] as u32 + order[at] as u32));
+        }
+    }
+    let values = take(lists.values(), &UInt32Array::from(picked), None)?;
+    if !several {
+        return Ok(values);
+    }
+    let DataType::List(item) = result.to_arrow() else { return Err(Error::internal("expected an array type")) };
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, lists.nulls().cloned())?))
+}
+
+const PRIME64: u64 = 0x9E37_79B1_85EB_CA87;
+
+fn checksums(lists: &ListArray) -> Result<ArrayRef> {
+    let mut out = BinaryBuilder::new();
+    for row in 0..lists.len() {
+        if lists.is_null(row) {
+            out.append_null();
+            continue;
+        }
+        let values = lists.value(row);
+        let mut sum = 0u64;
+        for at in 0..values.len() {
+            let one = match hash(&values, at)? {
+                Some(hash) => hash.wrapping_mul(PRIME64),
+                None => PRIME64,
+            };
+            sum = sum.wrapping_add(one);
+        }
+        out.append_value(sum.to_le_bytes());
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// The hash of a value as Trino's operators have it; `None` for NULL.
+fn hash(values: &ArrayRef, at: usize) -> Result<Option<u64>> {
+    use arrow::datatypes as t;
+    if values.is_null(at) {
+        return Ok(None);
+    }
+    let of = |number: i64| XxHash64::oneshot(0, &number.to_le_bytes());
+    Ok(Some(match values.data_type() {
+        DataType::Boolean => of(i64::from(values.as_boolean().value(at))),
+        DataType::Int8 => of(i64::from(values.as_primitive::<t::Int8Type>().value(at))),
+        DataType::Int16 => of(i64::from(values.as_primitive::<t::Int16Type>().value(at))),
+        DataType::Int32 => of(i64::from(values.as_primitive::<t::Int32Type>().value(at))),
+        DataType::Int64 => of(values.as_primitive::<t::Int64Type>().value(at)),
+        DataType::Date32 => of(i64::from(values.as_primitive::<t::Date32Type>().value(at))),
+        DataType::Float64 => of(values.as_primitive::<Float64Type>().value(at).to_bits() as i64),
+        DataType::Float32 => of(i64::from(values.as_primitive::<t::Float32Type>().value(at).to_bits() as i32)),
+        DataType::Decimal128(p, _) if *p <= 18 => of(values.as_primitive::<t::Decimal128Type>().value(at) as i64),
+        DataType::Utf8 => XxHash64::oneshot(0, values.as_string::<i32>().value(at).as_bytes()),
+        DataType::Binary => XxHash64::oneshot(0, values.as_binary::<i32>().value(at)),
+        other => return Err(Error::not_supported(format!("checksum of {other} is not supported"))),
+    }))
+}
+
+fn best(lists: &ListArray, greatest: bool) -> Result<ArrayRef> {
+    let rows = lists.values().as_struct();
+    let (by, values) = (rows.column(0), rows.column(1));
+    let better = if greatest { Ordering::Greater } else { Ordering::Less };
+    let offsets = lists.value_offsets();
+    let mut picked: Vec<Option<u32>> = Vec::with_capacity(lists.len());
+    for row in 0..lists.len() {
+        let mut chosen: Option<usize> = None;
+        if lists.is_valid(row) {
+            for at in offsets[row] as usize..offsets[row + 1] as usize {
+                if by.is_null(at) {
+                    continue;
+                }
+                let wins = match chosen {
+                    None => true,
+                    Some(known) => compare::order(by, at, by, known)? == Some(better),
+                };
+                if wins {
+                    chosen = Some(at);
+                }
+            }
+        }
+        picked.push(chosen.map(|at| at as u32));
+    }
+    super::rows::pick(values, picked)
+}
