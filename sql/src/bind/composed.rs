@@ -12,9 +12,16 @@ use std::sync::Arc;
 use datafusion::{
     common::ScalarValue,
     functions_aggregate::{
-        array_agg::array_agg_udaf, average::avg_udaf, bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
-        bool_and_or::bool_and_udaf, count::count_udaf, first_last::first_value_udaf, min_max::{max_udaf, min_udaf},
-        stddev::stddev_udaf, sum::sum_udaf, variance::var_samp_udaf,
+        array_agg::array_agg_udaf,
+        average::avg_udaf,
+        bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
+        bool_and_or::bool_and_udaf,
+        count::count_udaf,
+        first_last::first_value_udaf,
+        min_max::{max_udaf, min_udaf},
+        stddev::stddev_udaf,
+        sum::sum_udaf,
+        variance::var_samp_udaf,
     },
     logical_expr::{
         AggregateUDF, Expr, SortExpr, WindowFunctionDefinition,
@@ -31,9 +38,32 @@ use crate::{
 
 /// Names composed here.
 const COMPOSED: &[&str] = &[
-    "sum", "avg", "count_if", "arbitrary", "any_value", "every", "variance", "stddev", "geometric_mean", "max_by", "min_by",
-    "max", "min", "map_agg", "multimap_agg", "histogram", "listagg", "approx_percentile", "approx_distinct", "skewness",
-    "kurtosis", "checksum", "bitwise_and_agg", "bitwise_or_agg", "bitwise_xor_agg", "numeric_histogram",
+    "sum",
+    "avg",
+    "count_if",
+    "arbitrary",
+    "any_value",
+    "every",
+    "variance",
+    "stddev",
+    "geometric_mean",
+    "max_by",
+    "min_by",
+    "max",
+    "min",
+    "map_agg",
+    "multimap_agg",
+    "histogram",
+    "listagg",
+    "approx_percentile",
+    "approx_distinct",
+    "skewness",
+    "kurtosis",
+    "checksum",
+    "bitwise_and_agg",
+    "bitwise_or_agg",
+    "bitwise_xor_agg",
+    "numeric_histogram",
     "approx_most_frequent",
 ];
 
@@ -93,9 +123,15 @@ impl Composition<'_, '_> {
             ("geometric_mean", [x]) if x.data_type.is_numeric() => self.geometric_mean(x)?,
             ("max_by" | "min_by", [x, y]) if y.data_type.is_orderable() => self.extreme_by(x, y)?,
             ("max_by" | "min_by", [x, y, n]) if y.data_type.is_orderable() => self.extremes_by(x, y, n)?,
-            ("max", [x]) if x.data_type.is_orderable() => self.inner(max_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?,
-            ("min", [x]) if x.data_type.is_orderable() => self.inner(min_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?,
-            ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => self.extremes_by(x, x, n)?,
+            ("max", [x]) if x.data_type.is_orderable() => {
+                self.inner(max_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?
+            }
+            ("min", [x]) if x.data_type.is_orderable() => {
+                self.inner(min_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?
+            }
+            ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => {
+                self.extremes_by(x, x, n)?
+            }
             ("bitwise_and_agg", [x]) if x.data_type.is_integer() => self.bits(bit_and_udaf(), x)?,
             ("bitwise_or_agg", [x]) if x.data_type.is_integer() => self.bits(bit_or_udaf(), x)?,
             ("bitwise_xor_agg", [x]) if x.data_type.is_integer() => self.bits(bit_xor_udaf(), x)?,
@@ -126,8 +162,12 @@ impl Composition<'_, '_> {
             ("listagg", [x, separator]) => self.listagg(x, separator.clone())?,
             ("approx_percentile", [x, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
             ("approx_percentile", [x, _, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
-            ("skewness", [x]) if x.data_type.is_numeric() => self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?,
-            ("kurtosis", [x]) if x.data_type.is_numeric() => self.collected(Collected::Kurtosis, x.clone(), known(x), None, Type::Double)?,
+            ("skewness", [x]) if x.data_type.is_numeric() => {
+                self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?
+            }
+            ("kurtosis", [x]) if x.data_type.is_numeric() => {
+                self.collected(Collected::Kurtosis, x.clone(), known(x), None, Type::Double)?
+            }
             ("checksum", [x]) => self.collected(Collected::Checksum, x.clone(), None, None, Type::Varbinary)?,
             ("numeric_histogram", [n, x]) if x.data_type.is_numeric() => {
                 let result = Type::map(Type::Double, Type::Double);
@@ -237,7 +277,12 @@ impl Composition<'_, '_> {
             return self.collected(Collected::Best(self.is_greatest()), pair, known, None, x.data_type.clone());
         }
         let order = vec![SortExpr::new(y.expr.clone(), !self.is_greatest(), false)];
-        self.inner(first_value_udaf(), vec![x.clone()], x.data_type.clone(), With { order, filter: known, ..With::default() })
+        self.inner(
+            first_value_udaf(),
+            vec![x.clone()],
+            x.data_type.clone(),
+            With { order, filter: known, ..With::default() },
+        )
     }
 
     fn extremes_by(&self, x: &Value, y: &Value, n: &Value) -> Result<Value> {
@@ -263,7 +308,9 @@ impl Composition<'_, '_> {
             _ => x.clone(),
         };
         let (share, result) = match &share.data_type {
-            Type::Array(_) => (self.binder.coerce(share.clone(), &Type::array(Type::Double))?, Type::array(x.data_type.clone())),
+            Type::Array(_) => {
+                (self.binder.coerce(share.clone(), &Type::array(Type::Double))?, Type::array(x.data_type.clone()))
+            }
             _ => (self.binder.coerce(share.clone(), &Type::Double)?, x.data_type.clone()),
         };
         let known = Some(x.expr.clone().is_not_null());
@@ -271,7 +318,14 @@ impl Composition<'_, '_> {
     }
 
     /// An expression over the values collected in an array.
-    fn collected(&self, kind: Collected, value: Value, filter: Option<Expr>, extra: Option<Value>, result: Type) -> Result<Value> {
+    fn collected(
+        &self,
+        kind: Collected,
+        value: Value,
+        filter: Option<Expr>,
+        extra: Option<Value>,
+        result: Type,
+    ) -> Result<Value> {
         let list = Type::array(value.data_type.clone());
         let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
         let args = std::iter::once(values.expr).chain(extra.map(|extra| extra.expr)).collect();

@@ -6,8 +6,8 @@ use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryBuilder, Float64Array, Int64Array, ListArray, MapArray, StringBuilder, StructArray,
-        UInt32Array, new_empty_array,
+        Array, ArrayRef, AsArray, BinaryBuilder, Float64Array, Int64Array, ListArray, MapArray, StringBuilder,
+        StructArray, UInt32Array, new_empty_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat, take},
@@ -190,7 +190,10 @@ fn doubles(values: &ArrayRef) -> Result<Vec<f64>> {
 fn numeric_histogram(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Result<ArrayRef> {
     let buckets = number_of(buckets)?;
     if buckets < 2 {
-        return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "numeric_histogram bucket count must be greater than one"));
+        return Err(Error::user(
+            "INVALID_FUNCTION_ARGUMENT",
+            "numeric_histogram bucket count must be greater than one",
+        ));
     }
     let DataType::Map(field, sorted) = result.to_arrow() else { return Err(Error::internal("expected a map type")) };
     let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
@@ -204,9 +207,19 @@ fn numeric_histogram(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Re
         }
     }
     let columns: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(keys)), Arc::new(Float64Array::from(weights))];
-    let columns = columns.into_iter().zip(&fields).map(|(column, field)| super::fit(column, field.data_type())).collect::<Result<_>>()?;
+    let columns = columns
+        .into_iter()
+        .zip(&fields)
+        .map(|(column, field)| super::fit(column, field.data_type()))
+        .collect::<Result<_>>()?;
     let entries = StructArray::try_new(fields, columns, None)?;
-    Ok(Arc::new(MapArray::try_new(field, OffsetBuffer::from_lengths(lengths), entries, lists.nulls().cloned(), sorted)?))
+    Ok(Arc::new(MapArray::try_new(
+        field,
+        OffsetBuffer::from_lengths(lengths),
+        entries,
+        lists.nulls().cloned(),
+        sorted,
+    )?))
 }
 
 fn merged(mut values: Vec<f64>, buckets: usize) -> Vec<(f64, f64)> {
@@ -247,7 +260,10 @@ fn join(lists: &ListArray, separators: &ArrayRef) -> Result<ArrayRef> {
 fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
     let count = number_of(count)?;
     if count == 0 {
-        return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "third argument of max_by/min_by must be a positive integer"));
+        return Err(Error::user(
+            "INVALID_FUNCTION_ARGUMENT",
+            "third argument of max_by/min_by must be a positive integer",
+        ));
     }
     let offsets = lists.value_offsets();
     let mut lengths = Vec::with_capacity(lists.len());
