@@ -15,11 +15,12 @@ use datafusion::{
 };
 use headwater_engine::{
     catalog::{Catalog, Column, PartitionDiscovery, Table},
-    error::Result,
+    error::{Error, Result},
 };
 use parking_lot::Mutex;
 
 use super::{
+    commit::{CatalogRegistrar, LISTINGS_MAX, Records, Resolved, recover, resolve, site::site_of},
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
@@ -77,14 +78,7 @@ impl LakeTable {
     }
 
     async fn list(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
-        let listing = match self.table.discovery {
-            PartitionDiscovery::Registered if !self.keys.is_empty() => {
-                self.list_registered(place, filter, stats).await?
-            }
-            PartitionDiscovery::Registered | PartitionDiscovery::Discovered => {
-                listing::discover(place, &self.keys, filter).await?
-            }
-        };
+        let listing = self.list_committed(place, filter, stats).await?;
         if let Some(first) = &listing.first_ignored {
             let count = listing.ignored;
             let files = if count == 1 { "file does" } else { "files do" };
@@ -94,6 +88,46 @@ impl LakeTable {
             ));
         }
         Ok(listing)
+    }
+
+    /// The files of the statements that have happened: those that were done when the listing began, and none that they
+    /// replaced (see [`commit`](super::commit)).
+    async fn list_committed(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
+        let mut before = Records::read(&*place.store, &place.path).await?;
+        if !before.unfinished().is_empty() {
+            self.finish_others(stats).await?;
+            before = Records::read(&*place.store, &place.path).await?;
+        }
+        for _ in 0..LISTINGS_MAX {
+            let mut listing = match self.table.discovery {
+                PartitionDiscovery::Registered if !self.keys.is_empty() => {
+                    self.list_registered(place, filter, stats).await?
+                }
+                PartitionDiscovery::Registered | PartitionDiscovery::Discovered => {
+                    listing::discover(place, &self.keys, filter).await?
+                }
+            };
+            let after = Records::read(&*place.store, &place.path).await?;
+            match resolve(std::mem::take(&mut listing.files), &before, &after, |file| file.path.as_ref()) {
+                Resolved::Files(files) => {
+                    listing.files = files;
+                    return Ok(listing);
+                }
+                Resolved::ListAgain => before = after,
+            }
+        }
+        Err(Error::unavailable(format!("\"{}\" was replaced while it was listed, again and again", self.table.name)))
+    }
+
+    /// Finishes or undoes what dead statements left; where that is not allowed, their files stay hidden.
+    async fn finish_others(&self, stats: &ScanStats) -> Result<()> {
+        let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
+        let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(&self.catalog)));
+        match recover(&site_of(&place, registrar)).await {
+            Ok(problems) => problems.into_iter().for_each(|problem| stats.warn(problem)),
+            Err(error) => stats.warn(format!("{}: {error}", self.table.name)),
+        }
+        Ok(())
     }
 
     async fn list_registered(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {

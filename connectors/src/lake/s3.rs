@@ -11,8 +11,8 @@ use headwater_engine::{
     error::{Error, ErrorKind, Result},
 };
 use object_store::{
-    BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
+    BackoffConfig, ClientOptions, CredentialProvider, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
 };
 use tokio::sync::{Mutex, OnceCell};
 
@@ -127,7 +127,7 @@ fn duration(key: &str, text: &str) -> Result<Duration> {
 }
 
 /// A client for one bucket.
-pub async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>> {
+pub async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<AmazonS3>> {
     let mut client = ClientOptions::new().with_timeout(settings.timeout).with_connect_timeout(settings.timeout);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)

@@ -23,6 +23,7 @@ use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
+    commit::place::Uploads,
     counting::{CountingStore, ListingCost},
     s3::{self, S3Settings},
     stats::ScanStats,
@@ -42,6 +43,8 @@ pub struct Place {
     pub root: String,
     /// Whether listings are fetched over a network.
     pub listing: ListingCost,
+    /// Uploads that outlive a process, where the store has them.
+    pub uploads: Option<Uploads>,
 }
 
 impl Place {
@@ -70,12 +73,19 @@ impl fmt::Display for Place {
     }
 }
 
+/// One bucket's client, as a store and as what its uploads are made with.
+#[derive(Clone)]
+struct Client {
+    store: Arc<dyn ObjectStore>,
+    uploads: Option<Uploads>,
+}
+
 /// The stores of a process, by location.
 pub struct Stores {
     settings: RwLock<Properties>,
     working_directory: PathBuf,
     local: Arc<LocalFileSystem>,
-    clients: Mutex<HashMap<String, (S3Settings, Arc<dyn ObjectStore>)>>,
+    clients: Mutex<HashMap<String, (S3Settings, Client)>>,
     /// Stores given by name instead of made: tests put memory here.
     given: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
 }
@@ -119,8 +129,8 @@ impl Stores {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let path = Path::parse(key.trim_end_matches('/')).map_err(|error| bad_location(location, &error))?;
         let given = self.given.read().get(&format!("{scheme}://{bucket}")).map(Arc::clone);
-        let store = match given {
-            Some(store) => store,
+        let client = match given {
+            Some(store) => Client { store, uploads: None },
             None if matches!(scheme, "s3" | "s3a" | "s3n") && !bucket.is_empty() => {
                 self.bucket(bucket, options).await?
             }
@@ -132,7 +142,8 @@ impl Stores {
                 .with_hint("use s3://bucket/folder/, file:///folder/ or a path"));
             }
         };
-        Ok(Place { store, path, root: format!("{scheme}://{bucket}/"), listing: ListingCost::PerObject })
+        let Client { store, uploads } = client;
+        Ok(Place { store, uploads, path, root: format!("{scheme}://{bucket}/"), listing: ListingCost::PerObject })
     }
 
     fn local(&self, location: &str) -> Result<Place> {
@@ -149,26 +160,27 @@ impl Stores {
         let text = absolute.to_str().ok_or_else(|| bad_location(location, &"it is not UTF-8"))?;
         let path = Path::parse(text).map_err(|error| bad_location(location, &error))?;
         let store: Arc<dyn ObjectStore> = Arc::<LocalFileSystem>::clone(&self.local);
-        Ok(Place { store, path, root: "/".into(), listing: ListingCost::Free })
+        Ok(Place { store, path, root: "/".into(), listing: ListingCost::Free, uploads: None })
     }
 
-    async fn bucket(&self, bucket: &str, options: &Properties) -> Result<Arc<dyn ObjectStore>> {
+    async fn bucket(&self, bucket: &str, options: &Properties) -> Result<Client> {
         let settings = {
             let shared = self.settings.read();
             S3Settings::for_bucket(bucket, &shared, options)?
         };
-        if let Some((with, store)) = self.clients.lock().get(bucket) {
+        if let Some((with, client)) = self.clients.lock().get(bucket) {
             if *with == settings {
-                return Ok(Arc::clone(store));
+                return Ok(client.clone());
             }
         }
         let store = s3::open(bucket, &settings).await?;
+        let client = Client { store: store.clone(), uploads: Some(Uploads(store)) };
         let mut clients = self.clients.lock();
         if clients.len() >= CLIENTS_MAX {
             clients.clear();
         }
-        clients.insert(bucket.to_owned(), (settings, Arc::clone(&store)));
-        Ok(store)
+        clients.insert(bucket.to_owned(), (settings, client.clone()));
+        Ok(client)
     }
 }
 

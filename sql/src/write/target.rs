@@ -7,18 +7,17 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use headwater_connectors::lake::{
     commit::{
-        CatalogRegistrar, Place, Registrar,
-        owner::Owner,
-        place::LocalPlace,
-        transaction::{NoCatalog, Site, visible_files},
+        CatalogRegistrar,
+        site::site_of,
+        transaction::{NoCatalog, visible_files},
     },
     hive_type,
+    stores::Place,
     write::{Layout, Limits, WriteFormat, WriteTarget},
 };
 use headwater_engine::{
     catalog::{PartitionDiscovery, Properties, Table, TableName},
     error::{Error, Result},
-    time::SystemClock,
 };
 
 use super::options::FileOptions;
@@ -31,13 +30,14 @@ pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTa
             .with_hint("write to a table over the same folder without the template"));
     }
     let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(session.catalog())));
-    let site = site(session, &table.location, &table.properties, registrar).await?;
+    let place = session.stores().resolve(&table.location, &table.properties).await?;
+    let site = site_of(&place, registrar);
     let mut layout = Layout::flat(site.root.clone());
     layout.keys = table.partition_keys.iter().map(|key| key.name.clone()).collect();
     let mut register = None;
     if !layout.keys.is_empty() && table.discovery == PartitionDiscovery::Registered {
         register = Some(table.name.clone());
-        know_partitions(session, table, &site, &mut layout).await?;
+        know_partitions(session, table, &place, &mut layout).await?;
     }
     let format = WriteFormat::of(&table.storage, &table.properties)?;
     let limits = Limits::default();
@@ -46,7 +46,8 @@ pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTa
 
 /// The target of rows that belong to no table.
 pub(super) async fn of_location(session: &Session, location: &str, files: &FileOptions) -> Result<WriteTarget> {
-    let site = site(session, location, &Properties::new(), Arc::new(NoCatalog)).await?;
+    let place = session.stores().resolve(location, &Properties::new()).await?;
+    let site = site_of(&place, Arc::new(NoCatalog));
     let layout = Layout { keys: files.partitioned_by.clone(), ..Layout::flat(site.root.clone()) };
     let format = WriteFormat::of(&files.storage, &files.properties)?;
     let location = location.to_owned();
@@ -69,7 +70,7 @@ pub(super) async fn expect_empty(target: &WriteTarget) -> Result<()> {
         .with_hint("choose another location, or delete its files first"))
 }
 
-async fn know_partitions(session: &Session, table: &Table, site: &Site, layout: &mut Layout) -> Result<()> {
+async fn know_partitions(session: &Session, table: &Table, place: &Place, layout: &mut Layout) -> Result<()> {
     let types: Vec<DataType> =
         table.partition_keys.iter().map(|key| hive_type::parse(&key.type_text)).collect::<Result<_>>()?;
     let registered = match session.catalog().partitions(&table.name).await {
@@ -81,40 +82,18 @@ async fn know_partitions(session: &Session, table: &Table, site: &Site, layout: 
     for partition in registered {
         let folder = match &partition.location {
             None => None,
-            Some(location) => Some(folder_in(session, table, site, location).await?),
+            Some(location) => Some(folder_in(session, table, place, location).await?),
         };
         known.push((partition.values, folder));
     }
     layout.know(&types, known)
 }
 
-async fn folder_in(session: &Session, table: &Table, site: &Site, location: &str) -> Result<String> {
-    let found = place(session, location, &table.properties).await?;
-    if found.store != place(session, &table.location, &table.properties).await?.store {
+async fn folder_in(session: &Session, table: &Table, site: &Place, location: &str) -> Result<String> {
+    let found = session.stores().resolve(location, &table.properties).await?;
+    if found.root != site.root {
         let message = format!("a partition of \"{}\" lies in another store: {location}", table.name);
         return Err(Error::not_supported(message).with_hint(format!("its other files are in {}", site.root)));
     }
-    Ok(found.folder)
-}
-
-async fn site(session: &Session, location: &str, options: &Properties, registrar: Arc<dyn Registrar>) -> Result<Site> {
-    let Found { place, folder, .. } = place(session, location, options).await?;
-    Ok(Site { place, root: folder, registrar, clock: Arc::new(SystemClock), owner: Owner::this_process() })
-}
-
-struct Found {
-    place: Arc<dyn Place>,
-    /// What stands before a path: `s3://bucket/` or `/`.
-    store: String,
-    folder: String,
-}
-
-async fn place(_session: &Session, location: &str, _options: &Properties) -> Result<Found> {
-    let path = location.strip_prefix("file://").unwrap_or(location);
-    if path.contains("://") {
-        return Err(Error::not_supported(format!("writing to \"{location}\" is not supported")));
-    }
-    let absolute = std::path::absolute(path)?;
-    let folder = absolute.to_string_lossy().trim_matches('/').to_owned();
-    Ok(Found { place: Arc::new(LocalPlace), store: "/".into(), folder })
+    Ok(found.path.to_string())
 }

@@ -37,6 +37,7 @@ pub mod place;
 pub mod protocol;
 pub mod record;
 pub mod registrar;
+pub mod site;
 pub mod statement;
 pub mod transaction;
 pub mod visible;
@@ -59,6 +60,9 @@ pub const ABORT_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 
 /// How old a heartbeat may be before its owner counts as dead.
 pub const LEASE_MS: i64 = 300_000;
+
+/// How often a table that is replaced meanwhile is listed before its reader gives up.
+pub const LISTINGS_MAX: usize = 10;
 
 /// How often an owner renews its heartbeat.
 pub const HEARTBEAT_MS: u64 = 20_000;

@@ -14,7 +14,7 @@ use headwater_engine::error::Result;
 
 pub use local::LocalPlace;
 pub(crate) use local::TEMPORARY;
-pub use object::ObjectPlace;
+pub use object::{ObjectPlace, Uploads};
 
 use super::record::{OpenUpload, StagedFile};
 

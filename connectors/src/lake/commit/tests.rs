@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::{
     Effect, LEASE_MS, Partitions, Place, Registrar, StatementKind, Transaction,
     owner::Owner,
-    place::{LocalPlace, ObjectPlace},
+    place::{LocalPlace, ObjectPlace, Uploads},
     transaction::{self, Site},
 };
 
@@ -172,7 +172,7 @@ async fn is_committed(site: &Site) -> bool {
 
 fn in_memory(store: InMemory) -> ObjectPlace {
     let store = Arc::new(store);
-    ObjectPlace::new(store.clone(), Some(store)).with_part_bytes(PART)
+    ObjectPlace::new(store.clone(), Some(Uploads(store))).with_part_bytes(PART)
 }
 
 /// A folder of its own on the real file system, and its path as the store spells it.

@@ -20,7 +20,7 @@ use headwater_engine::{
 use tokio::task::JoinHandle;
 
 use super::{
-    HEARTBEAT_MS,
+    HEARTBEAT_MS, LISTINGS_MAX,
     owner::{self, Fate, Owner},
     place::{Created, Entry, Place, Spot, StagedWriter},
     protocol::{self, Action, Facts, Step, Verdict},
@@ -87,8 +87,6 @@ pub struct Transaction {
 const CLAIM_WAIT_MS: u64 = 600_000;
 /// Pause between two looks at the one before.
 const CLAIM_POLL_MS: u64 = 100;
-/// Tries to read a table that is replaced meanwhile.
-pub(crate) const LISTINGS_MAX: usize = 10;
 
 impl Transaction {
     /// Begins a statement, after finishing or undoing what dead ones left.

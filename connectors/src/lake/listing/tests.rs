@@ -16,7 +16,7 @@ async fn place(paths: &[&str]) -> Place {
         store.put(&Path::parse(path).unwrap(), PutPayload::from_static(b"{}")).await.unwrap();
     }
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    Place { store, path: Path::from("t"), root: "s3://b/".into(), listing: ListingCost::PerObject }
+    Place { store, path: Path::from("t"), root: "s3://b/".into(), listing: ListingCost::PerObject, uploads: None }
 }
 
 fn keys(types: &[(&str, DataType)]) -> Vec<Key> {

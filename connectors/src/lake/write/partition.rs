@@ -14,7 +14,7 @@ use arrow::{
 use headwater_engine::error::{Error, Result};
 
 use super::encode;
-use crate::lake::commit::record::join;
+use crate::lake::{commit::record::join, layout::folder_name};
 
 /// The text of each key's value; `None` is NULL.
 pub type Values = Vec<Option<String>>;
@@ -130,22 +130,4 @@ fn group(texts: &[&StringArray], rows: usize) -> Vec<(Values, Vec<u32>)> {
         last = Some((values, index));
     }
     groups
-}
-
-/// Name of the folder of a value, as Hive writes it.
-fn folder_name(key: &str, value: Option<&str>) -> String {
-    let mut name = format!("{}=", key.to_lowercase());
-    match value {
-        None => name.push_str("__HIVE_DEFAULT_PARTITION__"),
-        Some(text) => {
-            for c in text.chars() {
-                if c.is_ascii_control() || "\"#%'*/:=?\\{[]^".contains(c) {
-                    name.push_str(&format!("%{:02X}", c as u32));
-                } else {
-                    name.push(c);
-                }
-            }
-        }
-    }
-    name
 }

@@ -20,18 +20,28 @@ use crate::lake::commit::record::{self, OpenUpload, Staged, StagedFile};
 /// Bytes of each part of an upload but the last; a file below it is one hidden object.
 const PART_BYTES: usize = 8 << 20;
 
+/// A store's uploads that outlive a process.
+#[derive(Clone)]
+pub struct Uploads(pub Arc<dyn MultipartStore>);
+
+impl fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Uploads")
+    }
+}
+
 /// A bucket, or a store in memory.
 #[derive(Clone)]
 pub struct ObjectPlace {
     store: Arc<dyn ObjectStore>,
-    uploads: Option<Arc<dyn MultipartStore>>,
+    uploads: Option<Uploads>,
     part_bytes: usize,
 }
 
 impl ObjectPlace {
     /// A place in `store`; with `uploads` (the same store) large files are uploads that the commit completes, without it
     /// hidden objects that the commit copies.
-    pub fn new(store: Arc<dyn ObjectStore>, uploads: Option<Arc<dyn MultipartStore>>) -> Self {
+    pub fn new(store: Arc<dyn ObjectStore>, uploads: Option<Uploads>) -> Self {
         Self { store, uploads, part_bytes: PART_BYTES }
     }
 
@@ -143,7 +153,8 @@ impl Place for ObjectPlace {
 
 impl ObjectPlace {
     fn uploads(&self) -> Result<&Arc<dyn MultipartStore>> {
-        self.uploads.as_ref().ok_or_else(|| Error::internal("an upload in a store that has none"))
+        let uploads = self.uploads.as_ref().map(|uploads| &uploads.0);
+        uploads.ok_or_else(|| Error::internal("an upload in a store that has none"))
     }
 }
 
@@ -192,7 +203,7 @@ impl ObjectWriter {
     }
 
     async fn start_upload(&mut self) -> Result<Phase> {
-        let Some(uploads) = &self.place.uploads else {
+        let Some(Uploads(uploads)) = &self.place.uploads else {
             let upload = self.place.store.put_multipart(&key(&self.spot.staging)?).await?;
             return Ok(Phase::Hidden(WriteMultipart::new_with_chunk_size(upload, self.place.part_bytes)));
         };

@@ -8,7 +8,7 @@ use headwater_engine::{error::Result, time::SystemClock};
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use parking_lot::Mutex;
 
-use super::{Catalog, ObjectPlace, Place, StatementKind, new_content, old_content, site, write_old, write_statement};
+use super::{Catalog, ObjectPlace, Place, StatementKind, Uploads, new_content, old_content, site, write_old, write_statement};
 use crate::lake::commit::{
     Records, Resolved,
     place::{Created, Entry, Spot, StagedWriter},
@@ -116,7 +116,7 @@ fn expected(content: super::Content) -> Shape {
 async fn a_reader_sees_the_old_or_the_new_state_whenever_it_looks() {
     for kind in [StatementKind::Append, StatementKind::Exclusive] {
         let store = Arc::new(InMemory::new());
-        let place = ObjectPlace::new(store.clone(), Some(store.clone())).with_part_bytes(super::PART);
+        let place = ObjectPlace::new(store.clone(), Some(Uploads(store.clone()))).with_part_bytes(super::PART);
         write_old(&place, "t").await;
         let frames = Arc::new(Mutex::new(vec![store.fork()]));
         let filmed = Filmed { place, store, frames: frames.clone() };
