@@ -8,7 +8,9 @@ use headwater_engine::{error::Result, time::SystemClock};
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use parking_lot::Mutex;
 
-use super::{Catalog, ObjectPlace, Place, StatementKind, Uploads, new_content, old_content, site, write_old, write_statement};
+use super::{
+    Catalog, ObjectPlace, Place, StatementKind, Uploads, new_content, old_content, site, write_old, write_statement,
+};
 use crate::lake::commit::{
     Records, Resolved,
     place::{Created, Entry, Spot, StagedWriter},
