@@ -10,6 +10,7 @@ pub mod error;
 pub mod format;
 pub mod graph;
 pub mod hash;
+pub mod inspect;
 pub mod memory;
 pub mod message;
 pub mod operator;

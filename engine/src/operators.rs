@@ -3,7 +3,9 @@
 //! Invariant: operators do no I/O and read no clock; what they keep between calls is in their snapshot.
 
 pub mod assign_windows;
+pub mod group_aggregate;
 pub mod groups;
+mod keys;
 pub mod session;
 pub mod stateless;
 pub mod union;

@@ -1,0 +1,578 @@
+//! GROUP BY without a window: a changelog of one row a key, over rows that may themselves be taken back.
+//!
+//! DataFusion's accumulators cannot take back, so the aggregates here are our own: count, sum and avg keep a sum and a
+//! count; min, max and count distinct keep each value with how often it is there.
+//!
+//! Invariant: after each batch, folding what was emitted by key gives the aggregates over all rows not taken back.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, ListArray, RecordBatch},
+    buffer::OffsetBuffer,
+    compute::concat,
+    datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
+};
+use datafusion::{physical_expr::PhysicalExpr, scalar::ScalarValue};
+
+use crate::{
+    connector::ChangelogMode,
+    error::{Error, Result},
+    hash::key_groups,
+    memory::MemoryLease,
+    message::{ChangeBatch, RowKind},
+    operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
+    operators::{
+        groups::batch_of,
+        keys::{Key, KeyEncoder},
+    },
+    state::{StateReader, StateWriter, key_group_field},
+};
+
+/// The aggregates that can take rows back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retractable {
+    /// `count(*)`, `count(x)`.
+    Count,
+    /// `sum(x)`.
+    Sum,
+    /// `avg(x)` of a double.
+    Avg,
+    /// `min(x)`.
+    Min,
+    /// `max(x)`.
+    Max,
+    /// `count(distinct x)`.
+    CountDistinct,
+}
+
+impl Retractable {
+    /// The aggregate of this name, or an error that names it.
+    pub fn by_name(name: &str, is_distinct: bool) -> Result<Self> {
+        match (name, is_distinct) {
+            ("count", false) => Ok(Self::Count),
+            ("count", true) => Ok(Self::CountDistinct),
+            ("sum", false) => Ok(Self::Sum),
+            ("avg", false) => Ok(Self::Avg),
+            ("min", _) => Ok(Self::Min),
+            ("max", _) => Ok(Self::Max),
+            _ => Err(Error::not_supported(format!("the aggregate \"{name}\" without a window in a streaming job"))
+                .with_hint("use count, sum, avg, min, max or count(distinct), or group by a window")),
+        }
+    }
+}
+
+/// One aggregate call.
+#[derive(Debug, Clone)]
+pub struct RetractableCall {
+    /// The aggregate.
+    pub aggregate: Retractable,
+    /// Its argument, of the type values are kept in (the planner casts); `None` for `count(*)`.
+    pub argument: Option<Arc<dyn PhysicalExpr>>,
+    /// `FILTER (WHERE ..)`.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Field of the result.
+    pub field: FieldRef,
+}
+
+/// GROUP BY without a window. Output: keys, then values.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    keys: Vec<(Arc<dyn PhysicalExpr>, FieldRef)>,
+    calls: Vec<RetractableCall>,
+    types: Vec<DataType>,
+    with_before: bool,
+    schema: SchemaRef,
+}
+
+impl GroupAggregate {
+    /// An aggregation over rows of `input`, which are exchanged by the keys. `with_before` emits the old row of an
+    /// update too, for operators behind it; sinks by key do without.
+    pub fn new(
+        keys: Vec<(Arc<dyn PhysicalExpr>, FieldRef)>,
+        calls: Vec<RetractableCall>,
+        input: &Schema,
+        with_before: bool,
+    ) -> Result<Self> {
+        let kept = |call: &RetractableCall| match &call.argument {
+            Some(argument) => Ok(argument.data_type(input)?),
+            None => Ok(DataType::Int64),
+        };
+        let types = calls.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        let fields =
+            keys.iter().map(|(_, field)| Arc::clone(field)).chain(calls.iter().map(|call| Arc::clone(&call.field)));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(Self { keys, calls, types, with_before, schema })
+    }
+
+    fn state_schema(&self) -> SchemaRef {
+        let mut fields = vec![key_group_field()];
+        fields.extend(self.keys.iter().map(|(_, field)| Arc::clone(field)));
+        fields.push(Arc::new(Field::new("headwater_rows", DataType::Int64, false)));
+        for (index, value) in self.types.iter().enumerate() {
+            let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
+            fields.push(Arc::new(Field::new(format!("values_{index}"), list(value.clone()), false)));
+            fields.push(Arc::new(Field::new(format!("counts_{index}"), list(DataType::Int64), false)));
+        }
+        Arc::new(Schema::new(fields))
+    }
+}
+
+impl OperatorFactory for GroupAggregate {
+    fn name(&self) -> &'static str {
+        "group-aggregate"
+    }
+
+    fn describe(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().map(|(expr, _)| expr.to_string()).collect();
+        let calls = self.calls.iter().map(|call| {
+            let text =
+                |expr: &Option<Arc<dyn PhysicalExpr>>| expr.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{:?}({}) where {}", call.aggregate, text(&call.argument), text(&call.filter))
+        });
+        format!("group by {} compute {}", keys.join(","), calls.collect::<Vec<_>>().join(","))
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
+        if inputs.contains(&ChangelogMode::Upsert) {
+            return Err(Error::not_supported(
+                "an aggregate over rows that are replaced by key without their old value",
+            )
+            .with_hint("deduplicate by the key first"));
+        }
+        Ok(if self.with_before { ChangelogMode::Retract } else { ChangelogMode::Upsert })
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("group-aggregate 1: {}", self.describe()))
+    }
+
+    fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        let keys = KeyEncoder::new(self.keys.iter().map(|(_, field)| field.data_type().clone()))?;
+        let values = self.types.iter().map(|kept| KeyEncoder::new([kept.clone()])).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Grouped {
+            spec: self.clone(),
+            state: self.state_schema(),
+            keys,
+            values,
+            groups: HashMap::new(),
+            dirty: HashSet::new(),
+            lease: context.memory.lease(),
+        }))
+    }
+}
+
+/// One aggregate of one key.
+#[derive(Debug, Clone)]
+enum Cell {
+    Sum { sum: Option<ScalarValue>, count: i64 },
+    Values(BTreeMap<Key, i64>),
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    rows: i64,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug)]
+struct Grouped {
+    spec: GroupAggregate,
+    state: SchemaRef,
+    keys: KeyEncoder,
+    values: Vec<KeyEncoder>,
+    groups: HashMap<Key, Group>,
+    dirty: HashSet<Key>,
+    lease: MemoryLease,
+}
+
+/// The argument of a call over a batch: scalars for sums, keys for value sets, NULL where the row does not count.
+enum Argument {
+    Rows(Vec<bool>),
+    Scalars(Vec<Option<ScalarValue>>),
+    Keys(Vec<Option<Key>>),
+}
+
+impl Grouped {
+    fn empty(&self) -> Group {
+        let cell = |call: &RetractableCall| match call.aggregate {
+            Retractable::Count | Retractable::Sum | Retractable::Avg => Cell::Sum { sum: None, count: 0 },
+            Retractable::Min | Retractable::Max | Retractable::CountDistinct => Cell::Values(BTreeMap::new()),
+        };
+        Group { rows: 0, cells: self.spec.calls.iter().map(cell).collect() }
+    }
+
+    fn argument(&mut self, index: usize, rows: &RecordBatch) -> Result<Argument> {
+        let call = &self.spec.calls[index];
+        let evaluate = |expr: &Arc<dyn PhysicalExpr>| -> Result<ArrayRef> {
+            Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)
+        };
+        let filter = call.filter.as_ref().map(evaluate).transpose()?;
+        let passes = |row: usize| {
+            filter.as_ref().and_then(|filter| filter.as_boolean_opt()).is_none_or(|f| f.is_valid(row) && f.value(row))
+        };
+        let column = call.argument.as_ref().map(evaluate).transpose()?;
+        let counts = |row: usize| passes(row) && column.as_ref().is_none_or(|column| column.is_valid(row));
+        match (call.aggregate, &column) {
+            (Retractable::Count, _) | (_, None) => Ok(Argument::Rows((0..rows.num_rows()).map(counts).collect())),
+            (Retractable::Sum | Retractable::Avg, Some(column)) => {
+                let scalar =
+                    |row| if counts(row) { ScalarValue::try_from_array(column, row).map(Some) } else { Ok(None) };
+                Ok(Argument::Scalars((0..rows.num_rows()).map(scalar).collect::<Result<_, _>>()?))
+            }
+            (Retractable::Min | Retractable::Max | Retractable::CountDistinct, Some(column)) => {
+                let keys = self.values[index].encode(&[Arc::clone(column)], rows.num_rows())?;
+                Ok(Argument::Keys(keys.into_iter().enumerate().map(|(row, key)| counts(row).then_some(key)).collect()))
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: &ChangeBatch) -> Result<Vec<(Key, Option<Group>)>> {
+        let rows = &changes.rows;
+        let columns = self.spec.keys.iter().map(|(expr, _)| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?));
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+        let keys = self.keys.encode(&columns, rows.num_rows())?;
+        let arguments = (0..self.spec.calls.len()).map(|index| self.argument(index, rows));
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let empty = self.empty();
+        let mut touched: HashMap<Key, Option<Group>> = HashMap::new();
+        let mut order = Vec::new();
+        for (row, key) in keys.into_iter().enumerate() {
+            if !touched.contains_key(&key) {
+                touched.insert(key.clone(), self.groups.get(&key).cloned());
+                order.push(key.clone());
+            }
+            let sign = match changes.kind(row) {
+                RowKind::Insert | RowKind::UpdateAfter => 1,
+                RowKind::UpdateBefore | RowKind::Delete => -1,
+            };
+            let group = self.groups.entry(key).or_insert_with(|| empty.clone());
+            group.rows += sign;
+            for (cell, argument) in group.cells.iter_mut().zip(&arguments) {
+                cell.apply(argument, row, sign)?;
+            }
+        }
+        Ok(order.into_iter().filter_map(|key| touched.remove(&key).map(|old| (key, old))).collect())
+    }
+
+    fn value(&self, index: usize, group: &Group) -> Result<ScalarValue> {
+        let call = &self.spec.calls[index];
+        let wanted = call.field.data_type();
+        let key = |key: Option<&Key>| -> Result<ScalarValue> {
+            let Some(key) = key else { return Ok(ScalarValue::try_from(wanted)?) };
+            let columns = self.values[index].decode(std::iter::once(key))?;
+            let column = columns.first().ok_or_else(|| Error::internal("a value without its column"))?;
+            Ok(ScalarValue::try_from_array(column, 0)?)
+        };
+        let value = match (call.aggregate, &group.cells[index]) {
+            (Retractable::Count, Cell::Sum { count, .. }) => ScalarValue::Int64(Some(*count)),
+            (Retractable::Sum, Cell::Sum { sum: Some(sum), count }) if *count > 0 => sum.clone(),
+            (Retractable::Avg, Cell::Sum { sum: Some(sum), count }) if *count > 0 => {
+                let sum = sum.cast_to(&DataType::Float64)?;
+                match sum {
+                    ScalarValue::Float64(Some(sum)) => ScalarValue::Float64(Some(sum / *count as f64)),
+                    other => return Err(Error::internal(format!("a sum that is no number: {other}"))),
+                }
+            }
+            (Retractable::CountDistinct, Cell::Values(values)) => ScalarValue::Int64(Some(values.len() as i64)),
+            (Retractable::Min, Cell::Values(values)) => key(values.keys().next())?,
+            (Retractable::Max, Cell::Values(values)) => key(values.keys().next_back())?,
+            _ => ScalarValue::try_from(wanted)?,
+        };
+        Ok(value.cast_to(wanted)?)
+    }
+
+    fn emit(&mut self, touched: Vec<(Key, Option<Group>)>, out: &mut Output) -> Result<()> {
+        let mut keys: Vec<Key> = Vec::new();
+        let mut kinds: Vec<i8> = Vec::new();
+        let mut values: Vec<Vec<ScalarValue>> = vec![Vec::new(); self.spec.calls.len()];
+        let mut push = |this: &Self, key: &Key, group: &Group, kind: RowKind| -> Result<()> {
+            keys.push(key.clone());
+            kinds.push(kind as i8);
+            for (index, column) in values.iter_mut().enumerate() {
+                column.push(this.value(index, group)?);
+            }
+            Ok(())
+        };
+        for (key, old) in touched {
+            let new = self.groups.get(&key).filter(|group| group.rows > 0).cloned();
+            let old = old.filter(|group| group.rows > 0);
+            match (&old, &new) {
+                (None, None) => {}
+                (None, Some(new)) => push(self, &key, new, RowKind::Insert)?,
+                (Some(old), None) => push(self, &key, old, RowKind::Delete)?,
+                (Some(old), Some(new)) => {
+                    if self.spec.with_before {
+                        push(self, &key, old, RowKind::UpdateBefore)?;
+                    }
+                    push(self, &key, new, RowKind::UpdateAfter)?;
+                }
+            }
+            if new.is_none() && self.groups.get(&key).is_some_and(|group| group.rows <= 0) {
+                self.groups.remove(&key);
+            }
+            self.dirty.insert(key);
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut columns = self.keys.decode(keys.iter())?;
+        for column in values {
+            columns.push(ScalarValue::iter_to_array(column)?);
+        }
+        let rows = batch_of(&self.spec.schema, columns, keys.len())?;
+        out.emit(ChangeBatch { rows, kinds: Some(Int8Array::from(kinds)) });
+        Ok(())
+    }
+
+    fn rows_of(&self, keys: &[&Key]) -> Result<RecordBatch> {
+        let empty = self.empty();
+        let groups: Vec<&Group> = keys.iter().map(|key| self.groups.get(*key).unwrap_or(&empty)).collect();
+        let key_columns = self.keys.decode(keys.iter().copied())?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(key_groups(&key_columns, keys.len())?)];
+        columns.extend(key_columns);
+        columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| group.rows))));
+        for index in 0..self.spec.calls.len() {
+            let cells: Vec<&Cell> = groups.iter().map(|group| &group.cells[index]).collect();
+            let (values, counts) = self.cell_columns(index, &cells)?;
+            columns.push(values);
+            columns.push(counts);
+        }
+        batch_of(&self.state, columns, keys.len())
+    }
+
+    fn cell_columns(&self, index: usize, cells: &[&Cell]) -> Result<(ArrayRef, ArrayRef)> {
+        let mut counts: Vec<i64> = Vec::new();
+        let (mut value_lengths, mut count_lengths) = (Vec::new(), Vec::new());
+        let mut parts: Vec<ArrayRef> = Vec::new();
+        for cell in cells {
+            let before = counts.len();
+            match cell {
+                Cell::Sum { sum, count } => {
+                    counts.push(*count);
+                    value_lengths.push(usize::from(sum.is_some()));
+                    if let Some(sum) = sum {
+                        parts.push(sum.cast_to(&self.spec.types[index])?.to_array()?);
+                    }
+                }
+                Cell::Values(values) => {
+                    counts.extend(values.values());
+                    value_lengths.push(values.len());
+                    parts.extend(self.values[index].decode(values.keys())?);
+                }
+            }
+            count_lengths.push(counts.len() - before);
+        }
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        let values =
+            if parts.is_empty() { arrow::array::new_empty_array(&self.spec.types[index]) } else { concat(&parts)? };
+        Ok((list(value_lengths, values)?, list(count_lengths, Arc::new(Int64Array::from(counts)))?))
+    }
+}
+
+fn list(lengths: Vec<usize>, values: ArrayRef) -> Result<ArrayRef> {
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None)?))
+}
+
+impl Cell {
+    fn apply(&mut self, argument: &Argument, row: usize, sign: i64) -> Result<()> {
+        match (self, argument) {
+            (Cell::Sum { count, .. }, Argument::Rows(rows)) => *count += if rows[row] { sign } else { 0 },
+            (Cell::Sum { sum, count }, Argument::Scalars(scalars)) => {
+                let Some(value) = &scalars[row] else { return Ok(()) };
+                *count += sign;
+                *sum = Some(match (sum.take(), sign) {
+                    (None, 1) => value.clone(),
+                    (None, _) => value.arithmetic_negate()?,
+                    (Some(sum), 1) => sum.add_checked(value)?,
+                    (Some(sum), _) => sum.sub_checked(value)?,
+                });
+            }
+            (Cell::Values(values), Argument::Keys(keys)) => {
+                let Some(key) = &keys[row] else { return Ok(()) };
+                let count = values.entry(key.clone()).or_default();
+                *count += sign;
+                if *count == 0 {
+                    values.remove(key);
+                }
+            }
+            (Cell::Sum { .. }, Argument::Keys(_)) | (Cell::Values(_), Argument::Rows(_) | Argument::Scalars(_)) => {
+                return Err(Error::internal("an aggregate got another's argument"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Grouped {
+    fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let touched = self.apply(&changes)?;
+        self.emit(touched, out)?;
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let keys: Vec<&Key> = if state.wants_whole() { self.groups.keys().collect() } else { dirty.iter().collect() };
+        let batches = keys.chunks(8192).map(|keys| self.rows_of(keys)).collect::<Result<Vec<_>>>()?;
+        self.lease.resize(self.groups.len() * 64 * (1 + self.spec.calls.len()));
+        state.write("groups", batches);
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader) -> Result<()> {
+        for batch in state.batches("groups") {
+            let width = self.spec.keys.len();
+            let keys = self.keys.encode(&batch.columns()[1..1 + width], batch.num_rows())?;
+            let rows = batch.column(1 + width).as_primitive::<Int64Type>().clone();
+            for (row, key) in keys.into_iter().enumerate() {
+                let mut group = self.empty();
+                group.rows = rows.value(row);
+                for (index, cell) in group.cells.iter_mut().enumerate() {
+                    let values = batch.column(2 + width + 2 * index).as_list::<i32>().value(row);
+                    let counts = batch.column(3 + width + 2 * index).as_list::<i32>().value(row);
+                    let counts = counts.as_primitive::<Int64Type>();
+                    match cell {
+                        Cell::Sum { sum, count } => {
+                            *count = counts.values().first().copied().unwrap_or(0);
+                            *sum = (!values.is_empty()).then(|| ScalarValue::try_from_array(&values, 0)).transpose()?;
+                        }
+                        Cell::Values(map) => {
+                            let keys = self.values[index].encode(&[Arc::clone(&values)], values.len())?;
+                            *map = keys.into_iter().zip(counts.values().iter().copied()).collect();
+                        }
+                    }
+                }
+                // A later increment replaces an earlier one; no rows means the key is gone.
+                match group.rows {
+                    0 => self.groups.remove(&key),
+                    _ => self.groups.insert(key, group),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> Observation {
+        Observation {
+            state_bytes: self.lease.bytes() as u64,
+            state_rows: self.groups.len() as u64,
+            ..Observation::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{memory::MemoryBudget, time::Watermark};
+    use arrow::array::StringArray;
+    use datafusion::physical_expr::expressions::Column;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    fn input() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("v", DataType::Int64, true)]))
+    }
+
+    fn spec() -> GroupAggregate {
+        let value: Arc<dyn PhysicalExpr> = Arc::new(Column::new("v", 1));
+        let call = |aggregate, name: &str, argument: Option<&Arc<dyn PhysicalExpr>>| RetractableCall {
+            aggregate,
+            argument: argument.map(Arc::clone),
+            filter: None,
+            field: Arc::new(Field::new(name, DataType::Int64, true)),
+        };
+        let calls = vec![
+            call(Retractable::Count, "n", None),
+            call(Retractable::Sum, "s", Some(&value)),
+            call(Retractable::Min, "lo", Some(&value)),
+            call(Retractable::Max, "hi", Some(&value)),
+            call(Retractable::CountDistinct, "d", Some(&value)),
+        ];
+        let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
+        let field = Arc::new(Field::new("k", DataType::Utf8, true));
+        GroupAggregate::new(vec![(key, field)], calls, &input(), true).unwrap()
+    }
+
+    fn context() -> OperatorContext {
+        let memory = MemoryBudget::new(1 << 30);
+        OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() }
+    }
+
+    /// Folds what comes out by key and checks it against the rows that were not taken back, over a restore.
+    #[test]
+    fn a_folded_changelog_equals_the_aggregate_of_what_is_left() {
+        let mut random = SmallRng::seed_from_u64(3);
+        let mut operator = spec().create(&context()).unwrap();
+        let mut alive: Vec<(String, i64)> = Vec::new();
+        let mut table: HashMap<String, Vec<Option<i64>>> = HashMap::new();
+        let mut saved: Vec<RecordBatch> = Vec::new();
+        for _ in 0..60 {
+            let mut rows: Vec<(String, i64, RowKind)> = Vec::new();
+            for _ in 0..random.random_range(1..12) {
+                if !alive.is_empty() && random.random_bool(0.45) {
+                    let (key, value) = alive.swap_remove(random.random_range(0..alive.len()));
+                    rows.push((key, value, RowKind::Delete));
+                } else {
+                    let row = (format!("k{}", random.random_range(0..4)), random.random_range(0..6));
+                    alive.push(row.clone());
+                    rows.push((row.0, row.1, RowKind::Insert));
+                }
+            }
+            let keys = StringArray::from_iter_values(rows.iter().map(|row| &row.0));
+            let values = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
+            let kinds = Int8Array::from_iter_values(rows.iter().map(|row| row.2 as i8));
+            let rows = RecordBatch::try_new(input(), vec![Arc::new(keys), Arc::new(values)]).unwrap();
+            let mut out = Output::default();
+            let _ = operator.on_changes(0, ChangeBatch { rows, kinds: Some(kinds) }, &mut out).unwrap();
+            while let Some(changes) = out.next_changes() {
+                fold(&mut table, &changes);
+            }
+            assert_eq!(table, expected(&alive));
+            let mut writer = StateWriter::new(false);
+            operator.snapshot(&mut writer).unwrap();
+            saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
+            operator = spec().create(&context()).unwrap();
+            let tables = vec![("groups".to_owned(), saved.clone())];
+            operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
+        }
+    }
+
+    fn fold(table: &mut HashMap<String, Vec<Option<i64>>>, changes: &ChangeBatch) {
+        for row in 0..changes.num_rows() {
+            let key = changes.rows.column(0).as_string::<i32>().value(row).to_owned();
+            let number = |index: usize| {
+                let column = changes.rows.column(index).as_primitive::<Int64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let values: Vec<Option<i64>> = (1..6).map(number).collect();
+            match changes.kind(row) {
+                RowKind::Insert => assert_eq!(table.insert(key, values), None),
+                RowKind::UpdateBefore => assert_eq!(table.get(&key), Some(&values)),
+                RowKind::UpdateAfter => assert!(table.insert(key, values).is_some()),
+                RowKind::Delete => assert_eq!(table.remove(&key), Some(values)),
+            }
+        }
+    }
+
+    fn expected(alive: &[(String, i64)]) -> HashMap<String, Vec<Option<i64>>> {
+        let mut by_key: HashMap<String, Vec<i64>> = HashMap::new();
+        alive.iter().for_each(|(key, value)| by_key.entry(key.clone()).or_default().push(*value));
+        let row = |mut values: Vec<i64>| {
+            let (count, sum) = (values.len() as i64, values.iter().sum());
+            values.sort();
+            let (low, high) = (values.first().copied(), values.last().copied());
+            values.dedup();
+            vec![Some(count), Some(sum), low, high, Some(values.len() as i64)]
+        };
+        by_key.into_iter().map(|(key, values)| (key, row(values))).collect()
+    }
+}
