@@ -100,6 +100,7 @@ impl SessionConfig {
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
+    counters: Option<Arc<ScanStats>>,
 }
 
 struct Shared {
@@ -183,7 +184,7 @@ impl Session {
         let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
         let shared =
             Shared { config, catalog, stores, base, run_tables: RunTables::default(), state: RwLock::new(state) };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), counters: None })
     }
 
     /// The configuration it was opened with.
@@ -239,6 +240,17 @@ impl Session {
         }
     }
 
+    /// This session, with statements that count what they read into these counters, so that it can be watched.
+    #[must_use]
+    pub fn counting_into(&self, counters: Arc<ScanStats>) -> Self {
+        Self { shared: Arc::clone(&self.shared), counters: Some(counters) }
+    }
+
+    /// The counters of a statement: those that are watched, or new ones.
+    pub(crate) fn counters(&self) -> Arc<ScanStats> {
+        self.counters.clone().unwrap_or_default()
+    }
+
     /// Runs one statement.
     pub async fn execute(&self, statement: &Statement) -> Result<Outcome> {
         self.run(statement).await.map_err(|error| match error.location() {
@@ -275,7 +287,7 @@ impl Session {
     }
 
     async fn query(&self, query: &Query) -> Result<Outcome> {
-        let stats = Arc::<ScanStats>::default();
+        let stats = self.counters();
         let (bound, state) = self.bound(&query.body, &stats).await?;
         let stream = self.run_plan(&bound.plan, &state).await?;
         Ok(Outcome::Rows { stream: named(stream, bound.schema()), stats })

@@ -169,6 +169,20 @@ fn a_statement_that_takes_too_long_is_stopped() {
 }
 
 #[test]
+fn a_query_that_would_scan_too_much_is_refused_before_it_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["generate", "crimes", "--format", "ndjson", "data", "--rows", "100"];
+    headwater(folder.path()).args(arguments).output().unwrap();
+    let script = "CREATE EXTERNAL TABLE IF NOT EXISTS c (district int) STORED AS JSON LOCATION 'data'; SELECT count(*) AS n FROM c";
+    let limited = |limit| headwater(folder.path()).args(["--max-scan", limit, "-c", script]).output().unwrap();
+    let (code, out, err) = ended(limited("10 KB"));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("error[EXCEEDED_SCAN_LIMIT]"), "{err}");
+    let (code, out, err) = ended(limited("10 MB"));
+    assert_eq!((code, out.as_str()), (Some(0), "n\n100\n"), "{err}");
+}
+
+#[test]
 fn results_have_many_formats() {
     let format = |format| run(&["--format", format, "-c", "SELECT 1 AS a, 'x' AS b"]).1;
     assert_eq!(format("table"), " a | b\n---+---\n 1 | x\n");

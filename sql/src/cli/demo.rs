@@ -113,7 +113,8 @@ pub(super) async fn run(
             file.parameters.iter().map(|(name, value)| format!(" --param {name}={value}")).collect();
         tell(&format!("\n-- {}{}", file.path, shown.concat()));
         let statements = crate::parser::parse(file.text, &parameters)?;
-        tally.warned |= runner::run(&session, &statements, style, deadlines, runner::standard_output()).await?.warned;
+        let done = runner::run(&session, &statements, style, deadlines, runner::standard_output()).await?;
+        tally = Tally { warned: tally.warned || done.warned, ..done };
     }
     tell(&format!("\nGo on from here: headwater --state {lake}"));
     Ok(tally)

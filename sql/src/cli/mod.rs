@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use clap::{CommandFactory, Parser};
@@ -42,7 +42,7 @@ use crate::{
     repl,
     secrets::Secrets,
     session::{Session, SessionConfig},
-    settings::{SettingValue, Settings},
+    settings::Settings,
 };
 
 /// Writes a line for the user to standard error; if nobody listens there, it is lost.
@@ -121,7 +121,7 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
         None if !input.files.is_empty() => runner::read_files(&input.files)?,
         None if environment.stdin_is_terminal => {
             let config = session_config(common, &results, environment)?;
-            let style = style(&results, environment)?;
+            let style = style(&results, environment);
             return repl::run(config, style, environment);
         }
         None => runner::read_files(&["-".into()])?,
@@ -141,8 +141,7 @@ enum Work {
 
 fn batch(common: &Common, results: &Results, work: Work, environment: &Environment) -> Result<Exit, Failure> {
     let config = session_config(common, results, environment)?;
-    let strict = results.strict || config.settings.iter().any(|(key, value)| key == "strict" && value == "true");
-    let style = style(results, environment)?;
+    let style = style(results, environment);
     let to_terminal = environment.stdout_is_terminal;
     let progress = style.progress;
     let runtime = runtime()?;
@@ -166,7 +165,10 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
     let ended = interrupt::watch_over(runtime.handle(), limits, work).map_err(Error::from)?;
     runtime.shutdown_background();
     match ended {
-        Ended::Done(tally) => Ok(if tally?.warned && strict { Exit::Failed } else { Exit::Done }),
+        Ended::Done(tally) => {
+            let tally = tally?;
+            Ok(if tally.warned && tally.strict { Exit::Failed } else { Exit::Done })
+        }
         Ended::Late(error) => Err(error.into()),
         Ended::Interrupted => {
             tell_stopped("interrupted", progress);
@@ -180,7 +182,7 @@ fn gives_rows(statement: &Statement) -> bool {
     matches!(statement.kind, Query(_) | Show(_) | Explain(_) | Execute { .. } | ExecuteImmediate { .. })
 }
 
-fn style(results: &Results, environment: &Environment) -> Result<Style, Failure> {
+fn style(results: &Results, environment: &Environment) -> Style {
     let to_terminal = environment.stdout_is_terminal;
     let format = results.format.unwrap_or(if to_terminal { Format::Table } else { Format::Csv });
     let width = || crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns));
@@ -190,21 +192,21 @@ fn style(results: &Results, environment: &Environment) -> Result<Style, Failure>
         Some(StatsFormat::Json) => ReportStyle::Json,
         None => ReportStyle::Rows,
     };
-    let timeout = match &results.timeout {
-        None => None,
-        Some(text) => {
-            let refused = |expected| Failure::Usage(format!("--timeout cannot be \"{text}\"; it takes {expected}"));
-            Some(Duration::parse(text).map_err(refused)?).filter(|limit| !limit.is_zero())
-        }
-    };
     let progress = environment.stderr_is_terminal && results.stats.is_none();
-    Ok(Style { look, report, progress, timeout })
+    Style { look, report, progress }
 }
 
 fn session_config(common: &Common, results: &Results, environment: &Environment) -> Result<SessionConfig, Failure> {
     let mut settings = configured(common.config.as_deref(), environment)?;
-    if let Some(limit) = &results.max_scan {
-        settings.push(("max-scan".into(), limit.clone()));
+    let strict = results.strict.then(|| "true".to_owned());
+    let options = [("timeout", &results.timeout), ("max-scan", &results.max_scan), ("strict", &strict)];
+    for (key, value) in options {
+        let Some(value) = value else { continue };
+        let known = Settings::default().set(key, value);
+        known.map_err(|error| {
+            Failure::Usage(format!("--{key} cannot be \"{value}\"; {}", error.hint().unwrap_or_default()))
+        })?;
+        settings.push((key.to_owned(), value.clone()));
     }
     Ok(SessionConfig {
         state: common.state.clone(),

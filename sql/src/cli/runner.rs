@@ -8,7 +8,7 @@ use std::{
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use cpu_time::ProcessTime;
@@ -40,8 +40,6 @@ pub(crate) struct Style {
     pub(crate) report: ReportStyle,
     /// Show a line while a statement takes long.
     pub(crate) progress: bool,
-    /// Stop a statement after so long.
-    pub(crate) timeout: Option<Duration>,
 }
 
 /// What is said after a statement.
@@ -65,6 +63,8 @@ pub(crate) type Output = Box<dyn Write + Send>;
 pub(crate) struct Tally {
     /// A statement warned, or left something out.
     pub(crate) warned: bool,
+    /// And that is a failure.
+    pub(crate) strict: bool,
 }
 
 /// Runs statements and writes their rows to an output.
@@ -77,13 +77,15 @@ pub(crate) async fn run(
 ) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     for statement in statements {
-        let deadline = |limit| Deadline { at: Instant::now() + limit, limit, location: statement.at };
-        deadlines.send_replace(style.timeout.map(deadline));
+        let limit = session.settings().timeout;
+        let deadline = Deadline { at: Instant::now() + limit, limit, location: statement.at };
+        deadlines.send_replace((!limit.is_zero()).then_some(deadline));
         let (warned, rest) = one(session, statement, style, out).await?;
         tally.warned |= warned;
         out = rest;
     }
     deadlines.send_replace(None);
+    tally.strict = session.settings().strict;
     Ok(tally)
 }
 
@@ -121,10 +123,11 @@ struct Done {
 }
 
 async fn execute(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<Done, Failure> {
-    match session.execute(statement).await? {
+    let counters = Arc::<ScanStats>::default();
+    let progress = style.progress.then(|| Progress::start(Arc::clone(&counters)));
+    match session.counting_into(counters).execute(statement).await? {
         Outcome::Done { rows, stats } => Ok(Done { rows, written: true, stats, out }),
         Outcome::Rows { stream, stats } => {
-            let progress = style.progress.then(|| Progress::start(Arc::clone(&stats)));
             let (rows, out) = write_rows(stream, style.look, progress, out).await?;
             Ok(Done { rows: Some(rows), written: false, stats, out })
         }

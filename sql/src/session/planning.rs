@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session as CatalogSession,
+    common::tree_node::{TreeNode, TreeNodeRecursion},
     execution::{SessionState, SessionStateBuilder, context::QueryPlanner, runtime_env::RuntimeEnvBuilder},
     logical_expr::LogicalPlan,
     physical_plan::ExecutionPlan,
@@ -14,8 +15,8 @@ use datafusion::{
     prelude::SessionConfig as DataFusionConfig,
     sql::sqlparser::ast,
 };
-use headwater_connectors::lake::stats::ScanStats;
-use headwater_engine::error::{Error, Result};
+use headwater_connectors::lake::{scan::LakeScanExec, stats::ScanStats};
+use headwater_engine::error::{Error, ErrorKind, Result};
 
 use super::{Session, SessionConfig};
 use crate::{
@@ -23,14 +24,16 @@ use crate::{
     diagnostics::Classify,
     functions::library,
     parser::{self, Parameters, StatementKind},
-    settings::Settings,
+    settings::{ByteCount, SettingValue, Settings},
     tables::CATALOG,
     windows::WindowPlanner,
 };
 
-/// DataFusion's planner, which also knows our own nodes.
+/// DataFusion's planner, which also knows our own nodes, and refuses to scan more than is allowed.
 #[derive(Debug)]
-struct BatchPlanner;
+struct BatchPlanner {
+    scan_max: Option<ByteCount>,
+}
 
 #[async_trait]
 impl QueryPlanner for BatchPlanner {
@@ -39,10 +42,29 @@ impl QueryPlanner for BatchPlanner {
         plan: &LogicalPlan,
         session: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner)])
-            .create_physical_plan(plan, session)
-            .await
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner)]);
+        let physical = planner.create_physical_plan(plan, session).await?;
+        match self.scan_max {
+            Some(max) => refuse_larger(physical, max),
+            None => Ok(physical),
+        }
     }
+}
+
+/// The plan, unless the files it would read are larger than allowed.
+fn refuse_larger(plan: Arc<dyn ExecutionPlan>, max: ByteCount) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let mut bytes = 0;
+    plan.apply(|node| {
+        bytes += node.downcast_ref::<LakeScanExec>().map_or(0, LakeScanExec::estimated_bytes);
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if bytes <= max.0 {
+        return Ok(plan);
+    }
+    let (would, allowed) = (ByteCount(bytes).show(), max.show());
+    let message = format!("the query would scan up to {would}, and 'max-scan' allows {allowed}");
+    let hint = "name the partitions it needs in its WHERE, or allow more";
+    Err(Error::new(ErrorKind::Limit, "EXCEEDED_SCAN_LIMIT", message).with_hint(hint).into())
 }
 
 /// What every statement of a session starts from.
@@ -72,7 +94,7 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
         .with_config(options)
         .with_runtime_env(Arc::new(runtime.build().classify()?))
         .with_default_features()
-        .with_query_planner(Arc::new(BatchPlanner))
+        .with_query_planner(Arc::new(BatchPlanner { scan_max: settings.max_scan }))
         .build())
 }
 

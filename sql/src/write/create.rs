@@ -2,9 +2,7 @@
 //!
 //! Invariant: the table is registered in the same commit that makes its files visible.
 
-use std::sync::Arc;
-
-use headwater_connectors::lake::{stats::ScanStats, write::Mode};
+use headwater_connectors::lake::write::Mode;
 use headwater_engine::{
     catalog::{Column, PartitionDiscovery, Table, TableKind, TableName},
     error::{Error, Result},
@@ -32,7 +30,7 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
             .at(create.table.at()));
     }
     let files = options::of_table(&create.options)?;
-    let stats = Arc::<ScanStats>::default();
+    let stats = session.counters();
     let (bound, state) = session.bound(&create.query, &stats).await?;
     let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
     let table = entry(session, create, &name, &all, files).await?;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use headwater_connectors::lake::{stats::ScanStats, write::Mode};
+use headwater_connectors::lake::write::Mode;
 use headwater_engine::{
     catalog::{Column, Table, TableKind},
     error::{Error, Result},
@@ -24,7 +24,7 @@ use crate::{
 /// Runs the statement.
 pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome> {
     let table = target_table(session, insert).await?;
-    let stats = Arc::<ScanStats>::default();
+    let stats = session.counters();
     let given = given_columns(&table, insert)?;
     let (bound, state) = session.bound(&insert.query, &stats).await?;
     let targets: Vec<&Column> = given.iter().map(|index| column(&table, *index)).collect();

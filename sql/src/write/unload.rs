@@ -2,9 +2,7 @@
 //!
 //! Invariant: the location is empty before, and holds the whole result or nothing after.
 
-use std::sync::Arc;
-
-use headwater_connectors::lake::{stats::ScanStats, write::Mode};
+use headwater_connectors::lake::write::Mode;
 use headwater_engine::{catalog::Column, error::Result};
 
 use super::{
@@ -20,7 +18,7 @@ use crate::{
 /// Runs the statement.
 pub(crate) async fn unload(session: &Session, unload: &Unload) -> Result<Outcome> {
     let files = options::of_unload(&unload.options)?;
-    let stats = Arc::<ScanStats>::default();
+    let stats = session.counters();
     let (bound, state) = session.bound(&unload.query, &stats).await?;
     let all = columns::of_query(&bound.columns, &[], unload.location_at)?;
     split_keys(&all, &files.partitioned_by).map_err(|error| error.at(unload.location_at))?;
