@@ -10,6 +10,7 @@ pub mod commit;
 pub mod compression;
 pub mod counting;
 pub mod format;
+pub mod filesystem;
 pub mod hive_type;
 pub mod layout;
 pub mod listing;

@@ -58,6 +58,8 @@ pub trait Place: fmt::Debug + Send + Sync {
     async fn list_below(&self, folder: &str) -> Result<Vec<Entry>>;
     /// The bytes of a small file, if it is there.
     async fn read(&self, path: &str) -> Result<Option<Bytes>>;
+    /// The size of a file, if it is there.
+    async fn size(&self, path: &str) -> Result<Option<u64>>;
     /// Creates a small file with all its bytes, durably, unless it is there.
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created>;
     /// Writes a small file anew, whole or not at all.

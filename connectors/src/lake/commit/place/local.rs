@@ -77,6 +77,15 @@ impl Place for LocalPlace {
         }
     }
 
+    async fn size(&self, path: &str) -> Result<Option<u64>> {
+        let file = to_file(path);
+        match tokio::fs::metadata(&file).await {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == Io::NotFound => Ok(None),
+            Err(error) => named(&file, Err(error)),
+        }
+    }
+
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let file = to_file(path);
         blocking(move || create_whole(&file, &bytes)).await

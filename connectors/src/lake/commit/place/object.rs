@@ -86,6 +86,14 @@ impl Place for ObjectPlace {
         }
     }
 
+    async fn size(&self, path: &str) -> Result<Option<u64>> {
+        match self.store.head(&key(path)?).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         match self.store.put_opts(&key(path)?, bytes.into(), PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Now),

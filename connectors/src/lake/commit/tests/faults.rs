@@ -100,6 +100,10 @@ impl Place for Faulty {
         self.budget.run(self.place.read(path)).await
     }
 
+    async fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.budget.run(self.place.size(path)).await
+    }
+
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         self.budget.take_bytes(bytes.len())?;
         self.budget.run(self.place.create(path, bytes)).await

@@ -49,6 +49,9 @@ impl Place for Filmed {
     async fn read(&self, path: &str) -> Result<Option<Bytes>> {
         self.place.read(path).await
     }
+    async fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.place.size(path).await
+    }
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let result = self.place.create(path, bytes).await;
         self.shoot(result)

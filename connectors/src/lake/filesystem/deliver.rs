@@ -1,0 +1,103 @@
+//! The commit of an epoch: closed units become files, complete partitions are declared.
+//!
+//! Invariant: everything here may be repeated: a file that is there is left alone, an upload that was begun is begun
+//! again after the sink's recovery has aborted it.
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use headwater_engine::{
+    connector::{Committable, JobContext, OutboxRows},
+    error::Result,
+    message::Epoch,
+};
+
+use super::{sink::Folder, units::Detail};
+use crate::lake::{
+    commit::{
+        place::Spot,
+        record::{self, join},
+    },
+    write::encode,
+};
+
+/// Encoded bytes collected before they are sent.
+const SEND_BYTES: usize = 1 << 20;
+
+/// Writes one file and makes it visible; returns its rows.
+pub(super) async fn file(folder: &Folder, job: &JobContext, epoch: Epoch, unit: Committable) -> Result<u64> {
+    let detail = Detail::parse(&unit.detail)?;
+    let target = join(&folder.layout.folder(&detail.values), &file_name(folder, job, epoch, &unit.unit));
+    if folder.place.size(&target).await?.is_some() {
+        return Ok(0);
+    }
+    let own = own_folder(folder, job);
+    let spot = Spot {
+        staging: join(&own, &format!("staging/{}", unit.unit)),
+        upload: join(&own, &format!("uploads/{}", unit.unit)),
+        target,
+    };
+    let rows = write_rows(folder, spot, unit.rows).await?;
+    folder.place.delete(&[join(&own, &format!("uploads/{}", unit.unit))]).await?;
+    Ok(rows)
+}
+
+async fn write_rows(folder: &Folder, spot: Spot, mut rows: OutboxRows) -> Result<u64> {
+    let mut encoder = encode::encoder(&folder.format, &folder.schema)?;
+    let mut staged = folder.place.stage(spot).await?;
+    let mut pending = BytesMut::new();
+    let mut count = 0;
+    while let Some(changes) = rows.try_next().await? {
+        count += changes.rows.num_rows() as u64;
+        let columns = changes.rows.columns().to_vec();
+        encoder.write(&arrow::record_batch::RecordBatch::try_new(folder.schema.clone(), columns)?)?;
+        pending.extend_from_slice(&encoder.drain()?);
+        if pending.len() >= SEND_BYTES {
+            staged.write(pending.split().freeze()).await?;
+        }
+    }
+    pending.extend_from_slice(&encoder.finish()?);
+    if !pending.is_empty() {
+        staged.write(pending.freeze()).await?;
+    }
+    let file = staged.finish().await?;
+    folder.place.publish(&file).await?;
+    folder.place.settle(&folder.layout.root, std::slice::from_ref(&file)).await?;
+    Ok(count)
+}
+
+/// `part-<job>-<generation>-<epoch>-<task>-<n>`: the unit's name with the epoch in it.
+fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '_' };
+    let job: String = job.job.chars().map(plain).collect();
+    let (generation, rest) = unit.split_once('-').unwrap_or((unit, "0"));
+    format!("part-{job}-{generation}-{}-{rest}.{}", epoch.0, folder.format.extension())
+}
+
+/// Where this job keeps what is not visible yet.
+fn own_folder(folder: &Folder, job: &JobContext) -> String {
+    join(&record::folder(&folder.layout.root), &format!("jobs/{}", job.incarnation))
+}
+
+/// Deletes and aborts what a commit that was cut short left.
+pub(super) async fn clean(folder: &Folder, job: &JobContext) -> Result<()> {
+    let own = own_folder(folder, job);
+    for entry in folder.place.list(&join(&own, "uploads")).await? {
+        if let Some(bytes) = folder.place.read(&entry.path).await? {
+            folder.place.abort_upload(&record::decode(&entry.path, &bytes)?).await?;
+        }
+        folder.place.delete(&[entry.path]).await?;
+    }
+    let staged = folder.place.list(&join(&own, "staging")).await?;
+    let staged: Vec<String> = staged.into_iter().map(|entry| entry.path).collect();
+    folder.place.delete(&staged).await
+}
+
+/// Whether a file can be written: one is, and deleted again.
+pub(super) async fn probe(folder: &Folder, job: &JobContext) -> Result<()> {
+    let own = own_folder(folder, job);
+    let path = join(&own, "probe");
+    folder.place.renew(&path, Bytes::from_static(b"probe")).await?;
+    folder.place.delete(&[path]).await?;
+    let jobs = join(&record::folder(&folder.layout.root), "jobs");
+    folder.place.delete_empty_folders(&folder.layout.root, &[own, jobs]).await
+}

@@ -1,0 +1,191 @@
+//! The options of a `filesystem` table, under Flink's names, and the lake table they describe.
+//!
+//! Invariant: what the table's storage says comes from the same place for batch and for jobs: a [`Table`].
+
+use std::time::Duration;
+
+use headwater_engine::{
+    catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
+    connector::TableSpec,
+    error::{Error, Result},
+};
+
+use crate::{lake::hive_type, options::Options};
+
+/// When files close and partitions are declared complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkOptions {
+    /// Bytes of a file's rows, as they wait in the outbox, at which it closes.
+    pub file_bytes: u64,
+    /// Age at which it closes.
+    pub rollover: Duration,
+    /// Time without a row after which it closes.
+    pub inactivity: Duration,
+    /// Partitions with an open file, per task.
+    pub open_max: usize,
+    /// What happens beyond.
+    pub overflow: Overflow,
+    /// What declares a partition complete.
+    pub policies: Vec<PartitionPolicy>,
+    /// How long after its first file that is done.
+    pub delay: Duration,
+    /// Name of the file that says so.
+    pub success_file: String,
+}
+
+/// What happens to a row of one partition too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The least recently written file closes.
+    Close,
+    /// The row is refused.
+    Error,
+}
+
+/// How a complete partition is declared so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionPolicy {
+    /// It is registered in the catalog.
+    Metastore,
+    /// An empty file is put into its folder.
+    SuccessFile,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        Self {
+            file_bytes: 128 << 20,
+            rollover: Duration::from_secs(30 * 60),
+            inactivity: Duration::from_secs(5 * 60),
+            open_max: 500,
+            overflow: Overflow::Close,
+            policies: Vec::new(),
+            delay: Duration::ZERO,
+            success_file: "_SUCCESS".into(),
+        }
+    }
+}
+
+impl SinkOptions {
+    /// The options among the properties of a table, whose other properties are left alone.
+    pub fn of_properties(properties: &Properties) -> Result<Self> {
+        let is_ours = |key: &&String| key.starts_with("sink.");
+        let ours = properties.keys().filter(is_ours).map(|key| (key.clone(), properties[key].clone())).collect();
+        let mut options = Options::new("t", &ours);
+        let taken = Self::take(&mut options)?;
+        options.finish()?;
+        Ok(taken)
+    }
+
+    fn take(options: &mut Options) -> Result<Self> {
+        let default = Self::default();
+        if let Some(trigger) = options.text("sink.partition-commit.trigger")
+            && trigger != "process-time"
+        {
+            let message = format!("'sink.partition-commit.trigger' = '{trigger}' is not supported");
+            return Err(Error::not_supported(message).with_hint("use 'process-time' with 'sink.partition-commit.delay'"));
+        }
+        let policies = match options.text("sink.partition-commit.policy.kind") {
+            None => Vec::new(),
+            Some(kinds) => kinds.split(',').map(|kind| policy(kind.trim())).collect::<Result<_>>()?,
+        };
+        let overflow = [("close", Overflow::Close), ("error", Overflow::Error)];
+        Ok(Self {
+            file_bytes: options.size("sink.rolling-policy.file-size")?.unwrap_or(default.file_bytes),
+            rollover: options.duration("sink.rolling-policy.rollover-interval")?.unwrap_or(default.rollover),
+            inactivity: options.duration("sink.rolling-policy.inactivity-interval")?.unwrap_or(default.inactivity),
+            open_max: match options.number("sink.partition.max-open")? {
+                Some(number) => usize::try_from(number).unwrap_or(usize::MAX).max(1),
+                None => default.open_max,
+            },
+            overflow: options.choice("sink.partition.overflow", &overflow)?.unwrap_or(default.overflow),
+            policies,
+            delay: options.duration("sink.partition-commit.delay")?.unwrap_or(default.delay),
+            success_file: options.text("sink.partition-commit.success-file.name").unwrap_or(default.success_file),
+        })
+    }
+}
+
+fn policy(kind: &str) -> Result<PartitionPolicy> {
+    match kind {
+        "metastore" => Ok(PartitionPolicy::Metastore),
+        "success-file" => Ok(PartitionPolicy::SuccessFile),
+        _ => {
+            let message = format!("'sink.partition-commit.policy.kind' cannot be '{kind}'");
+            Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("use 'metastore', 'success-file', or both"))
+        }
+    }
+}
+
+/// Options that the reading side takes.
+const OF_SOURCE: &[&str] = &["source.monitor-interval", "source.overwritten", "malformed", "coercion", "scan.bounded.mode"];
+
+/// The lake table that a `filesystem` table is, and its options as a sink.
+pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
+    if !spec.primary_key.is_empty() {
+        return Err(Error::not_supported(format!("table \"{}\": files have no PRIMARY KEY", spec.name)));
+    }
+    let mut options = Options::new(&spec.name, &spec.options);
+    options.accept(&["connector"]);
+    options.accept(OF_SOURCE);
+    let location = options.required("path")?;
+    let formats = [
+        ("json", FileFormat::Json),
+        ("csv", FileFormat::Csv),
+        ("parquet", FileFormat::Parquet),
+        ("raw", FileFormat::Raw),
+    ];
+    let Some(format) = options.choice("format", &formats)? else {
+        return Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", spec.name))
+            .with_hint("use 'json', 'csv', 'parquet' or 'raw'"));
+    };
+    let mut properties = Properties::new();
+    let compression = options.text("compression");
+    if format != FileFormat::Parquet {
+        properties.insert("compression".into(), compression.unwrap_or_else(|| "none".into()));
+    } else if let Some(codec) = options.text("parquet.compression").or(compression) {
+        properties.insert("parquet.compression".into(), codec);
+    }
+    for prefix in ["json.", "csv.", "s3."] {
+        let taken = options.prefixed(prefix);
+        properties.extend(taken.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
+    }
+    let sink = SinkOptions::take(&mut options)?;
+    options.finish()?;
+    if sink.policies.contains(&PartitionPolicy::Metastore) {
+        let message = format!("table \"{}\" is in no catalog, so its partitions cannot be registered", spec.name);
+        return Err(Error::not_supported(message).with_hint("declare it with CREATE EXTERNAL TABLE"));
+    }
+    let (columns, partition_keys) = columns(spec)?;
+    let storage =
+        Storage { format, serde: None, serde_properties: Properties::new(), input_format: None, output_format: None };
+    let table = Table {
+        name: TableName::new("default", &spec.name),
+        kind: TableKind::External,
+        columns,
+        partition_keys,
+        storage,
+        location,
+        discovery: PartitionDiscovery::Discovered,
+        properties,
+        comment: None,
+        version: 0,
+    };
+    Ok((table, sink))
+}
+
+fn columns(spec: &TableSpec) -> Result<(Vec<Column>, Vec<Column>)> {
+    let physical = spec.physical_schema();
+    let column = |name: &str| -> Result<Column> {
+        let field = physical.field_with_name(name).map_err(|_| {
+            let message = format!("table \"{}\": partition key \"{name}\" is not a column", spec.name);
+            Error::user("COLUMN_NOT_FOUND", message)
+        })?;
+        Ok(Column { name: name.to_owned(), type_text: hive_type::text(field.data_type())?, comment: None })
+    };
+    let is_key = |name: &str| spec.partitioned_by.iter().any(|key| key.eq_ignore_ascii_case(name));
+    let names = physical.fields().iter().map(|field| field.name().as_str());
+    let files = names.filter(|name| !is_key(name)).map(column).collect::<Result<_>>()?;
+    let keys = spec.partitioned_by.iter().map(|key| column(key)).collect::<Result<_>>()?;
+    Ok((files, keys))
+}
