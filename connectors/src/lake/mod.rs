@@ -9,8 +9,8 @@
 pub mod commit;
 pub mod compression;
 pub mod counting;
-pub mod format;
 pub mod filesystem;
+pub mod format;
 pub mod hive_type;
 pub mod layout;
 pub mod listing;

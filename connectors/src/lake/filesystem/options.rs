@@ -83,7 +83,9 @@ impl SinkOptions {
             && trigger != "process-time"
         {
             let message = format!("'sink.partition-commit.trigger' = '{trigger}' is not supported");
-            return Err(Error::not_supported(message).with_hint("use 'process-time' with 'sink.partition-commit.delay'"));
+            return Err(
+                Error::not_supported(message).with_hint("use 'process-time' with 'sink.partition-commit.delay'")
+            );
         }
         let policies = match options.text("sink.partition-commit.policy.kind") {
             None => Vec::new(),
@@ -118,7 +120,8 @@ fn policy(kind: &str) -> Result<PartitionPolicy> {
 }
 
 /// Options that the reading side takes.
-const OF_SOURCE: &[&str] = &["source.monitor-interval", "source.overwritten", "malformed", "coercion", "scan.bounded.mode"];
+const OF_SOURCE: &[&str] =
+    &["source.monitor-interval", "source.overwritten", "malformed", "coercion", "scan.bounded.mode"];
 
 /// The lake table that a `filesystem` table is, and its options as a sink.
 pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
@@ -136,8 +139,11 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
         ("raw", FileFormat::Raw),
     ];
     let Some(format) = options.choice("format", &formats)? else {
-        return Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", spec.name))
-            .with_hint("use 'json', 'csv', 'parquet' or 'raw'"));
+        return Err(Error::user(
+            "INVALID_TABLE_PROPERTY",
+            format!("table \"{}\" needs the option 'format'", spec.name),
+        )
+        .with_hint("use 'json', 'csv', 'parquet' or 'raw'"));
     };
     let mut properties = Properties::new();
     let compression = options.text("compression");

@@ -103,8 +103,7 @@ impl FilesystemSink {
         if partitions.is_empty() || self.table.partition_keys.is_empty() {
             return Ok(());
         }
-        let partition =
-            |values| Partition { values, location: None, columns: None, properties: Default::default() };
+        let partition = |values| Partition { values, location: None, columns: None, properties: Default::default() };
         let partitions = partitions.into_iter().map(partition).collect();
         catalog.add_partitions(&self.table.name, partitions, IfExists::Keep).await.map(drop)
     }

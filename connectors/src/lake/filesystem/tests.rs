@@ -259,7 +259,10 @@ async fn partitions_of_a_cataloged_table_are_registered_with_their_files() -> Re
 fn options_are_checked() {
     let bench = Bench::new();
     let refused = |options: &[(&str, &str)]| connector().sink(&bench.spec(options, &["p"])).unwrap_err();
-    assert_eq!(refused(&[("sink.rolling-policy.filesize", "1")]).hint(), Some("did you mean 'sink.rolling-policy.file-size'?"));
+    assert_eq!(
+        refused(&[("sink.rolling-policy.filesize", "1")]).hint(),
+        Some("did you mean 'sink.rolling-policy.file-size'?")
+    );
     assert_eq!(refused(&[("sink.partition-commit.trigger", "partition-time")]).code().0, "NOT_SUPPORTED");
     assert_eq!(refused(&[("sink.partition-commit.policy.kind", "metastore")]).code().0, "NOT_SUPPORTED");
 }
