@@ -5,7 +5,9 @@
 pub mod assign_windows;
 pub mod group_aggregate;
 pub mod groups;
+pub mod join;
 mod keys;
+pub mod rank;
 pub mod session;
 pub mod stateless;
 pub mod union;

@@ -1,0 +1,461 @@
+//! Joins that emit as rows come: within an interval of event time, or without bound.
+//!
+//! Each side keeps its rows by key. A row that comes is paired with what the other side has. Without a bound, a row that
+//! an outer join keeps comes out padded at once, and the padded row is taken back when a first match comes. Within an
+//! interval it is padded when the watermark says that no match can come any more.
+//!
+//! The state is what was written to each side, in order; a restart replays it without emitting, which also restores how
+//! many matches each row has. Rows within an interval therefore stay until the last row they can have matched is gone.
+//!
+//! Invariant: `matches` of a kept row is the number of rows on the other side it is paired with.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Int8Array, RecordBatch, UInt32Array},
+    compute::take_record_batch,
+    datatypes::{DataType, Field, Int8Type, Schema, SchemaRef},
+};
+
+use crate::{
+    error::{Error, Result},
+    hash::key_groups,
+    memory::MemoryLease,
+    message::{ChangeBatch, RowKind},
+    operator::{Observation, Operator, OperatorContext, Output, Progress},
+    operators::{
+        groups::batch_of,
+        join::{Join, JoinBound, has_null},
+        keys::{Key, KeyEncoder},
+    },
+    runtime::micros,
+    state::{StateReader, StateWriter, key_group_field},
+    time::Watermark,
+};
+
+const TABLES: [&str; 2] = ["left", "right"];
+const BATCHES: usize = 64;
+
+#[derive(Debug, Clone)]
+struct Kept {
+    batch: usize,
+    row: usize,
+    time: i64,
+    matches: usize,
+}
+
+/// Rows of one side. Batch 0 is the padding.
+#[derive(Debug)]
+struct Side {
+    batches: Vec<RecordBatch>,
+    by_key: HashMap<Key, Vec<Kept>>,
+    /// Keys by event time, to find what has expired.
+    by_time: BTreeMap<i64, Vec<Key>>,
+    unsaved: Vec<RecordBatch>,
+    row_keys: KeyEncoder,
+    state: SchemaRef,
+    dead: usize,
+}
+
+/// A row to emit.
+#[derive(Debug)]
+struct Emission {
+    kind: RowKind,
+    places: [(usize, usize); 2],
+}
+
+/// Pairs rows as they come.
+#[derive(Debug)]
+pub(super) struct StreamJoin {
+    join: Join,
+    keys: KeyEncoder,
+    sides: [Side; 2],
+    /// Event time from which a row of each side has not been padded yet.
+    padded_below: [i64; 2],
+    watermark: Watermark,
+    lease: MemoryLease,
+}
+
+impl StreamJoin {
+    pub(super) fn new(join: Join, context: &OperatorContext) -> Result<Self> {
+        let side = |side: usize| -> Result<Side> {
+            let padding = join.padding(side)?;
+            let mut fields = vec![key_group_field(), Arc::new(Field::new("headwater_kind", DataType::Int8, false))];
+            fields.extend(padding.schema().fields().iter().cloned());
+            let types = join.inputs[side].fields().iter().map(|field| field.data_type().clone());
+            Ok(Side {
+                batches: vec![padding],
+                by_key: HashMap::new(),
+                by_time: BTreeMap::new(),
+                unsaved: Vec::new(),
+                row_keys: KeyEncoder::new(types)?,
+                state: Arc::new(Schema::new(fields)),
+                dead: 0,
+            })
+        };
+        Ok(Self {
+            keys: join.key_encoder()?,
+            sides: [side(0)?, side(1)?],
+            padded_below: [i64::MIN; 2],
+            watermark: Watermark::MIN,
+            lease: context.memory.lease(),
+            join,
+        })
+    }
+
+    /// Event times, or zeros without a bound.
+    fn times(&self, side: usize, rows: &RecordBatch) -> Result<Vec<i64>> {
+        match self.join.bound {
+            JoinBound::Interval { times, .. } => Ok(micros(rows.column(times[side]))?.values().to_vec()),
+            JoinBound::Window { .. } | JoinBound::None => Ok(vec![0; rows.num_rows()]),
+        }
+    }
+
+    fn is_within(&self, side: usize, own: i64, other: i64) -> bool {
+        let JoinBound::Interval { lower, upper, .. } = self.join.bound else { return true };
+        let (left, right) = if side == 0 { (own, other) } else { (other, own) };
+        left.saturating_add(lower) <= right && right <= left.saturating_add(upper)
+    }
+
+    /// How long after its time a row of a side can still be matched: the watermark beyond which none comes.
+    fn open_for(&self, side: usize) -> i64 {
+        match self.join.bound {
+            JoinBound::Interval { lower, upper, .. } => {
+                if side == 0 {
+                    upper
+                } else {
+                    lower.saturating_neg()
+                }
+            }
+            JoinBound::Window { .. } | JoinBound::None => i64::MAX,
+        }
+    }
+
+    /// How long a row is kept: until every row it can have matched has been padded or not.
+    fn kept_for(&self) -> i64 {
+        match self.join.bound {
+            JoinBound::Interval { lower, upper, .. } => {
+                let widest = upper.max(lower.saturating_neg()).max(0);
+                widest.saturating_mul(2)
+            }
+            JoinBound::Window { .. } | JoinBound::None => i64::MAX,
+        }
+    }
+
+    fn takes_back(&self) -> bool {
+        self.join.bound == JoinBound::None
+    }
+
+    /// Takes rows of a side and says what to emit; without bound, rows may be taken back.
+    fn take(&mut self, side: usize, changes: &ChangeBatch) -> Result<Vec<Emission>> {
+        let rows = self.join.nullable(side, &changes.rows)?;
+        let columns = self.join.key_columns(side, &rows);
+        let keys = self.keys.encode(&columns, rows.num_rows())?;
+        let times = self.times(side, &rows)?;
+        let batch = self.sides[side].batches.len();
+        self.sides[side].batches.push(rows.clone());
+        let partners = self.partners(side, batch, &columns, &keys, &times)?;
+        let whole = self.sides[side].row_keys.encode(rows.columns(), rows.num_rows())?;
+        let mut emissions = Vec::new();
+        for (row, key) in keys.into_iter().enumerate() {
+            let kept = Kept { batch, row, time: times[row], matches: partners[row].len() };
+            match changes.kind(row) {
+                RowKind::Insert | RowKind::UpdateAfter => self.insert(side, key, kept, &partners[row], &mut emissions),
+                RowKind::Delete | RowKind::UpdateBefore => {
+                    self.remove(side, &key, &whole[row], &kept, &partners[row], &mut emissions)?;
+                }
+            }
+        }
+        self.note_unsaved(side, &rows, changes)?;
+        Ok(emissions)
+    }
+
+    fn note_unsaved(&mut self, side: usize, rows: &RecordBatch, changes: &ChangeBatch) -> Result<()> {
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(key_groups(&self.join.key_columns(side, rows), rows.num_rows())?),
+            Arc::new(Int8Array::from_iter_values((0..rows.num_rows()).map(|row| changes.kind(row) as i8))),
+        ];
+        columns.extend(rows.columns().iter().cloned());
+        let rows = batch_of(&self.sides[side].state, columns, rows.num_rows())?;
+        self.sides[side].unsaved.push(rows);
+        Ok(())
+    }
+
+    /// For each row the places of the other side's rows it is paired with: (key's rows, index).
+    fn partners(
+        &self,
+        side: usize,
+        batch: usize,
+        columns: &[ArrayRef],
+        keys: &[Key],
+        times: &[i64],
+    ) -> Result<Vec<Vec<(usize, (usize, usize))>>> {
+        let other = &self.sides[1 - side];
+        let mut candidates: Vec<(usize, usize, (usize, usize))> = Vec::new();
+        for (row, key) in keys.iter().enumerate().filter(|(row, _)| !has_null(columns, *row)) {
+            for (index, kept) in other.by_key.get(key).into_iter().flatten().enumerate() {
+                if self.is_within(side, times[row], kept.time) {
+                    candidates.push((row, index, (kept.batch, kept.row)));
+                }
+            }
+        }
+        if self.join.residual.is_some() && !candidates.is_empty() {
+            let place = |candidate: &(usize, usize, (usize, usize))| {
+                let mut places = [(batch, candidate.0); 2];
+                places[1 - side] = candidate.2;
+                places
+            };
+            let places: Vec<_> = candidates.iter().map(place).collect();
+            let rows = self.join.joined([&self.sides[0].batches, &self.sides[1].batches], &places)?;
+            if let Some(mask) = self.join.passes(&rows)? {
+                candidates =
+                    candidates.into_iter().enumerate().filter(|(i, _)| mask.value(*i)).map(|(_, c)| c).collect();
+            }
+        }
+        let mut partners = vec![Vec::new(); keys.len()];
+        candidates.into_iter().for_each(|(row, index, place)| partners[row].push((index, place)));
+        Ok(partners)
+    }
+
+    fn insert(
+        &mut self,
+        side: usize,
+        key: Key,
+        kept: Kept,
+        partners: &[(usize, (usize, usize))],
+        emissions: &mut Vec<Emission>,
+    ) {
+        let (eager, own) = (self.takes_back(), (kept.batch, kept.row));
+        let others_kept = self.join.kind.keeps(1 - side);
+        for (index, place) in partners {
+            let other = self.sides[1 - side].by_key.get_mut(&key).and_then(|rows| rows.get_mut(*index));
+            let Some(other) = other else { continue };
+            if eager && others_kept && other.matches == 0 {
+                emissions.push(emission(RowKind::Delete, 1 - side, *place, (0, 0)));
+            }
+            other.matches += 1;
+            emissions.push(emission(RowKind::Insert, side, own, *place));
+        }
+        if eager && self.join.kind.keeps(side) && partners.is_empty() {
+            emissions.push(emission(RowKind::Insert, side, own, (0, 0)));
+        }
+        if !eager {
+            self.sides[side].by_time.entry(kept.time).or_default().push(key.clone());
+        }
+        self.sides[side].by_key.entry(key).or_default().push(kept);
+    }
+
+    fn remove(
+        &mut self,
+        side: usize,
+        key: &Key,
+        whole: &Key,
+        kept: &Kept,
+        partners: &[(usize, (usize, usize))],
+        emissions: &mut Vec<Emission>,
+    ) -> Result<()> {
+        let own = (kept.batch, kept.row);
+        let gone = self.sides[side].forget(key, whole)?;
+        if !gone {
+            return Err(Error::data("GENERIC_INTERNAL_ERROR", "a join was told to take back a row it never got"));
+        }
+        let others_kept = self.join.kind.keeps(1 - side);
+        for (index, place) in partners {
+            emissions.push(emission(RowKind::Delete, side, own, *place));
+            let other = self.sides[1 - side].by_key.get_mut(key).and_then(|rows| rows.get_mut(*index));
+            let Some(other) = other else { continue };
+            other.matches = other.matches.saturating_sub(1);
+            if others_kept && other.matches == 0 {
+                emissions.push(emission(RowKind::Insert, 1 - side, *place, (0, 0)));
+            }
+        }
+        if self.join.kind.keeps(side) && partners.is_empty() {
+            emissions.push(emission(RowKind::Delete, side, own, (0, 0)));
+        }
+        Ok(())
+    }
+
+    fn emit(&self, emissions: &[Emission], out: &mut Output) -> Result<()> {
+        for part in emissions.chunks(8192) {
+            let places: Vec<_> = part.iter().map(|emission| emission.places).collect();
+            let rows = self.join.joined([&self.sides[0].batches, &self.sides[1].batches], &places)?;
+            let plain = part.iter().all(|emission| emission.kind == RowKind::Insert);
+            let kinds = part.iter().map(|emission| emission.kind as i8);
+            let kinds = if plain { None } else { Some(Int8Array::from_iter_values(kinds)) };
+            out.emit(ChangeBatch { rows, kinds });
+        }
+        Ok(())
+    }
+
+    /// Rows that can no longer be matched and never were.
+    fn pad(&mut self, watermark: Watermark) -> Vec<Emission> {
+        let mut emissions = Vec::new();
+        for side in [0, 1] {
+            let limit = watermark.0.saturating_sub(self.open_for(side));
+            let from = self.padded_below[side];
+            self.padded_below[side] = limit.max(from);
+            if !self.join.kind.keeps(side) || limit <= from {
+                continue;
+            }
+            let own = &self.sides[side];
+            let due = own.by_time.range(from..limit).flat_map(|(time, keys)| keys.iter().map(move |key| (*time, key)));
+            let mut seen = std::collections::HashSet::new();
+            for (time, key) in due.filter(|due| seen.insert(*due)) {
+                let unmatched =
+                    own.by_key.get(key).into_iter().flatten().filter(|kept| kept.time == time && kept.matches == 0);
+                emissions.extend(unmatched.map(|kept| emission(RowKind::Insert, side, (kept.batch, kept.row), (0, 0))));
+            }
+        }
+        emissions
+    }
+
+    fn expire(&mut self, watermark: Watermark) -> Result<()> {
+        let limit = watermark.0.saturating_sub(self.kept_for());
+        for side in &mut self.sides {
+            let alive = side.by_time.split_off(&limit);
+            let gone = std::mem::replace(&mut side.by_time, alive);
+            for key in gone.into_values().flatten() {
+                let Some(rows) = side.by_key.get_mut(&key) else { continue };
+                let before = rows.len();
+                rows.retain(|kept| kept.time >= limit);
+                side.dead += before - rows.len();
+                if rows.is_empty() {
+                    side.by_key.remove(&key);
+                }
+            }
+            side.put_together()?;
+        }
+        let bytes = self.sides.iter().flat_map(|side| &side.batches).map(RecordBatch::get_array_memory_size);
+        self.lease.resize(bytes.sum());
+        Ok(())
+    }
+}
+
+/// A row of `side` with its partner, or padded where the partner is place (0, 0).
+fn emission(kind: RowKind, side: usize, own: (usize, usize), other: (usize, usize)) -> Emission {
+    let mut places = [other; 2];
+    places[side] = own;
+    Emission { kind, places }
+}
+
+impl Side {
+    /// Forgets one row that equals `whole`; whether there was one.
+    fn forget(&mut self, key: &Key, whole: &Key) -> Result<bool> {
+        let Some(rows) = self.by_key.get(key) else { return Ok(false) };
+        let mut found = None;
+        for (index, kept) in rows.iter().enumerate() {
+            let row = self.batches[kept.batch].slice(kept.row, 1);
+            if self.row_keys.encode(row.columns(), 1)?.first() == Some(whole) {
+                found = Some(index);
+                break;
+            }
+        }
+        let Some(index) = found else { return Ok(false) };
+        if let Some(rows) = self.by_key.get_mut(key) {
+            rows.remove(index);
+            if rows.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+        self.dead += 1;
+        Ok(true)
+    }
+
+    /// Puts the rows that are kept into one batch, once there are many batches.
+    fn put_together(&mut self) -> Result<()> {
+        let kept: usize = self.by_key.values().map(Vec::len).sum();
+        if self.batches.len() < BATCHES && self.dead <= kept + 1024 {
+            return Ok(());
+        }
+        let mut places = vec![(0, 0)];
+        for kept in self.by_key.values_mut().flatten() {
+            places.push((kept.batch, kept.row));
+            (kept.batch, kept.row) = (1, places.len() - 2);
+        }
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        let rows = arrow::compute::interleave_record_batch(&batches, &places[1..])?;
+        self.batches.truncate(1);
+        self.batches.push(rows);
+        self.dead = 0;
+        Ok(())
+    }
+
+    /// Every kept row as an insert of the state table.
+    fn whole(&self, join: &Join, side: usize) -> Result<Vec<RecordBatch>> {
+        let places: Vec<(usize, usize)> = self.by_key.values().flatten().map(|kept| (kept.batch, kept.row)).collect();
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        let rows = arrow::compute::interleave_record_batch(&batches, &places)?;
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(key_groups(&join.key_columns(side, &rows), rows.num_rows())?),
+            Arc::new(Int8Array::from_value(RowKind::Insert as i8, rows.num_rows())),
+        ];
+        columns.extend(rows.columns().iter().cloned());
+        Ok(vec![batch_of(&self.state, columns, rows.num_rows())?])
+    }
+}
+
+impl Operator for StreamJoin {
+    fn on_changes(&mut self, input: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let emissions = self.take(input, &changes)?;
+        self.emit(&emissions, out)?;
+        self.sides[input].put_together()?;
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Progress> {
+        self.watermark = self.watermark.max(watermark);
+        if self.takes_back() {
+            return Ok(Progress::Done);
+        }
+        let emissions = self.pad(watermark);
+        self.emit(&emissions, out)?;
+        self.expire(watermark)?;
+        if watermark != Watermark::MAX {
+            // A pair, or a padded row, is as old as its older half.
+            out.hold_watermark(Watermark(watermark.0.saturating_sub(self.kept_for() / 2)));
+        }
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
+        for index in [0, 1] {
+            let unsaved = std::mem::take(&mut self.sides[index].unsaved);
+            let whole = state.wants_whole();
+            let batches = if whole { self.sides[index].whole(&self.join, index)? } else { unsaved };
+            state.write(TABLES[index], batches);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader) -> Result<()> {
+        self.watermark = state.watermark();
+        for side in [0, 1] {
+            let columns: Vec<usize> = (2..self.sides[side].state.fields().len()).collect();
+            for batch in state.batches(TABLES[side]) {
+                let kinds = batch.column(1).as_primitive::<Int8Type>().clone();
+                let rows = batch.project(&columns)?;
+                let times = self.times(side, &rows)?;
+                let limit = if self.takes_back() { i64::MIN } else { self.watermark.0.saturating_sub(self.kept_for()) };
+                let alive = (0..rows.num_rows() as u32).filter(|row| times[*row as usize] >= limit);
+                let alive = UInt32Array::from_iter_values(alive);
+                let kinds = arrow::compute::take(&kinds, &alive, None)?.as_primitive::<Int8Type>().clone();
+                let rows = take_record_batch(&rows, &alive)?;
+                self.take(side, &ChangeBatch { rows, kinds: Some(kinds) })?;
+            }
+            self.sides[side].unsaved.clear();
+            self.padded_below[side] = self.watermark.0.saturating_sub(self.open_for(side));
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> Observation {
+        let rows: usize = self.sides.iter().flat_map(|side| side.by_key.values()).map(Vec::len).sum();
+        Observation { state_bytes: self.lease.bytes() as u64, state_rows: rows as u64, ..Observation::default() }
+    }
+}

@@ -1,0 +1,513 @@
+//! ROW_NUMBER() up to N per key: Top-N and deduplication, per window or as a changelog.
+//!
+//! Per window (the rows carry `window_start` and `window_end`), rows are kept until the watermark reaches the window's end
+//! and come out once. Without a window the best N of each key are kept and every change among them comes out; rows that
+//! fall out of the best N are forgotten, which is right because input rows are never taken back.
+//!
+//! Invariant: ties keep the order in which rows came.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
+    compute::{
+        SortColumn, SortOptions, concat_batches, interleave_record_batch, lexsort_to_indices, take_record_batch,
+    },
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
+    row::{RowConverter, SortField},
+};
+
+use crate::{
+    connector::ChangelogMode,
+    error::{Error, Result},
+    hash::key_groups,
+    memory::MemoryLease,
+    message::{ChangeBatch, RowKind},
+    operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
+    operators::{
+        groups::batch_of,
+        keys::{Key, KeyEncoder},
+    },
+    runtime::micros,
+    state::{StateReader, StateWriter, key_group_field},
+    time::Watermark,
+};
+
+/// Rows a window keeps in pieces before they are cut down to the best N.
+const PIECES: usize = 32;
+
+/// The best N rows of each key. Output: the input's columns, and the rank if asked for.
+#[derive(Debug, Clone)]
+pub struct Rank {
+    /// Columns of the key (`PARTITION BY`), which the exchange uses too.
+    pub partition: Vec<usize>,
+    /// Columns of the order.
+    pub order: Vec<(usize, SortOptions)>,
+    /// N.
+    pub limit: usize,
+    /// The column of `window_end`, for a rank per window; it must be among the partition columns' window.
+    pub window_end: Option<usize>,
+    /// Name of the rank column, if the query selects it.
+    pub rank_name: Option<String>,
+    /// Columns of the input.
+    pub input: SchemaRef,
+}
+
+impl Rank {
+    fn output_schema(&self) -> SchemaRef {
+        let mut fields: Vec<_> = self.input.fields().iter().cloned().collect();
+        fields.extend(self.rank_name.iter().map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
+        Arc::new(Schema::new(fields))
+    }
+
+    fn state_schema(&self) -> SchemaRef {
+        let mut fields = vec![key_group_field()];
+        fields.extend(self.input.fields().iter().cloned());
+        Arc::new(Schema::new(fields))
+    }
+
+    fn columns(&self, rows: &RecordBatch, indexes: &[usize]) -> Vec<ArrayRef> {
+        indexes.iter().map(|index| Arc::clone(rows.column(*index))).collect()
+    }
+
+    fn with_key_groups(&self, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+        let groups = key_groups(&self.columns(rows, &self.partition), rows.num_rows())?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
+        columns.extend(rows.columns().iter().cloned());
+        batch_of(schema, columns, rows.num_rows())
+    }
+
+    /// The best N of each key, by key and rank, with their ranks.
+    fn best(&self, rows: &RecordBatch) -> Result<(RecordBatch, Int64Array)> {
+        let mut order: Vec<SortColumn> = self.columns(rows, &self.partition).into_iter().map(column_of).collect();
+        for (index, options) in &self.order {
+            order.push(SortColumn { values: Arc::clone(rows.column(*index)), options: Some(*options) });
+        }
+        // The row's place breaks ties by arrival.
+        order.push(column_of(Arc::new(UInt32Array::from_iter_values(0..rows.num_rows() as u32))));
+        let sorted = take_record_batch(rows, &lexsort_to_indices(&order, None)?)?;
+        let fields = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
+        let keys = KeyEncoder::new(fields)?.encode(&self.columns(&sorted, &self.partition), sorted.num_rows())?;
+        let (mut kept, mut ranks) = (Vec::new(), Vec::new());
+        let mut rank = 0;
+        for row in 0..sorted.num_rows() {
+            rank = if row > 0 && keys[row] == keys[row - 1] { rank + 1 } else { 1 };
+            if rank <= self.limit as i64 {
+                kept.push(row as u32);
+                ranks.push(rank);
+            }
+        }
+        Ok((take_record_batch(&sorted, &UInt32Array::from(kept))?, Int64Array::from(ranks)))
+    }
+}
+
+fn column_of(values: ArrayRef) -> SortColumn {
+    SortColumn { values, options: None }
+}
+
+impl OperatorFactory for Rank {
+    fn name(&self) -> &'static str {
+        if self.window_end.is_some() { "window-rank" } else { "rank" }
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "first {} by {:?} of each {:?}, window end {:?}",
+            self.limit, self.order, self.partition, self.window_end
+        )
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.output_schema()
+    }
+
+    fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
+        if inputs.iter().any(|input| *input != ChangelogMode::Append) {
+            return Err(Error::not_supported("ROW_NUMBER over rows that are updated later in a streaming job")
+                .with_hint("rank per window, or rank the rows before they are aggregated"));
+        }
+        Ok(if self.window_end.is_some() { ChangelogMode::Append } else { ChangelogMode::Retract })
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        Some(format!("rank 1: {} over {:?}", self.describe(), self.input.fields()))
+    }
+
+    fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        if let Some(end) = self.window_end {
+            return Ok(Box::new(WindowRank {
+                end,
+                state: self.state_schema(),
+                output: self.output_schema(),
+                windows: BTreeMap::new(),
+                watermark: Watermark::MIN,
+                ready: VecDeque::new(),
+                lease: context.memory.lease(),
+                spec: self.clone(),
+            }));
+        }
+        let types = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
+        let order = self.order.iter().map(|(index, options)| {
+            SortField::new_with_options(self.input.field(*index).data_type().clone(), *options)
+        });
+        Ok(Box::new(RunningRank {
+            state: self.state_schema(),
+            output: self.output_schema(),
+            keys: KeyEncoder::new(types)?,
+            order: RowConverter::new(order.collect())?,
+            best: HashMap::new(),
+            batches: Vec::new(),
+            dirty: HashSet::new(),
+            spec: self.clone(),
+        }))
+    }
+}
+
+#[derive(Debug, Default)]
+struct WindowRows {
+    pieces: Vec<RecordBatch>,
+    unsaved: usize,
+}
+
+#[derive(Debug)]
+struct WindowRank {
+    spec: Rank,
+    end: usize,
+    state: SchemaRef,
+    output: SchemaRef,
+    windows: BTreeMap<i64, WindowRows>,
+    watermark: Watermark,
+    ready: VecDeque<RecordBatch>,
+    lease: MemoryLease,
+}
+
+/// Splits rows by the time in one of their columns.
+pub(crate) fn by_time(rows: &RecordBatch, column: usize) -> Result<Vec<(i64, RecordBatch)>> {
+    let times = micros(rows.column(column))?;
+    let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    times.values().iter().enumerate().for_each(|(row, time)| rows_of.entry(*time).or_default().push(row as u32));
+    let part = |(time, list): (i64, Vec<u32>)| Ok((time, take_record_batch(rows, &UInt32Array::from(list))?));
+    rows_of.into_iter().map(part).collect()
+}
+
+impl WindowRank {
+    fn cut_down(&self, rows: &WindowRows) -> Result<Option<(RecordBatch, Int64Array)>> {
+        if rows.pieces.is_empty() {
+            return Ok(None);
+        }
+        self.spec.best(&concat_batches(&self.spec.input, &rows.pieces)?).map(Some)
+    }
+}
+
+impl Operator for WindowRank {
+    fn on_changes(&mut self, _: usize, changes: ChangeBatch, _: &mut Output) -> Result<Progress> {
+        for (end, rows) in by_time(&changes.rows, self.end)? {
+            let window = self.windows.entry(end).or_default();
+            window.pieces.push(rows);
+            window.unsaved += 1;
+        }
+        let pieces = self.windows.values().flat_map(|window| &window.pieces);
+        self.lease.resize(pieces.map(RecordBatch::get_array_memory_size).sum());
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Progress> {
+        self.watermark = self.watermark.max(watermark);
+        if let Some(rows) = self.ready.pop_front() {
+            out.emit(ChangeBatch::inserts(rows));
+            return Ok(Progress::More);
+        }
+        let due = self.windows.first_entry().filter(|window| *window.key() <= watermark.0);
+        let Some(window) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
+            return Ok(Progress::Done);
+        };
+        if let Some((rows, ranks)) = self.cut_down(&window)? {
+            let mut columns = rows.columns().to_vec();
+            if self.spec.rank_name.is_some() {
+                columns.push(Arc::new(ranks));
+            }
+            self.ready.push_back(batch_of(&self.output, columns, rows.num_rows())?);
+        }
+        Ok(Progress::More)
+    }
+
+    fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
+        let mut batches = Vec::new();
+        let mut last = i64::MIN;
+        for (end, window) in &mut self.windows {
+            let from = if state.wants_whole() { 0 } else { window.pieces.len() - window.unsaved };
+            for piece in &window.pieces[from..] {
+                batches.push(self.spec.with_key_groups(&self.state, piece)?);
+                last = *end;
+            }
+            window.unsaved = 0;
+        }
+        state.write_panes("rows", batches, last, self.watermark.0.saturating_add(1));
+        // What can never be among the best is dropped once it is saved.
+        let many: Vec<i64> =
+            self.windows.iter().filter(|(_, window)| window.pieces.len() > PIECES).map(|(end, _)| *end).collect();
+        for end in many {
+            let best = self.windows.get(&end).map(|window| self.cut_down(window)).transpose()?.flatten();
+            if let (Some((rows, _)), Some(window)) = (best, self.windows.get_mut(&end)) {
+                window.pieces = vec![rows];
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader) -> Result<()> {
+        self.watermark = state.watermark();
+        let columns: Vec<usize> = (1..=self.spec.input.fields().len()).collect();
+        for batch in state.batches("rows") {
+            for (end, rows) in by_time(&batch.project(&columns)?, self.end)? {
+                if end > self.watermark.0 {
+                    self.windows.entry(end).or_default().pieces.push(rows);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self) -> Observation {
+        let rows: usize = self.windows.values().flat_map(|window| &window.pieces).map(RecordBatch::num_rows).sum();
+        Observation {
+            state_bytes: self.lease.bytes() as u64,
+            state_rows: rows as u64,
+            spilled_bytes: 0,
+            oldest_open_window: self.windows.keys().next().copied(),
+            open_windows: self.windows.len() as u64,
+        }
+    }
+}
+
+/// A kept row: its order, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    order: Key,
+    batch: usize,
+    row: usize,
+}
+
+#[derive(Debug)]
+struct RunningRank {
+    spec: Rank,
+    state: SchemaRef,
+    output: SchemaRef,
+    keys: KeyEncoder,
+    order: RowConverter,
+    best: HashMap<Key, Vec<Place>>,
+    batches: Vec<RecordBatch>,
+    dirty: HashSet<Key>,
+}
+
+impl RunningRank {
+    fn take(&mut self, rows: RecordBatch) -> Result<Vec<(Key, Vec<Place>)>> {
+        let keys = self.keys.encode(&self.spec.columns(&rows, &self.spec.partition), rows.num_rows())?;
+        let columns: Vec<usize> = self.spec.order.iter().map(|(index, _)| *index).collect();
+        let orders = self.order.convert_columns(&self.spec.columns(&rows, &columns))?;
+        let batch = self.batches.len();
+        let mut before: Vec<(Key, Vec<Place>)> = Vec::new();
+        let mut seen: HashSet<Key> = HashSet::new();
+        for (row, key) in keys.into_iter().enumerate() {
+            let order: Key = orders.row(row).as_ref().into();
+            let best = self.best.entry(key.clone()).or_default();
+            let at = best.partition_point(|place| place.order <= order);
+            if at >= self.spec.limit {
+                continue;
+            }
+            if seen.insert(key.clone()) {
+                before.push((key, best.clone()));
+            }
+            best.insert(at, Place { order, batch, row });
+            best.truncate(self.spec.limit);
+        }
+        self.batches.push(rows);
+        Ok(before)
+    }
+
+    fn changes(&self, before: &[(Key, Vec<Place>)]) -> Result<Option<ChangeBatch>> {
+        let (mut places, mut ranks, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let ranked = self.spec.rank_name.is_some();
+        for (key, old) in before {
+            let Some(new) = self.best.get(key) else { continue };
+            let mut push = |place: &Place, rank: usize, kind: RowKind| {
+                places.push((place.batch, place.row));
+                ranks.push(rank as i64 + 1);
+                kinds.push(kind as i8);
+            };
+            let gone =
+                |rank: usize, place: &Place| if ranked { new.get(rank) != Some(place) } else { !new.contains(place) };
+            let came =
+                |rank: usize, place: &Place| if ranked { old.get(rank) != Some(place) } else { !old.contains(place) };
+            let left = old.iter().enumerate().filter(|(rank, place)| gone(*rank, place));
+            left.for_each(|(rank, place)| push(place, rank, RowKind::Delete));
+            let new = new.iter().enumerate().filter(|(rank, place)| came(*rank, place));
+            new.for_each(|(rank, place)| push(place, rank, RowKind::Insert));
+        }
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = self.rows_at(&places)?.columns().to_vec();
+        if ranked {
+            columns.push(Arc::new(Int64Array::from(ranks)));
+        }
+        let rows = batch_of(&self.output, columns, places.len())?;
+        Ok(Some(ChangeBatch { rows, kinds: Some(Int8Array::from(kinds)) }))
+    }
+
+    fn rows_at(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        Ok(interleave_record_batch(&batches, places)?)
+    }
+
+    /// Keeps only the rows that are among the best.
+    fn put_together(&mut self) -> Result<()> {
+        let mut places = Vec::new();
+        for best in self.best.values_mut() {
+            for place in best {
+                places.push((place.batch, place.row));
+                (place.batch, place.row) = (0, places.len() - 1);
+            }
+        }
+        self.batches = if places.is_empty() { Vec::new() } else { vec![self.rows_at(&places)?] };
+        Ok(())
+    }
+}
+
+impl Operator for RunningRank {
+    fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let before = self.take(changes.rows)?;
+        if let Some(changes) = self.changes(&before)? {
+            out.emit(changes);
+        }
+        self.dirty.extend(before.into_iter().map(|(key, _)| key));
+        if self.batches.len() > PIECES {
+            self.put_together()?;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
+        // The best of a key are written as a whole; a later increment of a key replaces an earlier one.
+        let dirty = std::mem::take(&mut self.dirty);
+        let keys: Vec<&Key> = if state.wants_whole() { self.best.keys().collect() } else { dirty.iter().collect() };
+        let places = keys.iter().filter_map(|key| self.best.get(*key)).flatten().map(|place| (place.batch, place.row));
+        let places: Vec<(usize, usize)> = places.collect();
+        let batches = match places.is_empty() {
+            true => Vec::new(),
+            false => vec![self.spec.with_key_groups(&self.state, &self.rows_at(&places)?)?],
+        };
+        state.write("best", batches);
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader) -> Result<()> {
+        let columns: Vec<usize> = (1..=self.spec.input.fields().len()).collect();
+        for batch in state.batches("best") {
+            let rows = batch.project(&columns)?;
+            let keys = self.keys.encode(&self.spec.columns(&rows, &self.spec.partition), rows.num_rows())?;
+            keys.iter().for_each(|key| {
+                self.best.remove(key);
+            });
+            self.take(rows)?;
+        }
+        self.put_together()
+    }
+
+    fn observe(&self) -> Observation {
+        let rows: usize = self.best.values().map(Vec::len).sum();
+        let bytes: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        Observation { state_bytes: bytes as u64, state_rows: rows as u64, ..Observation::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryBudget;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    fn spec(limit: usize, window_end: Option<usize>) -> Rank {
+        let input = Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Int64, true),
+            Field::new("v", DataType::Int64, true),
+            Field::new("end", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), true),
+        ]));
+        let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
+        Rank { partition: vec![0, 2], order, limit, window_end, rank_name: Some("r".into()), input }
+    }
+
+    fn context() -> OperatorContext {
+        let memory = MemoryBudget::new(1 << 30);
+        OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() }
+    }
+
+    fn rows(events: &[(i64, i64, i64)]) -> ChangeBatch {
+        let column = |of: fn(&(i64, i64, i64)) -> i64| Int64Array::from_iter_values(events.iter().map(of));
+        let ends = arrow::array::TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| event.2));
+        let columns: Vec<ArrayRef> = vec![Arc::new(column(|e| e.0)), Arc::new(column(|e| e.1)), Arc::new(ends)];
+        ChangeBatch::inserts(RecordBatch::try_new(spec(1, None).input, columns).unwrap())
+    }
+
+    /// `(key, end, rank) -> value`, folded; a row that comes twice or goes without having come fails.
+    fn fold(table: &mut BTreeMap<(i64, i64, i64), i64>, out: &mut Output) {
+        while let Some(changes) = out.next_changes() {
+            let number = |column: usize, row| changes.rows.column(column).as_primitive::<Int64Type>().value(row);
+            let ends = micros(changes.rows.column(2)).unwrap();
+            for row in 0..changes.num_rows() {
+                let key = (number(0, row), ends.value(row), number(3, row));
+                match changes.kind(row) {
+                    RowKind::Insert => assert_eq!(table.insert(key, number(1, row)), None),
+                    RowKind::Delete => assert_eq!(table.remove(&key), Some(number(1, row))),
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+        }
+    }
+
+    fn expected(events: &[(i64, i64, i64)], limit: usize) -> BTreeMap<(i64, i64, i64), i64> {
+        let mut by_key: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
+        events.iter().for_each(|(key, value, end)| by_key.entry((*key, *end)).or_default().push(*value));
+        let mut result = BTreeMap::new();
+        for ((key, end), mut values) in by_key {
+            values.sort_by_key(|value| -value);
+            for (rank, value) in (1..).zip(values.into_iter().take(limit)) {
+                result.insert((key, end, rank), value);
+            }
+        }
+        result
+    }
+
+    #[test]
+    fn both_kinds_equal_a_sort_over_restores() {
+        for window_end in [None, Some(2)] {
+            let mut random = SmallRng::seed_from_u64(5);
+            let spec = spec(2, window_end);
+            let table_name = if window_end.is_some() { "rows" } else { "best" };
+            let mut operator = spec.create(&context()).unwrap();
+            let (mut all, mut table, mut saved) = (Vec::new(), BTreeMap::new(), Vec::new());
+            for _ in 0..50 {
+                let event = |_| (random.random_range(0..3), random.random_range(0..50), 10 * random.random_range(1..3));
+                let events: Vec<(i64, i64, i64)> = (0..7).map(event).collect();
+                all.extend(events.clone());
+                let mut out = Output::default();
+                let _ = operator.on_changes(0, rows(&events), &mut out).unwrap();
+                fold(&mut table, &mut out);
+                let mut writer = StateWriter::new(false);
+                operator.snapshot(&mut writer).unwrap();
+                saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
+                operator = spec.create(&context()).unwrap();
+                let tables = vec![(table_name.to_owned(), saved.clone())];
+                operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
+            }
+            let mut out = Output::default();
+            while operator.on_watermark(Watermark::MAX, &mut out).unwrap() == Progress::More {
+                fold(&mut table, &mut out);
+            }
+            assert_eq!(table, expected(&all, 2), "{window_end:?}");
+        }
+    }
+}
