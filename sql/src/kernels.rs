@@ -31,6 +31,7 @@ pub mod cast;
 pub mod collected;
 pub mod compare;
 pub mod decimal;
+pub mod format;
 pub mod interval;
 pub mod json;
 pub mod like;
@@ -87,6 +88,8 @@ pub enum Op {
     AtMostOne,
     /// What an aggregate makes of collected values.
     Collected(collected::Collected),
+    /// `format(..)` of values of these types.
+    Format(Vec<Type>),
     /// `GREATEST` (`true`) or `LEAST` of the arguments; NULL if one is.
     Extreme(bool),
     /// `value IN (array)`; a NULL array is an empty one.
@@ -104,7 +107,7 @@ impl Op {
             }
             Self::Cast { safe, from, to } => !safe && cast::can_fail(from, to),
             Self::Negate(of) => of.is_integer(),
-            Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) => true,
+            Self::Format(_) | Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) => true,
             Self::Compare(..)
             | Self::Field(_)
             | Self::Row
@@ -141,6 +144,7 @@ impl Op {
             Self::AtTimeZone(_) => "at_time_zone",
             Self::AtMostOne => "at_most_one",
             Self::Among => "among",
+            Self::Format(_) => "format",
             Self::Collected(_) => "collected",
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
@@ -185,6 +189,7 @@ impl Op {
                 rows::at_most_one(value, count)
             }
             Self::Collected(kind) => collected::evaluate(*kind, args, result),
+            Self::Format(types) => format::evaluate(args, types, rows),
             Self::Extreme(greatest) => compare::extreme(args, rows, *greatest),
             Self::Among => {
                 let (a, b) = two(args)?;

@@ -142,6 +142,17 @@ impl Binder<'_> {
                     }
                 })?
             }
+            ("format", []) | ("format", [_]) => {
+                return Err(Error::user("SYNTAX_ERROR", "there must be two or more arguments of format"));
+            }
+            ("format", [pattern, rest @ ..]) => {
+                let pattern = self.expr(pattern, context)?;
+                let pattern = self.coerce(pattern, &Type::VARCHAR)?;
+                let values = rest.iter().map(|node| self.expr(node, context)).collect::<Result<Vec<_>>>()?;
+                let types = values.iter().map(|value| value.data_type.clone()).collect();
+                let exprs = std::iter::once(pattern.expr).chain(values.into_iter().map(|value| value.expr)).collect();
+                Value::new(kernels::call(Op::Format(types), exprs, Type::VARCHAR), Type::VARCHAR)
+            }
             ("greatest" | "least", [_, ..]) => {
                 let values = args.iter().map(|node| self.expr(node, context)).collect::<Result<Vec<_>>>()?;
                 self.extreme(name, values)?

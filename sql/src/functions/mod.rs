@@ -16,17 +16,22 @@ use datafusion::{
 };
 use headwater_engine::error::Result;
 
+pub mod array;
 pub mod coercion;
 pub mod column;
 pub mod datetime;
 pub mod define;
 pub mod json;
 pub mod kernel;
+pub mod higher;
 pub mod lambda;
+pub mod map;
 pub mod math;
+pub mod nested;
 pub mod regexp;
 pub mod scalar;
 pub mod signature;
+pub mod string;
 
 use scalar::ScalarFunction;
 
@@ -142,7 +147,7 @@ impl Registry {
 
 /// The families, in the order of the reference.
 const FAMILIES: &[fn() -> Result<Vec<Function>>] =
-    &[json::functions, datetime::functions, math::functions, regexp::functions];
+    &[json::functions, datetime::functions, math::functions, regexp::functions, string::functions, array::functions, map::functions, higher::functions];
 
 /// The one registry of the process: it never changes once built.
 pub fn library() -> Result<&'static Registry> {

@@ -1,0 +1,264 @@
+//! `format(..)`: Java's format strings.
+//!
+//! Invariant: a conversion that does not fit its argument's type is an error, never a guess.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use headwater_engine::error::{Error, Result};
+
+use super::{cast, render, time};
+use crate::types::Type;
+
+/// One `%..` of a format.
+#[derive(Debug, Default, Clone)]
+struct Conversion {
+    index: Option<usize>,
+    flags: String,
+    width: usize,
+    precision: Option<usize>,
+    kind: char,
+    time: Option<char>,
+}
+
+enum Piece {
+    Text(String),
+    Value(Conversion),
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::user("INVALID_FUNCTION_ARGUMENT", message)
+}
+
+/// Formats the columns after the first by the first.
+pub fn evaluate(args: &[ArrayRef], types: &[Type], rows: usize) -> Result<ArrayRef> {
+    let Some((formats, values)) = args.split_first() else { return Err(Error::internal("format has arguments")) };
+    let formats = formats.as_string::<i32>();
+    let mut out = StringBuilder::new();
+    for row in 0..rows {
+        if formats.is_null(row) {
+            out.append_null();
+            continue;
+        }
+        let mut text = String::new();
+        let mut next = 0;
+        for piece in pieces(formats.value(row))? {
+            match piece {
+                Piece::Text(literal) => text.push_str(&literal),
+                Piece::Value(conversion) => {
+                    let index = conversion.index.unwrap_or(next);
+                    next += usize::from(conversion.index.is_none());
+                    let (Some(column), Some(of)) = (values.get(index), types.get(index)) else {
+                        return Err(wrong(format!("format specifier '%{}' has no argument", conversion.kind)));
+                    };
+                    text.push_str(&one(&conversion, &column.slice(row, 1), of)?);
+                }
+            }
+        }
+        out.append_value(text);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn pieces(format: &str) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    let mut chars = format.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        let conversion = conversion(&mut chars)?;
+        match conversion.kind {
+            '%' => text.push('%'),
+            'n' => text.push('\n'),
+            _ => {
+                pieces.push(Piece::Text(std::mem::take(&mut text)));
+                pieces.push(Piece::Value(conversion));
+            }
+        }
+    }
+    pieces.push(Piece::Text(text));
+    Ok(pieces)
+}
+
+fn conversion(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Conversion> {
+    let mut made = Conversion::default();
+    let mut digits = String::new();
+    while let Some(c) = chars.next_if(|c| c.is_ascii_digit() && (*c != '0' || !digits.is_empty())) {
+        digits.push(c);
+    }
+    if !digits.is_empty() && chars.next_if_eq(&'$').is_some() {
+        made.index = digits.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        digits.clear();
+    }
+    if digits.is_empty() {
+        while let Some(c) = chars.next_if(|c| "-#+ 0,(".contains(*c)) {
+            made.flags.push(c);
+        }
+        while let Some(c) = chars.next_if(char::is_ascii_digit) {
+            digits.push(c);
+        }
+    }
+    made.width = digits.parse().unwrap_or(0).min(100_000);
+    if chars.next_if_eq(&'.').is_some() {
+        let mut places = String::new();
+        while let Some(c) = chars.next_if(char::is_ascii_digit) {
+            places.push(c);
+        }
+        made.precision = Some(places.parse::<usize>().map_err(|_| wrong("invalid format precision"))?.min(1000));
+    }
+    made.kind = chars.next().ok_or_else(|| wrong("format string ends with '%'"))?;
+    if matches!(made.kind, 't' | 'T') {
+        made.time = chars.next();
+    }
+    Ok(made)
+}
+
+fn one(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
+    let mismatch = || wrong(format!("invalid format conversion '%{}' for {of}", conversion.kind));
+    let null = value.is_null(0) || *of == Type::Unknown;
+    let upper = conversion.kind.is_ascii_uppercase();
+    let text = match conversion.kind.to_ascii_lowercase() {
+        _ if null && conversion.kind.to_ascii_lowercase() != 'b' => "null".to_owned(),
+        's' => plain(value, of)?,
+        'b' => match of {
+            Type::Boolean if !null => super::booleans(value)?.value(0).to_string(),
+            _ => (!null).to_string(),
+        },
+        'd' if of.is_integer() => whole(conversion, number(value, of)?),
+        'x' if of.is_integer() => hexadecimal(value, of)?,
+        'o' if of.is_integer() => format!("{:o}", number(value, of)?),
+        'f' | 'e' | 'g' if matches!(of, Type::Double | Type::Real | Type::Decimal(..)) => floating(conversion, value, of)?,
+        't' => moment(conversion.time, value, of).ok_or_else(mismatch)?,
+        _ => return Err(mismatch()),
+    };
+    let text = match (conversion.kind.to_ascii_lowercase(), conversion.precision) {
+        ('s' | 'b', Some(places)) => text.chars().take(places).collect(),
+        _ => text,
+    };
+    let text = if upper { text.to_uppercase() } else { text };
+    Ok(padded(conversion, text))
+}
+
+fn plain(value: &ArrayRef, of: &Type) -> Result<String> {
+    let text = match of {
+        Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Varbinary => {
+            return Err(Error::not_supported(format!("format of {of} is not supported")));
+        }
+        Type::Double => {
+            let values = value.as_primitive::<arrow::datatypes::Float64Type>();
+            return Ok(render::java_double(values.value(0)));
+        }
+        Type::Real => {
+            let values = value.as_primitive::<arrow::datatypes::Float32Type>();
+            return Ok(render::java_real(values.value(0)));
+        }
+        of => render::texts(value, of)?,
+    };
+    Ok(text.into_iter().next().flatten().unwrap_or_else(|| "null".into()))
+}
+
+fn number(value: &ArrayRef, of: &Type) -> Result<i64> {
+    let wide = cast::evaluate(value, of, &Type::Bigint, false)?;
+    Ok(wide.as_primitive::<arrow::datatypes::Int64Type>().value(0))
+}
+
+fn hexadecimal(value: &ArrayRef, of: &Type) -> Result<String> {
+    Ok(format!("{:x}", number(value, of)?))
+}
+
+fn whole(conversion: &Conversion, value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let digits = if conversion.flags.contains(',') { separated(&digits) } else { digits };
+    signed(conversion, value < 0, digits)
+}
+
+fn separated(digits: &str) -> String {
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn signed(conversion: &Conversion, negative: bool, digits: String) -> String {
+    let sign = match (negative, conversion.flags.contains('+'), conversion.flags.contains(' ')) {
+        (true, ..) if conversion.flags.contains('(') => return format!("({digits})"),
+        (true, ..) => "-",
+        (_, true, _) => "+",
+        (_, _, true) => " ",
+        _ => "",
+    };
+    let zeros = if conversion.flags.contains('0') {
+        conversion.width.saturating_sub(sign.len() + digits.chars().count())
+    } else {
+        0
+    };
+    format!("{sign}{}{digits}", "0".repeat(zeros))
+}
+
+fn floating(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
+    let places = conversion.precision.unwrap_or(6);
+    if let (Type::Decimal(_, scale), 'f') = (of, conversion.kind) {
+        let unscaled = value.as_primitive::<arrow::datatypes::Decimal128Type>().value(0);
+        let exact = super::decimal::parse(&super::decimal::text(unscaled, *scale), places.min(38) as i8);
+        let exact = exact.and_then(arrow::datatypes::i256::to_i128).unwrap_or(unscaled);
+        let text = super::decimal::text(exact.wrapping_abs(), places.min(38) as i8);
+        return Ok(grouped_fraction(conversion, exact < 0, &text));
+    }
+    let wide = cast::evaluate(value, of, &Type::Double, false)?;
+    let number = wide.as_primitive::<arrow::datatypes::Float64Type>().value(0);
+    if !number.is_finite() {
+        return Ok(render::double(number));
+    }
+    if conversion.kind.eq_ignore_ascii_case(&'e') {
+        let text = format!("{:.places$e}", number.abs());
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
+        return Ok(signed(conversion, number.is_sign_negative(), format!("{mantissa}e{sign}{digits:0>2}")));
+    }
+    let rounded = super::decimal::parse(&format!("{:e}", number.abs()), places.min(38) as i8)
+        .and_then(arrow::datatypes::i256::to_i128)
+        .map(|unscaled| super::decimal::text(unscaled, places.min(38) as i8));
+    let text = rounded.unwrap_or_else(|| format!("{:.places$}", number.abs()));
+    Ok(grouped_fraction(conversion, number.is_sign_negative(), &text))
+}
+
+fn grouped_fraction(conversion: &Conversion, negative: bool, text: &str) -> String {
+    if !conversion.flags.contains(',') {
+        return signed(conversion, negative, text.to_owned());
+    }
+    let (whole, fraction) = text.split_once('.').map_or((text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    signed(conversion, negative, format!("{}{fraction}", separated(whole)))
+}
+
+fn moment(part: Option<char>, value: &ArrayRef, of: &Type) -> Option<String> {
+    let nanos = time::values(value).ok()?.first().copied().flatten()?;
+    let local = match of {
+        Type::TimestampTz(_, zone) => time::zone_of(zone).ok()?.local(nanos),
+        _ => nanos,
+    };
+    let civil = time::civil(local)?;
+    let code = match part? {
+        'F' => "%Y-%m-%d".to_owned(),
+        'T' => "%H:%M:%S".to_owned(),
+        'R' => "%H:%M".to_owned(),
+        'D' => "%m/%d/%y".to_owned(),
+        'N' => "%9f".to_owned(),
+        'L' => "%3f".to_owned(),
+        code @ ('Y' | 'y' | 'm' | 'd' | 'e' | 'H' | 'I' | 'M' | 'S' | 'j' | 'B' | 'b' | 'A' | 'a' | 'p') => format!("%{code}"),
+        _ => return None,
+    };
+    Some(civil.format(&code).to_string())
+}
+
+fn padded(conversion: &Conversion, text: String) -> String {
+    let missing = conversion.width.saturating_sub(text.chars().count());
+    let blanks = " ".repeat(missing);
+    if conversion.flags.contains('-') { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
+}
