@@ -42,18 +42,102 @@ enum Kind {
 type Entry = (Kind, &'static str, &'static str, &'static str, &'static str, &'static str);
 
 const ENTRIES: &[Entry] = &[
-    (Kind::Transform, "transform", "transform(array(T), function(T, U)) -> array(U)", "the lambda of each element", "SELECT transform(ARRAY[1], x -> x + 1)", "[2]"),
-    (Kind::Filter, "filter", "filter(array(T), function(T, boolean)) -> array(T)", "the elements for which the lambda is true", "SELECT filter(ARRAY[1, 2], x -> x > 1)", "[2]"),
-    (Kind::AnyMatch, "any_match", "any_match(array(T), function(T, boolean)) -> boolean", "whether the lambda is true for any element", "SELECT any_match(ARRAY[1], x -> x = 1)", "true"),
-    (Kind::AllMatch, "all_match", "all_match(array(T), function(T, boolean)) -> boolean", "whether the lambda is true for all elements", "SELECT all_match(ARRAY[1], x -> x = 1)", "true"),
-    (Kind::NoneMatch, "none_match", "none_match(array(T), function(T, boolean)) -> boolean", "whether the lambda is true for no element", "SELECT none_match(ARRAY[1], x -> x = 2)", "true"),
-    (Kind::Reduce, "reduce", "reduce(array(T), S, function(S, T, S), function(S, R)) -> R", "the elements folded into one value", "SELECT reduce(ARRAY[1, 2], 0, (s, x) -> s + x, s -> s)", "3"),
-    (Kind::ZipWith, "zip_with", "zip_with(array(T), array(U), function(T, U, R)) -> array(R)", "the lambda of the elements of two arrays side by side", "SELECT zip_with(ARRAY[1], ARRAY[2], (x, y) -> x + y)", "[3]"),
-    (Kind::Sort, "array_sort$lambda", "array_sort(array(T), function(T, T, integer)) -> array(T)", "the elements in the order of a comparator", "SELECT array_sort(ARRAY[1, 2], (a, b) -> b - a)", "[2, 1]"),
-    (Kind::MapFilter, "map_filter", "map_filter(map(K, V), function(K, V, boolean)) -> map(K, V)", "the entries for which the lambda is true", "SELECT map_filter(map(ARRAY[1, 2], ARRAY[3, 4]), (k, v) -> k > 1)", "{2=4}"),
-    (Kind::MapZipWith, "map_zip_with", "map_zip_with(map(K, V), map(K, W), function(K, V, W, X)) -> map(K, X)", "two maps merged by the lambda of key and values", "SELECT map_zip_with(map(ARRAY[1], ARRAY[2]), map(ARRAY[1], ARRAY[3]), (k, x, y) -> x + y)", "{1=5}"),
-    (Kind::TransformKeys, "transform_keys", "transform_keys(map(K, V), function(K, V, L)) -> map(L, V)", "a map with the keys the lambda gives", "SELECT transform_keys(map(ARRAY[1], ARRAY[2]), (k, v) -> k + 1)", "{2=2}"),
-    (Kind::TransformValues, "transform_values", "transform_values(map(K, V), function(K, V, W)) -> map(K, W)", "a map with the values the lambda gives", "SELECT transform_values(map(ARRAY[1], ARRAY[2]), (k, v) -> v + 1)", "{1=3}"),
+    (
+        Kind::Transform,
+        "transform",
+        "transform(array(T), function(T, U)) -> array(U)",
+        "the lambda of each element",
+        "SELECT transform(ARRAY[1], x -> x + 1)",
+        "[2]",
+    ),
+    (
+        Kind::Filter,
+        "filter",
+        "filter(array(T), function(T, boolean)) -> array(T)",
+        "the elements for which the lambda is true",
+        "SELECT filter(ARRAY[1, 2], x -> x > 1)",
+        "[2]",
+    ),
+    (
+        Kind::AnyMatch,
+        "any_match",
+        "any_match(array(T), function(T, boolean)) -> boolean",
+        "whether the lambda is true for any element",
+        "SELECT any_match(ARRAY[1], x -> x = 1)",
+        "true",
+    ),
+    (
+        Kind::AllMatch,
+        "all_match",
+        "all_match(array(T), function(T, boolean)) -> boolean",
+        "whether the lambda is true for all elements",
+        "SELECT all_match(ARRAY[1], x -> x = 1)",
+        "true",
+    ),
+    (
+        Kind::NoneMatch,
+        "none_match",
+        "none_match(array(T), function(T, boolean)) -> boolean",
+        "whether the lambda is true for no element",
+        "SELECT none_match(ARRAY[1], x -> x = 2)",
+        "true",
+    ),
+    (
+        Kind::Reduce,
+        "reduce",
+        "reduce(array(T), S, function(S, T, S), function(S, R)) -> R",
+        "the elements folded into one value",
+        "SELECT reduce(ARRAY[1, 2], 0, (s, x) -> s + x, s -> s)",
+        "3",
+    ),
+    (
+        Kind::ZipWith,
+        "zip_with",
+        "zip_with(array(T), array(U), function(T, U, R)) -> array(R)",
+        "the lambda of the elements of two arrays side by side",
+        "SELECT zip_with(ARRAY[1], ARRAY[2], (x, y) -> x + y)",
+        "[3]",
+    ),
+    (
+        Kind::Sort,
+        "array_sort$lambda",
+        "array_sort(array(T), function(T, T, integer)) -> array(T)",
+        "the elements in the order of a comparator",
+        "SELECT array_sort(ARRAY[1, 2], (a, b) -> b - a)",
+        "[2, 1]",
+    ),
+    (
+        Kind::MapFilter,
+        "map_filter",
+        "map_filter(map(K, V), function(K, V, boolean)) -> map(K, V)",
+        "the entries for which the lambda is true",
+        "SELECT map_filter(map(ARRAY[1, 2], ARRAY[3, 4]), (k, v) -> k > 1)",
+        "{2=4}",
+    ),
+    (
+        Kind::MapZipWith,
+        "map_zip_with",
+        "map_zip_with(map(K, V), map(K, W), function(K, V, W, X)) -> map(K, X)",
+        "two maps merged by the lambda of key and values",
+        "SELECT map_zip_with(map(ARRAY[1], ARRAY[2]), map(ARRAY[1], ARRAY[3]), (k, x, y) -> x + y)",
+        "{1=5}",
+    ),
+    (
+        Kind::TransformKeys,
+        "transform_keys",
+        "transform_keys(map(K, V), function(K, V, L)) -> map(L, V)",
+        "a map with the keys the lambda gives",
+        "SELECT transform_keys(map(ARRAY[1], ARRAY[2]), (k, v) -> k + 1)",
+        "{2=2}",
+    ),
+    (
+        Kind::TransformValues,
+        "transform_values",
+        "transform_values(map(K, V), function(K, V, W)) -> map(K, W)",
+        "a map with the values the lambda gives",
+        "SELECT transform_values(map(ARRAY[1], ARRAY[2]), (k, v) -> v + 1)",
+        "{1=3}",
+    ),
 ];
 
 /// The family's functions.
@@ -164,7 +248,9 @@ impl Higher for HigherFunction {
 
     fn lambda_result(&self, index: usize, arguments: &[ArgumentType]) -> Option<DataType> {
         match (self.0, index) {
-            (Kind::Filter | Kind::AnyMatch | Kind::AllMatch | Kind::NoneMatch | Kind::MapFilter, _) => Some(DataType::Boolean),
+            (Kind::Filter | Kind::AnyMatch | Kind::AllMatch | Kind::NoneMatch | Kind::MapFilter, _) => {
+                Some(DataType::Boolean)
+            }
             (Kind::Sort, _) => Some(DataType::Int32),
             (Kind::Reduce, 2) => value_type(arguments, 1).ok(),
             _ => None,
@@ -189,9 +275,31 @@ impl Higher for HigherFunction {
         match self.0 {
             Kind::Transform => transform(arguments, result),
             Kind::Filter => filter(arguments, result),
-            Kind::AnyMatch => matches(arguments, rows, |any, _, unknown| if any { Some(true) } else if unknown { None } else { Some(false) }),
-            Kind::AllMatch => matches(arguments, rows, |_, all, unknown| if all { if unknown { None } else { Some(true) } } else { Some(false) }),
-            Kind::NoneMatch => matches(arguments, rows, |any, _, unknown| if any { Some(false) } else if unknown { None } else { Some(true) }),
+            Kind::AnyMatch => matches(arguments, rows, |any, _, unknown| {
+                if any {
+                    Some(true)
+                } else if unknown {
+                    None
+                } else {
+                    Some(false)
+                }
+            }),
+            Kind::AllMatch => {
+                matches(
+                    arguments,
+                    rows,
+                    |_, all, unknown| if all { if unknown { None } else { Some(true) } } else { Some(false) },
+                )
+            }
+            Kind::NoneMatch => matches(arguments, rows, |any, _, unknown| {
+                if any {
+                    Some(false)
+                } else if unknown {
+                    None
+                } else {
+                    Some(true)
+                }
+            }),
             Kind::Reduce => reduce(arguments, rows, result),
             Kind::ZipWith => zip_with(arguments, rows, result),
             Kind::Sort => sort(arguments, result),
@@ -255,7 +363,13 @@ fn transform(arguments: &[HigherArgument<'_>], result: &DataType) -> Result<Arra
 fn chosen(truth: &ArrayRef, places: &UInt32Array, owners: &UInt32Array) -> Result<(UInt32Array, UInt32Array)> {
     let truth = booleans(truth)?;
     let keep = |values: &UInt32Array| -> UInt32Array {
-        values.values().iter().enumerate().filter(|(at, _)| truth.is_valid(*at) && truth.value(*at)).map(|(_, value)| *value).collect()
+        values
+            .values()
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| truth.is_valid(*at) && truth.value(*at))
+            .map(|(_, value)| *value)
+            .collect()
     };
     Ok((keep(places), keep(owners)))
 }
@@ -271,7 +385,11 @@ fn filter(arguments: &[HigherArgument<'_>], result: &DataType) -> Result<ArrayRe
 }
 
 /// Any, all and none: decided by whether one element matched, all did, and whether some result was NULL.
-fn matches(arguments: &[HigherArgument<'_>], rows: usize, decide: fn(bool, bool, bool) -> Option<bool>) -> Result<ArrayRef> {
+fn matches(
+    arguments: &[HigherArgument<'_>],
+    rows: usize,
+    decide: fn(bool, bool, bool) -> Option<bool>,
+) -> Result<ArrayRef> {
     let list = as_list(argument(arguments, 0)?.value()?)?;
     let (places, owners) = flat_list(list);
     let elements = take(list.values(), &places, None)?;
@@ -342,7 +460,8 @@ fn zip_with(arguments: &[HigherArgument<'_>], rows: usize, result: &DataType) ->
         }
     }
     let owners = UInt32Array::from(owners);
-    let made = argument(arguments, 2)?.lambda()?.evaluate(&[pick(a.values(), from_a)?, pick(b.values(), from_b)?], &owners)?;
+    let made =
+        argument(arguments, 2)?.lambda()?.evaluate(&[pick(a.values(), from_a)?, pick(b.values(), from_b)?], &owners)?;
     kept(rows, &owners, |row| a.is_valid(row) && b.is_valid(row))?.list(made, result)
 }
 
@@ -363,7 +482,8 @@ fn sort(arguments: &[HigherArgument<'_>], result: &DataType) -> Result<ArrayRef>
             return Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", "arrays are too long to sort with a comparator"));
         }
     }
-    let elements = [take(list.values(), &UInt32Array::from(left), None)?, take(list.values(), &UInt32Array::from(right), None)?];
+    let elements =
+        [take(list.values(), &UInt32Array::from(left), None)?, take(list.values(), &UInt32Array::from(right), None)?];
     let orders = argument(arguments, 1)?.lambda()?.evaluate(&elements, &UInt32Array::from(owners))?;
     let orders: &Int32Array = orders.as_primitive::<Int32Type>();
     if orders.null_count() > 0 {
@@ -374,7 +494,9 @@ fn sort(arguments: &[HigherArgument<'_>], result: &DataType) -> Result<ArrayRef>
         if list.is_valid(row) {
             let (start, length) = (list.value_offsets()[row] as usize, list.value_length(row) as usize);
             let mut own: Vec<usize> = (0..length).collect();
-            own.sort_by(|a, b| orders.values().get(base + a * length + b).map_or(Ordering::Equal, |order| order.cmp(&0)));
+            own.sort_by(|a, b| {
+                orders.values().get(base + a * length + b).map_or(Ordering::Equal, |order| order.cmp(&0))
+            });
             indices.extend(own.into_iter().map(|at| (start + at) as u32));
             base += length * length;
         }
@@ -440,6 +562,8 @@ fn map_zip_with(arguments: &[HigherArgument<'_>], rows: usize, result: &DataType
     }
     let owners = UInt32Array::from(owners);
     let keys = interleave(&[a.keys().as_ref(), b.keys().as_ref()], &keys)?;
-    let made = argument(arguments, 2)?.lambda()?.evaluate(&[keys.clone(), pick(a.values(), from_a)?, pick(b.values(), from_b)?], &owners)?;
+    let made = argument(arguments, 2)?
+        .lambda()?
+        .evaluate(&[keys.clone(), pick(a.values(), from_a)?, pick(b.values(), from_b)?], &owners)?;
     kept(rows, &owners, |row| a.is_valid(row) && b.is_valid(row))?.map(keys, made, result)
 }

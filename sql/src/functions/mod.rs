@@ -21,9 +21,9 @@ pub mod coercion;
 pub mod column;
 pub mod datetime;
 pub mod define;
+pub mod higher;
 pub mod json;
 pub mod kernel;
-pub mod higher;
 pub mod lambda;
 pub mod map;
 pub mod math;
@@ -146,8 +146,16 @@ impl Registry {
 }
 
 /// The families, in the order of the reference.
-const FAMILIES: &[fn() -> Result<Vec<Function>>] =
-    &[json::functions, datetime::functions, math::functions, regexp::functions, string::functions, array::functions, map::functions, higher::functions];
+const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[
+    json::functions,
+    datetime::functions,
+    math::functions,
+    regexp::functions,
+    string::functions,
+    array::functions,
+    map::functions,
+    higher::functions,
+];
 
 /// The one registry of the process: it never changes once built.
 pub fn library() -> Result<&'static Registry> {

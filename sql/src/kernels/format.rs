@@ -130,7 +130,9 @@ fn one(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
         'd' if of.is_integer() => whole(conversion, number(value, of)?),
         'x' if of.is_integer() => hexadecimal(value, of)?,
         'o' if of.is_integer() => format!("{:o}", number(value, of)?),
-        'f' | 'e' | 'g' if matches!(of, Type::Double | Type::Real | Type::Decimal(..)) => floating(conversion, value, of)?,
+        'f' | 'e' | 'g' if matches!(of, Type::Double | Type::Real | Type::Decimal(..)) => {
+            floating(conversion, value, of)?
+        }
         't' => moment(conversion.time, value, of).ok_or_else(mismatch)?,
         _ => return Err(mismatch()),
     };
@@ -233,7 +235,8 @@ fn grouped_fraction(conversion: &Conversion, negative: bool, text: &str) -> Stri
     if !conversion.flags.contains(',') {
         return signed(conversion, negative, text.to_owned());
     }
-    let (whole, fraction) = text.split_once('.').map_or((text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    let (whole, fraction) =
+        text.split_once('.').map_or((text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
     signed(conversion, negative, format!("{}{fraction}", separated(whole)))
 }
 
@@ -251,7 +254,9 @@ fn moment(part: Option<char>, value: &ArrayRef, of: &Type) -> Option<String> {
         'D' => "%m/%d/%y".to_owned(),
         'N' => "%9f".to_owned(),
         'L' => "%3f".to_owned(),
-        code @ ('Y' | 'y' | 'm' | 'd' | 'e' | 'H' | 'I' | 'M' | 'S' | 'j' | 'B' | 'b' | 'A' | 'a' | 'p') => format!("%{code}"),
+        code @ ('Y' | 'y' | 'm' | 'd' | 'e' | 'H' | 'I' | 'M' | 'S' | 'j' | 'B' | 'b' | 'A' | 'a' | 'p') => {
+            format!("%{code}")
+        }
         _ => return None,
     };
     Some(civil.format(&code).to_string())

@@ -93,10 +93,12 @@ pub(super) fn sorted(values: &ArrayRef) -> Result<Vec<usize>> {
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
-        (false, false) => compare::order(values, a, values, b).unwrap_or_else(|error| {
-            failed = Some(error);
-            None
-        }).unwrap_or(Ordering::Equal),
+        (false, false) => compare::order(values, a, values, b)
+            .unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+            .unwrap_or(Ordering::Equal),
     });
     failed.map_or(Ok(order), Err)
 }
@@ -104,82 +106,102 @@ pub(super) fn sorted(values: &ArrayRef) -> Result<Vec<usize>> {
 fn sets() -> Vec<Definition> {
     vec![
         array("array_distinct", "the elements of an array without repetitions")
-            .on_typed("array_distinct(array(E)) -> array(E)", like_first, elements(|_, values, _| distinct(values).map(Some)))
+            .on_typed(
+                "array_distinct(array(E)) -> array(E)",
+                like_first,
+                elements(|_, values, _| distinct(values).map(Some)),
+            )
             .example("SELECT array_distinct(ARRAY[1, 1, 2])", "[1, 2]"),
         array("array_except", "the elements of one array that another does not hold, without repetitions")
-            .on("array_except(array(E), array(E)) -> array(E)", elements(|call, values, row| {
-                let Some(other) = other(call, row)? else { return Ok(None) };
-                let mut kept = Vec::new();
-                for at in distinct(values)? {
-                    if !holds(&other, values, at)? {
-                        kept.push(at);
-                    }
-                }
-                Ok(Some(kept))
-            }))
-            .example("SELECT array_except(ARRAY[1, 2], ARRAY[2])", "[1]"),
-        array("array_intersect", "the elements two arrays share, without repetitions")
-            .on("array_intersect(array(E), array(E)) -> array(E)", elements(|call, values, row| {
-                let Some(other) = other(call, row)? else { return Ok(None) };
-                let mut kept = Vec::new();
-                for at in distinct(values)? {
-                    if holds(&other, values, at)? {
-                        kept.push(at);
-                    }
-                }
-                Ok(Some(kept))
-            }))
-            .example("SELECT array_intersect(ARRAY[1, 2], ARRAY[2])", "[2]"),
-        array("array_union", "the elements of two arrays, without repetitions")
-            .on("array_union(array(E), array(E)) -> array(E)", whole(|call| {
-                let both = concat(&call.full(0)?, &call.full(1)?, &Type::array(Type::Unknown))?;
-                let list = as_list(&both)?;
-                let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
-                for row in 0..call.rows {
-                    let start = list.value_offsets()[row] as usize;
-                    if list.is_valid(row) {
-                        indices.extend(distinct(&list.value(row))?.into_iter().map(|at| (start + at) as u32));
-                    }
-                    offsets.end(indices.len(), list.is_valid(row))?;
-                }
-                offsets.list(take(list.values(), &UInt32Array::from(indices), None)?, call.result)
-            }))
-            .example("SELECT array_union(ARRAY[1], ARRAY[1, 2])", "[1, 2]"),
-        array("arrays_overlap", "whether two arrays share an element")
-            .on("arrays_overlap(array(E), array(E)) -> boolean", whole(|call| {
-                let (a, b) = (call.full(0)?, call.full(1)?);
-                let (a, b) = (as_list(&a)?, as_list(&b)?);
-                let found = (0..call.rows).map(|row| {
-                    if a.is_null(row) || b.is_null(row) {
-                        return Ok(None);
-                    }
-                    overlap(&a.value(row), &b.value(row))
-                });
-                Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
-            }))
-            .example("SELECT arrays_overlap(ARRAY[1, 2], ARRAY[2])", "true"),
-        array("array_histogram", "how often each element of an array occurs")
-            .on_typed("array_histogram(array(E)) -> map(E, bigint)", histogram_type, whole(|call| {
-                let lists = call.full(0)?;
-                let list = as_list(&lists)?;
-                let (mut offsets, mut keys, mut counts) = (Offsets::new(call.rows), Vec::new(), Vec::new());
-                for row in 0..call.rows {
-                    if list.is_valid(row) {
-                        let (values, start) = (list.value(row), list.value_offsets()[row] as usize);
-                        for at in distinct(&values)?.into_iter().filter(|&at| values.is_valid(at)) {
-                            let mut count = 0;
-                            for other in 0..values.len() {
-                                count += i64::from(compare::same(&values, at, &values, other)?);
-                            }
-                            keys.push((start + at) as u32);
-                            counts.push(count);
+            .on(
+                "array_except(array(E), array(E)) -> array(E)",
+                elements(|call, values, row| {
+                    let Some(other) = other(call, row)? else { return Ok(None) };
+                    let mut kept = Vec::new();
+                    for at in distinct(values)? {
+                        if !holds(&other, values, at)? {
+                            kept.push(at);
                         }
                     }
-                    offsets.end(keys.len(), list.is_valid(row))?;
-                }
-                let keys = take(list.values(), &UInt32Array::from(keys), None)?;
-                offsets.map(keys, Arc::new(Int64Array::from(counts)), call.result)
-            }))
+                    Ok(Some(kept))
+                }),
+            )
+            .example("SELECT array_except(ARRAY[1, 2], ARRAY[2])", "[1]"),
+        array("array_intersect", "the elements two arrays share, without repetitions")
+            .on(
+                "array_intersect(array(E), array(E)) -> array(E)",
+                elements(|call, values, row| {
+                    let Some(other) = other(call, row)? else { return Ok(None) };
+                    let mut kept = Vec::new();
+                    for at in distinct(values)? {
+                        if holds(&other, values, at)? {
+                            kept.push(at);
+                        }
+                    }
+                    Ok(Some(kept))
+                }),
+            )
+            .example("SELECT array_intersect(ARRAY[1, 2], ARRAY[2])", "[2]"),
+        array("array_union", "the elements of two arrays, without repetitions")
+            .on(
+                "array_union(array(E), array(E)) -> array(E)",
+                whole(|call| {
+                    let both = concat(&call.full(0)?, &call.full(1)?, &Type::array(Type::Unknown))?;
+                    let list = as_list(&both)?;
+                    let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
+                    for row in 0..call.rows {
+                        let start = list.value_offsets()[row] as usize;
+                        if list.is_valid(row) {
+                            indices.extend(distinct(&list.value(row))?.into_iter().map(|at| (start + at) as u32));
+                        }
+                        offsets.end(indices.len(), list.is_valid(row))?;
+                    }
+                    offsets.list(take(list.values(), &UInt32Array::from(indices), None)?, call.result)
+                }),
+            )
+            .example("SELECT array_union(ARRAY[1], ARRAY[1, 2])", "[1, 2]"),
+        array("arrays_overlap", "whether two arrays share an element")
+            .on(
+                "arrays_overlap(array(E), array(E)) -> boolean",
+                whole(|call| {
+                    let (a, b) = (call.full(0)?, call.full(1)?);
+                    let (a, b) = (as_list(&a)?, as_list(&b)?);
+                    let found = (0..call.rows).map(|row| {
+                        if a.is_null(row) || b.is_null(row) {
+                            return Ok(None);
+                        }
+                        overlap(&a.value(row), &b.value(row))
+                    });
+                    Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
+                }),
+            )
+            .example("SELECT arrays_overlap(ARRAY[1, 2], ARRAY[2])", "true"),
+        array("array_histogram", "how often each element of an array occurs")
+            .on_typed(
+                "array_histogram(array(E)) -> map(E, bigint)",
+                histogram_type,
+                whole(|call| {
+                    let lists = call.full(0)?;
+                    let list = as_list(&lists)?;
+                    let (mut offsets, mut keys, mut counts) = (Offsets::new(call.rows), Vec::new(), Vec::new());
+                    for row in 0..call.rows {
+                        if list.is_valid(row) {
+                            let (values, start) = (list.value(row), list.value_offsets()[row] as usize);
+                            for at in distinct(&values)?.into_iter().filter(|&at| values.is_valid(at)) {
+                                let mut count = 0;
+                                for other in 0..values.len() {
+                                    count += i64::from(compare::same(&values, at, &values, other)?);
+                                }
+                                keys.push((start + at) as u32);
+                                counts.push(count);
+                            }
+                        }
+                        offsets.end(keys.len(), list.is_valid(row))?;
+                    }
+                    let keys = take(list.values(), &UInt32Array::from(keys), None)?;
+                    offsets.map(keys, Arc::new(Int64Array::from(counts)), call.result)
+                }),
+            )
             .example("SELECT array_histogram(ARRAY[1, 1])", "{1=2}"),
     ]
 }
@@ -223,7 +245,14 @@ fn extreme(wanted: Ordering) -> Kernel {
         for at in 1..values.len() {
             match compare::order(values, at, values, best)? {
                 Some(order) if order == wanted => best = at,
-                None => best = if compare::same(values, at, values, at)? && compare::order(values, at, values, at)?.is_none() { at } else { best },
+                None => {
+                    best =
+                        if compare::same(values, at, values, at)? && compare::order(values, at, values, at)?.is_none() {
+                            at
+                        } else {
+                            best
+                        }
+                }
                 _ => {}
             }
         }
@@ -373,58 +402,74 @@ fn shapes() -> Vec<Definition> {
             .on_typed("array_sort(array(E)) -> array(E)", like_first, elements(|_, values, _| sorted(values).map(Some)))
             .example("SELECT array_sort(ARRAY[2, 1])", "[1, 2]"),
         array("shuffle", "the elements in random order")
-            .on_typed("shuffle(array(E)) -> array(E)", like_first, elements(|_, values, _| {
-                let mut order: Vec<usize> = (0..values.len()).collect();
-                order.shuffle(&mut rand::rng());
-                Ok(Some(order))
-            }))
+            .on_typed(
+                "shuffle(array(E)) -> array(E)",
+                like_first,
+                elements(|_, values, _| {
+                    let mut order: Vec<usize> = (0..values.len()).collect();
+                    order.shuffle(&mut rand::rng());
+                    Ok(Some(order))
+                }),
+            )
             .volatility(Volatility::Volatile)
             .example("SELECT shuffle(ARRAY[1])", "[1]"),
         array("slice", "so many elements from a position on, from the end if it is negative")
-            .on("slice(array(E), bigint, bigint) -> array(E)", elements(|call, values, row| {
-                let (start, length) = (call.column::<I64>(1)?, call.column::<I64>(2)?);
-                let (Some(start), Some(length)) = (start.value(row), length.value(row)) else { return Ok(None) };
-                if start == 0 {
-                    return Err(invalid("SQL array indices start at 1"));
-                }
-                if length < 0 {
-                    return Err(invalid("length must be greater than or equal to 0"));
-                }
-                let count = values.len() as i64;
-                let from = if start > 0 { start - 1 } else { count + start };
-                if from < 0 || from >= count {
-                    return Ok(Some(Vec::new()));
-                }
-                Ok(Some((from as usize..from.saturating_add(length).min(count) as usize).collect()))
-            }))
+            .on(
+                "slice(array(E), bigint, bigint) -> array(E)",
+                elements(|call, values, row| {
+                    let (start, length) = (call.column::<I64>(1)?, call.column::<I64>(2)?);
+                    let (Some(start), Some(length)) = (start.value(row), length.value(row)) else { return Ok(None) };
+                    if start == 0 {
+                        return Err(invalid("SQL array indices start at 1"));
+                    }
+                    if length < 0 {
+                        return Err(invalid("length must be greater than or equal to 0"));
+                    }
+                    let count = values.len() as i64;
+                    let from = if start > 0 { start - 1 } else { count + start };
+                    if from < 0 || from >= count {
+                        return Ok(Some(Vec::new()));
+                    }
+                    Ok(Some((from as usize..from.saturating_add(length).min(count) as usize).collect()))
+                }),
+            )
             .example("SELECT slice(ARRAY[1, 2, 3], 2, 2)", "[2, 3]"),
         array("trim_array", "an array without its last elements")
-            .on("trim_array(array(E), bigint) -> array(E)", elements(|call, values, row| {
-                let Some(count) = call.column::<I64>(1)?.value(row) else { return Ok(None) };
-                let kept = usize::try_from(count).ok().and_then(|count| values.len().checked_sub(count));
-                match (kept, count < 0) {
-                    (Some(kept), _) => Ok(Some((0..kept).collect())),
-                    (None, true) => Err(invalid("size must not be negative")),
-                    (None, false) => Err(invalid(format!("size must not exceed array cardinality {}", values.len()))),
-                }
-            }))
+            .on(
+                "trim_array(array(E), bigint) -> array(E)",
+                elements(|call, values, row| {
+                    let Some(count) = call.column::<I64>(1)?.value(row) else { return Ok(None) };
+                    let kept = usize::try_from(count).ok().and_then(|count| values.len().checked_sub(count));
+                    match (kept, count < 0) {
+                        (Some(kept), _) => Ok(Some((0..kept).collect())),
+                        (None, true) => Err(invalid("size must not be negative")),
+                        (None, false) => {
+                            Err(invalid(format!("size must not exceed array cardinality {}", values.len())))
+                        }
+                    }
+                }),
+            )
             .example("SELECT trim_array(ARRAY[1, 2], 1)", "[1]"),
         array("repeat", "an array of a value so many times")
-            .on_typed("repeat(E, bigint) -> array(E)", repeated_type, whole(|call| {
-                let (values, counts) = (call.full(0)?, call.column::<I64>(1)?);
-                let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
-                for row in 0..call.rows {
-                    let count = counts.value(row);
-                    if let Some(count) = count {
-                        if !(0..=10_000).contains(&count) {
-                            return Err(invalid("count argument of repeat function must be from 0 to 10000"));
+            .on_typed(
+                "repeat(E, bigint) -> array(E)",
+                repeated_type,
+                whole(|call| {
+                    let (values, counts) = (call.full(0)?, call.column::<I64>(1)?);
+                    let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
+                    for row in 0..call.rows {
+                        let count = counts.value(row);
+                        if let Some(count) = count {
+                            if !(0..=10_000).contains(&count) {
+                                return Err(invalid("count argument of repeat function must be from 0 to 10000"));
+                            }
+                            indices.extend(std::iter::repeat_n(row as u32, count as usize));
                         }
-                        indices.extend(std::iter::repeat_n(row as u32, count as usize));
+                        offsets.end(indices.len(), count.is_some())?;
                     }
-                    offsets.end(indices.len(), count.is_some())?;
-                }
-                offsets.list(take(&values, &UInt32Array::from(indices), None)?, call.result)
-            }))
+                    offsets.list(take(&values, &UInt32Array::from(indices), None)?, call.result)
+                }),
+            )
             .example("SELECT repeat('a', 2)", "[a, a]"),
     ]
 }
@@ -498,24 +543,29 @@ fn combined() -> Vec<Definition> {
             .on("ngrams(array(E), bigint) -> array(array(E))", groups(windows))
             .example("SELECT ngrams(ARRAY[1, 2, 3], 2)", "[[1, 2], [2, 3]]"),
         array("flatten", "the elements of the arrays in an array")
-            .on("flatten(array(array(E))) -> array(E)", whole(|call| {
-                let lists = call.full(0)?;
-                let list = as_list(&lists)?;
-                let values = super::nested::conform(list.values().clone(), &list_of(flat_element(call.result)?))?;
-                let inner = as_list(&values)?;
-                let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
-                for row in 0..call.rows {
-                    if list.is_valid(row) {
-                        for at in list.value_offsets()[row] as usize..list.value_offsets()[row + 1] as usize {
-                            if inner.is_valid(at) {
-                                indices.extend((inner.value_offsets()[at]..inner.value_offsets()[at + 1]).map(|i| i as u32));
+            .on(
+                "flatten(array(array(E))) -> array(E)",
+                whole(|call| {
+                    let lists = call.full(0)?;
+                    let list = as_list(&lists)?;
+                    let values = super::nested::conform(list.values().clone(), &list_of(flat_element(call.result)?))?;
+                    let inner = as_list(&values)?;
+                    let (mut offsets, mut indices) = (Offsets::new(call.rows), Vec::new());
+                    for row in 0..call.rows {
+                        if list.is_valid(row) {
+                            for at in list.value_offsets()[row] as usize..list.value_offsets()[row + 1] as usize {
+                                if inner.is_valid(at) {
+                                    indices.extend(
+                                        (inner.value_offsets()[at]..inner.value_offsets()[at + 1]).map(|i| i as u32),
+                                    );
+                                }
                             }
                         }
+                        offsets.end(indices.len(), list.is_valid(row))?;
                     }
-                    offsets.end(indices.len(), list.is_valid(row))?;
-                }
-                offsets.list(take(inner.values(), &UInt32Array::from(indices), None)?, call.result)
-            }))
+                    offsets.list(take(inner.values(), &UInt32Array::from(indices), None)?, call.result)
+                }),
+            )
             .example("SELECT flatten(ARRAY[ARRAY[1], ARRAY[2]])", "[1, 2]"),
         zip(),
     ]

@@ -35,8 +35,16 @@ pub(super) fn definition() -> Definition {
         .on("sequence(date, date) -> array(date)", whole(times))
         .on("sequence(date, date, interval day to second) -> array(date)", whole(times))
         .on("sequence(date, date, interval year to month) -> array(date)", whole(times))
-        .on_typed("sequence(timestamp(p), timestamp(p), interval day to second) -> array(timestamp(p))", of_first, whole(times))
-        .on_typed("sequence(timestamp(p), timestamp(p), interval year to month) -> array(timestamp(p))", of_first, whole(times))
+        .on_typed(
+            "sequence(timestamp(p), timestamp(p), interval day to second) -> array(timestamp(p))",
+            of_first,
+            whole(times),
+        )
+        .on_typed(
+            "sequence(timestamp(p), timestamp(p), interval year to month) -> array(timestamp(p))",
+            of_first,
+            whole(times),
+        )
         .example("SELECT sequence(1, 3)", "[1, 2, 3]")
 }
 
@@ -59,7 +67,9 @@ fn check(start: i128, stop: i128, step: i128) -> Result<bool> {
         return Err(invalid("step must not be zero"));
     }
     if (step > 0) != (stop >= start) && stop != start {
-        return Err(invalid("sequence stop value should be greater than or equal to start value if step is greater than zero otherwise stop should be less than or equal to start"));
+        return Err(invalid(
+            "sequence stop value should be greater than or equal to start value if step is greater than zero otherwise stop should be less than or equal to start",
+        ));
     }
     Ok(step > 0)
 }
@@ -77,7 +87,9 @@ fn whole_numbers(call: &Call<'_>, stepped: bool) -> Result<ArrayRef> {
         if let Some(((start, stop), step)) = whole {
             let (start, stop, step) = (i128::from(start), i128::from(stop), i128::from(step));
             let forward = check(start, stop, step)?;
-            values.extend(run(start, stop, forward, |count| Ok(start + step * count as i128))?.into_iter().map(|v| v as i64));
+            values.extend(
+                run(start, stop, forward, |count| Ok(start + step * count as i128))?.into_iter().map(|v| v as i64),
+            );
         }
         offsets.end(values.len(), whole.is_some())?;
     }

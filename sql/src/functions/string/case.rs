@@ -117,27 +117,43 @@ fn pad_bytes(bytes: &[u8], size: i64, padding: &[u8], left: bool) -> Result<Opti
         return Ok(Some(bytes[..size].to_vec()));
     }
     let fill = padding.iter().copied().cycle().take(size - bytes.len());
-    Ok(Some(if left { fill.chain(bytes.iter().copied()).collect() } else { bytes.iter().copied().chain(fill).collect() }))
+    Ok(Some(if left {
+        fill.chain(bytes.iter().copied()).collect()
+    } else {
+        bytes.iter().copied().chain(fill).collect()
+    }))
 }
 
 /// The functions.
 pub(super) fn definitions() -> Vec<Definition> {
     let mut all = vec![
         string("lower", "a text in small letters")
-            .on("lower(varchar) -> varchar", text1::<Str>(|text, out| map_chars(text, str::to_ascii_lowercase, lower, out)))
+            .on(
+                "lower(varchar) -> varchar",
+                text1::<Str>(|text, out| map_chars(text, str::to_ascii_lowercase, lower, out)),
+            )
             .example("SELECT lower('ÀB')", "àb"),
         string("upper", "a text in capitals")
-            .on("upper(varchar) -> varchar", text1::<Str>(|text, out| map_chars(text, str::to_ascii_uppercase, upper, out)))
+            .on(
+                "upper(varchar) -> varchar",
+                text1::<Str>(|text, out| map_chars(text, str::to_ascii_uppercase, upper, out)),
+            )
             .example("SELECT upper('straße')", "STRAßE"),
         string("lpad", "a text filled up at its beginning, or cut, to a length")
-            .on("lpad(varchar, bigint, varchar) -> varchar", text3::<Str, I64, Str>(|t, n, p, out| pad(t, n, p, true, out)))
+            .on(
+                "lpad(varchar, bigint, varchar) -> varchar",
+                text3::<Str, I64, Str>(|t, n, p, out| pad(t, n, p, true, out)),
+            )
             .on(
                 "lpad(varbinary, bigint, varbinary) -> varbinary",
                 value3::<Bytes, I64, Bytes, ToBytes>(|b, n, p| pad_bytes(b, n, p, true)),
             )
             .example("SELECT lpad('7', 3, '0')", "007"),
         string("rpad", "a text filled up at its end, or cut, to a length")
-            .on("rpad(varchar, bigint, varchar) -> varchar", text3::<Str, I64, Str>(|t, n, p, out| pad(t, n, p, false, out)))
+            .on(
+                "rpad(varchar, bigint, varchar) -> varchar",
+                text3::<Str, I64, Str>(|t, n, p, out| pad(t, n, p, false, out)),
+            )
             .on(
                 "rpad(varbinary, bigint, varbinary) -> varbinary",
                 value3::<Bytes, I64, Bytes, ToBytes>(|b, n, p| pad_bytes(b, n, p, false)),
@@ -155,7 +171,11 @@ pub(super) fn definitions() -> Vec<Definition> {
                 "reverse(varbinary) -> varbinary",
                 value1::<Bytes, ToBytes>(|bytes| Ok(Some(bytes.iter().rev().copied().collect()))),
             )
-            .on_typed("reverse(array(E)) -> array(E)", super::super::define::like_first, super::super::array::reverse_kernel())
+            .on_typed(
+                "reverse(array(E)) -> array(E)",
+                super::super::define::like_first,
+                super::super::array::reverse_kernel(),
+            )
             .example("SELECT reverse('héllo')", "olléh"),
     ];
     all.extend(trims());

@@ -256,7 +256,9 @@ fn split_to_map_kernel(call: &Call<'_>, repeated: Repeated) -> Result<ArrayRef> 
     let values: ArrayRef = Arc::new(flat.finish());
     let values = match repeated {
         Repeated::Refused => values,
-        Repeated::Collected => lists.list(values, &super::super::signature::list_of(arrow::datatypes::DataType::Utf8))?,
+        Repeated::Collected => {
+            lists.list(values, &super::super::signature::list_of(arrow::datatypes::DataType::Utf8))?
+        }
     };
     maps.map(Arc::new(keys.finish()), values, call.result)
 }
@@ -347,7 +349,10 @@ pub(super) fn definitions() -> Vec<Definition> {
                 "substr(varchar, bigint, bigint) -> varchar",
                 text3::<Str, I64, I64>(|t, s, n, out| put(substr(t, s, Some(n)), out)),
             )
-            .on("substr(varbinary, bigint) -> varbinary", value2::<Bytes, I64, ToBytes>(|b, s| Ok(Some(subbytes(b, s, None)))))
+            .on(
+                "substr(varbinary, bigint) -> varbinary",
+                value2::<Bytes, I64, ToBytes>(|b, s| Ok(Some(subbytes(b, s, None)))),
+            )
             .on(
                 "substr(varbinary, bigint, bigint) -> varbinary",
                 value3::<Bytes, I64, I64, ToBytes>(|b, s, n| Ok(Some(subbytes(b, s, Some(n))))),
@@ -368,10 +373,19 @@ pub(super) fn definitions() -> Vec<Definition> {
             .on("translate(varchar, varchar, varchar) -> varchar", text3::<Str, Str, Str>(translate))
             .example("SELECT translate('hello', 'el', 'ip')", "hippo"),
         string("starts_with", "whether a text begins with another")
-            .on("starts_with(varchar, varchar) -> boolean", value2::<Str, Str, ToBool>(|t, p| Ok(Some(t.starts_with(p)))))
+            .on(
+                "starts_with(varchar, varchar) -> boolean",
+                value2::<Str, Str, ToBool>(|t, p| Ok(Some(t.starts_with(p)))),
+            )
             .example("SELECT starts_with('hello', 'he')", "true"),
         string("chr", "the character of a code point")
-            .on("chr(bigint) -> varchar", text1::<I64>(|code, out| { out.push(code_point(code)?); Ok(true) }))
+            .on(
+                "chr(bigint) -> varchar",
+                text1::<I64>(|code, out| {
+                    out.push(code_point(code)?);
+                    Ok(true)
+                }),
+            )
             .example("SELECT chr(233)", "é"),
         string("codepoint", "the code point of a text of one character")
             .on(
