@@ -9,7 +9,7 @@ use headwater_connectors::lake::{
     commit::{
         CatalogRegistrar,
         site::site_of,
-        transaction::{NoCatalog, visible_files},
+        transaction::NoCatalog, visible_files,
     },
     hive_type,
     stores::Place,

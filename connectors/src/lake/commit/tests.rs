@@ -21,7 +21,8 @@ use super::{
     Effect, LEASE_MS, Partitions, Place, Registrar, StatementKind, Transaction,
     owner::Owner,
     place::{LocalPlace, ObjectPlace, Uploads},
-    transaction::{self, Site},
+    transaction::Site,
+    visible_files,
 };
 
 /// The machine's clock some time ahead, so that every heartbeat of before is older than the lease.
@@ -89,7 +90,7 @@ async fn write_statement(site: Site, kind: StatementKind) -> Result<()> {
     }
     let folders = [format!("{root}/p=1"), format!("{root}/p=4")];
     let replace = async |site: &Site| {
-        let replaced = transaction::visible_files(site, &folders).await?;
+        let replaced = visible_files(site, &folders).await?;
         effect.replaces = replaced.into_iter().map(|entry| entry.path).collect();
         Ok(effect)
     };
@@ -141,7 +142,7 @@ async fn read_all(place: &dyn Place, paths: impl IntoIterator<Item = String>) ->
 
 /// What our readers see.
 async fn ours(site: &Site) -> Content {
-    let files = transaction::visible_files(site, std::slice::from_ref(&site.root)).await.unwrap();
+    let files = visible_files(site, std::slice::from_ref(&site.root)).await.unwrap();
     read_all(&*site.place, files.into_iter().map(|entry| entry.path)).await
 }
 

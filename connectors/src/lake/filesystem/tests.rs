@@ -18,7 +18,7 @@ use futures::StreamExt;
 use headwater_engine::{
     catalog::{Database, PartitionDiscovery, Properties, TableName},
     connector::{
-        CommitFacts, Committable, Connector, Cut, JobContext, OpenUnit, PreparedUnit, Sink, SinkTask, TableSpec,
+        CommitFacts, Committable, Connector, Cut, JobContext, OpenUnit, PreparedUnit, SinkTask, TableSpec,
         Unfenced,
     },
     error::Result,

@@ -1,0 +1,131 @@
+//! What whoever comes next does about statements that did not end.
+//!
+//! Invariant: one statement that cannot be finished hinders no other; it stays hidden and is reported.
+
+use headwater_engine::{
+    error::{Error, Result},
+    time::Instant,
+};
+
+use super::{
+    apply::{apply_all, create_or_read},
+    owner::{self, Fate},
+    place::Entry,
+    protocol::{self, Facts, Step, Verdict},
+    record::{self, Begin, Decision, Effect, RecordKind},
+    statement::StatementId,
+    transaction::Site,
+};
+
+/// Finishes or undoes what dead statements left in a folder, and deletes records that are no longer needed.
+/// Returns what could not be done, in words; the statements concerned stay hidden.
+pub async fn recover(site: &Site) -> Result<Vec<String>> {
+    let entries = site.place.list(&record::folder(&site.root)).await?;
+    let mut problems = Vec::new();
+    let mut ids: Vec<StatementId> =
+        entries.iter().filter_map(|entry| record::parse_path(&entry.path)).map(|(id, _)| id).collect();
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        let of_it: Vec<&Entry> =
+            entries.iter().filter(|entry| record::parse_path(&entry.path).is_some_and(|(of, _)| of == id)).collect();
+        if let Err(error) = recover_one(site, id, &of_it).await {
+            problems.push(format!("statement {id} of \"{}\": {error}", site.root));
+        }
+    }
+    let now = site.clock.now().0;
+    let is_old = |entry: &&Entry| {
+        let name = entry.path.rsplit('/').next().unwrap_or_default();
+        name.starts_with(super::place::TEMPORARY) && now - entry.modified_ms > super::LEASE_MS
+    };
+    let old: Vec<String> = entries.iter().filter(is_old).map(|entry| entry.path.clone()).collect();
+    if !old.is_empty() {
+        site.place.delete(&old).await?;
+    }
+    Ok(problems)
+}
+
+/// Steps of one statement until there is nothing more to do; each step is a state further, so few suffice.
+const STEPS_MAX: usize = 8;
+
+async fn recover_one(site: &Site, id: StatementId, entries: &[&Entry]) -> Result<()> {
+    let (mut facts, mut effect) = gather(site, id, entries).await?;
+    for _ in 0..STEPS_MAX {
+        let step = protocol::next_step(facts);
+        match step {
+            Step::Leave => return Ok(()),
+            Step::DecideAbort => {
+                let path = record::path(&site.root, id, RecordKind::Decision);
+                let reason = "its owner did not answer for longer than its lease, or has ended".to_owned();
+                let found = create_or_read(&*site.place, &path, record::encode(&Decision::Abort { reason })?).await?;
+                (facts.decision, effect) = verdict_of(record::decode(&path, &found)?);
+            }
+            Step::Finish => match finish_or_give_up(site, id, effect.as_ref()).await? {
+                None => facts.done = true,
+                Some(_) => return Ok(()),
+            },
+            Step::RollBack | Step::Clean => {
+                apply_all(site, id, step, effect.as_ref()).await?;
+                facts.begun = false;
+                facts.age_ms = 0;
+            }
+            Step::Collect => return apply_all(site, id, step, None).await,
+        }
+    }
+    Ok(())
+}
+
+/// Finishes a committed statement. A table that somebody else created meanwhile under the name of a `CREATE TABLE AS`
+/// wins: nothing of the statement is published yet, so it is undone, and the reason returned.
+pub(super) async fn finish_or_give_up(site: &Site, id: StatementId, effect: Option<&Effect>) -> Result<Option<Error>> {
+    let creates = effect.is_some_and(|effect| effect.creates.is_some());
+    match apply_all(site, id, Step::Finish, effect).await {
+        Ok(()) => Ok(None),
+        Err(error) if creates && matches!(error.code().0, "TABLE_ALREADY_EXISTS" | "ALREADY_EXISTS") => {
+            apply_all(site, id, Step::RollBack, None).await?;
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn verdict_of(decision: Decision) -> (Option<Verdict>, Option<Effect>) {
+    match decision {
+        Decision::Commit(effect) => (Some(Verdict::Commit), Some(*effect)),
+        Decision::Abort { .. } => (Some(Verdict::Abort), None),
+    }
+}
+
+async fn gather(site: &Site, id: StatementId, entries: &[&Entry]) -> Result<(Facts, Option<Effect>)> {
+    let now = site.clock.now();
+    let find = |kind| {
+        let path = record::path(&site.root, id, kind);
+        entries.iter().find(|entry| entry.path == path)
+    };
+    let newest_ms = entries.iter().map(|entry| entry.modified_ms).max().unwrap_or(now.0);
+    let mut facts = Facts {
+        begun: find(RecordKind::Begin).is_some(),
+        decision: None,
+        done: find(RecordKind::Done).is_some(),
+        owner: Fate::Dead,
+        age_ms: now.0 - newest_ms,
+    };
+    let mut effect = None;
+    if let Some(entry) = find(RecordKind::Begin) {
+        match site.place.read(&entry.path).await? {
+            Some(bytes) => {
+                let begin: Begin = record::decode(&entry.path, &bytes)?;
+                let gone = begin.owner.is_gone(&site.owner);
+                facts.owner = owner::fate(gone, Instant(entry.modified_ms), now);
+            }
+            None => facts.begun = false,
+        }
+        let path = record::path(&site.root, id, RecordKind::Decision);
+        if let Some(bytes) = site.place.read(&path).await? {
+            (facts.decision, effect) = verdict_of(record::decode(&path, &bytes)?);
+        }
+    } else if find(RecordKind::Decision).is_some() {
+        facts.decision = Some(if facts.done { Verdict::Commit } else { Verdict::Abort });
+    }
+    Ok((facts, effect))
+}
