@@ -47,10 +47,10 @@ pub mod visible;
 
 pub use place::{Place, StagedWriter};
 pub use record::{Decision, Effect, Partitions, StagedFile};
-pub use registrar::CatalogRegistrar;
-pub use statement::{StatementId, StatementKind};
 pub use recover::recover;
+pub use registrar::CatalogRegistrar;
 pub use seen::visible_files;
+pub use statement::{StatementId, StatementKind};
 pub use transaction::{Ending, Registrar, Transaction};
 pub use visible::{Records, Resolved, resolve};
 
