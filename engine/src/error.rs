@@ -162,10 +162,10 @@ impl Error {
             if let Some(ours) = current.downcast_ref::<Error>() {
                 return Some(ours);
             }
-            if let Some(DataFusionError::External(inner)) = current.downcast_ref::<DataFusionError>() {
-                if let Some(ours) = inner.downcast_ref::<Error>() {
-                    return Some(ours);
-                }
+            if let Some(DataFusionError::External(inner)) = current.downcast_ref::<DataFusionError>()
+                && let Some(ours) = inner.downcast_ref::<Error>()
+            {
+                return Some(ours);
             }
             next = current.source();
         }

@@ -87,7 +87,7 @@ fn hash_bytes(bytes: &[u8]) -> u64 {
 
 fn float_bits(value: f64) -> u64 {
     match value {
-        value if value == 0.0 => 0,
+        0.0 => 0,
         value if value.is_nan() => f64::NAN.to_bits(),
         value => value.to_bits(),
     }

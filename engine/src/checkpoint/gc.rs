@@ -84,10 +84,10 @@ pub async fn collect(log: &Log, keep: usize, us: Generation) -> Result<Garbage> 
     }
     let mut savepoints = Vec::new();
     for path in store.list(&log.paths().savepoints()).await? {
-        if let Some(bytes) = store.get(&path).await? {
-            if let LogEntry::Manifest(manifest) = LogEntry::parse(&path, &bytes)? {
-                savepoints.push(*manifest);
-            }
+        if let Some(bytes) = store.get(&path).await?
+            && let LogEntry::Manifest(manifest) = LogEntry::parse(&path, &bytes)?
+        {
+            savepoints.push(*manifest);
         }
     }
     let view = log.read().await?;

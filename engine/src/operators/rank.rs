@@ -12,11 +12,11 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
+    array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt32Array},
     compute::{
         SortColumn, SortOptions, concat_batches, interleave_record_batch, lexsort_to_indices, take_record_batch,
     },
-    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
+    datatypes::{DataType, Field, Schema, SchemaRef},
     row::{RowConverter, SortField},
 };
 
@@ -428,6 +428,7 @@ impl Operator for RunningRank {
 mod tests {
     use super::*;
     use crate::memory::MemoryBudget;
+    use arrow::{array::AsArray, datatypes::Int64Type};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     fn spec(limit: usize, window_end: Option<usize>) -> Rank {

@@ -3,7 +3,7 @@
 //! Invariant: nothing outside is touched before the claim is won, and sinks recover before anything is committed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     checkpoint::{
         log::{Claimant, Claimed, Log, LogFence},
-        manifest::{Manifest, SinkState},
+        manifest::Manifest,
         protocol::{self, GoBackStep, LogView, RecoveryStep},
     },
     connector::{Bound, CommitFacts, Guarantee, JobContext},
@@ -214,7 +214,7 @@ async fn run(
         last_epoch,
         log_number: claimed.number,
         running_ms: restored.as_ref().map_or(0, |manifest| manifest.running_ms),
-        sinks: restored.as_ref().map(|manifest| manifest.sinks.clone()).unwrap_or_else(BTreeMap::<_, SinkState>::new),
+        sinks: restored.as_ref().map(|manifest| manifest.sinks.clone()).unwrap_or_default(),
         segments: restored.as_ref().map(|manifest| manifest.segments.clone()).unwrap_or_default(),
     };
     let pace = Pace { interval: config.interval, once: config.once };

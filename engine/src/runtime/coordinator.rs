@@ -273,10 +273,11 @@ impl Coordinator {
                         let run = &mut self.tables[table];
                         run.splits.ended(&split, watermark);
                         let joined = run.splits.add(children, lock(&run.progress).released());
-                        let mut progress = lock(&run.progress);
-                        joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
-                        progress.leave(&split);
-                        drop(progress);
+                        {
+                            let mut progress = lock(&run.progress);
+                            joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
+                            progress.leave(&split);
+                        }
                         self.assign(table).await?;
                     }
                 }

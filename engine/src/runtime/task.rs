@@ -63,6 +63,7 @@ pub(super) struct Task {
     pub(super) cancel: CancellationToken,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack of the loop")]
 enum Incoming {
     Cancelled,
     Command(Option<Command>),

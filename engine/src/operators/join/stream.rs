@@ -60,6 +60,9 @@ struct Side {
     dead: usize,
 }
 
+/// A row of the other side: its index among the rows of its key, and its place.
+type Partner = (usize, (usize, usize));
+
 /// A row to emit.
 #[derive(Debug)]
 struct Emission {
@@ -165,7 +168,13 @@ impl StreamJoin {
             match changes.kind(row) {
                 RowKind::Insert | RowKind::UpdateAfter => self.insert(side, key, kept, &partners[row], &mut emissions),
                 RowKind::Delete | RowKind::UpdateBefore => {
-                    self.remove(side, &key, &whole[row], &kept, &partners[row], &mut emissions)?;
+                    if !self.sides[side].forget(&key, &whole[row])? {
+                        return Err(Error::data(
+                            "GENERIC_INTERNAL_ERROR",
+                            "a join was told to take back a row it never got",
+                        ));
+                    }
+                    self.remove(side, &key, &kept, &partners[row], &mut emissions);
                 }
             }
         }
@@ -192,7 +201,7 @@ impl StreamJoin {
         columns: &[ArrayRef],
         keys: &[Key],
         times: &[i64],
-    ) -> Result<Vec<Vec<(usize, (usize, usize))>>> {
+    ) -> Result<Vec<Vec<Partner>>> {
         let other = &self.sides[1 - side];
         let mut candidates: Vec<(usize, usize, (usize, usize))> = Vec::new();
         for (row, key) in keys.iter().enumerate().filter(|(row, _)| !has_null(columns, *row)) {
@@ -220,14 +229,7 @@ impl StreamJoin {
         Ok(partners)
     }
 
-    fn insert(
-        &mut self,
-        side: usize,
-        key: Key,
-        kept: Kept,
-        partners: &[(usize, (usize, usize))],
-        emissions: &mut Vec<Emission>,
-    ) {
+    fn insert(&mut self, side: usize, key: Key, kept: Kept, partners: &[Partner], emissions: &mut Vec<Emission>) {
         let (eager, own) = (self.takes_back(), (kept.batch, kept.row));
         let others_kept = self.join.kind.keeps(1 - side);
         for (index, place) in partners {
@@ -248,20 +250,8 @@ impl StreamJoin {
         self.sides[side].by_key.entry(key).or_default().push(kept);
     }
 
-    fn remove(
-        &mut self,
-        side: usize,
-        key: &Key,
-        whole: &Key,
-        kept: &Kept,
-        partners: &[(usize, (usize, usize))],
-        emissions: &mut Vec<Emission>,
-    ) -> Result<()> {
+    fn remove(&mut self, side: usize, key: &Key, kept: &Kept, partners: &[Partner], emissions: &mut Vec<Emission>) {
         let own = (kept.batch, kept.row);
-        let gone = self.sides[side].forget(key, whole)?;
-        if !gone {
-            return Err(Error::data("GENERIC_INTERNAL_ERROR", "a join was told to take back a row it never got"));
-        }
         let others_kept = self.join.kind.keeps(1 - side);
         for (index, place) in partners {
             emissions.push(emission(RowKind::Delete, side, own, *place));
@@ -275,7 +265,6 @@ impl StreamJoin {
         if self.join.kind.keeps(side) && partners.is_empty() {
             emissions.push(emission(RowKind::Delete, side, own, (0, 0)));
         }
-        Ok(())
     }
 
     fn emit(&self, emissions: &[Emission], out: &mut Output) -> Result<()> {
