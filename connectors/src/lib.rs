@@ -7,3 +7,12 @@ pub mod formats;
 pub mod kafka;
 pub mod lake;
 pub mod options;
+
+use std::sync::Arc;
+
+use headwater_engine::connector::Connector;
+
+/// Every outside system: the one list.
+pub fn all() -> Vec<Arc<dyn Connector>> {
+    vec![Arc::new(kafka::Kafka), Arc::new(kafka::UpsertKafka)]
+}

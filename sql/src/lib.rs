@@ -14,6 +14,7 @@ pub mod functions;
 pub mod generate;
 pub mod information_schema;
 pub mod kernels;
+pub mod lower;
 pub mod output;
 pub mod parser;
 pub mod repl;

@@ -13,6 +13,7 @@ use headwater_engine::{
 
 use crate::{
     diagnostics::did_you_mean,
+    lower::table::StreamTable,
     parser::stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
     tables::StatementTables,
 };
@@ -25,9 +26,7 @@ pub(crate) async fn provider(
 ) -> Result<Arc<dyn TableProvider>> {
     match table.option("connector").unwrap_or_default() {
         "filesystem" => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
-        connector => {
-            Err(Error::not_supported(format!("reading \"{name}\" through connector \"{connector}\" is not supported")))
-        }
+        _ => Ok(Arc::new(StreamTable::new(&tables.session, table)?)),
     }
 }
 

@@ -21,6 +21,7 @@ use headwater_connectors::{
 };
 use headwater_engine::{
     catalog::{Catalog, TableName},
+    connector::Connector,
     error::{Error, Result},
 };
 use parking_lot::RwLock;
@@ -107,6 +108,7 @@ struct Shared {
     config: SessionConfig,
     catalog: Arc<dyn Catalog>,
     stores: Arc<Stores>,
+    connectors: Vec<Arc<dyn Connector>>,
     base: RwLock<SessionState>,
     run_tables: RunTables,
     state: RwLock<State>,
@@ -183,7 +185,7 @@ impl Session {
         let here = std::env::current_dir().map_err(|error| Error::from(error).context("the working directory"))?;
         let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
         let shared =
-            Shared { config, catalog, stores, base, run_tables: RunTables::default(), state: RwLock::new(state) };
+            Shared { config, catalog, stores, connectors: headwater_connectors::all(), base, run_tables: RunTables::default(), state: RwLock::new(state) };
         Ok(Self { shared: Arc::new(shared), counters: None })
     }
 
@@ -200,6 +202,11 @@ impl Session {
     /// Tables and views that live as long as the session.
     pub fn run_tables(&self) -> &RunTables {
         &self.shared.run_tables
+    }
+
+    /// The outside systems that tables of the run may name.
+    pub fn connectors(&self) -> &[Arc<dyn Connector>] {
+        &self.shared.connectors
     }
 
     /// The stores of locations, with this session's settings as they are now.

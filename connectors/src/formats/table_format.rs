@@ -11,7 +11,10 @@ use headwater_engine::{
     format::{Decoder, Encoder, Format},
 };
 
-use super::raw;
+use super::{
+    json::{Json, JsonLines, JsonOptions, TimestampStandard, TimestampUnit},
+    raw,
+};
 use crate::options::{Options, nearest};
 
 /// A format with its options, cheap to clone.
@@ -54,7 +57,7 @@ impl TableFormat {
 }
 
 /// Names a format can have.
-const NAMES: [&str; 1] = ["raw"];
+const NAMES: [&str; 2] = ["json", "raw"];
 
 /// Takes the format one of `keys` names, with its options, which may stand with `prefix` before them (`value.json.x`) or
 /// without; `None` when no key is given.
@@ -68,8 +71,8 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str) -> Resul
     let Some((key, name)) = found else { return Ok(None) };
     match name.to_lowercase().as_str() {
         "raw" => Ok(Some(TableFormat::append(Arc::new(raw::Raw)))),
+        "json" => Ok(Some(TableFormat::append(Arc::new(json(options, prefix)?)))),
         _ => {
-            let _ = prefix;
             let error = options.invalid(&key, &name, "a format");
             Err(match nearest(&name, NAMES.into_iter()) {
                 Some(known) => error.with_hint(format!("did you mean '{known}'?")),
@@ -77,4 +80,27 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str) -> Resul
             })
         }
     }
+}
+
+/// The options of JSON; `key.json.x` and `value.json.x` stand before `json.x`.
+fn json(options: &mut Options, prefix: &str) -> Result<Json> {
+    let standards =
+        [("auto", TimestampStandard::Auto), ("SQL", TimestampStandard::Sql), ("ISO-8601", TimestampStandard::Iso8601)];
+    let units = [
+        ("s", TimestampUnit::Seconds),
+        ("ms", TimestampUnit::Milliseconds),
+        ("us", TimestampUnit::Microseconds),
+        ("ns", TimestampUnit::Nanoseconds),
+    ];
+    let mut reading = JsonOptions { malformed: super::json::Malformed::Skip, ..JsonOptions::default() };
+    for start in ["", prefix] {
+        if let Some(standard) = options.choice(&format!("{start}json.timestamp-format.standard"), &standards)? {
+            reading.timestamps.standard = standard;
+        }
+        if let Some(unit) = options.choice(&format!("{start}json.timestamp-unit"), &units)? {
+            reading.timestamps.unit = unit;
+        }
+    }
+    let iso_timestamps = reading.timestamps.standard == TimestampStandard::Iso8601;
+    Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: true } })
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::job::JobOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{generate, output::Format};
@@ -114,6 +115,8 @@ pub(super) enum Command {
         files: Vec<PathBuf>,
         #[command(flatten)]
         results: Results,
+        #[command(flatten)]
+        job: JobOptions,
     },
     /// Show the plans of query files; nothing runs.
     Explain {

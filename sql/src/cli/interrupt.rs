@@ -91,7 +91,7 @@ fn too_late(deadline: Deadline) -> Error {
 
 /// The signals that ask us to stop.
 #[derive(Debug)]
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -100,7 +100,7 @@ struct Signals {
 
 impl Signals {
     /// From now on signals do not end the process.
-    fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
@@ -111,7 +111,7 @@ impl Signals {
     }
 
     /// Waits for one of them.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.interrupt.recv() => {}

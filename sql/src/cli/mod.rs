@@ -21,6 +21,7 @@ mod environment;
 mod exit;
 mod explain;
 pub(crate) mod interrupt;
+mod job;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod runner;
@@ -84,9 +85,15 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
         Some(_) if input.statements.is_some() || !input.files.is_empty() => {
             Err(Failure::Usage("-c and -f cannot be used with a command".into()))
         }
-        Some(Command::Run { files, results }) => {
-            let work = Work::Run(runner::read_files(&files)?);
-            batch(&common, &results.or(before), work, environment)
+        Some(Command::Run { files, results, job }) => {
+            let script = runner::read_files(&files)?;
+            let results = results.or(before);
+            let config = session_config(&common, &results, environment)?;
+            let statements = crate::parser::parse(&script, &config.parameters)?;
+            if job::is_job(&statements) {
+                return job::run(config, &statements, &files, &job, &style(&results, environment)?);
+            }
+            batch(&common, &results, Work::Run(script), environment)
         }
         Some(Command::Explain { files, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);

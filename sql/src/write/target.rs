@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use headwater_connectors::lake::{
-    commit::{CatalogRegistrar, site::site_of, transaction::NoCatalog, visible_files},
+    commit::{
+        CatalogRegistrar,
+        site::site_of,
+        transaction::{NoCatalog, visible_files},
+    },
     hive_type,
     stores::Place,
     write::{Layout, Limits, WriteFormat, WriteTarget},

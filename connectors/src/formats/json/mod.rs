@@ -14,6 +14,7 @@ mod column;
 mod frame;
 mod lenient;
 mod lexer;
+mod lines;
 mod nested;
 mod options;
 mod payloads;
@@ -22,6 +23,7 @@ mod rows;
 mod tape;
 mod time_text;
 
+pub use lines::{Json, JsonLines};
 pub use options::{
     Coercion, Dialect, JsonOptions, Malformed, PathStep, RecordPath, TimestampReading, TimestampStandard, TimestampUnit,
 };

@@ -32,14 +32,11 @@
 //! Invariant: outside `_headwater/` no file of a statement exists before its decision is `commit`; our readers see all
 //! files of a statement and none it replaced, or the other way round ([`visible::resolve`]).
 
-mod apply;
 pub mod owner;
 pub mod place;
 pub mod protocol;
 pub mod record;
-mod recover;
 pub mod registrar;
-mod seen;
 pub mod site;
 pub mod statement;
 pub mod transaction;
@@ -47,11 +44,9 @@ pub mod visible;
 
 pub use place::{Place, StagedWriter};
 pub use record::{Decision, Effect, Partitions, StagedFile};
-pub use recover::recover;
 pub use registrar::CatalogRegistrar;
-pub use seen::visible_files;
 pub use statement::{StatementId, StatementKind};
-pub use transaction::{Ending, Registrar, Transaction};
+pub use transaction::{Ending, Registrar, Transaction, recover};
 pub use visible::{Records, Resolved, resolve};
 
 /// Folder of the protocol within a table's folder; readers skip names that start with `_`.

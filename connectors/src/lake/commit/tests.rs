@@ -21,8 +21,7 @@ use super::{
     Effect, LEASE_MS, Partitions, Place, Registrar, StatementKind, Transaction,
     owner::Owner,
     place::{LocalPlace, ObjectPlace, Uploads},
-    transaction::Site,
-    visible_files,
+    transaction::{self, Site},
 };
 
 /// The machine's clock some time ahead, so that every heartbeat of before is older than the lease.
@@ -90,7 +89,7 @@ async fn write_statement(site: Site, kind: StatementKind) -> Result<()> {
     }
     let folders = [format!("{root}/p=1"), format!("{root}/p=4")];
     let replace = async |site: &Site| {
-        let replaced = visible_files(site, &folders).await?;
+        let replaced = transaction::visible_files(site, &folders).await?;
         effect.replaces = replaced.into_iter().map(|entry| entry.path).collect();
         Ok(effect)
     };
@@ -142,7 +141,7 @@ async fn read_all(place: &dyn Place, paths: impl IntoIterator<Item = String>) ->
 
 /// What our readers see.
 async fn ours(site: &Site) -> Content {
-    let files = visible_files(site, std::slice::from_ref(&site.root)).await.unwrap();
+    let files = transaction::visible_files(site, std::slice::from_ref(&site.root)).await.unwrap();
     read_all(&*site.place, files.into_iter().map(|entry| entry.path)).await
 }
 

@@ -39,8 +39,7 @@ use super::{
 };
 use crate::lake::commit::{
     Effect, Partitions, StatementKind, Transaction,
-    transaction::{Ending, Site},
-    visible_files,
+    transaction::{Ending, Site, visible_files},
 };
 
 /// What a statement does to the files that are there.

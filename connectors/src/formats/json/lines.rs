@@ -1,0 +1,136 @@
+//! Rows as JSON objects, one a line: for files of the lake and records of streams alike.
+//!
+//! Invariant: a NULL is left out unless asked for; timestamps are written as SQL spells them unless told ISO-8601; bytes
+//! are base64; a line end stands after each object and nowhere else.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    json::{LineDelimitedWriter, WriterBuilder, writer::LineDelimited},
+    record_batch::RecordBatch,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use headwater_engine::{
+    error::Result,
+    format::{Decoder, Encoder, Format, Payloads},
+};
+
+use super::{JsonDecoder, JsonOptions};
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JsonLines {
+    /// `2026-01-02T03:04:05.678Z` instead of `2026-01-02 03:04:05.678`.
+    pub iso_timestamps: bool,
+    /// Write `null` instead of leaving a field out.
+    pub explicit_nulls: bool,
+}
+
+impl JsonLines {
+    /// Appends a line for each row.
+    pub fn write(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        let rows = with_base64(rows)?;
+        let format = self.timestamp_format(&rows.schema());
+        let builder = WriterBuilder::new()
+            .with_explicit_nulls(self.explicit_nulls)
+            .with_timestamp_format(format.clone())
+            .with_timestamp_tz_format(format);
+        let mut writer: LineDelimitedWriter<&mut Vec<u8>> = builder.build::<_, LineDelimited>(out);
+        writer.write(&rows)?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    /// Milliseconds are shown as three digits, always; finer ones as far as they go.
+    fn timestamp_format(&self, schema: &Schema) -> String {
+        let is_fine = |field: &Arc<Field>| {
+            matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _))
+        };
+        let fraction = if schema.fields().iter().any(is_fine) { "%.f" } else { "%.3f" };
+        match self.iso_timestamps {
+            true => format!("%Y-%m-%dT%H:%M:%S{fraction}Z"),
+            false => format!("%Y-%m-%d %H:%M:%S{fraction}"),
+        }
+    }
+}
+
+fn with_base64(rows: &RecordBatch) -> Result<RecordBatch> {
+    let is_binary = |field: &Arc<Field>| matches!(field.data_type(), DataType::Binary);
+    if !rows.schema().fields().iter().any(is_binary) {
+        return Ok(rows.clone());
+    }
+    let mut fields = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        if is_binary(field) {
+            let bytes = column.as_binary::<i32>();
+            let text: StringArray = bytes.iter().map(|value| value.map(|value| STANDARD.encode(value))).collect();
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+            columns.push(Arc::new(text));
+        } else {
+            fields.push(field.clone());
+            columns.push(column.clone());
+        }
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// `'format' = 'json'` of a table.
+#[derive(Debug, Clone)]
+pub struct Json {
+    /// How payloads are read.
+    pub reading: JsonOptions,
+    /// How rows are written.
+    pub writing: JsonLines,
+}
+
+impl Format for Json {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(JsonDecoder::try_new(schema, &self.reading)?))
+    }
+
+    fn encoder(&self, _schema: SchemaRef) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(JsonEncoder { writing: self.writing }))
+    }
+}
+
+/// Rows to payloads of one JSON object each.
+#[derive(Debug)]
+struct JsonEncoder {
+    writing: JsonLines,
+}
+
+impl Encoder for JsonEncoder {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Payloads> {
+        let mut lines = Vec::new();
+        self.writing.write(rows, &mut lines)?;
+        let (mut buffer, mut ends) = (Vec::with_capacity(lines.len()), Vec::with_capacity(rows.num_rows()));
+        for line in lines.split(|byte| *byte == b'\n').take(rows.num_rows()) {
+            buffer.extend_from_slice(line);
+            ends.push(buffer.len());
+        }
+        Ok(Payloads { buffer: buffer.into(), ends })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_a_payload_with_its_line_ends_escaped() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Binary, true)]));
+        let text = StringArray::from(vec![Some("x\ny"), None]);
+        let bytes = arrow::array::BinaryArray::from(vec![Some(b"hi".as_slice()), None]);
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(text), Arc::new(bytes)]).unwrap();
+        let payloads = JsonEncoder { writing: JsonLines::default() }.encode(&rows).unwrap();
+        assert_eq!(payloads.payload(0), br#"{"a":"x\ny","b":"aGk="}"#);
+        assert_eq!(payloads.payload(1), b"{}");
+    }
+}

@@ -1,0 +1,19 @@
+//! From INSERTs over unbounded tables to the engine's graph.
+//!
+//! ```text
+//!  INSERTs --bind, optimize--> plans --sources--> one source node a table, shared
+//!                                    \--flow----> steps on a branch | operators --insert--> a sink each
+//! ```
+//!
+//! A flow grows from the table upwards: as long as it is stateless its steps belong to the source's branch; the first
+//! stateful operator ends the branch. What cannot run continuously is refused here, with the reason and the way out.
+//!
+//! Invariant: lowering decides nothing about time or windows; the engine's own types carry what the query says.
+
+mod aggregate;
+mod flow;
+mod insert;
+mod sources;
+pub(crate) mod table;
+
+pub use self::insert::lower_inserts;

@@ -1,0 +1,190 @@
+//! INSERTs of a job: bound, checked against their sinks, lowered, and put together as one graph.
+//!
+//! Invariant: a table that several INSERTs read is one source node, and its columns are those any of them uses.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::Column as PlanColumn,
+    execution::SessionState,
+    logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder},
+    optimizer::{
+        Optimizer, optimize_projections::OptimizeProjections, push_down_filter::PushDownFilter,
+        simplify_expressions::SimplifyExpressions,
+    },
+    scalar::ScalarValue,
+};
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::{
+    error::{Error, Result},
+    graph::{Exchange, Graph, NodeKind, SinkNode},
+};
+
+use super::{
+    flow::{Lowering, arrow_schema},
+    sources,
+    table::{ColumnSource, StreamTable},
+};
+use crate::{
+    bind::BoundQuery,
+    diagnostics::did_you_mean,
+    kernels::{self, Op},
+    parser::statement::Insert,
+    session::Session,
+    tables::{RunTable, not_found},
+    types::{Type, coerces},
+};
+
+/// An INSERT with its plan and its target.
+struct Planned {
+    name: String,
+    plan: LogicalPlan,
+    sink: StreamTable,
+}
+
+/// The graph of a job that runs these INSERTs.
+pub async fn lower_inserts(session: &Session, inserts: &[&Insert]) -> Result<Graph> {
+    let mut planned: Vec<Planned> = Vec::with_capacity(inserts.len());
+    for insert in inserts {
+        let next = plan(session, insert).await?;
+        let repeats = planned.iter().filter(|other| other.sink.name == next.sink.name).count();
+        let name = if repeats == 0 { next.name } else { format!("{}-{}", next.name, repeats + 1) };
+        planned.push(Planned { name, ..next });
+    }
+    let mut lowering = Lowering { sources: sources::collect(planned.iter().map(|one| &one.plan))?, ..Lowering::default() };
+    for Planned { name, plan, sink } in planned {
+        lowering.insert = name;
+        lower_one(&mut lowering, &plan, sink)?;
+    }
+    assemble(lowering)
+}
+
+async fn plan(session: &Session, insert: &Insert) -> Result<Planned> {
+    let name = session.table_name(&insert.table)?;
+    let at = insert.table.at();
+    let declared = match session.run_tables().read().get(&name) {
+        Some(RunTable::Table(table)) => Some(Arc::clone(table)),
+        Some(RunTable::View(_)) => return Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows")).at(at)),
+        None => None,
+    };
+    let Some(declared) = declared else {
+        return Err(match session.catalog().table(&name).await? {
+            Some(_) => Error::not_supported(format!("\"{name}\" as the sink of a job; it is a table of the catalog"))
+                .with_hint("declare the sink with CREATE TABLE .. WITH ('connector' = ..)"),
+            None => not_found(session.catalog().as_ref(), session.run_tables(), &name).await,
+        }
+        .at(at));
+    };
+    if insert.overwrite || !insert.partition.is_empty() {
+        return Err(Error::not_supported("INSERT OVERWRITE and PARTITION (..) in a job")
+            .with_hint("write INSERT INTO; partition columns are filled from the query")
+            .at(at));
+    }
+    let sink = StreamTable::new(session, &declared)?;
+    let (bound, state) = session.bound(&insert.query, &Arc::<ScanStats>::default()).await?;
+    let plan = optimize(assign(insert, &sink, bound).map_err(|error| error.at(at))?, &state)?;
+    Ok(Planned { name: sink.name.clone(), plan, sink })
+}
+
+/// The rules that help a job: fewer columns, earlier filters, constants folded. Others assume an end of the input.
+fn optimize(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let rules = Optimizer::with_rules(vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]);
+    Ok(rules.optimize(plan, state, |_, _| {})?)
+}
+
+/// The plan whose columns are those of the sink's spec, in its order.
+fn assign(insert: &Insert, sink: &StreamTable, bound: BoundQuery) -> Result<LogicalPlan> {
+    let writable = writable(sink);
+    let given = given(insert, sink, &writable)?;
+    if given.len() != bound.columns.len() {
+        let message = format!("\"{}\" takes {} columns here, the query has {}", sink.name, given.len(), bound.columns.len());
+        return Err(Error::user("TYPE_MISMATCH", message).with_hint("name the columns: INSERT INTO t (a, b) SELECT .."));
+    }
+    let inputs: Vec<Expr> = (bound.plan.schema().iter())
+        .map(|(qualifier, field)| Expr::Column(PlanColumn::new(qualifier.cloned(), field.name())))
+        .collect();
+    let mut exprs = Vec::with_capacity(sink.spec.schema.fields().len());
+    for (index, field) in sink.spec.schema.fields().iter().enumerate() {
+        let to = Type::from_arrow(field.data_type());
+        let expr = match given.iter().position(|column| *column == index) {
+            None => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
+            Some(position) => {
+                let from = &bound.columns[position].data_type;
+                let fits = coerces(from, &to) || matches!((from, &to), (Type::Char(_), Type::Varchar(None)));
+                if !fits {
+                    let message = format!("column \"{}\" of \"{}\" is {to}, the query gives {from}", field.name(), sink.name);
+                    return Err(Error::user("TYPE_MISMATCH", message).with_hint(format!("CAST the value AS {to}")));
+                }
+                convert(inputs[position].clone(), from, &to)
+            }
+        };
+        exprs.push(expr.alias(field.name().clone()));
+    }
+    Ok(LogicalPlanBuilder::from(bound.plan).project(exprs)?.build()?)
+}
+
+fn convert(expr: Expr, from: &Type, to: &Type) -> Expr {
+    match from {
+        _ if from == to => expr,
+        Type::Unknown | Type::Char(_) => Expr::Cast(Cast::new(Box::new(expr), to.to_arrow())),
+        _ if from.to_arrow() == to.to_arrow() => expr,
+        _ => kernels::call(Op::Cast { from: from.clone(), to: to.clone(), safe: false }, vec![expr], to.clone()),
+    }
+}
+
+/// The spec's columns that an INSERT fills, by index: all but virtual metadata.
+fn writable(sink: &StreamTable) -> Vec<usize> {
+    let is_virtual = |index: &usize| sink.spec.metadata.iter().any(|field| field.column == *index && field.is_virtual);
+    let own = sink.columns.iter().filter_map(|column| match column {
+        ColumnSource::Spec(index) => Some(*index),
+        ColumnSource::Computed(_) => None,
+    });
+    own.filter(|index| !is_virtual(index)).collect()
+}
+
+fn given(insert: &Insert, sink: &StreamTable, writable: &[usize]) -> Result<Vec<usize>> {
+    if insert.columns.is_empty() {
+        return Ok(writable.to_vec());
+    }
+    let name = |index: &usize| sink.spec.schema.field(*index).name().as_str();
+    insert
+        .columns
+        .iter()
+        .map(|column| {
+            let found = writable.iter().find(|index| name(index).eq_ignore_ascii_case(&column.value));
+            found.copied().ok_or_else(|| {
+                let message = format!("column \"{}\" not found in table \"{}\"", column.value, sink.name);
+                let error = Error::user("COLUMN_NOT_FOUND", message).at(column.at);
+                did_you_mean(error, &column.value, writable.iter().map(name))
+            })
+        })
+        .collect()
+}
+
+fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) -> Result<()> {
+    let flow = lowering.flow(plan)?;
+    let flow = lowering.assign(flow)?;
+    let schema = arrow_schema(&flow.schema);
+    let input = lowering.input(flow, Exchange::Forward, Arc::clone(&schema), None)?;
+    let sink = table.connector.sink(&table.spec)?;
+    let node = SinkNode { table: table.name, insert: lowering.insert.clone(), input, sink, schema };
+    lowering.add("sink", NodeKind::Sink(node));
+    Ok(())
+}
+
+fn assemble(lowering: Lowering) -> Result<Graph> {
+    let mut graph = Graph::default();
+    for source in lowering.sources {
+        let name = format!("source:{}", source.table()?.name);
+        graph.add(name, NodeKind::Source(sources::node(source)?));
+    }
+    for (name, kind) in lowering.nodes {
+        graph.add(name, kind);
+    }
+    graph.validate()?;
+    Ok(graph)
+}

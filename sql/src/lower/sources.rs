@@ -1,0 +1,151 @@
+//! The tables a job reads: which columns, and how each becomes a source node.
+//!
+//! Invariant: a source reads the columns some INSERT uses, those its event time needs, and no others.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::{
+    catalog::default_table_source::source_as_provider,
+    common::{DFSchema, tree_node::TreeNodeRecursion},
+    logical_expr::{LogicalPlan, TableScan},
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{CastExpr, Column},
+    },
+};
+use headwater_engine::{
+    error::{Error, Result},
+    graph::{Projection, SourceNode, TimeSpec, WatermarkRule},
+};
+
+use super::{
+    flow::{SourceTable, physical},
+    table::{ColumnSource, StreamTable, stream_table},
+};
+
+/// The stream tables of these plans with the columns they are read for.
+pub(super) fn collect<'p>(plans: impl Iterator<Item = &'p LogicalPlan>) -> Result<Vec<SourceTable>> {
+    let mut sources: Vec<SourceTable> = Vec::new();
+    for plan in plans {
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                add(&mut sources, scan)?;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    for source in &mut sources {
+        source.kept.sort_unstable();
+        source.kept.dedup();
+    }
+    Ok(sources)
+}
+
+fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
+    let provider = source_as_provider(&scan.source)?;
+    let Some(table) = stream_table(&provider) else { return Ok(()) };
+    let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+    let wanted = scan.projection.as_ref().unwrap_or(&all);
+    let index = match sources.iter().position(|source| source.table().is_ok_and(|known| known.name == table.name)) {
+        Some(index) => index,
+        None => {
+            let kept = time_columns(table)?;
+            sources.push(SourceTable { provider: Arc::clone(&provider), kept, branches: Vec::new() });
+            sources.len() - 1
+        }
+    };
+    sources[index].kept.extend(wanted);
+    Ok(())
+}
+
+/// The event time and what its watermark is computed from.
+fn time_columns(table: &StreamTable) -> Result<Vec<usize>> {
+    let Some(time) = &table.time else { return Ok(Vec::new()) };
+    let mut columns = vec![time.column];
+    for column in time.watermark.column_refs() {
+        columns.push(table.schema.index_of(&column.name)?);
+    }
+    Ok(columns)
+}
+
+/// The source node of a table.
+pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
+    let table = source.table()?;
+    let read = read_columns(table, &source.kept)?;
+    let columns: SchemaRef = Arc::new(table.spec.schema.project(&read)?);
+    let place = |index: usize| read.iter().position(|column| *column == index);
+    let metadata = table.spec.metadata.iter().filter_map(|field| Some((place(field.column)?, field.key.clone())));
+    let mut metadata: Vec<(usize, String)> = metadata.collect();
+    metadata.sort_unstable();
+    let (project, kept) = projection(table, &source.kept, &columns, &place)?;
+    let time = time(table, &source.kept, &kept)?;
+    let name = table.name.clone();
+    let (malformed, reader) = (table.malformed, table.connector.source(&table.spec)?);
+    Ok(SourceNode { table: name, source: reader, columns, metadata, project, time, branches: source.branches, malformed })
+}
+
+/// Indexes of the spec's columns that the declared columns `kept` need.
+fn read_columns(table: &StreamTable, kept: &[usize]) -> Result<Vec<usize>> {
+    let mut read = Vec::new();
+    for column in kept {
+        match &table.columns[*column] {
+            ColumnSource::Spec(index) => read.push(*index),
+            ColumnSource::Computed(expr) => {
+                for column in expr.column_refs() {
+                    read.push(table.spec.schema.index_of(&column.name)?);
+                }
+            }
+        }
+    }
+    read.sort_unstable();
+    read.dedup();
+    Ok(read)
+}
+
+type Place<'a> = &'a dyn Fn(usize) -> Option<usize>;
+
+/// The declared columns in terms of those read; `None` when they are the same.
+fn projection(
+    table: &StreamTable,
+    kept: &[usize],
+    columns: &SchemaRef,
+    place: Place<'_>,
+) -> Result<(Option<Projection>, SchemaRef)> {
+    let schema: SchemaRef = Arc::new(table.schema.project(kept)?);
+    let read = DFSchema::try_from(Arc::clone(columns))?;
+    let mut is_same = kept.len() == columns.fields().len();
+    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(kept.len());
+    for (position, column) in kept.iter().enumerate() {
+        let wanted = table.schema.field(*column).data_type();
+        exprs.push(match &table.columns[*column] {
+            ColumnSource::Computed(expr) => {
+                is_same = false;
+                physical(expr, &read)?
+            }
+            ColumnSource::Spec(index) => {
+                let at = place(*index).ok_or_else(|| Error::internal("a column that is used is not read"))?;
+                let field = columns.field(at);
+                let own = Arc::new(Column::new(field.name(), at));
+                is_same &= at == position && field.data_type() == wanted;
+                if field.data_type() == wanted { own } else { Arc::new(CastExpr::new(own, wanted.clone(), None)) }
+            }
+        });
+    }
+    let projection = Projection { exprs, schema: Arc::clone(&schema) };
+    Ok(((!is_same).then_some(projection), schema))
+}
+
+fn time(table: &StreamTable, kept: &[usize], schema: &SchemaRef) -> Result<Option<TimeSpec>> {
+    let Some(time) = &table.time else { return Ok(None) };
+    let column = kept.iter().position(|column| *column == time.column);
+    let column = column.ok_or_else(|| Error::internal("the event time is not read"))?;
+    let watermark = physical(&time.watermark, &DFSchema::try_from(Arc::clone(schema))?)?;
+    Ok(Some(TimeSpec {
+        column,
+        watermark: WatermarkRule::Expr(watermark),
+        idle_timeout: time.idle_timeout,
+        max_ahead: time.max_ahead,
+        alignment: time.alignment,
+    }))
+}

@@ -1,0 +1,259 @@
+//! A table of the run as jobs read and write it: its connector's spec, event time, and the options the planner takes.
+//!
+//! Invariant: a connector sees every option but those of this file, with secrets in place.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session as CatalogSession, TableProvider},
+    logical_expr::{Expr, TableType},
+    physical_plan::ExecutionPlan,
+};
+use headwater_connectors::options::Options;
+use headwater_engine::{
+    catalog::Properties,
+    connector::{Connector, MetadataField, TableSpec},
+    error::{Error, Result},
+    graph::Malformed,
+};
+
+use crate::{
+    bind::{Environment, bind_expression, loaded::LoadedTables},
+    diagnostics::did_you_mean,
+    functions::library,
+    parser::{
+        cursor::Identifier,
+        stream_ddl::{CreateStreamTable, StreamColumnKind},
+    },
+    session::Session,
+    types::Type,
+};
+
+/// How far beyond its arrival a row may be and still move the watermark, unless the table says otherwise.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// A declared table.
+#[derive(Debug)]
+pub(crate) struct StreamTable {
+    pub(crate) name: String,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) spec: TableSpec,
+    /// All columns as declared, computed ones too.
+    pub(crate) schema: SchemaRef,
+    /// For each column: its index in the spec's schema, or the expression that computes it.
+    pub(crate) columns: Vec<ColumnSource>,
+    pub(crate) time: Option<EventTime>,
+    pub(crate) malformed: Malformed,
+    pub(crate) allowed_lateness: Duration,
+}
+
+/// Where a declared column comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum ColumnSource {
+    /// The spec's column at this index, cast to the declared type if that differs.
+    Spec(usize),
+    /// An expression over the spec's columns.
+    Computed(Expr),
+}
+
+/// `WATERMARK FOR column AS expression` and what goes with it.
+#[derive(Debug, Clone)]
+pub(crate) struct EventTime {
+    /// Index of the declared column.
+    pub(crate) column: usize,
+    /// The watermark of a row, over the declared columns.
+    pub(crate) watermark: Expr,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_ahead: Duration,
+    pub(crate) alignment: Option<Duration>,
+}
+
+impl StreamTable {
+    /// Checks a declaration against its connector.
+    pub(crate) fn new(session: &Session, declared: &CreateStreamTable) -> Result<Self> {
+        let name = declared.name.parts.last().map(written).unwrap_or_default();
+        let connector = connector_of(session, declared)?;
+        let all: Properties =
+            declared.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect();
+        let all = session.config().secrets.resolve(&all)?;
+        let mut options = Options::new(&name, &all);
+        let settings = session.settings();
+        let idle = options.duration("scan.watermark.idle-timeout")?;
+        let own = TimeOptions {
+            idle_timeout: idle.or(Some(settings.idle_timeout).filter(|timeout| !timeout.is_zero())),
+            max_ahead: options.duration("scan.watermark.max-ahead")?.unwrap_or(MAX_AHEAD),
+            alignment: options.duration("scan.watermark.alignment.max-drift")?,
+        };
+        let allowed_lateness = options.duration("watermark.allowed-lateness")?.unwrap_or_default();
+        let malformed = malformed(&mut options)?;
+        let taken = ["connector", "scan.watermark.idle-timeout", "scan.watermark.max-ahead"];
+        let more = ["scan.watermark.alignment.max-drift", "watermark.allowed-lateness", "malformed", "json.ignore-parse-errors"];
+        let left = all.into_iter().filter(|(key, _)| !taken.contains(&key.as_str()) && !more.contains(&key.as_str()));
+        let (spec_fields, metadata) = spec_columns(&*connector, declared)?;
+        let spec = TableSpec {
+            name: name.clone(),
+            schema: Arc::new(Schema::new(spec_fields)),
+            metadata,
+            options: left.collect(),
+            partitioned_by: declared.partitioned_by.iter().map(written).collect(),
+            primary_key: declared.primary_key.iter().map(written).collect(),
+        };
+        let (schema, columns) = declared_columns(session, declared, &spec)?;
+        let time = event_time(session, declared, &schema, own)?;
+        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness })
+    }
+}
+
+struct TimeOptions {
+    idle_timeout: Option<Duration>,
+    max_ahead: Duration,
+    alignment: Option<Duration>,
+}
+
+/// A name as rows have it: quoted ones keep their case.
+pub(crate) fn written(name: &Identifier) -> String {
+    if name.is_quoted { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+fn connector_of(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn Connector>> {
+    let wanted = declared.option("connector").unwrap_or_default();
+    let known = session.connectors();
+    if let Some(found) = known.iter().find(|connector| connector.name() == wanted) {
+        return Ok(Arc::clone(found));
+    }
+    let at = declared.options.iter().find(|option| option.key == "connector").map_or(declared.name.at(), |option| option.at);
+    let error = Error::user("INVALID_TABLE_PROPERTY", format!("connector \"{wanted}\" does not exist")).at(at);
+    Err(did_you_mean(error, wanted, known.iter().map(|connector| connector.name())))
+}
+
+fn malformed(options: &mut Options) -> Result<Malformed> {
+    let policy = options.choice(
+        "malformed",
+        &[("reject", Malformed::Reject), ("skip", Malformed::Reject), ("fail", Malformed::Fail)],
+    )?;
+    let ignore = options.flag("json.ignore-parse-errors")?;
+    Ok(policy.unwrap_or(if ignore == Some(false) { Malformed::Fail } else { Malformed::Reject }))
+}
+
+fn spec_columns(connector: &dyn Connector, declared: &CreateStreamTable) -> Result<(Vec<Field>, Vec<MetadataField>)> {
+    let offered = connector.metadata_columns();
+    let (mut fields, mut metadata) = (Vec::new(), Vec::new());
+    for column in &declared.columns {
+        let name = written(&column.name);
+        match &column.kind {
+            StreamColumnKind::Physical { data_type, is_nullable, .. } => {
+                fields.push(Field::new(name, data_type.clone(), *is_nullable));
+            }
+            StreamColumnKind::Metadata { key, is_virtual, .. } => {
+                let key = key.clone().unwrap_or_else(|| name.clone());
+                let Some(found) = offered.iter().find(|column| column.key == key) else {
+                    let message = format!("connector \"{}\" offers no metadata \"{key}\"", connector.name());
+                    let error = Error::user("COLUMN_NOT_FOUND", message).at(column.name.at);
+                    return Err(did_you_mean(error, &key, offered.iter().map(|column| column.key)));
+                };
+                metadata.push(MetadataField { column: fields.len(), key, is_virtual: *is_virtual || !found.writable });
+                fields.push(Field::new(name, found.data_type.clone(), true));
+            }
+            StreamColumnKind::Computed { .. } => {}
+        }
+    }
+    Ok((fields, metadata))
+}
+
+fn declared_columns(
+    session: &Session,
+    declared: &CreateStreamTable,
+    spec: &TableSpec,
+) -> Result<(SchemaRef, Vec<ColumnSource>)> {
+    let (mut fields, mut columns, mut next) = (Vec::new(), Vec::new(), 0);
+    for column in &declared.columns {
+        let name = written(&column.name);
+        match &column.kind {
+            StreamColumnKind::Physical { data_type, .. } | StreamColumnKind::Metadata { data_type, .. } => {
+                fields.push(Field::new(name, data_type.clone(), true));
+                columns.push(ColumnSource::Spec(next));
+                next += 1;
+            }
+            StreamColumnKind::Computed { expression, .. } => {
+                let (expr, data_type) = bound(session, expression, &spec.schema)?;
+                fields.push(Field::new(name, data_type.to_arrow(), true));
+                columns.push(ColumnSource::Computed(expr));
+            }
+        }
+    }
+    Ok((Arc::new(Schema::new(fields)), columns))
+}
+
+fn event_time(
+    session: &Session,
+    declared: &CreateStreamTable,
+    schema: &Schema,
+    options: TimeOptions,
+) -> Result<Option<EventTime>> {
+    let Some(watermark) = &declared.watermark else { return Ok(None) };
+    let name = written(&watermark.column);
+    let Some((column, field)) = schema.fields().iter().enumerate().find(|(_, field)| {
+        field.name().eq_ignore_ascii_case(&name)
+    }) else {
+        let error = Error::user("COLUMN_NOT_FOUND", format!("column \"{name}\" not found")).at(watermark.column.at);
+        return Err(did_you_mean(error, &name, schema.fields().iter().map(|field| field.name().as_str())));
+    };
+    let (expr, of) = bound(session, &watermark.expression, schema)?;
+    for (what, data_type) in [("the event time", field.data_type()), ("the watermark", &of.to_arrow())] {
+        if !matches!(data_type, DataType::Timestamp(_, _)) {
+            let found = crate::types::trino_type_name(data_type);
+            return Err(Error::user("TYPE_MISMATCH", format!("{what} of \"{name}\" is {found}, not a timestamp"))
+                .with_hint("declare it as TIMESTAMP(3), or compute one with AS")
+                .at(watermark.column.at));
+        }
+    }
+    Ok(Some(EventTime {
+        column,
+        watermark: expr,
+        idle_timeout: options.idle_timeout,
+        max_ahead: options.max_ahead,
+        alignment: options.alignment,
+    }))
+}
+
+fn bound(
+    session: &Session,
+    expression: &datafusion::sql::sqlparser::ast::Expr,
+    schema: &Schema,
+) -> Result<(Expr, Type)> {
+    let state = session.statement_state(&Arc::default());
+    let tables = LoadedTables::default();
+    let environment = Environment { tables: &tables, library: library()?, builtin: &state, zone: "UTC" };
+    bind_expression(expression, schema, environment)
+}
+
+#[async_trait]
+impl TableProvider for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn CatalogSession,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let message = format!("a SELECT over the {} table \"{}\" is not supported", self.connector.name(), self.name);
+        Err(Error::not_supported(message)
+            .with_hint("write INSERT INTO .. SELECT .. and run the file with `headwater run`")
+            .into())
+    }
+}
+
+/// The stream table behind a plan's scan, if it is one.
+pub(crate) fn stream_table(provider: &Arc<dyn TableProvider>) -> Option<&StreamTable> {
+    (provider.as_ref() as &dyn Any).downcast_ref()
+}
