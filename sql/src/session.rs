@@ -184,8 +184,15 @@ impl Session {
         let base = RwLock::new(base);
         let here = std::env::current_dir().map_err(|error| Error::from(error).context("the working directory"))?;
         let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
-        let shared =
-            Shared { config, catalog, stores, connectors: headwater_connectors::all(), base, run_tables: RunTables::default(), state: RwLock::new(state) };
+        let shared = Shared {
+            config,
+            catalog,
+            stores,
+            connectors: headwater_connectors::all(),
+            base,
+            run_tables: RunTables::default(),
+            state: RwLock::new(state),
+        };
         Ok(Self { shared: Arc::new(shared), counters: None })
     }
 

@@ -175,7 +175,8 @@ async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) 
     };
     let named = !name.is_empty() && name != "-" && !name.contains(['/', '\\']);
     if !named {
-        return Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job")).with_hint("give it one with --job"));
+        return Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job"))
+            .with_hint("give it one with --job"));
     }
     let local = session.config().local_state();
     let mut config = JobConfig::new(&name, state_store(session).await?, local.join("jobs").join(&name));

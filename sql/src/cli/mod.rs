@@ -91,7 +91,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             let config = session_config(&common, &results, environment)?;
             let statements = crate::parser::parse(&script, &config.parameters)?;
             if job::is_job(&statements) {
-                return job::run(config, &statements, &files, &job, &style(&results, environment)?);
+                return job::run(config, &statements, &files, &job, &style(&results, environment));
             }
             batch(&common, &results, Work::Run(script), environment)
         }

@@ -23,7 +23,7 @@ fn options_may_stand_before_and_after_the_command() {
     let after = parse(&["run", "x.sql", "--state", "s", "--format", "csv", "--param", "a=1"]);
     for arguments in [before, after] {
         assert_eq!(arguments.common.state, "s");
-        let Some(Command::Run { files, results }) = arguments.command else { panic!("run expected") };
+        let Some(Command::Run { files, results, .. }) = arguments.command else { panic!("run expected") };
         let results = results.or(arguments.results);
         assert_eq!((files.len(), results.format), (1, Some(Format::Csv)));
         assert_eq!(results.parameters, [("a".to_owned(), "1".to_owned())]);

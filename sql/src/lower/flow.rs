@@ -135,8 +135,11 @@ impl Lowering {
     fn scan(&mut self, scan: &datafusion::logical_expr::TableScan) -> Result<Flow> {
         let provider = source_as_provider(&scan.source)?;
         let Some(table) = stream_table(&provider) else {
-            return Err(Error::not_supported(format!("a job over the table \"{}\", which has no connector", scan.table_name))
-                .with_hint("declare it with CREATE TABLE .. WITH ('connector' = ..)"));
+            return Err(Error::not_supported(format!(
+                "a job over the table \"{}\", which has no connector",
+                scan.table_name
+            ))
+            .with_hint("declare it with CREATE TABLE .. WITH ('connector' = ..)"));
         };
         let index = self
             .sources
@@ -339,13 +342,7 @@ impl Flow {
     }
 
     pub(super) fn of_node(id: NodeId, schema: &DFSchemaRef) -> Self {
-        Self {
-            origin: Origin::Node(id),
-            steps: Vec::new(),
-            schema: Arc::clone(schema),
-            pending: None,
-            attached: None,
-        }
+        Self { origin: Origin::Node(id), steps: Vec::new(), schema: Arc::clone(schema), pending: None, attached: None }
     }
 }
 
@@ -406,10 +403,12 @@ fn refused(plan: &LogicalPlan) -> Error {
         LogicalPlan::Join(_) => {
             unsupported("a join of streams").with_hint("write both sides to tables and join those in batch")
         }
-        LogicalPlan::Window(_) => unsupported("a window function with OVER")
-            .with_hint("aggregate over TABLE(TUMBLE(..)) instead"),
-        LogicalPlan::Distinct(_) => unsupported("SELECT DISTINCT over an unbounded table")
-            .with_hint("GROUP BY the columns and a window"),
+        LogicalPlan::Window(_) => {
+            unsupported("a window function with OVER").with_hint("aggregate over TABLE(TUMBLE(..)) instead")
+        }
+        LogicalPlan::Distinct(_) => {
+            unsupported("SELECT DISTINCT over an unbounded table").with_hint("GROUP BY the columns and a window")
+        }
         other => unsupported(&format!("the plan node {}", other.display())),
     }
 }

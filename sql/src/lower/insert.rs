@@ -51,7 +51,8 @@ pub async fn lower_inserts(session: &Session, inserts: &[&Insert]) -> Result<Gra
         let name = if repeats == 0 { next.name } else { format!("{}-{}", next.name, repeats + 1) };
         planned.push(Planned { name, ..next });
     }
-    let mut lowering = Lowering { sources: sources::collect(planned.iter().map(|one| &one.plan))?, ..Lowering::default() };
+    let mut lowering =
+        Lowering { sources: sources::collect(planned.iter().map(|one| &one.plan))?, ..Lowering::default() };
     for Planned { name, plan, sink } in planned {
         lowering.insert = name;
         lower_one(&mut lowering, &plan, sink)?;
@@ -64,7 +65,9 @@ async fn plan(session: &Session, insert: &Insert) -> Result<Planned> {
     let at = insert.table.at();
     let declared = match session.run_tables().read().get(&name) {
         Some(RunTable::Table(table)) => Some(Arc::clone(table)),
-        Some(RunTable::View(_)) => return Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows")).at(at)),
+        Some(RunTable::View(_)) => {
+            return Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows")).at(at));
+        }
         None => None,
     };
     let Some(declared) = declared else {
@@ -101,7 +104,8 @@ fn assign(insert: &Insert, sink: &StreamTable, bound: BoundQuery) -> Result<Logi
     let writable = writable(sink);
     let given = given(insert, sink, &writable)?;
     if given.len() != bound.columns.len() {
-        let message = format!("\"{}\" takes {} columns here, the query has {}", sink.name, given.len(), bound.columns.len());
+        let message =
+            format!("\"{}\" takes {} columns here, the query has {}", sink.name, given.len(), bound.columns.len());
         return Err(Error::user("TYPE_MISMATCH", message).with_hint("name the columns: INSERT INTO t (a, b) SELECT .."));
     }
     let inputs: Vec<Expr> = (bound.plan.schema().iter())
@@ -116,7 +120,8 @@ fn assign(insert: &Insert, sink: &StreamTable, bound: BoundQuery) -> Result<Logi
                 let from = &bound.columns[position].data_type;
                 let fits = coerces(from, &to) || matches!((from, &to), (Type::Char(_), Type::Varchar(None)));
                 if !fits {
-                    let message = format!("column \"{}\" of \"{}\" is {to}, the query gives {from}", field.name(), sink.name);
+                    let message =
+                        format!("column \"{}\" of \"{}\" is {to}, the query gives {from}", field.name(), sink.name);
                     return Err(Error::user("TYPE_MISMATCH", message).with_hint(format!("CAST the value AS {to}")));
                 }
                 convert(inputs[position].clone(), from, &to)

@@ -82,7 +82,16 @@ pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
     let time = time(table, &source.kept, &kept)?;
     let name = table.name.clone();
     let (malformed, reader) = (table.malformed, table.connector.source(&table.spec)?);
-    Ok(SourceNode { table: name, source: reader, columns, metadata, project, time, branches: source.branches, malformed })
+    Ok(SourceNode {
+        table: name,
+        source: reader,
+        columns,
+        metadata,
+        project,
+        time,
+        branches: source.branches,
+        malformed,
+    })
 }
 
 /// Indexes of the spec's columns that the declared columns `kept` need.

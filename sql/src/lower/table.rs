@@ -89,7 +89,12 @@ impl StreamTable {
         let allowed_lateness = options.duration("watermark.allowed-lateness")?.unwrap_or_default();
         let malformed = malformed(&mut options)?;
         let taken = ["connector", "scan.watermark.idle-timeout", "scan.watermark.max-ahead"];
-        let more = ["scan.watermark.alignment.max-drift", "watermark.allowed-lateness", "malformed", "json.ignore-parse-errors"];
+        let more = [
+            "scan.watermark.alignment.max-drift",
+            "watermark.allowed-lateness",
+            "malformed",
+            "json.ignore-parse-errors",
+        ];
         let left = all.into_iter().filter(|(key, _)| !taken.contains(&key.as_str()) && !more.contains(&key.as_str()));
         let (spec_fields, metadata) = spec_columns(&*connector, declared)?;
         let spec = TableSpec {
@@ -123,7 +128,8 @@ fn connector_of(session: &Session, declared: &CreateStreamTable) -> Result<Arc<d
     if let Some(found) = known.iter().find(|connector| connector.name() == wanted) {
         return Ok(Arc::clone(found));
     }
-    let at = declared.options.iter().find(|option| option.key == "connector").map_or(declared.name.at(), |option| option.at);
+    let at =
+        declared.options.iter().find(|option| option.key == "connector").map_or(declared.name.at(), |option| option.at);
     let error = Error::user("INVALID_TABLE_PROPERTY", format!("connector \"{wanted}\" does not exist")).at(at);
     Err(did_you_mean(error, wanted, known.iter().map(|connector| connector.name())))
 }
@@ -194,9 +200,9 @@ fn event_time(
 ) -> Result<Option<EventTime>> {
     let Some(watermark) = &declared.watermark else { return Ok(None) };
     let name = written(&watermark.column);
-    let Some((column, field)) = schema.fields().iter().enumerate().find(|(_, field)| {
-        field.name().eq_ignore_ascii_case(&name)
-    }) else {
+    let Some((column, field)) =
+        schema.fields().iter().enumerate().find(|(_, field)| field.name().eq_ignore_ascii_case(&name))
+    else {
         let error = Error::user("COLUMN_NOT_FOUND", format!("column \"{name}\" not found")).at(watermark.column.at);
         return Err(did_you_mean(error, &name, schema.fields().iter().map(|field| field.name().as_str())));
     };

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn each_row_is_a_payload_with_its_line_ends_escaped() {
-        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Binary, true)]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Binary, true)]));
         let text = StringArray::from(vec![Some("x\ny"), None]);
         let bytes = arrow::array::BinaryArray::from(vec![Some(b"hi".as_slice()), None]);
         let rows = RecordBatch::try_new(schema, vec![Arc::new(text), Arc::new(bytes)]).unwrap();
