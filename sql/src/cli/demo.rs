@@ -9,7 +9,7 @@ use headwater_engine::error::Error;
 
 use super::{
     exit::Failure,
-    interrupt::Deadlines,
+    interrupt::Watched,
     runner::{self, Style, Tally},
     tell,
 };
@@ -91,7 +91,7 @@ pub(super) async fn run(
     rows: Option<u64>,
     config: SessionConfig,
     style: &Style,
-    deadlines: &Deadlines,
+    watched: &Watched,
 ) -> Result<Tally, Failure> {
     let folder = config.local_state().join("demo").join(demo.name());
     if folder.exists() {
@@ -113,7 +113,7 @@ pub(super) async fn run(
             file.parameters.iter().map(|(name, value)| format!(" --param {name}={value}")).collect();
         tell(&format!("\n-- {}{}", file.path, shown.concat()));
         let statements = crate::parser::parse(file.text, &parameters)?;
-        let done = runner::run(&session, &statements, style, deadlines, runner::standard_output()).await?;
+        let done = runner::run(&session, &statements, style, watched, runner::standard_output()).await?;
         tally = Tally { warned: tally.warned || done.warned, ..done };
     }
     tell(&format!("\nGo on from here: headwater --state {lake}"));

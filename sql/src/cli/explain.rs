@@ -9,7 +9,7 @@ use headwater_engine::catalog::{Catalog, IfExists};
 
 use super::{
     exit::Failure,
-    interrupt::Deadlines,
+    interrupt::Watched,
     runner::{self, Output, Style, Tally},
 };
 use crate::{
@@ -25,12 +25,12 @@ pub(super) async fn run(
     session: &Session,
     statements: Vec<Statement>,
     style: &Style,
-    deadlines: &Deadlines,
+    watched: &Watched,
     out: Output,
 ) -> Result<Tally, Failure> {
     let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let statements: Vec<Statement> = statements.into_iter().map(explained).collect();
-    runner::run(&copy, &statements, style, deadlines, out).await
+    runner::run(&copy, &statements, style, watched, out).await
 }
 
 fn explained(statement: Statement) -> Statement {

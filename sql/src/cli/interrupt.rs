@@ -1,7 +1,8 @@
-//! What ends work early: Ctrl-C, SIGTERM, and the time a statement may take.
+//! The watch over work: what ends it early (Ctrl-C, SIGTERM, the time a statement may take), and its line of progress.
 //!
 //! ```text
-//!  this thread: signals, deadline  --abort-->  the work, on the threads of a runtime
+//!  this thread: signals, deadline, progress  --abort-->  the work, on the threads of a runtime
+//!                                   <--what is running--
 //! ```
 //!
 //! Invariant: the watch has a runtime of its own, so it sees signals and deadlines even while every thread of the work
@@ -16,8 +17,12 @@ use std::{
 use headwater_engine::error::{Error, ErrorKind, Location};
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
+use super::progress::Progress;
+
 /// How long cancelled work may take to end.
 const CANCEL_MAX: Duration = Duration::from_millis(100);
+/// Time between two states of the line of progress.
+const TICK: Duration = Duration::from_millis(100);
 
 /// When a statement is stopped.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +35,17 @@ pub(crate) struct Deadline {
     pub(crate) location: Location,
 }
 
-/// The deadline of the statement that is running, as the work states it and the watch reads it.
-pub(crate) type Deadlines = watch::Sender<Option<Deadline>>;
+/// The statement that is running.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    /// When it is stopped, if ever.
+    pub(crate) deadline: Option<Deadline>,
+    /// Its line of progress.
+    pub(crate) progress: Progress,
+}
+
+/// The statement that is running, as the work states it and the watch reads it.
+pub(crate) type Watched = watch::Sender<Option<Running>>;
 
 /// How work ended.
 #[derive(Debug)]
@@ -47,7 +61,7 @@ pub(crate) enum Ended<T> {
 /// Runs work on a runtime's threads until it ends, the user interrupts or its deadline passes.
 pub(crate) fn watch_over<T: Send + 'static>(
     threads: &Handle,
-    deadlines: watch::Receiver<Option<Deadline>>,
+    running: watch::Receiver<Option<Running>>,
     work: impl Future<Output = T> + Send + 'static,
 ) -> io::Result<Ended<T>> {
     let watch = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,18 +71,32 @@ pub(crate) fn watch_over<T: Send + 'static>(
         let ended = tokio::select! {
             done = &mut task => return done.map(Ended::Done).map_err(io::Error::other),
             () = signals.next() => Ended::Interrupted,
-            deadline = passed(deadlines) => Ended::Late(too_late(deadline)),
+            deadline = passed(running.clone()) => Ended::Late(too_late(deadline)),
+            () = ticks(running.clone()) => Ended::Interrupted,
         };
+        if let Some(running) = &*running.borrow() {
+            running.progress.clear();
+        }
         task.abort();
         let _ = timeout(CANCEL_MAX, task).await;
         Ok(ended)
     })
 }
 
-/// Waits until a deadline passes that is still the one in force.
-async fn passed(mut deadlines: watch::Receiver<Option<Deadline>>) -> Deadline {
+/// Keeps the line of progress up to date; never ends.
+async fn ticks(running: watch::Receiver<Option<Running>>) {
     loop {
-        let deadline = *deadlines.borrow_and_update();
+        tokio::time::sleep(TICK).await;
+        if let Some(running) = &*running.borrow() {
+            running.progress.tick();
+        }
+    }
+}
+
+/// Waits until a deadline passes that is still the one in force.
+async fn passed(mut running: watch::Receiver<Option<Running>>) -> Deadline {
+    loop {
+        let deadline = running.borrow_and_update().as_ref().and_then(|running| running.deadline);
         let pass = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.at.into()).await,
@@ -77,7 +105,7 @@ async fn passed(mut deadlines: watch::Receiver<Option<Deadline>>) -> Deadline {
         };
         tokio::select! {
             () = pass => if let Some(deadline) = deadline { return deadline },
-            changed = deadlines.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            changed = running.changed() => if changed.is_err() { std::future::pending::<()>().await },
         }
     }
 }
@@ -124,6 +152,8 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
@@ -132,8 +162,9 @@ mod tests {
         Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     }
 
-    fn deadline(limit: Duration) -> Deadline {
-        Deadline { at: Instant::now() + limit, limit, location: Location { line: 1, column: 1 } }
+    fn until(limit: Duration) -> Option<Running> {
+        let deadline = Deadline { at: Instant::now() + limit, limit, location: Location { line: 1, column: 1 } };
+        Some(Running { deadline: Some(deadline), progress: Progress::new(Arc::default(), false) })
     }
 
     #[test]
@@ -156,7 +187,7 @@ mod tests {
         let threads = threads();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let work = async move {
-            deadlines.send_replace(Some(deadline(Duration::from_millis(20))));
+            deadlines.send_replace(until(Duration::from_millis(20)));
             let _ = released.recv(); // holds the only thread
         };
         let ended = watch_over(threads.handle(), receiver, work).unwrap();
@@ -167,11 +198,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_that_was_withdrawn_does_not_count() {
-        let (deadlines, receiver) = watch::channel(Some(deadline(Duration::ZERO)));
+        let (deadlines, receiver) = watch::channel(until(Duration::ZERO));
         deadlines.send_replace(None);
         let mut passed = std::pin::pin!(passed(receiver));
         assert!(futures::poll!(&mut passed).is_pending());
-        deadlines.send_replace(Some(deadline(Duration::ZERO)));
+        deadlines.send_replace(until(Duration::ZERO));
         assert_eq!(passed.await.limit, Duration::ZERO);
     }
 }

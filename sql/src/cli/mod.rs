@@ -51,12 +51,6 @@ pub(crate) fn tell(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
-/// Tells the user that work was stopped, in place of its line of progress if there is one.
-pub(crate) fn tell_stopped(message: &str, progress: bool) {
-    let clear = if progress { "\r\u{1b}[K" } else { "" };
-    tell(&format!("{clear}{message}"));
-}
-
 /// Runs the command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -150,12 +144,11 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
     let config = session_config(common, results, environment)?;
     let style = style(results, environment);
     let to_terminal = environment.stdout_is_terminal;
-    let progress = style.progress;
     let runtime = runtime()?;
-    let (deadlines, limits) = watch::channel(None);
+    let (watched, running) = watch::channel(None);
     let work = async move {
         let (script, explained) = match work {
-            Work::Demo(demo, rows) => return demo::run(demo, rows, config, &style, &deadlines).await,
+            Work::Demo(demo, rows) => return demo::run(demo, rows, config, &style, &watched).await,
             Work::Run(script) => (script, false),
             Work::Explain(script) => (script, true),
         };
@@ -165,11 +158,11 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
         let session = Session::open(config).await?;
         let out = runner::standard_output();
         match explained {
-            false => runner::run(&session, &statements, &style, &deadlines, out).await,
-            true => explain::run(&session, statements, &style, &deadlines, out).await,
+            false => runner::run(&session, &statements, &style, &watched, out).await,
+            true => explain::run(&session, statements, &style, &watched, out).await,
         }
     };
-    let ended = interrupt::watch_over(runtime.handle(), limits, work).map_err(Error::from)?;
+    let ended = interrupt::watch_over(runtime.handle(), running, work).map_err(Error::from)?;
     runtime.shutdown_background();
     match ended {
         Ended::Done(tally) => {
@@ -178,7 +171,7 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
         }
         Ended::Late(error) => Err(error.into()),
         Ended::Interrupted => {
-            tell_stopped("interrupted", progress);
+            tell("interrupted");
             Ok(Exit::Interrupted)
         }
     }

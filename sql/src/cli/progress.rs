@@ -1,56 +1,79 @@
 //! One line on the terminal while a statement takes long: files, rows, bytes and their rate.
 //!
-//! Invariant: nothing is written unless standard error is a terminal, and the line is gone before rows are shown.
+//! Invariant: nothing is written unless standard error is a terminal, and a line that was cleared does not come back.
 
 use std::{
+    io::{self, Write},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use headwater_connectors::lake::stats::ScanStats;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::task::JoinHandle;
+use parking_lot::Mutex;
 
 use super::report;
 
 /// A statement that is done by then shows no line.
 const QUIET: Duration = Duration::from_millis(500);
-/// Time between two states of the line.
-const TICK: Duration = Duration::from_millis(100);
+/// Back to the start of the line, and away with what is on it. The line is short, so that a `^C` behind it goes too.
+const CLEAR: &str = "\r\u{1b}[K";
+/// What turns while the line lives.
+const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
-/// The line; dropping it removes it.
-#[derive(Debug)]
+/// The line of one statement; clones are the same one.
+#[derive(Debug, Clone)]
 pub(crate) struct Progress {
-    task: JoinHandle<()>,
-    bar: ProgressBar,
+    counters: Arc<ScanStats>,
+    started: Instant,
+    line: Arc<Mutex<Line>>,
+}
+
+/// What is on the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing so far.
+    Waiting,
+    /// The line, drawn so many times.
+    Shown(usize),
+    /// Nothing, and nothing will be.
+    Gone,
 }
 
 impl Progress {
-    /// Shows the counters from now on, after a moment.
-    pub(crate) fn start(stats: Arc<ScanStats>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
+    /// A line that shows these counters, if it is wanted at all.
+    pub(crate) fn new(counters: Arc<ScanStats>, wanted: bool) -> Self {
+        let line = if wanted { Line::Waiting } else { Line::Gone };
+        Self { counters, started: Instant::now(), line: Arc::new(Mutex::new(line)) }
+    }
+
+    /// Shows the counters as they are now.
+    pub(crate) fn tick(&self) {
+        let elapsed = self.started.elapsed();
+        let mut line = self.line.lock();
+        let drawn = match *line {
+            Line::Gone => return,
+            Line::Waiting if elapsed < QUIET => return,
+            Line::Waiting => 0,
+            Line::Shown(drawn) => drawn,
+        };
+        write(&format!("{CLEAR}{} {}", SPINNER[drawn % SPINNER.len()], message(&self.counters, elapsed)));
+        *line = Line::Shown(drawn + 1);
+    }
+
+    /// Takes the line away for good.
+    pub(crate) fn clear(&self) {
+        let mut line = self.line.lock();
+        if matches!(*line, Line::Shown(_)) {
+            write(CLEAR);
         }
-        let (shown, started) = (bar.clone(), Instant::now());
-        let task = tokio::spawn(async move {
-            tokio::time::sleep(QUIET).await;
-            shown.set_draw_target(ProgressDrawTarget::stderr());
-            loop {
-                shown.set_message(message(&stats, started.elapsed()));
-                shown.tick();
-                tokio::time::sleep(TICK).await;
-            }
-        });
-        Self { task, bar }
+        *line = Line::Gone;
     }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.bar.finish_and_clear();
-    }
+/// A terminal that does not take the line does without.
+fn write(text: &str) {
+    let mut terminal = io::stderr().lock();
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
 }
 
 fn message(stats: &ScanStats, elapsed: Duration) -> String {

@@ -19,7 +19,7 @@ use headwater_engine::error::Error;
 
 use super::{
     exit::Failure,
-    interrupt::{Deadline, Deadlines},
+    interrupt::{Deadline, Running, Watched},
     progress::Progress,
     report::Report,
     tell,
@@ -72,26 +72,38 @@ pub(crate) async fn run(
     session: &Session,
     statements: &[Statement],
     style: &Style,
-    deadlines: &Deadlines,
+    watched: &Watched,
     mut out: Output,
 ) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     for statement in statements {
         let limit = session.settings().timeout;
         let deadline = Deadline { at: Instant::now() + limit, limit, location: statement.at };
-        deadlines.send_replace((!limit.is_zero()).then_some(deadline));
-        let (warned, rest) = one(session, statement, style, out).await?;
+        let counters = Arc::<ScanStats>::default();
+        let progress = Progress::new(Arc::clone(&counters), style.progress);
+        let deadline = (!limit.is_zero()).then_some(deadline);
+        watched.send_replace(Some(Running { deadline, progress: progress.clone() }));
+        let done = one(&session.counting_into(counters), statement, style, &progress, out).await;
+        watched.send_replace(None);
+        progress.clear();
+        let (warned, rest) = done?;
         tally.warned |= warned;
         out = rest;
     }
-    deadlines.send_replace(None);
     tally.strict = session.settings().strict;
     Ok(tally)
 }
 
-async fn one(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<(bool, Output), Failure> {
+async fn one(
+    session: &Session,
+    statement: &Statement,
+    style: &Style,
+    progress: &Progress,
+    out: Output,
+) -> Result<(bool, Output), Failure> {
     let (started, cpu) = (Instant::now(), ProcessTime::now());
-    let done = execute(session, statement, style, out).await?;
+    let done = execute(session, statement, style, progress, out).await?;
+    progress.clear();
     let Done { rows, written, stats, out } = done;
     let warnings = stats.warnings();
     for warning in &warnings {
@@ -122,10 +134,14 @@ struct Done {
     out: Output,
 }
 
-async fn execute(session: &Session, statement: &Statement, style: &Style, out: Output) -> Result<Done, Failure> {
-    let counters = Arc::<ScanStats>::default();
-    let progress = style.progress.then(|| Progress::start(Arc::clone(&counters)));
-    match session.counting_into(counters).execute(statement).await? {
+async fn execute(
+    session: &Session,
+    statement: &Statement,
+    style: &Style,
+    progress: &Progress,
+    out: Output,
+) -> Result<Done, Failure> {
+    match session.execute(statement).await? {
         Outcome::Done { rows, stats } => Ok(Done { rows, written: true, stats, out }),
         Outcome::Rows { stream, stats } => {
             let (rows, out) = write_rows(stream, style.look, progress, out).await?;
@@ -137,7 +153,7 @@ async fn execute(session: &Session, statement: &Statement, style: &Style, out: O
 async fn write_rows(
     mut stream: SendableRecordBatchStream,
     look: Look,
-    mut progress: Option<Progress>,
+    progress: &Progress,
     out: Output,
 ) -> Result<(u64, Output), Failure> {
     let schema = stream.schema();
@@ -149,8 +165,8 @@ async fn write_rows(
         if batch.num_rows() == 0 {
             continue;
         }
-        drop(progress.take());
         if let Some(out) = waiting.take() {
+            progress.clear();
             rows = Some(Rows::begin(look, Arc::clone(&schema), out)?);
         }
         if let Some(rows) = &mut rows {
@@ -158,7 +174,7 @@ async fn write_rows(
         }
         count += batch.num_rows() as u64;
     }
-    drop(progress);
+    progress.clear();
     let rows = match (rows, waiting) {
         (Some(rows), _) => rows,
         (None, Some(out)) => Rows::begin(look, schema, out)?,

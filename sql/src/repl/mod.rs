@@ -34,7 +34,7 @@ use crate::{
         Environment, Exit, Failure,
         interrupt::{Ended, watch_over},
         runner::{self, Output, ReportStyle, Style},
-        runtime, tell, tell_stopped,
+        runtime, tell,
     },
     output::{Expanded, Format},
     parser,
@@ -215,7 +215,6 @@ impl Repl {
 
     fn try_statements(&mut self, text: &str) -> Result<(), Failure> {
         let mut style = self.style.clone();
-        let progress = style.progress;
         if style.report == ReportStyle::Rows {
             style.report = ReportStyle::Every;
         }
@@ -224,15 +223,15 @@ impl Repl {
         runner::check_format(style.look.format, 1, self.file.is_none())?;
         let out = self.output(usize::from(size.1))?;
         let (session, text) = (Arc::clone(&self.session), text.to_owned());
-        let (deadlines, limits) = watch::channel(None);
+        let (watched, running) = watch::channel(None);
         let work = async move {
             let session = session.get().await?;
             let statements = session.parse(&text)?;
-            runner::run(&session, &statements, &style, &deadlines, out).await
+            runner::run(&session, &statements, &style, &watched, out).await
         };
-        match watch_over(self.runtime.handle(), limits, work).map_err(Error::from)? {
+        match watch_over(self.runtime.handle(), running, work).map_err(Error::from)? {
             Ended::Done(tally) => return tally.map(|_| ()),
-            Ended::Interrupted => tell_stopped("cancelled", progress),
+            Ended::Interrupted => tell("cancelled"),
             Ended::Late(error) => tell(&crate::diagnostics::render(&error)),
         }
         // What was stopped may still hold the threads, so the next statement gets new ones.
