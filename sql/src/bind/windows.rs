@@ -129,6 +129,7 @@ impl Binder<'_> {
         if matches!(call.name.as_str(), "lag" | "lead") {
             args = self.offset_args(args)?;
         }
+        check_counts(&call.name, &args)?;
         let wanted = self.wanted_by(&call.name, &args, udwf.as_ref())?;
         let args = self.convert_all(args, &wanted)?;
         let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
@@ -258,6 +259,23 @@ impl Binder<'_> {
             }
             _ => return Err(mismatch()),
         })
+    }
+}
+
+/// Refuses literal offsets and counts that no row could satisfy.
+fn check_counts(name: &str, args: &[Value]) -> Result<()> {
+    let (index, least) = match name {
+        "lag" | "lead" => (1, 0),
+        "ntile" => (0, 1),
+        "nth_value" => (1, 1),
+        _ => return Ok(()),
+    };
+    let Some(Expr::Literal(literal, _)) = args.get(index).map(|arg| &arg.expr) else { return Ok(()) };
+    match literal.cast_to(&DataType::Int64)? {
+        ScalarValue::Int64(Some(count)) if count < least => {
+            Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name}: {count} is below {least}")))
+        }
+        _ => Ok(()),
     }
 }
 

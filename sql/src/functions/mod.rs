@@ -17,6 +17,7 @@ use datafusion::{
 use headwater_engine::error::Result;
 
 pub mod array;
+pub mod binary;
 pub mod coercion;
 pub mod column;
 pub mod datetime;
@@ -32,6 +33,7 @@ pub mod regexp;
 pub mod scalar;
 pub mod signature;
 pub mod string;
+pub mod url;
 
 use scalar::ScalarFunction;
 
@@ -155,6 +157,8 @@ const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[
     array::functions,
     map::functions,
     higher::functions,
+    binary::functions,
+    url::functions,
 ];
 
 /// The one registry of the process: it never changes once built.

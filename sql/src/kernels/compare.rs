@@ -307,3 +307,8 @@ fn is_nan(array: &ArrayRef, at: usize) -> bool {
     array.as_primitive_opt::<Float64Type>().is_some_and(|array| array.value(at).is_nan())
         || array.as_primitive_opt::<Float32Type>().is_some_and(|array| array.value(at).is_nan())
 }
+
+/// Order of two values of which one may be NaN: NaN last.
+pub fn nan_last(values: &ArrayRef, a: usize, b: usize) -> Ordering {
+    is_nan(values, a).cmp(&is_nan(values, b))
+}
