@@ -3,8 +3,7 @@
 //! Invariant: what an encoding writes its decoding reads back; text that is no encoding is an error.
 
 use base64::{
-    Engine,
-    alphabet,
+    Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use headwater_engine::error::{Error, Result};
@@ -34,7 +33,8 @@ fn binary(name: &'static str, summary: &'static str) -> Definition {
     scalar(Family::Binary, name, summary)
 }
 
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
@@ -56,32 +56,44 @@ fn texts() -> Vec<Definition> {
             .example("SELECT to_hex(to_utf8('a'))", "61"),
         binary("from_utf8", "bytes as text; what is no UTF-8 is replaced")
             .on("from_utf8(varbinary) -> varchar", encode(|bytes| String::from_utf8_lossy(bytes).into_owned()))
-            .on("from_utf8(varbinary, varchar) -> varchar", text2::<Bytes, Str>(|bytes, with, out| {
-                let mut with_chars = with.chars();
-                if with_chars.next().is_some() && with_chars.next().is_some() {
-                    return Err(invalid("replacement character string must empty or a single character"));
-                }
-                out.push_str(&String::from_utf8_lossy(bytes).replace('\u{FFFD}', with));
-                Ok(true)
-            }))
+            .on(
+                "from_utf8(varbinary, varchar) -> varchar",
+                text2::<Bytes, Str>(|bytes, with, out| {
+                    let mut with_chars = with.chars();
+                    if with_chars.next().is_some() && with_chars.next().is_some() {
+                        return Err(invalid("replacement character string must empty or a single character"));
+                    }
+                    out.push_str(&String::from_utf8_lossy(bytes).replace('\u{FFFD}', with));
+                    Ok(true)
+                }),
+            )
             .example("SELECT from_utf8(X'61')", "a"),
         binary("to_hex", "bytes in hexadecimal")
             .on("to_hex(varbinary) -> varchar", encode(|bytes| hex::encode_upper(bytes)))
             .example("SELECT to_hex(X'0a')", "0A"),
         binary("from_hex", "the bytes hexadecimal text writes")
-            .on("from_hex(varchar) -> varbinary", decode(|text| hex::decode(text).map_err(|error| invalid(error.to_string()))))
+            .on(
+                "from_hex(varchar) -> varbinary",
+                decode(|text| hex::decode(text).map_err(|error| invalid(error.to_string()))),
+            )
             .example("SELECT to_hex(from_hex('0a'))", "0A"),
         binary("to_base64", "bytes in base64")
             .on("to_base64(varbinary) -> varchar", encode(|bytes| STANDARD.encode(bytes)))
             .example("SELECT to_base64(X'61')", "YQ=="),
         binary("from_base64", "the bytes base64 text writes")
-            .on("from_base64(varchar) -> varbinary", decode(|text| STANDARD.decode(text).map_err(|error| invalid(error.to_string()))))
+            .on(
+                "from_base64(varchar) -> varbinary",
+                decode(|text| STANDARD.decode(text).map_err(|error| invalid(error.to_string()))),
+            )
             .example("SELECT to_hex(from_base64('YQ=='))", "61"),
         binary("to_base64url", "bytes in base64 with the URL alphabet")
             .on("to_base64url(varbinary) -> varchar", encode(|bytes| URL.encode(bytes)))
             .example("SELECT to_base64url(X'FF')", "_w=="),
         binary("from_base64url", "the bytes base64 text of the URL alphabet writes")
-            .on("from_base64url(varchar) -> varbinary", decode(|text| URL.decode(text).map_err(|error| invalid(error.to_string()))))
+            .on(
+                "from_base64url(varchar) -> varbinary",
+                decode(|text| URL.decode(text).map_err(|error| invalid(error.to_string()))),
+            )
             .example("SELECT to_hex(from_base64url('_w=='))", "FF"),
         binary("to_base32", "bytes in base32")
             .on("to_base32(varbinary) -> varchar", encode(to_base32))
@@ -115,7 +127,10 @@ fn to_base32(bytes: &[u8]) -> String {
 fn from_base32(text: &str) -> Result<Vec<u8>> {
     let (mut bits, mut held, mut out) = (0u64, 0, Vec::new());
     for c in text.trim_end_matches('=').bytes() {
-        let digit = BASE32.iter().position(|known| *known == c).ok_or_else(|| invalid(format!("unrecognized character: {}", char::from(c))))?;
+        let digit = BASE32
+            .iter()
+            .position(|known| *known == c)
+            .ok_or_else(|| invalid(format!("unrecognized character: {}", char::from(c))))?;
         bits = bits << 5 | digit as u64;
         held += 5;
         if held >= 8 {
@@ -132,26 +147,37 @@ fn digest(f: fn(&[u8]) -> Vec<u8>) -> Kernel {
 
 fn hashes() -> Vec<Definition> {
     vec![
-        binary("md5", "the MD5 digest").on("md5(varbinary) -> varbinary", digest(|b| Md5::digest(b).to_vec()))
+        binary("md5", "the MD5 digest")
+            .on("md5(varbinary) -> varbinary", digest(|b| Md5::digest(b).to_vec()))
             .example("SELECT to_hex(md5(X''))", "D41D8CD98F00B204E9800998ECF8427E"),
-        binary("sha1", "the SHA-1 digest").on("sha1(varbinary) -> varbinary", digest(|b| Sha1::digest(b).to_vec()))
+        binary("sha1", "the SHA-1 digest")
+            .on("sha1(varbinary) -> varbinary", digest(|b| Sha1::digest(b).to_vec()))
             .example("SELECT length(sha1(X''))", "20"),
-        binary("sha256", "the SHA-256 digest").on("sha256(varbinary) -> varbinary", digest(|b| Sha256::digest(b).to_vec()))
+        binary("sha256", "the SHA-256 digest")
+            .on("sha256(varbinary) -> varbinary", digest(|b| Sha256::digest(b).to_vec()))
             .example("SELECT length(sha256(X''))", "32"),
-        binary("sha512", "the SHA-512 digest").on("sha512(varbinary) -> varbinary", digest(|b| Sha512::digest(b).to_vec()))
+        binary("sha512", "the SHA-512 digest")
+            .on("sha512(varbinary) -> varbinary", digest(|b| Sha512::digest(b).to_vec()))
             .example("SELECT length(sha512(X''))", "64"),
         binary("crc32", "the CRC-32 checksum")
             .on("crc32(varbinary) -> bigint", value1::<Bytes, ToI64>(|b| Ok(Some(i64::from(crc32fast::hash(b))))))
             .example("SELECT crc32(X'')", "0"),
         binary("xxhash64", "the xxHash64 of bytes")
-            .on("xxhash64(varbinary) -> varbinary", digest(|b| twox_hash::XxHash64::oneshot(0, b).to_be_bytes().to_vec()))
+            .on(
+                "xxhash64(varbinary) -> varbinary",
+                digest(|b| twox_hash::XxHash64::oneshot(0, b).to_be_bytes().to_vec()),
+            )
             .example("SELECT to_hex(xxhash64(X''))", "EF46DB3751D8E999"),
         binary("murmur3", "the 128-bit Murmur3 hash of bytes")
-            .on("murmur3(varbinary) -> varbinary", value1::<Bytes, ToBytes>(|b| {
-                let mut bytes = b;
-                let hash = murmur3::murmur3_x64_128(&mut bytes, 0).map_err(|error| Error::internal(error.to_string()))?;
-                Ok(Some(hash.to_le_bytes().to_vec()))
-            }))
+            .on(
+                "murmur3(varbinary) -> varbinary",
+                value1::<Bytes, ToBytes>(|b| {
+                    let mut bytes = b;
+                    let hash =
+                        murmur3::murmur3_x64_128(&mut bytes, 0).map_err(|error| Error::internal(error.to_string()))?;
+                    Ok(Some(hash.to_le_bytes().to_vec()))
+                }),
+            )
             .example("SELECT length(murmur3(X''))", "16"),
     ]
 }
@@ -186,16 +212,25 @@ fn sized<const N: usize>(bytes: &[u8], what: &str) -> Result<[u8; N]> {
 fn numbers() -> Vec<Definition> {
     vec![
         binary("to_big_endian_32", "an integer as four bytes, the highest first")
-            .on("to_big_endian_32(integer) -> varbinary", value1::<I32, ToBytes>(|x| Ok(Some(x.to_be_bytes().to_vec()))))
+            .on(
+                "to_big_endian_32(integer) -> varbinary",
+                value1::<I32, ToBytes>(|x| Ok(Some(x.to_be_bytes().to_vec()))),
+            )
             .example("SELECT to_hex(to_big_endian_32(1))", "00000001"),
         binary("to_big_endian_64", "a bigint as eight bytes, the highest first")
             .on("to_big_endian_64(bigint) -> varbinary", value1::<I64, ToBytes>(|x| Ok(Some(x.to_be_bytes().to_vec()))))
             .example("SELECT to_hex(to_big_endian_64(1))", "0000000000000001"),
         binary("from_big_endian_32", "the integer four bytes write")
-            .on("from_big_endian_32(varbinary) -> integer", value1::<Bytes, ToI32>(|b| Ok(Some(i32::from_be_bytes(sized(b, "an integer")?)))))
+            .on(
+                "from_big_endian_32(varbinary) -> integer",
+                value1::<Bytes, ToI32>(|b| Ok(Some(i32::from_be_bytes(sized(b, "an integer")?)))),
+            )
             .example("SELECT from_big_endian_32(X'00000001')", "1"),
         binary("from_big_endian_64", "the bigint eight bytes write")
-            .on("from_big_endian_64(varbinary) -> bigint", value1::<Bytes, ToI64>(|b| Ok(Some(i64::from_be_bytes(sized(b, "a bigint")?)))))
+            .on(
+                "from_big_endian_64(varbinary) -> bigint",
+                value1::<Bytes, ToI64>(|b| Ok(Some(i64::from_be_bytes(sized(b, "a bigint")?)))),
+            )
             .example("SELECT from_big_endian_64(X'0000000000000001')", "1"),
         binary("to_ieee754_32", "a real as four bytes")
             .on("to_ieee754_32(real) -> varbinary", value1::<F32, ToBytes>(|x| Ok(Some(x.to_be_bytes().to_vec()))))
@@ -204,10 +239,16 @@ fn numbers() -> Vec<Definition> {
             .on("to_ieee754_64(double) -> varbinary", value1::<F64, ToBytes>(|x| Ok(Some(x.to_be_bytes().to_vec()))))
             .example("SELECT to_hex(to_ieee754_64(1.5))", "3FF8000000000000"),
         binary("from_ieee754_32", "the real four bytes write")
-            .on("from_ieee754_32(varbinary) -> real", value1::<Bytes, ToF32>(|b| Ok(Some(f32::from_be_bytes(sized(b, "a real")?)))))
+            .on(
+                "from_ieee754_32(varbinary) -> real",
+                value1::<Bytes, ToF32>(|b| Ok(Some(f32::from_be_bytes(sized(b, "a real")?)))),
+            )
             .example("SELECT from_ieee754_32(X'3FC00000')", "1.5"),
         binary("from_ieee754_64", "the double eight bytes write")
-            .on("from_ieee754_64(varbinary) -> double", value1::<Bytes, ToF64>(|b| Ok(Some(f64::from_be_bytes(sized(b, "a double")?)))))
+            .on(
+                "from_ieee754_64(varbinary) -> double",
+                value1::<Bytes, ToF64>(|b| Ok(Some(f64::from_be_bytes(sized(b, "a double")?)))),
+            )
             .example("SELECT from_ieee754_64(X'3FF8000000000000')", "1.5"),
     ]
 }

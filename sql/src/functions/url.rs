@@ -27,35 +27,53 @@ pub fn functions() -> Result<Vec<Function>> {
         )
     };
     define::build(vec![
-        part("url_extract_protocol", "the protocol of a URL", "url_extract_protocol(varchar) -> varchar", |uri| uri.scheme.to_owned())
-            .example("SELECT url_extract_protocol('http://a/b')", "http"),
-        part("url_extract_host", "the host of a URL", "url_extract_host(varchar) -> varchar", |uri| uri.host().to_owned())
-            .example("SELECT url_extract_host('http://a/b')", "a"),
+        part("url_extract_protocol", "the protocol of a URL", "url_extract_protocol(varchar) -> varchar", |uri| {
+            uri.scheme.to_owned()
+        })
+        .example("SELECT url_extract_protocol('http://a/b')", "http"),
+        part("url_extract_host", "the host of a URL", "url_extract_host(varchar) -> varchar", |uri| {
+            uri.host().to_owned()
+        })
+        .example("SELECT url_extract_host('http://a/b')", "a"),
         part("url_extract_path", "the path of a URL", "url_extract_path(varchar) -> varchar", |uri| decoded(uri.path))
             .example("SELECT url_extract_path('http://a/b')", "/b"),
-        part("url_extract_query", "the query of a URL", "url_extract_query(varchar) -> varchar", |uri| decoded(uri.query))
-            .example("SELECT url_extract_query('http://a/b?c=1')", "c=1"),
-        part("url_extract_fragment", "the fragment of a URL", "url_extract_fragment(varchar) -> varchar", |uri| decoded(uri.fragment))
-            .example("SELECT url_extract_fragment('http://a/b#c')", "c"),
+        part("url_extract_query", "the query of a URL", "url_extract_query(varchar) -> varchar", |uri| {
+            decoded(uri.query)
+        })
+        .example("SELECT url_extract_query('http://a/b?c=1')", "c=1"),
+        part("url_extract_fragment", "the fragment of a URL", "url_extract_fragment(varchar) -> varchar", |uri| {
+            decoded(uri.fragment)
+        })
+        .example("SELECT url_extract_fragment('http://a/b#c')", "c"),
         url("url_extract_port", "the port of a URL; NULL if it has none")
-            .on("url_extract_port(varchar) -> bigint", value1::<Str, ToI64>(|text| Ok(Uri::parse(text).and_then(|uri| uri.port()))))
+            .on(
+                "url_extract_port(varchar) -> bigint",
+                value1::<Str, ToI64>(|text| Ok(Uri::parse(text).and_then(|uri| uri.port()))),
+            )
             .example("SELECT url_extract_port('http://a:80/b')", "80"),
         url("url_extract_parameter", "the first value of a parameter of a URL's query")
             .on("url_extract_parameter(varchar, varchar) -> varchar", text2::<Str, Str>(parameter))
             .example("SELECT url_extract_parameter('http://a/?k=v', 'k')", "v"),
         url("url_encode", "a text escaped for a URL's query")
-            .on("url_encode(varchar) -> varchar", text1::<Str>(|text, out| {
-                let escaped = utf8_percent_encode(text, ESCAPED).to_string();
-                out.push_str(&escaped.replace("%20", "+"));
-                Ok(true)
-            }))
+            .on(
+                "url_encode(varchar) -> varchar",
+                text1::<Str>(|text, out| {
+                    let escaped = utf8_percent_encode(text, ESCAPED).to_string();
+                    out.push_str(&escaped.replace("%20", "+"));
+                    Ok(true)
+                }),
+            )
             .example("SELECT url_encode('a b')", "a+b"),
         url("url_decode", "the text an escaped one stands for")
-            .on("url_decode(varchar) -> varchar", text1::<Str>(|text, out| {
-                check_escapes(text).ok_or_else(|| invalid("illegal hexadecimal characters in escape (%) pattern"))?;
-                out.push_str(&percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy());
-                Ok(true)
-            }))
+            .on(
+                "url_decode(varchar) -> varchar",
+                text1::<Str>(|text, out| {
+                    check_escapes(text)
+                        .ok_or_else(|| invalid("illegal hexadecimal characters in escape (%) pattern"))?;
+                    out.push_str(&percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy());
+                    Ok(true)
+                }),
+            )
             .example("SELECT url_decode('a+b')", "a b"),
     ])
 }
@@ -105,7 +123,11 @@ struct Uri<'a> {
 impl<'a> Uri<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         check_escapes(text)?;
-        let illegal = |c: char| c.is_ascii_control() || matches!(c, ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}') || c.is_whitespace();
+        let illegal = |c: char| {
+            c.is_ascii_control()
+                || matches!(c, ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
+                || c.is_whitespace()
+        };
         if text.contains(illegal) {
             return None;
         }
