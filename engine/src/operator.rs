@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     connector::ChangelogMode,
@@ -78,7 +79,7 @@ pub trait Operator: fmt::Debug + Send {
 }
 
 /// What an operator keeps, for `headwater.operators` and `headwater.windows`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// Bytes of state in memory.
     pub state_bytes: u64,
@@ -90,6 +91,20 @@ pub struct Observation {
     pub oldest_open_window: Option<i64>,
     /// Windows that have not fired.
     pub open_windows: u64,
+}
+
+impl Observation {
+    /// Adds what another task keeps.
+    pub fn add(&mut self, other: &Observation) {
+        self.state_bytes += other.state_bytes;
+        self.state_rows += other.state_rows;
+        self.spilled_bytes += other.spilled_bytes;
+        self.open_windows = self.open_windows.max(other.open_windows);
+        self.oldest_open_window = match (self.oldest_open_window, other.oldest_open_window) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
 }
 
 /// Makes the operators of a node, one a task.

@@ -12,6 +12,7 @@ use crate::{
     connector::{Cut, Offset, RefusedRow, Split, SplitId},
     error::{Error, Result},
     message::{Epoch, Generation},
+    operator::Observation,
     time::{Instant, Watermark},
 };
 
@@ -139,6 +140,9 @@ pub struct OperatorState {
     pub fingerprint: String,
     /// The watermark of its input at the barrier.
     pub watermark: Option<Watermark>,
+    /// What it keeps, summed over tasks.
+    #[serde(default)]
+    pub observed: Observation,
     /// Files of each table in the order of their epochs, by task.
     pub tasks: Vec<BTreeMap<String, Vec<StateFile>>>,
 }

@@ -388,11 +388,11 @@ fn add_operator(operators: &mut BTreeMap<String, OperatorState>, ack: OperatorAc
     let state = operators.entry(ack.node).or_default();
     state.fingerprint = ack.fingerprint;
     state.watermark = (ack.watermark > Watermark::MIN).then_some(ack.watermark);
+    state.observed.add(&ack.observed);
     if state.tasks.len() <= ack.task {
         state.tasks.resize(ack.task + 1, BTreeMap::new());
     }
     state.tasks[ack.task] = ack.tables;
-    tracing::trace!(observed = ?ack.observed, "operator state");
 }
 
 fn add_sink(sinks: &mut BTreeMap<String, SinkState>, ack: SinkAck) {

@@ -333,3 +333,81 @@ fn crashes_lost_replies_and_second_copies_change_nothing() {
         assert!(done.is_ok(), "seed {seed} failed");
     }
 }
+
+fn null_time(key: &str) -> RecordBatch {
+    let keys = StringArray::from(vec![key]);
+    let times = TimestampMillisecondArray::new_null(1);
+    RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(times), Arc::new(Int64Array::from(vec![5]))]).unwrap()
+}
+
+#[tokio::test]
+async fn late_and_null_rows_are_rows_of_their_tables_with_split_and_offset() {
+    let log = MemoryLog::new(true, 1);
+    let minute = 60_000;
+    let on_time = |offset: i64, value| ("a".to_owned(), START + offset * minute, value);
+    // The third row closes the first window, so the fourth is late; the last is far ahead and moves nothing.
+    log.append("s", rows(&[on_time(0, 1), on_time(1, 2), on_time(9, 3), on_time(1, 4)]));
+    log.append("s", null_time("b"));
+    log.append("s", rows(&[on_time(60 * 24 * 365, 6), on_time(10, 7)]));
+    let table = MemoryTable::new(ChangelogMode::Append, 1);
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let graph = graph(&log, &table, TUMBLE);
+    let summary = run(graph, config(Arc::clone(&store), 2), CancellationToken::new()).await.unwrap();
+    let tally = &summary.ledger["log"]["out"];
+    assert_eq!((tally.read, tally.rejected, tally.late, tally.released), (7, 1, 1, 5), "{tally:?}");
+    let manifest = summary.manifest.unwrap();
+    let late = crate::inspect::accounting_rows(&store, &manifest, "log$late").await.unwrap();
+    assert_eq!(late.len(), 1);
+    let text =
+        |batch: &RecordBatch, name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().value(0).to_owned();
+    assert_eq!(
+        (text(&late[0], "split"), text(&late[0], "offset"), text(&late[0], "inserts")),
+        ("s".into(), "3".into(), "out".into())
+    );
+    assert_eq!(late[0].column(2).as_primitive::<Int64Type>().value(0), 4);
+    let rejected = crate::inspect::accounting_rows(&store, &manifest, "log$rejected").await.unwrap();
+    assert_eq!(text(&rejected[0], "reason"), "event time \"ts\" is NULL");
+    assert_eq!(text(&rejected[0], "offset"), "4");
+    let total: i64 = actual(&table).values().map(|(_, sum)| sum).sum();
+    assert_eq!(total, 1 + 2 + 3 + 6 + 7);
+}
+
+#[tokio::test]
+async fn stopping_takes_a_last_checkpoint_and_the_next_run_goes_on_from_it() {
+    let events = events(3, 600);
+    let log = MemoryLog::new(false, 40);
+    fill(&log, &events, 2);
+    let table = MemoryTable::new(ChangelogMode::Append, 1);
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let stop = CancellationToken::new();
+    let first = run(graph(&log, &table, TUMBLE), config(Arc::clone(&store), 2), stop.clone());
+    let cancel = async {
+        after_steps(400).await;
+        stop.cancel();
+    };
+    let (stopped, ()) = tokio::join!(first, cancel);
+    let manifest = stopped.unwrap().manifest.unwrap();
+    assert_eq!(manifest.cut, crate::connector::Cut::Final);
+    let clock: Arc<dyn crate::time::Clock> = Arc::new(StepClock::new(Instant(START)));
+    let jobs = crate::inspect::jobs(&store, &clock).await.unwrap();
+    assert!(jobs.len() == 1 && jobs[0].has_ended() && jobs[0].is_committed, "{jobs:?}");
+    log.close();
+    let summary = run(graph(&log, &table, TUMBLE), config(store, 3), CancellationToken::new()).await.unwrap();
+    check_ledger(&summary, &events);
+    assert_eq!(actual(&table), expected(&events, TUMBLE));
+}
+
+#[tokio::test]
+async fn a_changed_query_is_refused_until_the_loss_of_state_is_allowed() {
+    let events = events(3, 300);
+    let log = MemoryLog::new(false, 40);
+    fill(&log, &events, 2);
+    let table = MemoryTable::new(ChangelogMode::Append, 1);
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let once = JobConfig { once: true, ..config(Arc::clone(&store), 2) };
+    run(graph(&log, &table, TUMBLE), once.clone(), CancellationToken::new()).await.unwrap();
+    let refused = run(graph(&log, &table, HOP), once.clone(), CancellationToken::new()).await.unwrap_err();
+    assert!(refused.message().contains("\"out/window-aggregate\" computes something else now"), "{refused}");
+    let allowed = JobConfig { allow_drop: true, ..once };
+    run(graph(&log, &table, HOP), allowed, CancellationToken::new()).await.unwrap();
+}
