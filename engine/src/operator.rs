@@ -1,4 +1,4 @@
-//! Operators: the pure part of a task. No I/O, no clock, no await.
+//! Operators: the pure part of a task. No I/O, no clock, no await, but for [`Operator::between_calls`].
 //!
 //! The runtime calls an operator with what its inputs bring, already aligned: watermarks are the minimum over all
 //! channels, barriers arrive as [`Operator::snapshot`]. An operator that has much to say returns [`Progress::More`] and
@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,6 +35,12 @@ pub enum Progress {
 pub trait Operator: fmt::Debug + Send {
     /// Takes rows of an input.
     fn on_changes(&mut self, input: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress>;
+
+    /// Work with the outside that must be done before the next call: loading a lookup table, writing state to disk or
+    /// reading it back. The runtime awaits it before every call; `None` means there is none.
+    fn between_calls<'a>(&'a mut self, _now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        None
+    }
 
     /// Goes on with rows whose `on_changes` returned [`Progress::More`].
     fn resume(&mut self, _out: &mut Output) -> Result<Progress> {

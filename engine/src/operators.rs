@@ -7,6 +7,7 @@ pub mod group_aggregate;
 pub mod groups;
 pub mod join;
 mod keys;
+pub mod lookup;
 pub mod rank;
 pub mod session;
 pub mod stateless;

@@ -101,6 +101,10 @@ fn push<'a>(
         };
         let mut first = true;
         loop {
+            let now = effects.clock().now();
+            if let Some(work) = slot.operator.between_calls(now) {
+                work.await?;
+            }
             let progress = slot.call(input, &event, first)?;
             first = false;
             while let Some(changes) = slot.out.next_changes() {

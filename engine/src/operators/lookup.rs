@@ -1,0 +1,271 @@
+//! Join with a table that is looked up: each row gets what the table holds when it passes.
+//!
+//! The table is read whole into memory, and again once `refresh` has passed. It is no state: a restart reads it anew, and
+//! what it held is outside the claim that a stream equals the batch query.
+//!
+//! Invariant: rows come out in the order they came; one that matches several rows of the table comes out once for each.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
+    compute::{concat_batches, prep_null_mask_filter, take, take_record_batch},
+    datatypes::{Field, Schema, SchemaRef},
+};
+use async_trait::async_trait;
+use datafusion::physical_expr::PhysicalExpr;
+use futures::future::BoxFuture;
+
+use crate::{
+    connector::ChangelogMode,
+    error::{Error, Result},
+    message::ChangeBatch,
+    operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
+    operators::{
+        groups::batch_of,
+        keys::{Key, KeyEncoder},
+    },
+    runtime::{exchange::take_changes, filter_changes},
+    time::Instant,
+};
+
+/// A table small enough to be held in memory.
+#[async_trait]
+pub trait LookupTable: fmt::Debug + Send + Sync {
+    /// All rows as they are now, with the columns of the schema the join was made with.
+    async fn read(&self) -> Result<Vec<RecordBatch>>;
+}
+
+/// A lookup join. Output: the stream's columns, then the table's.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    table: Arc<dyn LookupTable>,
+    table_schema: SchemaRef,
+    keys: [Vec<usize>; 2],
+    keeps_unmatched: bool,
+    residual: Option<Arc<dyn PhysicalExpr>>,
+    refresh: Option<Duration>,
+    schema: SchemaRef,
+}
+
+/// Rows of a lookup table that one task holds at most.
+const TABLE_ROWS: usize = 50_000_000;
+
+impl Lookup {
+    /// A join of rows of `input` with a table on equal keys (`[stream's, table's]`); `keeps_unmatched` for LEFT JOIN.
+    pub fn new(
+        table: Arc<dyn LookupTable>,
+        schemas: [SchemaRef; 2],
+        keys: [Vec<usize>; 2],
+        keeps_unmatched: bool,
+        refresh: Option<Duration>,
+    ) -> Self {
+        let [input, table_schema] = schemas;
+        let padded =
+            |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(keeps_unmatched || field.is_nullable()));
+        let fields = input.fields().iter().cloned().chain(table_schema.fields().iter().map(padded));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Self { table, table_schema, keys, keeps_unmatched, residual: None, refresh, schema }
+    }
+
+    /// Adds a further condition over the joined columns; for inner joins only.
+    pub fn with_condition(mut self, condition: Arc<dyn PhysicalExpr>) -> Result<Self> {
+        if self.keeps_unmatched {
+            return Err(Error::not_supported("a LEFT lookup join with a condition beside equal keys")
+                .with_hint("filter the table in a subquery, or use an inner join"));
+        }
+        self.residual = Some(condition);
+        Ok(self)
+    }
+}
+
+impl OperatorFactory for Lookup {
+    fn name(&self) -> &'static str {
+        "lookup-join"
+    }
+
+    fn describe(&self) -> String {
+        format!("{:?} = {:?}, read again {:?}", self.keys[0], self.keys[1], self.refresh)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
+        match inputs.iter().copied().max().unwrap_or(ChangelogMode::Append) {
+            ChangelogMode::Append => Ok(ChangelogMode::Append),
+            ChangelogMode::Upsert | ChangelogMode::Retract => {
+                Err(Error::not_supported("a lookup join of rows that are updated later")
+                    .with_hint("look the values up before aggregating"))
+            }
+        }
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
+    fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
+        let types = self.keys[1].iter().map(|index| self.table_schema.field(*index).data_type().clone());
+        let keys = KeyEncoder::new(types)?;
+        Ok(Box::new(Looking {
+            spec: self.clone(),
+            keys,
+            rows: None,
+            by_key: HashMap::new(),
+            read_at: Instant(i64::MIN),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Looking {
+    spec: Lookup,
+    keys: KeyEncoder,
+    rows: Option<RecordBatch>,
+    by_key: HashMap<Key, Vec<u32>>,
+    read_at: Instant,
+}
+
+impl Looking {
+    fn is_due(&self, now: Instant) -> bool {
+        self.rows.is_none() || self.spec.refresh.is_some_and(|refresh| now.since(self.read_at) >= refresh)
+    }
+
+    async fn load(&mut self, now: Instant) -> Result<()> {
+        let batches = self.spec.table.read().await?;
+        let rows = concat_batches(&self.spec.table_schema, &batches)?;
+        if rows.num_rows() > TABLE_ROWS {
+            let message = format!("a lookup table of {} rows; at most {TABLE_ROWS} are held", rows.num_rows());
+            return Err(Error::not_supported(message).with_hint("join it as a stream"));
+        }
+        let columns = key_columns(&rows, &self.spec.keys[1]);
+        self.by_key.clear();
+        for (row, key) in self.keys.encode(&columns, rows.num_rows())?.into_iter().enumerate() {
+            if columns.iter().all(|column| column.is_valid(row)) {
+                self.by_key.entry(key).or_default().push(row as u32);
+            }
+        }
+        self.rows = Some(rows);
+        self.read_at = now;
+        Ok(())
+    }
+}
+
+fn key_columns(rows: &RecordBatch, indexes: &[usize]) -> Vec<ArrayRef> {
+    indexes.iter().map(|index| Arc::clone(rows.column(*index))).collect()
+}
+
+impl Operator for Looking {
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        if self.is_due(now) { Some(Box::pin(self.load(now))) } else { None }
+    }
+
+    fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let table = self.rows.as_ref().ok_or_else(|| Error::internal("the lookup table has not been read"))?;
+        let columns = key_columns(&changes.rows, &self.spec.keys[0]);
+        let (mut left, mut right): (Vec<u32>, Vec<Option<u32>>) = (Vec::new(), Vec::new());
+        for (row, key) in self.keys.encode(&columns, changes.num_rows())?.into_iter().enumerate() {
+            let known = columns.iter().all(|column| column.is_valid(row));
+            match self.by_key.get(&key).filter(|_| known) {
+                Some(matches) => matches.iter().for_each(|other| {
+                    left.push(row as u32);
+                    right.push(Some(*other));
+                }),
+                None if self.spec.keeps_unmatched => {
+                    left.push(row as u32);
+                    right.push(None);
+                }
+                None => {}
+            }
+        }
+        let taken = take_changes(&changes, &UInt32Array::from(left))?;
+        let right = UInt32Array::from(right);
+        let looked_up = match self.spec.keeps_unmatched {
+            true => table.columns().iter().map(|column| take(column, &right, None)).collect::<Result<Vec<_>, _>>()?,
+            false => take_record_batch(table, &right)?.columns().to_vec(),
+        };
+        let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
+        let rows = batch_of(&self.spec.schema, columns, taken.rows.num_rows())?;
+        let mut joined = ChangeBatch { rows, kinds: taken.kinds };
+        if let Some(residual) = &self.spec.residual {
+            let mask = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
+            let mask = mask.as_boolean_opt().ok_or_else(|| Error::internal("a join condition that is no boolean"))?;
+            joined = filter_changes(&joined, &prep_null_mask_filter(mask))?;
+        }
+        out.emit(joined);
+        Ok(Progress::Done)
+    }
+
+    fn observe(&self) -> Observation {
+        let rows = self.rows.as_ref();
+        Observation {
+            state_bytes: rows.map_or(0, RecordBatch::get_array_memory_size) as u64,
+            state_rows: rows.map_or(0, RecordBatch::num_rows) as u64,
+            ..Observation::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryBudget;
+    use arrow::{
+        array::{Array, Int64Array},
+        datatypes::{DataType, Int64Type},
+    };
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    #[derive(Debug, Default)]
+    struct Names(AtomicI64);
+
+    fn schema(names: [&str; 2]) -> SchemaRef {
+        Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Int64, true)).to_vec()))
+    }
+
+    fn rows(names: [&str; 2], columns: [Vec<Option<i64>>; 2]) -> RecordBatch {
+        let columns = columns.map(|column| Arc::new(Int64Array::from(column)) as ArrayRef);
+        RecordBatch::try_new(schema(names), columns.to_vec()).unwrap()
+    }
+
+    #[async_trait]
+    impl LookupTable for Names {
+        async fn read(&self) -> Result<Vec<RecordBatch>> {
+            let reads = self.0.fetch_add(1, Ordering::Relaxed);
+            let keys = vec![Some(1), Some(1), None];
+            Ok(vec![rows(["id", "name"], [keys, vec![Some(10 + reads), Some(20 + reads), Some(30)]])])
+        }
+    }
+
+    async fn joined(operator: &mut Box<dyn Operator>, now: i64) -> Vec<(Option<i64>, Option<i64>)> {
+        if let Some(work) = operator.between_calls(Instant(now)) {
+            work.await.unwrap();
+        }
+        let input = rows(["k", "v"], [vec![Some(1), Some(2), None], vec![Some(0); 3]]);
+        let mut out = Output::default();
+        let _ = operator.on_changes(0, ChangeBatch::inserts(input), &mut out).unwrap();
+        let rows = out.next_changes().unwrap().rows;
+        let number = |column: usize, row| {
+            let column = rows.column(column).as_primitive::<Int64Type>();
+            column.is_valid(row).then(|| column.value(row))
+        };
+        (0..rows.num_rows()).map(|row| (number(0, row), number(3, row))).collect()
+    }
+
+    #[tokio::test]
+    async fn a_left_lookup_pads_what_is_unknown_and_reads_again_when_due() {
+        let schemas = [schema(["k", "v"]), schema(["id", "name"])];
+        let refresh = Some(Duration::from_secs(1));
+        let lookup = Lookup::new(Arc::new(Names::default()), schemas, [vec![0], vec![0]], true, refresh);
+        let memory = MemoryBudget::new(1 << 20);
+        let spill = std::env::temp_dir();
+        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill };
+        let mut operator = lookup.create(&context).unwrap();
+        let first = [(Some(1), Some(10)), (Some(1), Some(20)), (Some(2), None), (None, None)];
+        assert_eq!(joined(&mut operator, 0).await, first);
+        assert_eq!(joined(&mut operator, 999).await, first);
+        assert_eq!(joined(&mut operator, 1000).await[0], (Some(1), Some(11)));
+    }
+}
