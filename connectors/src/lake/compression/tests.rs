@@ -1,3 +1,5 @@
+//! Every compression, and what is told by name and what by content.
+
 use std::io::Write;
 
 use super::*;

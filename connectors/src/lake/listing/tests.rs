@@ -1,3 +1,5 @@
+//! Listings of stores that hold what lakes hold.
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};

@@ -1,3 +1,5 @@
+//! The protocol of checkpoints, decision by decision.
+
 use super::*;
 
 #[test]

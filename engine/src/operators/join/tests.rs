@@ -1,3 +1,5 @@
+//! The join against inputs whose answer is known.
+
 use std::collections::BTreeMap;
 
 use arrow::{
