@@ -20,6 +20,7 @@ mod options;
 mod payloads;
 mod reader;
 mod rows;
+mod shape;
 mod tape;
 mod time_text;
 
@@ -30,5 +31,7 @@ pub use options::{
 pub use payloads::JsonDecoder;
 pub use reader::{FileRows, JsonReader, RejectedText};
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod tests;

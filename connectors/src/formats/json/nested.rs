@@ -215,7 +215,9 @@ pub(super) fn text_of(tape: &Tape, index: usize, row: &[u8]) -> Vec<u8> {
     text
 }
 
-fn is_nested(column: &Column) -> bool {
+/// Whether a column's values are arrays, maps or rows.
+#[inline]
+pub(super) fn is_nested(column: &Column) -> bool {
     matches!(column.data, Data::List { .. } | Data::Map { .. } | Data::Struct { .. })
 }
 

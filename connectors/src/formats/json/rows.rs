@@ -15,6 +15,7 @@ use super::{
     lexer::Fault,
     nested::{self, Placer},
     options::{Dialect, JsonOptions},
+    shape::{Shape, Target},
     tape::{Kind, Tape},
 };
 
@@ -41,6 +42,11 @@ pub(super) struct Rows {
     tape: Tape,
     scratch: Vec<u8>,
     slots: Vec<Option<usize>>,
+    shape: Shape,
+    /// Whether shapes are learned; never off but in tests of the general parser.
+    learns: bool,
+    /// Whether the row last parsed is strict JSON.
+    is_strict_row: bool,
     length: usize,
     nulled: u64,
     /// Bytes of rows in this batch.
@@ -58,12 +64,21 @@ impl Rows {
             tape: Tape::default(),
             scratch: Vec::new(),
             slots: vec![None; fields.len()],
+            shape: Shape::default(),
+            learns: true,
+            is_strict_row: true,
             length: 0,
             nulled: 0,
             bytes: 0,
             row_bytes_max: options.row_bytes_max,
             schema,
         })
+    }
+
+    /// Keeps to the general parser, to compare it with the fast way.
+    #[cfg(test)]
+    pub(super) fn learn_nothing(&mut self) {
+        self.learns = false;
     }
 
     /// How many rows the batch has so far.
@@ -92,7 +107,22 @@ impl Rows {
         self.length += 1;
     }
 
+    #[inline]
     fn add_any(&mut self, buffer: &[u8], at: usize, is_utf8: bool) -> Result<usize, Refusal> {
+        let columns = &mut self.columns;
+        let (rules, tape, scratch, length) = (&self.rules, &mut self.tape, &mut self.scratch, self.length);
+        let mut target = Target { columns, rules, tape, scratch, length, nulled: 0 };
+        if let Some(end) = self.shape.take(buffer, at, &mut target) {
+            if is_utf8 || simdutf8::basic::from_utf8(&buffer[at..end]).is_ok() {
+                self.nulled += target.nulled;
+                return Ok(end);
+            }
+        }
+        self.add_general(buffer, at, is_utf8)
+    }
+
+    fn add_general(&mut self, buffer: &[u8], at: usize, is_utf8: bool) -> Result<usize, Refusal> {
+        self.columns.iter_mut().for_each(|column| column.truncate(self.length));
         let row = &buffer[at..];
         let end = self.parse(buffer, at)?;
         let refuse = |reason| Refusal::Malformed { end: Some(at + end), reason };
@@ -104,6 +134,11 @@ impl Rows {
             refuse(reason)
         })?;
         self.nulled += nulled;
+        if self.learns && self.is_strict_row {
+            let (names, dialect, columns) = (&self.names, self.rules.dialect, self.columns.len());
+            let tape = &self.tape;
+            self.shape.learn(tape, row, |key| find(names, dialect, columns, &nested::text_of(tape, key, row)));
+        }
         Ok(at + end)
     }
 
@@ -112,8 +147,14 @@ impl Rows {
         let row = &buffer[at..];
         let is_loose = self.rules.dialect == Dialect::OpenX;
         let parsed = match self.tape.parse(row) {
-            Err(Fault::Bad { .. }) if is_loose => lenient::parse(&mut self.tape, row),
-            parsed => parsed,
+            Err(Fault::Bad { .. }) if is_loose => {
+                self.is_strict_row = false;
+                lenient::parse(&mut self.tape, row)
+            }
+            parsed => {
+                self.is_strict_row = true;
+                parsed
+            }
         };
         let malformed = |reason: String| Refusal::Malformed { end: None, reason };
         let end = parsed.map_err(|fault| match fault {
@@ -154,11 +195,12 @@ impl Rows {
             }
             return Ok(());
         }
+        let (names, dialect, columns) = (&self.names, self.rules.dialect, self.columns.len());
         for key in self.tape.children(0).step_by(2) {
             let node = self.tape.nodes[key];
             let found = match node.kind {
-                Kind::EscapedText => self.find(&nested::text_of(&self.tape, key, row)),
-                _ => self.find(node.bytes(row)),
+                Kind::EscapedText => find(names, dialect, columns, &nested::text_of(&self.tape, key, row)),
+                _ => find(names, dialect, columns, node.bytes(row)),
             };
             let Some(column) = found else { continue };
             if self.slots[column].replace(key + 1).is_some() && self.rules.dialect == Dialect::Hive {
@@ -168,14 +210,6 @@ impl Rows {
         Ok(())
     }
 
-    fn find(&self, key: &[u8]) -> Option<usize> {
-        let found = self.names.find(key);
-        if found.is_some() || self.rules.dialect != Dialect::Hive {
-            return found;
-        }
-        let position: usize = std::str::from_utf8(key.strip_prefix(b"_col")?).ok()?.parse().ok()?;
-        (position < self.columns.len()).then_some(position)
-    }
 
     /// The rows so far as a batch, and how many of their values became NULL.
     pub(super) fn finish(&mut self) -> Result<(RecordBatch, u64)> {
@@ -185,4 +219,14 @@ impl Rows {
         (self.length, self.bytes) = (0, 0);
         Ok((batch, std::mem::take(&mut self.nulled)))
     }
+}
+
+/// The column of a key; the Hive SerDe also takes `_colN` for the column at position N.
+fn find(names: &Names, dialect: Dialect, columns: usize, key: &[u8]) -> Option<usize> {
+    let found = names.find(key);
+    if found.is_some() || dialect != Dialect::Hive {
+        return found;
+    }
+    let position: usize = std::str::from_utf8(key.strip_prefix(b"_col")?).ok()?.parse().ok()?;
+    (position < columns).then_some(position)
 }

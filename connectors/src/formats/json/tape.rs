@@ -51,8 +51,13 @@ pub(super) struct Tape {
 impl Tape {
     /// Parses the strict JSON value at the start of `row`; returns its end.
     pub(super) fn parse(&mut self, row: &[u8]) -> Scan<usize> {
+        self.parse_below(row, 0)
+    }
+
+    /// The same for a value that stands in `depth` containers.
+    pub(super) fn parse_below(&mut self, value: &[u8], depth: usize) -> Scan<usize> {
         self.nodes.clear();
-        self.value(row, 0, 0)
+        self.value(value, 0, depth)
     }
 
     /// Indices of the direct children of a container.
