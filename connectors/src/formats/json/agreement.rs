@@ -9,7 +9,10 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use bytes::Bytes;
-use proptest::{prelude::*, test_runner::{Config, TestRng, TestRunner}};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRng, TestRunner},
+};
 
 use super::*;
 

@@ -210,7 +210,6 @@ impl Rows {
         Ok(())
     }
 
-
     /// The rows so far as a batch, and how many of their values became NULL.
     pub(super) fn finish(&mut self) -> Result<(RecordBatch, u64)> {
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<ArrayRef>>>()?;
