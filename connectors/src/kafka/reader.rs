@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// What the thread tells the reader.
 #[derive(Debug)]
 enum Event {
-    Records { split: SplitId, records: Records, lag: Option<u64> },
+    Records { split: SplitId, records: Box<Records>, lag: Option<u64> },
     CaughtUp(SplitId),
     End { split: SplitId, at: i64 },
     Failed(Error),
@@ -107,7 +107,7 @@ impl SplitReader for KafkaReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         match self.events.recv().await {
             Some(Event::Records { split, records, lag }) => {
-                Ok(SourceEvent::Batch(self.assembler.assemble(split, records, lag)?))
+                Ok(SourceEvent::Batch(self.assembler.assemble(split, *records, lag)?))
             }
             Some(Event::CaughtUp(split)) => Ok(SourceEvent::CaughtUp(split)),
             Some(Event::End { split, at }) => Ok(match self.bound {
@@ -302,7 +302,7 @@ impl Poller {
         for (id, reading) in &mut self.splits {
             if let Some(records) = reading.gathered.take() {
                 let lag = reading.range.end.map(|end| (end - reading.position).max(0) as u64);
-                out.push(Event::Records { split: id.clone(), records, lag });
+                out.push(Event::Records { split: id.clone(), records: Box::new(records), lag });
             }
             if !reading.at_end && reading.range.end.is_some_and(|end| reading.position >= end) {
                 reading.at_end = true;

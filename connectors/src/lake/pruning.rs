@@ -14,7 +14,7 @@ use datafusion::{
     common::{Column, DFSchema, pruning::PruningStatistics},
     error::Result,
     logical_expr::Expr,
-    physical_optimizer::pruning::PruningPredicate,
+    physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder},
     physical_plan::PhysicalExpr,
     scalar::ScalarValue,
 };
@@ -42,7 +42,9 @@ impl FileFilter {
             let columns = filter.column_refs();
             if columns.iter().any(|column| names.contains(&column.name)) {
                 let predicate = state.create_physical_expr(filter.clone(), &whole)?;
-                pruning.extend(PruningPredicate::try_new(predicate, Arc::clone(table)).ok());
+                pruning.extend(
+                    PruningPredicateBuilder::new().with_file_schema(Arc::clone(table)).try_build(predicate).ok(),
+                );
             }
             if columns.iter().all(|column| names.contains(&column.name)) {
                 exact.push(state.create_physical_expr(filter.clone(), &known)?);

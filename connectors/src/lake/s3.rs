@@ -29,7 +29,7 @@ const RETRIES_DEFAULT: usize = 5;
 
 /// Encryption of what is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Encryption {
+pub(super) enum Encryption {
     /// The store's key.
     S3,
     /// A key of KMS, the account's own if `None`.
@@ -38,7 +38,7 @@ pub enum Encryption {
 
 /// How one bucket is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Settings {
+pub(super) struct S3Settings {
     /// Another server than AWS.
     pub endpoint: Option<String>,
     /// Region; else that of the AWS configuration.
@@ -60,7 +60,7 @@ const KEYS: [&str; 8] = ["endpoint", "region", "path-style", "unsigned", "timeou
 
 impl S3Settings {
     /// Settings of a bucket: the table's own first, then `s3.bucket.<name>.<key>`, then `s3.<key>`.
-    pub fn for_bucket(bucket: &str, settings: &Properties, options: &Properties) -> Result<Self> {
+    pub(super) fn for_bucket(bucket: &str, settings: &Properties, options: &Properties) -> Result<Self> {
         let own = format!("s3.bucket.{bucket}.");
         for key in settings.keys().chain(options.keys()) {
             let name =
@@ -127,7 +127,7 @@ fn duration(key: &str, text: &str) -> Result<Duration> {
 }
 
 /// A client for one bucket.
-pub async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<AmazonS3>> {
+pub(super) async fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<AmazonS3>> {
     let mut client = ClientOptions::new().with_timeout(settings.timeout).with_connect_timeout(settings.timeout);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
@@ -209,10 +209,10 @@ impl CredentialProvider for ChainCredentials {
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut kept = self.kept.lock().await;
-        if let Some((credential, until)) = &*kept {
-            if tokio::time::Instant::now() < *until {
-                return Ok(Arc::clone(credential));
-            }
+        if let Some((credential, until)) = &*kept
+            && tokio::time::Instant::now() < *until
+        {
+            return Ok(Arc::clone(credential));
         }
         let provider = self.provider.as_ref().ok_or_else(|| no_credentials("none is configured".into()))?;
         let found = provider.provide_credentials().await.map_err(|error| no_credentials(error.to_string()))?;
@@ -247,13 +247,13 @@ fn no_credentials(why: String) -> object_store::Error {
 /// The error in words, if it is one that users of S3 meet.
 pub(super) fn explain(what: &str, error: &object_store::Error) -> Option<Error> {
     let denied = |message: String| Error::new(ErrorKind::Denied, "PERMISSION_DENIED", message);
-    if let object_store::Error::Generic { source, .. } = error {
-        if source.downcast_ref::<NoCredentials>().is_some() {
-            return Some(
-                denied(format!("\"{what}\" needs AWS credentials and none were found"))
-                    .with_hint("set AWS_PROFILE or AWS_ACCESS_KEY_ID, or SET 's3.unsigned' = 'true' for public data"),
-            );
-        }
+    if let object_store::Error::Generic { source, .. } = error
+        && source.downcast_ref::<NoCredentials>().is_some()
+    {
+        return Some(
+            denied(format!("\"{what}\" needs AWS credentials and none were found"))
+                .with_hint("set AWS_PROFILE or AWS_ACCESS_KEY_ID, or SET 's3.unsigned' = 'true' for public data"),
+        );
     }
     let text = error.to_string();
     if text.contains("NoSuchBucket") {

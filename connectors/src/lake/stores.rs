@@ -168,10 +168,10 @@ impl Stores {
             let shared = self.settings.read();
             S3Settings::for_bucket(bucket, &shared, options)?
         };
-        if let Some((with, client)) = self.clients.lock().get(bucket) {
-            if *with == settings {
-                return Ok(client.clone());
-            }
+        if let Some((with, client)) = self.clients.lock().get(bucket)
+            && *with == settings
+        {
+            return Ok(client.clone());
         }
         let store = s3::open(bucket, &settings).await?;
         let client = Client { store: store.clone(), uploads: Some(Uploads(store)) };

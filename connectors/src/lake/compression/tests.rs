@@ -62,7 +62,7 @@ fn all(data: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("xerial.snappy", xerial),
         ("hadoop.snappy", hadoop(data, snappy)),
         ("a.lz4", lz4.finish().unwrap()),
-        ("hadoop.lz4", hadoop(data, |part| lz4_flex::block::compress(part))),
+        ("hadoop.lz4", hadoop(data, lz4_flex::block::compress)),
         ("zlib.deflate", zlib.finish().unwrap()),
         ("raw.deflate", deflate.finish().unwrap()),
         ("a.zip", zip.finish().unwrap().into_inner()),

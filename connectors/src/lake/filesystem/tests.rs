@@ -18,8 +18,7 @@ use futures::StreamExt;
 use headwater_engine::{
     catalog::{Database, PartitionDiscovery, Properties, TableName},
     connector::{
-        CommitFacts, Committable, Connector, Cut, JobContext, OpenUnit, PreparedUnit, Sink, SinkTask, TableSpec,
-        Unfenced,
+        CommitFacts, Committable, Connector, Cut, JobContext, OpenUnit, PreparedUnit, SinkTask, TableSpec, Unfenced,
     },
     error::Result,
     memory::MemoryBudget,

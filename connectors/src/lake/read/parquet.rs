@@ -10,7 +10,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
 };
 use bytes::Bytes;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 use headwater_engine::error::{Error, Result};
 use object_store::{ObjectStoreExt, coalesce_ranges, path::Path};
@@ -113,7 +113,10 @@ fn row_groups(scan: &LakeScan, unit: &Unit, metadata: &ArrowReaderMetadata) -> R
     };
     let here: Vec<usize> = (0..all.len()).filter(starts_here).collect();
     let Some(predicate) = scan.predicate.as_ref().filter(|_| !here.is_empty()) else { return Ok(here) };
-    let Ok(pruning) = PruningPredicate::try_new(Arc::clone(predicate), Arc::clone(&scan.table_columns)) else {
+    let Ok(pruning) = PruningPredicateBuilder::new()
+        .with_file_schema(Arc::clone(&scan.table_columns))
+        .try_build(Arc::clone(predicate))
+    else {
         return Ok(here);
     };
     let groups = here.iter().map(|index| &all[*index]).collect();
