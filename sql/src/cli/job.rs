@@ -152,10 +152,10 @@ fn job_inserts<'s>(session: &Session, statement: &'s Statement) -> Result<Vec<&'
     for insert in &all {
         let name = session.table_name(&insert.table)?;
         let tables = session.run_tables().read();
-        if let Some(RunTable::Table(table)) = tables.get(&name) {
-            if table.option("connector") != Some("filesystem") {
-                of_job.push(*insert);
-            }
+        if let Some(RunTable::Table(table)) = tables.get(&name)
+            && table.option("connector") != Some("filesystem")
+        {
+            of_job.push(*insert);
         }
     }
     if !of_job.is_empty() && of_job.len() < all.len() {

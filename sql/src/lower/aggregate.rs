@@ -46,8 +46,9 @@ impl Lowering {
                 .with_hint("they are the same for all rows of a group: use them outside of the aggregate"));
         }
         let grouping = Grouping { keys, aggregates: calls(&flow, aggregate)? };
-        let operator = WindowAggregate::new(windows, grouping, time_type, 0)?;
-        let input = self.partial(flow, windows, &operator)?;
+        let allowed = flow.pending.as_ref().map_or(0, |pending| pending.allowed);
+        let operator = WindowAggregate::new(windows, grouping, time_type, allowed)?;
+        let input = self.partial(flow, (windows, allowed), &operator)?;
         let output = operator.output_schema();
         let node = OperatorNode { inputs: vec![input], operator: operator.finish()? };
         let id = self.add("window-aggregate", NodeKind::Operator(node));
@@ -74,7 +75,7 @@ impl Lowering {
     }
 
     /// The half before the exchange: on the source's branch, or as an operator behind another one.
-    fn partial(&mut self, flow: Flow, windows: Windows, operator: &WindowAggregate) -> Result<Input> {
+    fn partial(&mut self, flow: Flow, (windows, allowed): (Windows, i64), operator: &WindowAggregate) -> Result<Input> {
         let keys = operator.exchange_keys();
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys) };
         let partial = operator.partial()?;
@@ -84,7 +85,7 @@ impl Lowering {
                     insert: self.insert.clone(),
                     input: BranchInput::Rows,
                     steps: flow.steps,
-                    lateness: Some(Lateness::Windows { windows: spec, allowed: 0 }),
+                    lateness: Some(Lateness::Windows { windows: spec, allowed }),
                     holds: true,
                     schema: partial.schema(),
                     local: vec![partial],

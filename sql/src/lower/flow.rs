@@ -55,6 +55,8 @@ pub(super) struct Pending {
     pub(super) spec: WindowSpec,
     /// Index of the event time column in the rows.
     pub(super) time: usize,
+    /// Allowed lateness in microseconds.
+    pub(super) allowed: i64,
     /// Where `window_start`, `window_end` and `window_time` are in the plan's columns, if they are still there.
     pub(super) columns: [Option<usize>; 3],
     /// The event time, when it is in the rows (as the last column) but no longer in the plan's columns.
@@ -177,7 +179,9 @@ impl Lowering {
         self.check_event_time(source, &input, time)?;
         let width = input.schema.fields().len();
         let columns = [Some(width), Some(width + 1), Some(width + 2)];
-        let pending = Some(Pending { spec: node.spec, time, columns, hidden: None });
+        let lateness = self.sources[source].table()?.allowed_lateness;
+        let allowed = i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX);
+        let pending = Some(Pending { spec: node.spec, time, allowed, columns, hidden: None });
         Ok(Flow { schema: Arc::clone(schema), pending, ..input })
     }
 
@@ -252,7 +256,7 @@ impl Lowering {
         let mut flow = input;
         flow.steps.push(Step::Project(Projection { exprs: physicals, schema: Arc::new(Schema::new(fields)) }));
         flow.schema = Arc::clone(schema);
-        flow.pending = Some(Pending { spec: pending.spec, time, columns, hidden });
+        flow.pending = Some(Pending { time, columns, hidden, ..pending });
         Ok(flow)
     }
 
@@ -263,7 +267,7 @@ impl Lowering {
         let rows = arrow_schema(flow.rows_schema()?.as_ref());
         let operator = AssignWindows::new(pending.spec, pending.time, &rows)?;
         let assigned = operator.schema();
-        let lateness = Lateness::Windows { windows: pending.spec, allowed: 0 };
+        let lateness = Lateness::Windows { windows: pending.spec, allowed: pending.allowed };
         let width = rows.fields().len();
         let from = self.input(Flow { pending: None, ..flow }, Exchange::Forward, rows, Some(lateness))?;
         let node = OperatorNode { inputs: vec![from], operator: Arc::new(operator) };
