@@ -98,13 +98,13 @@ impl Binder<'_> {
         } else if call.star {
             return Err(Error::user("FUNCTION_NOT_FOUND", format!("function {} does not take *", call.name)));
         }
-        if matches!(call.name.as_str(), "min" | "max") {
-            if let Some(arg) = args.iter().find(|arg| !arg.data_type.is_orderable()) {
-                return Err(Error::user(
-                    "FUNCTION_NOT_FOUND",
-                    format!("{} needs values with an order, not {}", call.name, arg.data_type),
-                ));
-            }
+        if matches!(call.name.as_str(), "min" | "max")
+            && let Some(arg) = args.iter().find(|arg| !arg.data_type.is_orderable())
+        {
+            return Err(Error::user(
+                "FUNCTION_NOT_FOUND",
+                format!("{} needs values with an order, not {}", call.name, arg.data_type),
+            ));
         }
         let wanted = self.wanted_by(&call.name, &args, udaf.as_ref())?;
         let args = self.convert_all(args, &wanted)?;

@@ -143,10 +143,10 @@ impl Binder<'_> {
 
     /// A name of several parts: a column, with or without its relation, then fields of rows.
     pub(crate) fn compound(&self, parts: &[Ident], context: &Context<'_>) -> Result<Value> {
-        if let [only] = parts {
-            if let Some(value) = alias(only, context)? {
-                return Ok(value);
-            }
+        if let [only] = parts
+            && let Some(value) = alias(only, context)?
+        {
+            return Ok(value);
         }
         let Some((found, used)) = find_prefix(parts, context)? else {
             return Err(not_found(parts, context));
@@ -203,10 +203,10 @@ fn alias(ident: &Ident, context: &Context<'_>) -> Result<Option<Value>> {
 
 /// The longest prefix of the parts that names a column, and how many parts it took.
 fn find_prefix<'c>(parts: &[Ident], context: &Context<'c>) -> Result<Option<(Found<'c>, usize)>> {
-    if let Some(first) = parts.first() {
-        if let Some(field) = context.parameters.iter().rev().find(|field| field.is_named(&first.value)) {
-            return Ok(Some((Found { field, is_outer: false }, 1)));
-        }
+    if let Some(first) = parts.first()
+        && let Some(field) = context.parameters.iter().rev().find(|field| field.is_named(&first.value))
+    {
+        return Ok(Some((Found { field, is_outer: false }, 1)));
     }
     let mut next = Some(context);
     let mut is_outer = false;

@@ -224,13 +224,11 @@ impl Binder<'_> {
                 hidden: false,
             });
         }
-        if distinct {
-            if let Some(item) = parts.items.iter().find(|item| !item.value.data_type.is_comparable()) {
-                return Err(Error::user(
-                    "TYPE_MISMATCH",
-                    format!("DISTINCT can only be applied to comparable types, not {}", item.value.data_type),
-                ));
-            }
+        if distinct && let Some(item) = parts.items.iter().find(|item| !item.value.data_type.is_comparable()) {
+            return Err(Error::user(
+                "TYPE_MISMATCH",
+                format!("DISTINCT can only be applied to comparable types, not {}", item.value.data_type),
+            ));
         }
         let mut sorts: Vec<SortExpr> = Vec::with_capacity(parts.sorts.len());
         for (value, options) in &parts.sorts {

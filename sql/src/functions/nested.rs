@@ -66,10 +66,10 @@ impl Offsets {
 }
 
 fn entries_of(map: &DataType) -> Result<(arrow::datatypes::FieldRef, Fields)> {
-    if let DataType::Map(entry, _) = map {
-        if let DataType::Struct(fields) = entry.data_type() {
-            return Ok((entry.clone(), fields.clone()));
-        }
+    if let DataType::Map(entry, _) = map
+        && let DataType::Struct(fields) = entry.data_type()
+    {
+        return Ok((entry.clone(), fields.clone()));
     }
     Err(Error::internal(format!("a map type is expected, not {map}")))
 }

@@ -121,7 +121,7 @@ fn one(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
     let null = value.is_null(0) || *of == Type::Unknown;
     let upper = conversion.kind.is_ascii_uppercase();
     let text = match conversion.kind.to_ascii_lowercase() {
-        _ if null && conversion.kind.to_ascii_lowercase() != 'b' => "null".to_owned(),
+        _ if null && !conversion.kind.eq_ignore_ascii_case(&'b') => "null".to_owned(),
         's' => plain(value, of)?,
         'b' => match of {
             Type::Boolean if !null => super::booleans(value)?.value(0).to_string(),
@@ -180,7 +180,7 @@ fn whole(conversion: &Conversion, value: i64) -> String {
 fn separated(digits: &str) -> String {
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -21,7 +21,7 @@ pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     cast_types(values_rows(values_queries(trims(table_arguments(joined_numbers(tokens))))))
 }
 
-fn word<'t>(token: Option<&'t TokenWithSpan>) -> Option<&'t Word> {
+fn word(token: Option<&TokenWithSpan>) -> Option<&Word> {
     match token.map(|token| &token.token) {
         Some(Token::Word(word)) => Some(word),
         _ => None,
@@ -248,10 +248,12 @@ fn row_end(tokens: &[TokenWithSpan], start: usize) -> usize {
             Token::RParen | Token::RBracket if depth == 0 => return index,
             Token::RParen | Token::RBracket => depth -= 1,
             Token::Comma | Token::SemiColon if depth == 0 => return index,
-            Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
-                if AFTER_VALUES.iter().any(|after| word.value.eq_ignore_ascii_case(after)) {
-                    return index;
-                }
+            Token::Word(word)
+                if depth == 0
+                    && word.quote_style.is_none()
+                    && AFTER_VALUES.iter().any(|after| word.value.eq_ignore_ascii_case(after)) =>
+            {
+                return index;
             }
             _ => {}
         }
@@ -266,19 +268,20 @@ fn cast_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let is_cast = (is_word(out.get(index), "CAST") || is_word(out.get(index), "TRY_CAST"))
             && is(out.get(index + 1), &Token::LParen);
         if is_cast {
-            if let Some(close) = closing(&out, index + 1) {
-                if let Some(start) = type_start(&out, index + 1, close) {
-                    let text = type_text(&out[start..close]);
-                    let token = at(&out[start], Token::make_word(&text, Some('"')));
-                    out.splice(start..close, [token]);
-                }
+            if let Some(close) = closing(&out, index + 1)
+                && let Some(start) = type_start(&out, index + 1, close)
+            {
+                let text = type_text(&out[start..close]);
+                let token = at(&out[start], Token::make_word(&text, Some('"')));
+                out.splice(start..close, [token]);
             }
-        } else if is_word(out.get(index), "NORMALIZE") && is(out.get(index + 1), &Token::LParen) {
-            if let Some(close) = closing(&out, index + 1) {
-                let form = word(out.get(close - 1)).map(|word| word.value.to_uppercase());
-                if let Some(form) = form.filter(|form| matches!(form.as_str(), "NFC" | "NFD" | "NFKC" | "NFKD")) {
-                    out[close - 1].token = Token::SingleQuotedString(form);
-                }
+        } else if is_word(out.get(index), "NORMALIZE")
+            && is(out.get(index + 1), &Token::LParen)
+            && let Some(close) = closing(&out, index + 1)
+        {
+            let form = word(out.get(close - 1)).map(|word| word.value.to_uppercase());
+            if let Some(form) = form.filter(|form| matches!(form.as_str(), "NFC" | "NFD" | "NFKC" | "NFKD")) {
+                out[close - 1].token = Token::SingleQuotedString(form);
             }
         }
         index += 1;

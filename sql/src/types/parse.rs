@@ -244,10 +244,10 @@ impl Reader<'_> {
 
     fn row_field(&mut self, close: char) -> Result<(Option<Arc<str>>, Type)> {
         let start = self.at;
-        if let Ok(anonymous) = self.read() {
-            if matches!(self.tokens.get(self.at), Some(Token::Mark(mark)) if *mark == ',' || *mark == close) {
-                return Ok((None, anonymous));
-            }
+        if let Ok(anonymous) = self.read()
+            && matches!(self.tokens.get(self.at), Some(Token::Mark(mark)) if *mark == ',' || *mark == close)
+        {
+            return Ok((None, anonymous));
         }
         self.at = start;
         let name: Arc<str> = match self.tokens.get(self.at) {

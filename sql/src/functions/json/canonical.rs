@@ -130,7 +130,7 @@ pub fn write_string(text: &str, out: &mut String) {
             '\r' => out.push_str("\\r"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            c if c < ' ' || c > '\u{FFFF}' => {
+            c if !(' '..='\u{FFFF}').contains(&c) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     // Writing to a string cannot fail.
                     let _ = write!(out, "\\u{unit:04X}");

@@ -258,7 +258,7 @@ fn wilson(successes: i64, trials: i64, z: f64, side: f64) -> Result<f64> {
 fn distances() -> Vec<Definition> {
     vec![
         math("cosine_similarity", "the cosine of the angle between two vectors, written as arrays or sparse as maps")
-            .on("cosine_similarity(array(double), array(double)) -> double", vectors(|a, b| cosine(a, b)))
+            .on("cosine_similarity(array(double), array(double)) -> double", vectors(cosine))
             .on(
                 "cosine_similarity(map(varchar, double), map(varchar, double)) -> double",
                 whole(|call| sparse(call, false)),

@@ -186,10 +186,10 @@ fn place(pattern: &Pattern, text: &str, start: i64, occurrence: i64) -> Result<i
     let (mut left, mut found) = (occurrence, -1);
     pattern.each_from(text, from, |groups| {
         left -= 1;
-        if left == 0 {
-            if let Some(Some((start, _))) = groups.first() {
-                found = text[..*start].chars().count() as i32 + 1;
-            }
+        if left == 0
+            && let Some(Some((start, _))) = groups.first()
+        {
+            found = text[..*start].chars().count() as i32 + 1;
         }
         Ok(())
     })?;

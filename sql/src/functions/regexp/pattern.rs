@@ -44,10 +44,8 @@ impl Pattern {
     pub(crate) fn new(text: &str) -> Result<Self> {
         let (translated, backtracks) = translate(text);
         let refused = |message: String| invalid(format!("pattern '{text}': {message}"));
-        if !backtracks {
-            if let Ok(linear) = Regex::new(&translated) {
-                return Ok(Self(Engine::Linear(linear)));
-            }
+        if !backtracks && let Ok(linear) = Regex::new(&translated) {
+            return Ok(Self(Engine::Linear(linear)));
         }
         Fancy::new(&translated)
             .map(|fancy| Self(Engine::Backtracking(fancy)))

@@ -46,7 +46,7 @@ fn range(total: usize, start: i64, length: Option<i64>) -> Option<(usize, usize)
     Some((usize::try_from(first).ok()?, usize::try_from(first.saturating_add(length).min(count)).ok()?))
 }
 
-fn substr<'a>(text: &'a str, start: i64, length: Option<i64>) -> &'a str {
+fn substr(text: &str, start: i64, length: Option<i64>) -> &str {
     let total = if text.is_ascii() { text.len() } else { text.chars().count() };
     let cut = range(total, start, length).and_then(|(from, to)| text.get(byte_of(text, from)?..byte_of(text, to)?));
     cut.unwrap_or_default()

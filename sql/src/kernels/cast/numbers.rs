@@ -33,7 +33,7 @@ pub enum Number {
 }
 
 /// Casts to a numeric type or boolean.
-pub fn cast(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
+pub(super) fn cast(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
     if matches!(from, Type::Varchar(_) | Type::Char(_)) {
         return from_text(&render::texts(array, from)?, to);
     }
@@ -156,7 +156,7 @@ impl Number {
                     return Err(unable());
                 }
                 let rounded = value.abs().mul_add(1.0, 0.5).floor().copysign(value);
-                if rounded >= 9_223_372_036_854_775_808.0 || rounded < -9_223_372_036_854_775_808.0 {
+                if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
                     return Err(if *to == Type::Bigint { unable() } else { self.outside(to) });
                 }
                 rounded as i64
