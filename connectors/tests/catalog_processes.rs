@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use headwater_connectors::catalogs::{conformance::sample_table, sqlite::SqliteCatalog};
 use headwater_engine::{
     catalog::{Catalog, Table, TableName},
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
 };
 
 /// Says to the test below which catalog to change, and under which name, when it runs as a child.
@@ -17,7 +17,7 @@ async fn alter(path: &Path, who: &str) -> Result<()> {
     let name = TableName::new("default", "shared");
     let mut done = 0;
     while done < CHANGES {
-        let table = catalog.table(&name).await?.expect("the table is there");
+        let table = catalog.table(&name).await?.ok_or_else(|| Error::internal("the table is gone"))?;
         let mut changed = Table::clone(&table);
         changed.properties.insert(format!("{who}{done}"), "1".into());
         match catalog.replace_table(changed).await {
@@ -52,7 +52,10 @@ async fn two_processes_lose_no_change() -> Result<()> {
     for mut child in children {
         assert!(child.wait()?.success());
     }
-    let table = catalog.table(&TableName::new("default", "shared")).await?.expect("the table is there");
+    let table = catalog
+        .table(&TableName::new("default", "shared"))
+        .await?
+        .ok_or_else(|| Error::internal("the table is gone"))?;
     let before = sample_table("default", "shared").properties.len();
     assert_eq!(table.properties.len() - before, 2 * CHANGES);
     assert_eq!(table.version, 1 + 2 * CHANGES as u64);

@@ -3,19 +3,16 @@
 //! Invariant: a part of a conditional that is not needed for a row is not evaluated for it, so its errors do not leak.
 
 use datafusion::{
-    common::{
-        ScalarValue,
-        tree_node::{TreeNode, TreeNodeRecursion},
-    },
+    common::tree_node::{TreeNode, TreeNodeRecursion},
     logical_expr::{Case, Expr},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{Binder, Value, at, expr::boolean, literal, scope::Context};
+use super::{Binder, Value, at, expr::boolean, scope::Context};
 use crate::{
     kernels::{self, Comparison, Op},
-    types::{Type, common},
+    types::Type,
 };
 
 /// Library functions that fail on ordinary data.
@@ -249,14 +246,4 @@ pub(crate) fn can_fail(expr: &Expr) -> bool {
 pub(crate) fn has_subquery(expr: &Expr) -> bool {
     expr.exists(|node| Ok(matches!(node, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
         .unwrap_or(true)
-}
-
-/// A condition that holds.
-pub(crate) fn truth() -> Expr {
-    literal(ScalarValue::Boolean(Some(true)))
-}
-
-/// The type two branches share, for callers outside this file.
-pub(crate) fn shared(a: &Type, b: &Type) -> Option<Type> {
-    common(a, b)
 }

@@ -12,7 +12,7 @@ use super::Bound;
 #[derive(Debug, Clone)]
 pub(crate) enum Meaning {
     /// A query, bound anew at each use, in the scope it was written in.
-    Query { query: ast::Query, columns: Vec<ast::Ident>, scope: Ctes },
+    Query { query: Box<ast::Query>, columns: Vec<ast::Ident>, scope: Ctes },
     /// A plan: a recursive query, or the working table within it.
     Plan(Box<Bound>),
 }

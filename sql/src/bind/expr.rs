@@ -306,7 +306,7 @@ impl Binder<'_> {
             }
             ast::UnaryOperator::Not => {
                 let context = Context { place: "value of logical NOT expression", ..*context };
-                Ok(boolean(self.condition(node, &context)?.expr.is_not_true_or_null()))
+                Ok(boolean(self.condition(node, &context)?.expr.negated_keeping_null()))
             }
             other => Err(Error::user("SYNTAX_ERROR", format!("operator {other} is not supported"))),
         }
@@ -425,18 +425,18 @@ impl Binder<'_> {
             args.push(text_value(&text).expr);
         }
         let matched = kernels::call(Op::Like, args, Type::Boolean);
-        Ok(boolean(if negated { matched.is_not_true_or_null() } else { matched }))
+        Ok(boolean(if negated { matched.negated_keeping_null() } else { matched }))
     }
 }
 
 /// `NOT`, which keeps NULL.
 pub(crate) trait Negation {
     /// The negation of a condition.
-    fn is_not_true_or_null(self) -> Expr;
+    fn negated_keeping_null(self) -> Expr;
 }
 
 impl Negation for Expr {
-    fn is_not_true_or_null(self) -> Expr {
+    fn negated_keeping_null(self) -> Expr {
         Expr::Not(Box::new(self))
     }
 }

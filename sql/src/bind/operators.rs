@@ -148,7 +148,7 @@ impl Binder<'_> {
         let from = self.compare(Comparison::GreaterOrEqual, value.clone(), low)?;
         let to = self.compare(Comparison::LessOrEqual, value, high)?;
         let within = from.expr.and(to.expr);
-        Ok(boolean(if negated { within.is_not_true_or_null() } else { within }))
+        Ok(boolean(if negated { within.negated_keeping_null() } else { within }))
     }
 
     pub(crate) fn in_list(
@@ -180,7 +180,7 @@ impl Binder<'_> {
             });
         }
         let any = any.ok_or_else(|| Error::user("SYNTAX_ERROR", "IN needs at least one value"))?;
-        Ok(boolean(if negated { any.is_not_true_or_null() } else { any }))
+        Ok(boolean(if negated { any.negated_keeping_null() } else { any }))
     }
 }
 

@@ -20,7 +20,6 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Bound, Value, aggregates, at, column,
     ctes::{Ctes, Meaning},
-    literals::integer_value,
     scope::{Context, Field, Scope},
 };
 use crate::types::{Type, common};
@@ -95,7 +94,7 @@ impl Binder<'_> {
                 Some((base, step, distinct)) => {
                     Meaning::Plan(Box::new(self.recursive(name, &columns, (base, step, distinct), outer, &ctes)?))
                 }
-                None => Meaning::Query { query: (*cte.query).clone(), columns, scope: ctes.clone() },
+                None => Meaning::Query { query: cte.query.clone(), columns, scope: ctes.clone() },
             };
             ctes = ctes.with(name, meaning);
         }
@@ -420,9 +419,4 @@ pub(crate) fn rename(mut bound: Bound, columns: &[ast::Ident], relation: &str) -
         }
     }
     Ok(bound)
-}
-
-/// A number as a value, for callers that count.
-pub(crate) fn counted(value: i64) -> Value {
-    integer_value(value)
 }

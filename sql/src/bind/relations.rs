@@ -12,7 +12,7 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Bound, Relation, at, column, conditions,
+    Binder, Bound, Relation, at, column,
     ctes::{Ctes, Meaning},
     query::rename,
     scope::{Context, Field, Scope, located},
@@ -384,9 +384,4 @@ pub(crate) fn aliased(bound: Bound, alias: Option<&ast::TableAlias>) -> Result<B
     let Some(alias) = alias else { return Ok(bound) };
     let columns: Vec<ast::Ident> = alias.columns.iter().map(|column| column.name.clone()).collect();
     rename(bound, &columns, &alias.name.value).map_err(|error| located(error, &alias.name))
-}
-
-/// A condition that is always true, kept for joins without one.
-pub(crate) fn always() -> Expr {
-    conditions::truth()
 }

@@ -126,7 +126,7 @@ impl Binder<'_> {
                 .build()?;
             let candidates = Expr::ScalarSubquery(subquery_node(plan));
             let found = kernels::call(Op::Among, vec![value.expr, candidates], Type::Boolean);
-            return Ok(boolean(if negated { found.is_not_true_or_null() } else { found }));
+            return Ok(boolean(if negated { found.negated_keeping_null() } else { found }));
         }
         let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
         Ok(boolean(Expr::InSubquery(inside)))
@@ -237,9 +237,4 @@ fn is_single_row(plan: &LogicalPlan) -> bool {
         LogicalPlan::Values(values) => values.values.len() == 1,
         _ => false,
     }
-}
-
-/// The negation of a condition, for callers outside.
-pub(crate) fn not(expr: Expr) -> Expr {
-    expr.is_not_true_or_null()
 }

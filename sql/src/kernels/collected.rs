@@ -268,8 +268,8 @@ fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
     let offsets = lists.value_offsets();
     let mut lengths = Vec::with_capacity(lists.len());
     let mut picked: Vec<u32> = Vec::new();
-    for row in 0..lists.len() {
-        let start = offsets[row] as usize;
+    for (row, start) in offsets.iter().take(lists.len()).enumerate() {
+        let start = *start as usize;
         let own = if lists.is_null(row) { 0 } else { (lists.value_length(row) as usize).min(count) };
         picked.extend((start..start + own).map(|at| at as u32));
         lengths.push(own);
@@ -311,7 +311,7 @@ fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<Ar
     let mut lengths = Vec::new();
     let offsets = lists.value_offsets();
     let several = matches!(shares.data_type(), DataType::List(_));
-    for row in 0..lists.len() {
+    for (row, start) in offsets.iter().take(lists.len()).enumerate() {
         let wanted = if several {
             if shares.is_null(row) { Vec::new() } else { doubles(&shares.as_list::<i32>().value(row))? }
         } else {
@@ -333,7 +333,7 @@ fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<Ar
         lengths.push(wanted.len());
         for share in wanted {
             let at = ((share * values.len() as f64) as usize).min(values.len() - 1);
-            picked.push(Some(offsets[row] as u32 + order[at] as u32));
+            picked.push(Some(*start as u32 + order[at] as u32));
         }
     }
     let values = take(lists.values(), &UInt32Array::from(picked), None)?;

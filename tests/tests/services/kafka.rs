@@ -70,17 +70,13 @@ async fn create_topic(kafka: &Kafka, name: &str, partitions: i32) -> Result<()> 
     Ok(())
 }
 
-fn batch(values: impl Iterator<Item = String>) -> ChangeBatch {
-    let column = BinaryArray::from_iter_values(values);
-    ChangeBatch::inserts(RecordBatch::try_new(schema(), vec![Arc::new(column)]).expect("one column fits its schema"))
-}
-
 fn unit(values: std::ops::Range<u32>) -> Committable {
-    let rows = batch(values.map(|value| format!("v{value}")));
+    let column = BinaryArray::from_iter_values(values.map(|value| format!("v{value}")));
+    let rows = RecordBatch::try_new(schema(), vec![Arc::new(column)]);
     Committable {
         unit: "u".to_owned(),
         detail: String::new(),
-        rows: futures::stream::once(async move { Ok(rows) }).boxed(),
+        rows: futures::stream::once(async move { Ok(ChangeBatch::inserts(rows?)) }).boxed(),
     }
 }
 
