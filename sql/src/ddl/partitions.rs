@@ -2,8 +2,13 @@
 //!
 //! Invariant: a statement registers all its partitions or none; files and folders are never touched.
 
+use headwater_connectors::lake::{
+    layout::{Key, folder_name},
+    listing::find_partitions,
+    provider::fields,
+};
 use headwater_engine::{
-    catalog::{Column, IfExists, Partition, Properties, Table},
+    catalog::{Column, IfExists, Partition, PartitionDiscovery, Properties, Table},
     error::{Error, Result},
 };
 
@@ -96,9 +101,30 @@ async fn move_to(session: &Session, table: &Table, spec: &PartitionSpec, locatio
     Ok(())
 }
 
-/// The partitions of a table: registered, or found in its folders.
+/// The partitions of a table: registered, or found in its folders where they are listed on every query.
 pub(super) async fn known(session: &Session, table: &Table) -> Result<Vec<Partition>> {
-    session.catalog().partitions(&table.name).await
+    if table.discovery == PartitionDiscovery::Registered {
+        return session.catalog().partitions(&table.name).await;
+    }
+    Ok(found(session, table).await?.into_iter().map(|(values, location)| partition(values, Some(location))).collect())
+}
+
+/// Folders below a table's location that follow its layout: the values, and where each is.
+pub(super) async fn found(session: &Session, table: &Table) -> Result<Vec<(Vec<Option<String>>, String)>> {
+    let place = session.stores().resolve(&table.location, &table.properties).await?;
+    let keys: Result<Vec<Key>> = fields(&table.partition_keys)?
+        .into_iter()
+        .map(|field| Ok(Key { name: field.name().clone(), data_type: field.data_type().clone() }))
+        .collect();
+    let folders = find_partitions(&place, &keys?).await?;
+    let mut found: Vec<_> = folders.into_iter().map(|(values, place)| (values, format!("{place}/"))).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// A partition of these values.
+pub(super) fn partition(values: Vec<Option<String>>, location: Option<String>) -> Partition {
+    Partition { values, location, columns: None, properties: Properties::new() }
 }
 
 /// The folder that the layout gives a partition, ending with a slash.
@@ -111,15 +137,6 @@ pub(super) fn path(table: &Table, values: &[Option<String>]) -> String {
     let parts: Vec<_> =
         table.partition_keys.iter().zip(values).map(|(key, value)| folder_name(&key.name, value.as_deref())).collect();
     parts.join("/")
-}
-
-fn folder_name(key: &str, value: Option<&str>) -> String {
-    let mut name = format!("{}=", key.to_lowercase());
-    match value {
-        None | Some("") => name.push_str("__HIVE_DEFAULT_PARTITION__"),
-        Some(value) => name.push_str(value),
-    }
-    name
 }
 
 /// The values of a spec that names every key, in key order.

@@ -2,12 +2,17 @@
 //!
 //! Invariant: nothing registered is removed or changed; all that is found is registered in one step.
 
+use std::collections::HashSet;
+
 use headwater_engine::{
-    catalog::{PartitionDiscovery, TableKind},
+    catalog::{IfExists, PartitionDiscovery, TableKind},
     error::{Error, Result},
 };
 
-use super::{partitions::not_partitioned, table_named};
+use super::{
+    partitions::{self, not_partitioned},
+    rows, table_named,
+};
 use crate::{
     parser::cursor::ObjectName,
     session::{Outcome, Session},
@@ -25,5 +30,23 @@ pub(super) async fn run(session: &Session, name: &ObjectName) -> Result<Outcome>
     if table.discovery == PartitionDiscovery::Discovered {
         return Ok(Outcome::done());
     }
-    Err(Error::not_supported("MSCK REPAIR TABLE is not supported").at(name.at()))
+    let registered = session.catalog().partitions(&table.name).await?;
+    let known: HashSet<&[Option<String>]> = registered.iter().map(|partition| partition.values.as_slice()).collect();
+    let (mut added, mut names) = (Vec::new(), Vec::new());
+    for (values, location) in partitions::found(session, &table).await? {
+        if known.contains(values.as_slice()) {
+            continue;
+        }
+        let path = partitions::path(&table, &values);
+        names.push(format!("{}:{path}", table.name.table));
+        let is_usual = location.ends_with(&format!("/{path}/"));
+        added.push(partitions::partition(values, (!is_usual).then_some(location)));
+    }
+    if added.is_empty() {
+        return Ok(Outcome::done());
+    }
+    session.catalog().add_partitions(&table.name, added, IfExists::Keep).await?;
+    let head = format!("Partitions not in metastore:\t{}", names.join("\t"));
+    let lines = names.iter().map(|name| format!("Repair: Added partition to metastore {name}"));
+    rows::lines("result", std::iter::once(head).chain(lines))
 }

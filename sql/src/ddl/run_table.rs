@@ -8,6 +8,7 @@ use headwater_engine::error::{Error, Result};
 
 use crate::{
     parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind},
+    run_tables::filesystem_entry,
     session::{Outcome, Session},
     tables::RunTable,
 };
@@ -20,6 +21,9 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
         return Err(Error::user("MISSING_TABLE_PROPERTY", message)
             .with_hint("add 'connector' = '..' to WITH; for files there is CREATE EXTERNAL TABLE, too")
             .at(table.name.at()));
+    }
+    if table.option("connector") == Some("filesystem") {
+        filesystem_entry(&name, table)?;
     }
     if table.if_not_exists && session.run_tables().read().contains_key(&name) {
         return Ok(Outcome::done());
