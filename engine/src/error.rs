@@ -130,6 +130,13 @@ impl Error {
         self
     }
 
+    /// Says whose text it is in, other than the statement's: its own place would be one of that text, and goes.
+    #[must_use]
+    pub fn within(mut self, what: impl fmt::Display) -> Self {
+        self.0.location = None;
+        self.context(what)
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -356,7 +356,7 @@ impl Session {
 
     /// The tables of a statement that counts into these counters.
     pub(crate) fn statement_tables(&self, stats: &Arc<ScanStats>) -> StatementTables {
-        StatementTables { session: self.clone(), stats: Arc::clone(stats) }
+        StatementTables { session: self.clone(), stats: Arc::clone(stats), views: Vec::new() }
     }
 }
 

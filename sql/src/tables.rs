@@ -31,6 +31,9 @@ const REJECTED_SUFFIX: &str = "$rejected";
 /// The database that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
+/// Views that read views, at most.
+const VIEWS_MAX: usize = 64;
+
 /// A table of the run: it is not in the catalog and ends with the session.
 #[derive(Debug, Clone)]
 pub enum RunTable {
@@ -78,6 +81,8 @@ pub async fn not_found(catalog: &dyn Catalog, run: &RunTables, name: &TableName)
 pub(crate) struct StatementTables {
     pub(crate) session: Session,
     pub(crate) stats: Arc<ScanStats>,
+    /// The views being expanded, outermost first.
+    pub(crate) views: Vec<TableName>,
 }
 
 impl std::fmt::Debug for StatementTables {
@@ -154,9 +159,15 @@ impl StatementTables {
     }
 
     async fn view(&self, name: &TableName, sql: &str, database: &str) -> Result<Arc<dyn TableProvider>> {
-        let plan = Box::pin(self.session.plan_view(sql, database, &self.stats))
+        if self.views.contains(name) || self.views.len() >= VIEWS_MAX {
+            return Err(Error::user("VIEW_IS_RECURSIVE", format!("view \"{name}\" reads itself"))
+                .with_hint("SHOW CREATE VIEW shows what it reads; replace it with CREATE OR REPLACE VIEW"));
+        }
+        let mut tables = self.clone();
+        tables.views.push(name.clone());
+        let plan = Box::pin(self.session.plan_view(sql, database, tables))
             .await
-            .map_err(|error| error.context(format!("view \"{name}\"")))?;
+            .map_err(|error| error.within(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
     }
 

@@ -22,7 +22,7 @@ pub(super) fn lines(table: &Table) -> Vec<String> {
         let name = format!("\"{}\".\"{}\"", double(&table.name.database), double(&table.name.table));
         let comment = table.comment.as_ref().map(|comment| format!(" COMMENT '{}'", comment.replace('\'', "''")));
         let head = format!("CREATE VIEW {name}{} AS", comment.unwrap_or_default());
-        return std::iter::once(head).chain(sql.lines().map(str::to_owned)).collect();
+        return std::iter::once(head).chain(sql.lines().map(|line| line.replace("${", "$${"))).collect();
     }
     let name = format!("{}.{}", backticks(&table.name.database), backticks(&table.name.table));
     let mut lines = vec![format!("CREATE EXTERNAL TABLE {name} (")];

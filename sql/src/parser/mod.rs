@@ -39,9 +39,17 @@ pub use self::{
 
 /// All statements of a script.
 pub fn parse(text: &str, parameters: &Parameters) -> Result<Vec<Statement>> {
-    let source = Source::new(text, parameters)?;
+    statements_of(&Source::new(text, parameters)?)
+}
+
+/// All statements of a text whose parameters were filled in before: of a view, of a prepared statement.
+pub fn parse_filled(text: &str) -> Result<Vec<Statement>> {
+    statements_of(&Source::filled(text)?)
+}
+
+fn statements_of(source: &Source) -> Result<Vec<Statement>> {
     let pieces = split(source.text(), source.tokens());
-    pieces.into_iter().map(|piece| statements::parse(&mut Cursor::new(&source, piece))).collect()
+    pieces.into_iter().map(|piece| statements::parse(&mut Cursor::new(source, piece))).collect()
 }
 
 /// Whether a text ends where a statement may: nothing open, and a semicolon last, or no statement at all.

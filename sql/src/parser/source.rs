@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use headwater_engine::error::{Error, Location, Result};
 
 use super::{
-    lexer::{Token, TokenKind, tokens},
+    lexer::{Token, TokenKind, Unterminated, tokens},
     lines::Lines,
 };
 
@@ -37,9 +37,16 @@ struct Segment {
 impl Source {
     /// Fills in the parameters.
     pub fn new(written: &str, parameters: &Parameters) -> Result<Self> {
-        let unterminated = |text: &Self, open: super::lexer::Unterminated| {
-            Error::user("SYNTAX_ERROR", format!("this {} is never closed", open.what)).at(text.location(open.start))
-        };
+        let mut source = Self::filled(written)?;
+        if written.contains("${") {
+            (source.text, source.segments) = source.fill_in(parameters)?;
+            source.tokens = tokens(&source.text).map_err(|open| source.unterminated(&open))?;
+        }
+        Ok(source)
+    }
+
+    /// A text without parameters.
+    pub fn filled(written: &str) -> Result<Self> {
         let mut source = Self {
             written: written.to_owned(),
             lines: Lines::of(written),
@@ -47,14 +54,12 @@ impl Source {
             segments: vec![Segment { start: 0, written: 0, is_copy: true }],
             tokens: Vec::new(),
         };
-        source.tokens = tokens(written).map_err(|open| unterminated(&source, open))?;
-        if !written.contains("${") {
-            return Ok(source);
-        }
-        let (text, segments) = source.fill_in(parameters)?;
-        (source.text, source.segments) = (text, segments);
-        source.tokens = tokens(&source.text).map_err(|open| unterminated(&source, open))?;
+        source.tokens = tokens(written).map_err(|open| source.unterminated(&open))?;
         Ok(source)
+    }
+
+    fn unterminated(&self, open: &Unterminated) -> Error {
+        Error::user("SYNTAX_ERROR", format!("this {} is never closed", open.what)).at(self.location(open.start))
     }
 
     /// The text with its parameters filled in.

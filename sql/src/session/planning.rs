@@ -23,9 +23,9 @@ use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
     functions::library,
-    parser::{self, Parameters, StatementKind},
+    parser::{self, StatementKind},
     settings::{ByteCount, SettingValue, Settings},
-    tables::CATALOG,
+    tables::{CATALOG, StatementTables},
     windows::WindowPlanner,
 };
 
@@ -101,16 +101,19 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
 impl Session {
     /// DataFusion's state for one statement: this session's, with its tables counting into `stats`.
     pub fn statement_state(&self, stats: &Arc<ScanStats>) -> SessionState {
-        self.state_in(&self.database(), stats)
+        self.state_in(&self.database(), self.statement_tables(stats))
     }
 
-    fn state_in(&self, database: &str, stats: &Arc<ScanStats>) -> SessionState {
+    fn state_in(&self, database: &str, tables: StatementTables) -> SessionState {
         let base = self.shared.base.read().clone();
-        let options =
-            base.config().clone().with_default_catalog_and_schema(CATALOG, database).with_extension(Arc::clone(stats));
+        let options = base
+            .config()
+            .clone()
+            .with_default_catalog_and_schema(CATALOG, database)
+            .with_extension(Arc::clone(&tables.stats));
         SessionStateBuilder::new_from_existing(base)
             .with_config(options)
-            .with_catalog_list(Arc::new(self.statement_tables(stats)))
+            .with_catalog_list(Arc::new(tables))
             .build()
     }
 
@@ -126,12 +129,12 @@ impl Session {
         Ok((bind_in(&state, query).await?, state))
     }
 
-    /// The plan of a view's text, in the database it was written in.
-    pub(crate) async fn plan_view(&self, sql: &str, database: &str, stats: &Arc<ScanStats>) -> Result<LogicalPlan> {
-        let mut statements = parser::parse(sql, &Parameters::new())?;
+    /// The plan of a view's text, in the database it was written in; `tables` know the views around it.
+    pub(crate) async fn plan_view(&self, sql: &str, database: &str, tables: StatementTables) -> Result<LogicalPlan> {
+        let mut statements = parser::parse_filled(sql)?;
         match statements.pop().map(|statement| statement.kind) {
             Some(StatementKind::Query(query)) if statements.is_empty() => {
-                bind_in(&self.state_in(database, stats), &query.body).await?.named()
+                bind_in(&self.state_in(database, tables), &query.body).await?.named()
             }
             _ => Err(Error::internal("a view's text is not one query")),
         }

@@ -10,7 +10,7 @@ use super::{Outcome, Session};
 use crate::{
     diagnostics::did_you_mean,
     parser::{
-        self, Parameters, Statement,
+        self, Statement,
         cursor::Identifier,
         lexer::{TokenKind, tokens},
     },
@@ -50,7 +50,7 @@ impl Session {
     pub(super) async fn execute_prepared(&self, name: &Identifier, arguments: &[String]) -> Result<Outcome> {
         let text = self.prepared_text(name)?;
         let run = self.execute_text(&text, arguments).await;
-        run.map_err(|error| error.context(format!("prepared statement \"{}\"", name.value)))
+        run.map_err(|error| error.within(format!("prepared statement \"{}\"", name.value)).at(name.at))
     }
 
     /// A statement with its parameters replaced by these texts.
@@ -94,7 +94,7 @@ fn bind_parameters(text: &str, arguments: &[String]) -> Result<Statement> {
         }
     }
     bound.push_str(&text[copied..]);
-    let mut statements = parser::parse(&bound, &Parameters::new())?;
+    let mut statements = parser::parse_filled(&bound)?;
     match statements.pop() {
         Some(statement) if statements.is_empty() => Ok(statement),
         _ => Err(Error::user("SYNTAX_ERROR", "a prepared statement is one statement")),
