@@ -180,12 +180,23 @@ impl StatementTables {
             Some(_) => return Err(Error::not_supported(format!("\"{name}\" is a view and rejects nothing"))),
             None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
         };
+        let table = self.with_secrets(table)?;
         Ok(Arc::new(LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
     }
 
     /// What reads the files of a table.
     pub(crate) async fn lake_table(&self, table: Arc<Table>) -> Result<Arc<dyn TableProvider>> {
         let session = &self.session;
+        let table = self.with_secrets(table)?;
         Ok(Arc::new(LakeTable::new(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+    }
+
+    /// The table with the secrets its properties name.
+    fn with_secrets(&self, table: Arc<Table>) -> Result<Arc<Table>> {
+        if !table.properties.values().any(|value| value.contains("${")) {
+            return Ok(table);
+        }
+        let properties = self.session.config().secrets.resolve(&table.properties)?;
+        Ok(Arc::new(Table { properties, ..Table::clone(&table) }))
     }
 }
