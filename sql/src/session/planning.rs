@@ -111,10 +111,7 @@ impl Session {
             .clone()
             .with_default_catalog_and_schema(CATALOG, database)
             .with_extension(Arc::clone(&tables.stats));
-        SessionStateBuilder::new_from_existing(base)
-            .with_config(options)
-            .with_catalog_list(Arc::new(tables))
-            .build()
+        SessionStateBuilder::new_from_existing(base).with_config(options).with_catalog_list(Arc::new(tables)).build()
     }
 
     /// The plan of a query, and the state to run it with. Its columns have internal names.
