@@ -14,7 +14,12 @@ use crate::formats::json::{Coercion, Dialect, JsonOptions, JsonReader, RecordPat
 
 use super::{
     compression::Compression,
-    read::{RowReader, json},
+    provider,
+    read::{
+        RowReader,
+        delimited::{self, DelimitedOptions, DelimitedReader},
+        json,
+    },
     scan::LakeScan,
 };
 
@@ -52,6 +57,8 @@ impl Malformed {
 pub enum ReadFormat {
     /// JSON.
     Json(Box<JsonOptions>),
+    /// Delimited text, CSV or raw lines.
+    Delimited(Box<DelimitedOptions>),
     /// Parquet.
     Parquet,
 }
@@ -60,6 +67,7 @@ impl fmt::Display for ReadFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Json(_) => "json",
+            Self::Delimited(_) => "text",
             Self::Parquet => "parquet",
         })
     }
@@ -72,7 +80,7 @@ impl ReadFormat {
             FileFormat::Json => Self::Json(Box::new(json_options(table, malformed)?)),
             FileFormat::Parquet => Self::Parquet,
             FileFormat::Text | FileFormat::Csv | FileFormat::Raw => {
-                return Err(Error::not_supported("delimited text is not read yet"));
+                Self::Delimited(Box::new(DelimitedOptions::of(table, malformed)?))
             }
         })
     }
@@ -81,14 +89,20 @@ impl ReadFormat {
     pub fn may_split(&self, path: &Path) -> bool {
         match self {
             Self::Parquet => true,
+            Self::Delimited(options) => options.is_by_line() && Compression::by_name(path.as_ref()).is_none(),
             Self::Json(_) => Compression::by_name(path.as_ref()).is_none(),
         }
     }
 
     /// A reader of one file, or of a part of one that does not begin with its first byte.
-    pub fn reader(&self, scan: &LakeScan, _columns: Option<&[Column]>, _is_start: bool) -> Result<Box<dyn RowReader>> {
+    pub fn reader(&self, scan: &LakeScan, columns: Option<&[Column]>, is_start: bool) -> Result<Box<dyn RowReader>> {
         match self {
             Self::Json(options) => Ok(Box::new(JsonReader::try_new(scan.file_schema.clone(), options)?)),
+            Self::Delimited(options) => {
+                let own = columns.map(provider::fields).transpose()?;
+                let declared = own.as_deref().unwrap_or_else(|| scan.table_columns.fields());
+                Ok(Box::new(DelimitedReader::new(scan.file_schema.clone(), declared, options, is_start)))
+            }
             Self::Parquet => Err(Error::internal("Parquet is not read as text")),
         }
     }
@@ -97,8 +111,8 @@ impl ReadFormat {
     pub fn record_start(&self, window: &[u8]) -> Option<usize> {
         match self {
             Self::Json(options) if options.records.0.is_empty() => json::record_start(window),
-            Self::Json(_) => None,
-            Self::Parquet => None,
+            Self::Delimited(_) => delimited::line_start(window),
+            Self::Json(_) | Self::Parquet => None,
         }
     }
 }

@@ -40,19 +40,19 @@ pub(super) enum Encryption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct S3Settings {
     /// Another server than AWS.
-    pub endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     /// Region; else that of the AWS configuration.
-    pub region: Option<String>,
+    pub(super) region: Option<String>,
     /// The bucket is in the path, not in the host name.
-    pub path_style: bool,
+    pub(super) path_style: bool,
     /// Requests are not signed.
-    pub unsigned: bool,
+    pub(super) unsigned: bool,
     /// Limit of one request.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
     /// Attempts after the first.
-    pub retries: usize,
+    pub(super) retries: usize,
     /// Encryption of what is written.
-    pub encryption: Option<Encryption>,
+    pub(super) encryption: Option<Encryption>,
 }
 
 /// Names of the settings, without `s3.`.

@@ -35,7 +35,7 @@ use crate::lake::{
 };
 
 mod statistics;
-mod widen;
+pub(super) mod widen;
 
 /// Bytes fetched at the end of a file, in the hope that they hold the footer.
 const FOOTER_BYTES: usize = 16 << 10;

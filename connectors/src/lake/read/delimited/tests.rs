@@ -1,0 +1,137 @@
+use arrow::{
+    datatypes::{Field, Schema},
+    util::display::{ArrayFormatter, FormatOptions},
+};
+
+use super::*;
+use crate::lake::hive_type;
+
+fn options(habits: Habits, text: TextOptions) -> DelimitedOptions {
+    DelimitedOptions { text, habits, skip: 0, is_named: false, malformed: Malformed::Fail }
+}
+
+fn schema(columns: &[(&str, &str)]) -> SchemaRef {
+    let fields = columns.iter().map(|(name, text)| Field::new(*name, hive_type::parse(text).unwrap(), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+struct Read {
+    rows: Vec<String>,
+    rejected: Vec<RejectedText>,
+    nulled: u64,
+}
+
+/// Reads a text in chunks of several sizes, which must not matter.
+fn read(columns: &[(&str, &str)], options: &DelimitedOptions, text: &str) -> Read {
+    let whole = read_chunks(columns, options, text, usize::MAX);
+    for chunk in [1, 3, 7] {
+        let again = read_chunks(columns, options, text, chunk);
+        assert_eq!((&again.rows, &again.rejected), (&whole.rows, &whole.rejected), "chunks of {chunk}");
+    }
+    whole
+}
+
+fn read_chunks(columns: &[(&str, &str)], options: &DelimitedOptions, text: &str, chunk: usize) -> Read {
+    let schema = schema(columns);
+    let mut reader = DelimitedReader::new(Arc::clone(&schema), schema.fields(), options, true);
+    let mut found = Read { rows: Vec::new(), rejected: Vec::new(), nulled: 0 };
+    let drain = |reader: &mut DelimitedReader, found: &mut Read| {
+        while let Some(batch) = reader.next_rows().unwrap() {
+            let format = FormatOptions::new().with_null("NULL");
+            let columns: Vec<_> =
+                batch.rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &format).unwrap()).collect();
+            for row in 0..batch.rows.num_rows() {
+                found
+                    .rows
+                    .push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"));
+            }
+            found.rejected.extend(batch.rejected);
+            found.nulled += batch.values_nulled;
+        }
+    };
+    for part in text.as_bytes().chunks(chunk.min(text.len().max(1))) {
+        reader.feed(Bytes::copy_from_slice(part));
+        drain(&mut reader, &mut found);
+    }
+    reader.finish_input();
+    drain(&mut reader, &mut found);
+    found
+}
+
+const PAIR: [(&str, &str); 2] = [("n", "int"), ("t", "string")];
+
+#[test]
+fn csv_has_quotes_newlines_and_doubled_quotes() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let found = read(&PAIR, &csv, "1,\"a,\"\"b\"\"\nc\"\r\n2,\n,x\n\n3,last");
+    assert_eq!(found.rows, ["1|a,\"b\"\nc", "2|", "NULL|x", "3|last"]);
+    assert!(found.rejected.is_empty());
+}
+
+#[test]
+fn csv_refuses_what_does_not_fit_with_line_and_offset() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let found = read(&PAIR, &csv, "1,\"a\nb\"\nx,y\n4\n5,z\n");
+    assert_eq!(found.rows, ["1|a\nb", "5|z"]);
+    let places: Vec<_> = found.rejected.iter().map(|rejected| (rejected.offset, rejected.line)).collect();
+    assert_eq!(places, [(8, 3), (12, 4)]);
+    assert_eq!(found.rejected[0].reason, "column \"n\": \"x\" is no int");
+    assert_eq!(found.rejected[1].reason, "1 fields where 2 are expected");
+    assert_eq!(found.rejected[0].raw.as_ref(), b"x,y");
+    let nulls = DelimitedOptions { malformed: Malformed::Null, ..csv };
+    assert_eq!(read(&PAIR, &nulls, "x,y\n5,z\n").rows, ["NULL|NULL", "5|z"]);
+}
+
+#[test]
+fn a_header_names_the_columns() {
+    let named = DelimitedOptions { is_named: true, ..options(Habits::Csv, TextOptions::csv()) };
+    let found = read(
+        &[("likes", "bigint"), ("post id", "string"), ("absent", "int")],
+        &named,
+        "\u{feff}Post ID,other,Likes\na,b,7\n",
+    );
+    assert_eq!(found.rows, ["7|a|NULL"]);
+    let skipped = DelimitedOptions { skip: 2, ..options(Habits::Lazy, TextOptions::delimited()) };
+    assert_eq!(read(&PAIR, &skipped, "x\ny\n1\u{1}a").rows, ["1|a"]);
+    assert!(read(&PAIR, &skipped, "x\n").rows.is_empty());
+}
+
+#[test]
+fn lazy_text_follows_hive() {
+    let lazy = options(Habits::Lazy, TextOptions { field_delimiter: b'|', ..TextOptions::delimited() });
+    let found = read(&PAIR, &lazy, "1.9|a\n1e2|\n\\N|\\N\n7\n8|b|more\n300000000000|x\n");
+    assert_eq!(found.rows, ["1|a", "NULL|", "NULL|NULL", "7|NULL", "8|b", "NULL|x"]);
+    assert_eq!(found.nulled, 2);
+}
+
+#[test]
+fn lazy_text_nests_and_escapes() {
+    let text = TextOptions {
+        field_delimiter: b'|',
+        item_delimiter: b',',
+        key_delimiter: b':',
+        escape: Some(b'\\'),
+        ..TextOptions::delimited()
+    };
+    let lazy = options(Habits::Lazy, text);
+    let columns = [("a", "array<int>"), ("m", "map<string,int>"), ("s", "struct<x:int,y:string>"), ("t", "string")];
+    let found = read(&columns, &lazy, "1,2,x|k:1,l:2,k:3|5,q\\,r|a\\|b\n|||\n");
+    assert_eq!(found.rows[0], "[1, 2, NULL]|{k: 1, l: 2}|{x: 5, y: q,r}|a|b");
+    assert_eq!(found.rows[1], "NULL|NULL|NULL|");
+}
+
+#[test]
+fn open_csv_follows_its_serde() {
+    let style = TextStyle::Csv { quote: b'"', escape: b'\\' };
+    let open = options(Habits::OpenCsv, TextOptions { style, ..TextOptions::csv() });
+    let found = read(&[("t", "string"), ("d", "date"), ("n", "int")], &open, "\"a\\\"b\",19000,1\n\\N,0\n\"\",1,\n");
+    assert_eq!(found.rows, ["a\"b|2022-01-08|1", "N|1970-01-01|NULL"]);
+    assert_eq!(found.rejected.len(), 1);
+}
+
+#[test]
+fn a_raw_line_is_a_row() {
+    let raw =
+        options(Habits::Raw, TextOptions { style: TextStyle::Raw, null: String::new(), ..TextOptions::delimited() });
+    assert_eq!(read(&[("line", "string")], &raw, "a,\"b\n\nc").rows, ["a,\"b", "", "c"]);
+}
