@@ -7,7 +7,7 @@
 //!
 //! Invariant: increments of one key are written by one task at a time and read back in the order of their epochs.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::{
     array::{Array, BooleanArray, RecordBatch, UInt16Array},
@@ -41,6 +41,8 @@ pub struct TableIncrement {
     pub last_pane: i64,
     /// Panes below this are gone.
     pub alive_from: i64,
+    /// Files on local disk that belong to the increment as they are, with their largest pane.
+    pub files: Vec<(PathBuf, i64)>,
 }
 
 /// Collects what an operator writes at a barrier.
@@ -68,7 +70,15 @@ impl StateWriter {
 
     /// As [`StateWriter::write`], for tables whose rows die with their pane.
     pub fn write_panes(&mut self, table: &'static str, batches: Vec<RecordBatch>, last_pane: i64, alive_from: i64) {
-        self.increments.push(TableIncrement { table, whole: self.whole, batches, last_pane, alive_from });
+        let files = Vec::new();
+        self.increments.push(TableIncrement { table, whole: self.whole, batches, last_pane, alive_from, files });
+    }
+
+    /// Adds files of spilled state, each with its largest pane, to what was last written to a table.
+    pub fn add_files(&mut self, table: &'static str, files: Vec<(PathBuf, i64)>) {
+        if let Some(increment) = self.increments.iter_mut().rev().find(|increment| increment.table == table) {
+            increment.files.extend(files);
+        }
     }
 
     /// What was written.

@@ -8,47 +8,34 @@
 //! last barrier. At a barrier the live groups become an increment; a window that fires merges the increments and live
 //! groups of its panes into fresh groups and evaluates those. Increments are merged into one when there are many.
 //!
+//! Over the memory limit, increments go to files on local disk, in buckets of key groups, and a window fires a bucket at a
+//! time, so that one sixteenth of its groups is in memory at once.
+//!
 //! Invariant: a row is in exactly one pane, and a pane is dropped once the last window that contains it has fired.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+mod finish;
+mod partial;
+mod spill;
+
+use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
-    compute::{cast, take_record_batch},
-    datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit},
+    array::{ArrayRef, Int64Array, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit},
 };
 
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
-    hash::key_groups,
-    memory::MemoryLease,
-    message::ChangeBatch,
-    operator::{Observation, Operator, OperatorContext, OperatorFactory, OperatorRef, Output, Progress},
-    operators::{
-        groups::{Grouping, Groups, batch_of},
-        session,
-    },
+    operator::{Operator, OperatorContext, OperatorFactory, OperatorRef},
+    operators::{groups::Grouping, session},
     runtime::micros,
-    state::{StateReader, StateWriter, key_group_field},
-    time::{Instant, Watermark},
-    window::{Window, WindowSpec},
+    window::WindowSpec,
 };
 
 /// Name of the pane column between the two halves.
 pub const PANE: &str = "headwater_pane";
-
-/// Increments a pane may have before they are merged into one.
-const INCREMENTS_PER_PANE: usize = 8;
-
-/// Rows of a batch that leaves a fired window.
-const BATCH_ROWS: usize = 8192;
-
-/// Groups the first half keeps before it hands them on.
-const PARTIAL_GROUPS: usize = 65_536;
 
 /// An aggregation over windows. `partial` runs before the exchange, `finish` behind it.
 #[derive(Debug, Clone)]
@@ -211,12 +198,7 @@ impl OperatorFactory for PartialFactory {
         if self.spec.is_session() {
             return Ok(Box::new(session::Partial::new(self.spec.clone(), Arc::clone(&self.schema))));
         }
-        Ok(Box::new(Partial {
-            spec: self.spec.clone(),
-            schema: Arc::clone(&self.schema),
-            panes: BTreeMap::new(),
-            sent: Watermark::MIN,
-        }))
+        Ok(Box::new(partial::Partial::new(self.spec.clone(), Arc::clone(&self.schema))))
     }
 }
 
@@ -227,94 +209,6 @@ fn append_only(inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
             Err(Error::not_supported("a window aggregate over rows that are updated later")
                 .with_hint("aggregate in the window first, or group without a window"))
         }
-    }
-}
-
-/// Partial aggregates of one task since they were last handed on.
-#[derive(Debug)]
-struct Partial {
-    spec: WindowAggregate,
-    schema: SchemaRef,
-    panes: BTreeMap<(i64, i64), Groups>,
-    sent: Watermark,
-}
-
-impl Partial {
-    fn flush(&mut self, out: &mut Output) -> Result<()> {
-        for ((first, second), mut groups) in std::mem::take(&mut self.panes) {
-            let (keys, states, rows) = groups.drain()?;
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_value(first, rows))];
-            if self.spec.prefix() == 2 {
-                columns.push(Arc::new(Int64Array::from_value(second, rows)));
-            }
-            columns.extend(keys);
-            columns.extend(states);
-            if rows > 0 {
-                out.emit(ChangeBatch::inserts(batch_of(&self.schema, columns, rows)?));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether two watermarks fire the same windows, so that the first can stand for the second.
-    fn is_same_step(&self, a: Watermark, b: Watermark) -> bool {
-        match self.spec.windows {
-            _ if a == Watermark::MIN || b == Watermark::MAX => false,
-            Windows::Assign { spec, .. } => spec.pane_of(a.0) == spec.pane_of(b.0),
-            Windows::Attached { .. } => false,
-        }
-    }
-}
-
-impl Operator for Partial {
-    fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let panes = panes(self.spec.windows, &changes.rows)?;
-        let Some(first) = panes.first() else { return Ok(Progress::Done) };
-        if panes.iter().all(|pane| pane == first) {
-            group_of(&mut self.panes, *first, &self.spec.grouping)?.update(&changes.rows)?;
-        } else {
-            let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
-            panes.iter().enumerate().for_each(|(row, pane)| rows_of.entry(*pane).or_default().push(row as u32));
-            for (pane, rows) in rows_of {
-                let part = take_record_batch(&changes.rows, &UInt32Array::from(rows))?;
-                group_of(&mut self.panes, pane, &self.spec.grouping)?.update(&part)?;
-            }
-        }
-        if self.panes.values().map(Groups::len).sum::<usize>() >= PARTIAL_GROUPS {
-            self.flush(out)?;
-        }
-        Ok(Progress::Done)
-    }
-
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Progress> {
-        if self.is_same_step(self.sent, watermark) {
-            out.hold_watermark(self.sent);
-            return Ok(Progress::Done);
-        }
-        self.flush(out)?;
-        self.sent = watermark;
-        Ok(Progress::Done)
-    }
-
-    fn on_barrier(&mut self, out: &mut Output) -> Result<Progress> {
-        self.flush(out)?;
-        Ok(Progress::Done)
-    }
-
-    fn on_end_of_input(&mut self, out: &mut Output) -> Result<Progress> {
-        self.flush(out)?;
-        Ok(Progress::Done)
-    }
-}
-
-fn group_of<'a, K: Ord>(
-    panes: &'a mut BTreeMap<K, Groups>,
-    pane: K,
-    grouping: &Arc<Grouping>,
-) -> Result<&'a mut Groups> {
-    match panes.entry(pane) {
-        std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-        std::collections::btree_map::Entry::Vacant(entry) => Ok(entry.insert(Groups::new(Arc::clone(grouping))?)),
     }
 }
 
@@ -352,305 +246,6 @@ impl OperatorFactory for FinalFactory {
             let schema = Arc::clone(&self.schema);
             return Ok(Box::new(session::Sessions::new(self.spec.clone(), partial, schema, context)));
         }
-        let mut fields = vec![key_group_field()];
-        fields.extend(partial.fields().iter().cloned());
-        Ok(Box::new(Final {
-            spec: self.spec.clone(),
-            output: Arc::clone(&self.schema),
-            state: Arc::new(Schema::new(fields)),
-            panes: BTreeMap::new(),
-            watermark: Watermark::MIN,
-            firing: VecDeque::new(),
-            ready: VecDeque::new(),
-            dirty: BTreeSet::new(),
-            lease: context.memory.lease(),
-        }))
-    }
-}
-
-/// A pane: its increments, and what came since the last barrier.
-#[derive(Debug, Default)]
-struct Pane {
-    increments: Vec<RecordBatch>,
-    /// How many of the last increments no checkpoint holds yet.
-    unsaved: usize,
-    live: Option<Groups>,
-}
-
-#[derive(Debug)]
-struct Final {
-    spec: WindowAggregate,
-    output: SchemaRef,
-    state: SchemaRef,
-    panes: BTreeMap<(i64, i64), Pane>,
-    watermark: Watermark,
-    firing: VecDeque<Window>,
-    ready: VecDeque<RecordBatch>,
-    /// Windows within the allowed lateness that changed after they fired.
-    dirty: BTreeSet<Window>,
-    lease: MemoryLease,
-}
-
-impl Final {
-    fn windows_of(&self, pane: (i64, i64)) -> Vec<Window> {
-        match self.spec.windows {
-            Windows::Assign { spec, .. } => spec.windows_of_pane(pane.0),
-            Windows::Attached { .. } => vec![Window { start: pane.0, end: pane.1 }],
-        }
-    }
-
-    fn last_end(&self, pane: (i64, i64)) -> i64 {
-        match self.spec.windows {
-            Windows::Assign { spec, .. } => spec.last_end(pane.0),
-            Windows::Attached { .. } => pane.1,
-        }
-    }
-
-    fn take_rows(&mut self, pane: (i64, i64), rows: &RecordBatch) -> Result<()> {
-        if self.spec.allowed > 0 {
-            let late = self.windows_of(pane).into_iter().filter(|window| window.end <= self.watermark.0);
-            self.dirty.extend(late.collect::<Vec<_>>());
-        }
-        let (prefix, keys) = (self.spec.prefix(), self.spec.grouping.keys.len());
-        let entry = self.panes.entry(pane).or_default();
-        let groups = match &mut entry.live {
-            Some(groups) => groups,
-            None => entry.live.insert(Groups::new(Arc::clone(&self.spec.grouping))?),
-        };
-        let columns = rows.columns();
-        groups.merge(&columns[prefix..prefix + keys], &columns[prefix + keys..], rows.num_rows())
-    }
-
-    /// Turns the live groups of a pane into an increment.
-    fn settle(&mut self, pane: (i64, i64)) -> Result<()> {
-        let (state, prefix) = (Arc::clone(&self.state), self.spec.prefix());
-        let Some(entry) = self.panes.get_mut(&pane) else { return Ok(()) };
-        let Some(mut groups) = entry.live.take() else { return Ok(()) };
-        if let Some(batch) = increment(&state, prefix, pane, &mut groups)? {
-            entry.increments.push(batch);
-            entry.unsaved += 1;
-        }
-        Ok(())
-    }
-
-    /// What no checkpoint holds yet of a pane; after this it counts as saved.
-    fn save(&mut self, pane: (i64, i64)) -> Result<Vec<RecordBatch>> {
-        self.settle(pane)?;
-        let (state, prefix) = (Arc::clone(&self.state), self.spec.prefix());
-        let Some(entry) = self.panes.get_mut(&pane) else { return Ok(Vec::new()) };
-        let saved = entry.increments.len() - std::mem::take(&mut entry.unsaved);
-        let new = entry.increments[saved..].to_vec();
-        if entry.increments.len() > INCREMENTS_PER_PANE {
-            let mut merged = Groups::new(Arc::clone(&self.spec.grouping))?;
-            merge_increments(&mut merged, &entry.increments, prefix, self.spec.grouping.keys.len())?;
-            entry.increments = increment(&state, prefix, pane, &mut merged)?.into_iter().collect();
-        }
-        Ok(new)
-    }
-
-    /// Queues the windows that end in `(from, to]` and have rows.
-    fn queue(&mut self, from: Watermark, to: Watermark) {
-        let windows = self.panes.keys().flat_map(|pane| self.windows_of(*pane));
-        let mut due: BTreeSet<(i64, i64)> = windows
-            .filter(|window| window.end <= to.0 && (window.end > from.0 || self.dirty.contains(window)))
-            .map(|window| (window.end, window.start))
-            .collect();
-        let dirty = std::mem::take(&mut self.dirty);
-        due.extend(dirty.into_iter().map(|window| (window.end, window.start)));
-        self.firing.extend(due.into_iter().map(|(end, start)| Window { start, end }));
-    }
-
-    fn fire(&mut self, window: Window) -> Result<()> {
-        let mut groups = Groups::new(Arc::clone(&self.spec.grouping))?;
-        let (prefix, keys) = (self.spec.prefix(), self.spec.grouping.keys.len());
-        let panes: Vec<(i64, i64)> =
-            self.panes.keys().copied().filter(|pane| self.windows_of(*pane).contains(&window)).collect();
-        for pane in panes {
-            let only = self.last_end(pane) == window.end && self.spec.allowed == 0;
-            let Some(entry) = self.panes.get_mut(&pane) else { continue };
-            match entry.live.take() {
-                // Nobody needs this pane after this window: its live groups serve as they are.
-                Some(live) if only && groups.is_empty() => groups = live,
-                Some(live) => {
-                    entry.live = Some(live);
-                    self.settle(pane)?;
-                }
-                None => {}
-            }
-            if let Some(entry) = self.panes.get(&pane) {
-                merge_increments(&mut groups, &entry.increments, prefix, keys)?;
-            }
-        }
-        let (keys, values, rows) = groups.evaluate()?;
-        if rows == 0 {
-            return Ok(());
-        }
-        let mut columns = keys;
-        columns.push(self.spec.window_column(window.start, rows)?);
-        columns.push(self.spec.window_column(window.end, rows)?);
-        columns.extend(values);
-        self.ready.push_back(batch_of(&self.output, columns, rows)?);
-        Ok(())
-    }
-
-    fn drop_closed(&mut self) {
-        let (watermark, allowed) = (self.watermark.0, self.spec.allowed);
-        let closed: Vec<(i64, i64)> = self
-            .panes
-            .keys()
-            .copied()
-            .filter(|pane| self.last_end(*pane).saturating_add(allowed) <= watermark)
-            .collect();
-        closed.iter().for_each(|pane| {
-            self.panes.remove(pane);
-        });
-        let live: usize = self.panes.values().filter_map(|pane| pane.live.as_ref()).map(Groups::size).sum();
-        let kept = self.panes.values().flat_map(|pane| &pane.increments).map(RecordBatch::get_array_memory_size);
-        self.lease.resize(live + kept.sum::<usize>());
-    }
-
-    /// Emits a bounded piece of what is ready; whether there is more.
-    fn emit_ready(&mut self, out: &mut Output) -> bool {
-        let Some(batch) = self.ready.pop_front() else { return false };
-        let piece = batch.slice(0, batch.num_rows().min(BATCH_ROWS));
-        if piece.num_rows() < batch.num_rows() {
-            self.ready.push_front(batch.slice(BATCH_ROWS, batch.num_rows() - BATCH_ROWS));
-        }
-        let kinds = (self.spec.allowed > 0)
-            .then(|| arrow::array::Int8Array::from_value(crate::message::RowKind::UpdateAfter as i8, piece.num_rows()));
-        out.emit(ChangeBatch { rows: piece, kinds });
-        true
-    }
-}
-
-/// Drains groups into a batch of the state table.
-fn increment(state: &SchemaRef, prefix: usize, pane: (i64, i64), groups: &mut Groups) -> Result<Option<RecordBatch>> {
-    let (keys, states, rows) = groups.drain()?;
-    if rows == 0 {
-        return Ok(None);
-    }
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(key_groups(&keys, rows)?)];
-    columns.push(Arc::new(Int64Array::from_value(pane.0, rows)));
-    if prefix == 2 {
-        columns.push(Arc::new(Int64Array::from_value(pane.1, rows)));
-    }
-    columns.extend(keys);
-    columns.extend(states);
-    batch_of(state, columns, rows).map(Some)
-}
-
-fn merge_increments(groups: &mut Groups, increments: &[RecordBatch], prefix: usize, keys: usize) -> Result<()> {
-    for batch in increments {
-        let columns = &batch.columns()[1 + prefix..];
-        groups.merge(&columns[..keys], &columns[keys..], batch.num_rows())?;
-    }
-    Ok(())
-}
-
-/// Splits rows by their pane columns, which are the first `prefix` after `skip`.
-fn by_pane(rows: &RecordBatch, skip: usize, prefix: usize) -> Result<Vec<((i64, i64), RecordBatch)>> {
-    let column = |index: usize| {
-        let column = rows.column(index).as_primitive_opt::<Int64Type>();
-        column.ok_or_else(|| Error::internal("partial rows without their pane"))
-    };
-    let first = column(skip)?;
-    let second = if prefix == 2 { Some(column(skip + 1)?) } else { None };
-    let pane = |row: usize| (first.value(row), second.map_or(0, |second| second.value(row)));
-    let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
-    (0..rows.num_rows()).for_each(|row| rows_of.entry(pane(row)).or_default().push(row as u32));
-    if rows_of.len() == 1 {
-        return Ok(rows_of.into_keys().map(|pane| (pane, rows.clone())).collect());
-    }
-    let parts = rows_of.into_iter().map(|(pane, list)| Ok((pane, take_record_batch(rows, &UInt32Array::from(list))?)));
-    parts.collect()
-}
-
-impl Operator for Final {
-    fn on_changes(&mut self, _: usize, changes: ChangeBatch, _: &mut Output) -> Result<Progress> {
-        for (pane, rows) in by_pane(&changes.rows, 0, self.spec.prefix())? {
-            self.take_rows(pane, &rows)?;
-        }
-        Ok(Progress::Done)
-    }
-
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Progress> {
-        if watermark > self.watermark {
-            let before = std::mem::replace(&mut self.watermark, watermark);
-            self.queue(before, watermark);
-        }
-        if self.emit_ready(out) {
-            return Ok(Progress::More);
-        }
-        if let Some(window) = self.firing.pop_front() {
-            self.fire(window)?;
-            return Ok(Progress::More);
-        }
-        self.drop_closed();
-        Ok(Progress::Done)
-    }
-
-    fn on_time(&mut self, _: Instant, out: &mut Output) -> Result<Progress> {
-        if self.firing.is_empty() && self.ready.is_empty() && !self.dirty.is_empty() {
-            self.queue(self.watermark, self.watermark);
-        }
-        if self.emit_ready(out) {
-            return Ok(Progress::More);
-        }
-        if let Some(window) = self.firing.pop_front() {
-            self.fire(window)?;
-            return Ok(Progress::More);
-        }
-        Ok(Progress::Done)
-    }
-
-    fn on_barrier(&mut self, out: &mut Output) -> Result<Progress> {
-        // What was changed by accepted late rows goes out with the epoch that holds those rows.
-        self.on_time(Instant(0), out)
-    }
-
-    fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
-        let mut batches = Vec::new();
-        let mut last = i64::MIN;
-        let panes: Vec<(i64, i64)> = self.panes.keys().copied().collect();
-        for pane in panes {
-            let new = self.save(pane)?;
-            let kept = self.panes.get(&pane).map(|pane| pane.increments.clone()).unwrap_or_default();
-            let written = if state.wants_whole() { kept } else { new };
-            if !written.is_empty() {
-                last = last.max(self.last_end(pane));
-                batches.extend(written);
-            }
-        }
-        // A file is needed while its last window may still fire.
-        let alive_from = self.watermark.0.saturating_sub(self.spec.allowed).saturating_add(1);
-        state.write_panes("panes", batches, last, alive_from);
-        Ok(())
-    }
-
-    fn restore(&mut self, state: &StateReader) -> Result<()> {
-        self.watermark = state.watermark();
-        let prefix = self.spec.prefix();
-        for batch in state.batches("panes") {
-            for (pane, rows) in by_pane(batch, 1, prefix)? {
-                if self.last_end(pane).saturating_add(self.spec.allowed) > self.watermark.0 {
-                    self.panes.entry(pane).or_default().increments.push(rows);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn observe(&self) -> Observation {
-        let live: usize = self.panes.values().filter_map(|pane| pane.live.as_ref()).map(Groups::len).sum();
-        let kept: usize = self.panes.values().flat_map(|pane| &pane.increments).map(RecordBatch::num_rows).sum();
-        let ends = self.panes.keys().flat_map(|pane| self.windows_of(*pane)).map(|window| window.end);
-        let open: BTreeSet<i64> = ends.filter(|end| *end > self.watermark.0).collect();
-        Observation {
-            state_bytes: self.lease.bytes() as u64,
-            state_rows: (live + kept) as u64,
-            spilled_bytes: 0,
-            oldest_open_window: open.first().copied(),
-            open_windows: open.len() as u64,
-        }
+        Ok(Box::new(finish::Final::new(self.spec.clone(), &partial, Arc::clone(&self.schema), context)))
     }
 }

@@ -128,6 +128,23 @@ impl Effects {
         Ok((path, size))
     }
 
+    /// Copies a file of spilled state; its path, rows and size.
+    pub(super) async fn copy_state(&mut self, name: &str, from: &std::path::Path) -> Result<(String, u64, u64)> {
+        let bytes = tokio::fs::read(from)
+            .await
+            .map_err(|error| Error::from(error).context(format!("spilled state \"{}\"", from.display())))?;
+        let bytes = bytes::Bytes::from(bytes);
+        let rows = files::decode(&from.display().to_string(), bytes.clone())?;
+        let rows = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+        self.files += 1;
+        let rest = format!("{}-{name}-{}", self.task, self.files);
+        let path = self.log.paths().data(DataFolder::State, self.generation, self.epoch, &rest);
+        let size = bytes.len() as u64;
+        let store = self.log.store();
+        self.log.retrying(|| store.put(&path, bytes.clone())).await?;
+        Ok((path, rows, size))
+    }
+
     /// Writes rows of an accounting table.
     pub(super) async fn write_segment(&mut self, table: &str, batches: &[RecordBatch]) -> Result<()> {
         let Some(first) = batches.first() else { return Ok(()) };

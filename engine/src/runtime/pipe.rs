@@ -178,7 +178,9 @@ impl OperatorSlot {
 
     async fn snapshot(&mut self, effects: &mut Effects) -> Result<()> {
         let Some(state) = &mut self.state else { return Ok(()) };
-        let many = state.tables.values().any(|files| files.len() >= FILES_PER_TABLE);
+        // Spilled state has many files; writing it all again would not make them fewer.
+        let spilled = self.operator.observe().spilled_bytes > 0;
+        let many = !spilled && state.tables.values().any(|files| files.len() >= FILES_PER_TABLE);
         let mut writer = StateWriter::new(state.whole_next || many);
         self.operator.snapshot(&mut writer)?;
         state.whole_next = false;
@@ -204,8 +206,12 @@ impl SlotState {
             files.clear();
         }
         files.retain(|file| file.last_pane >= increment.alive_from);
-        let Some(first) = increment.batches.first() else { return Ok(()) };
         let name = format!("{}-{}", self.node, increment.table);
+        for (path, last_pane) in &increment.files {
+            let (path, rows, bytes) = effects.copy_state(&name, path).await?;
+            files.push(StateFile { path, rows, bytes, last_pane: *last_pane });
+        }
+        let Some(first) = increment.batches.first() else { return Ok(()) };
         let (path, bytes) = effects.write(DataFolder::State, &name, &first.schema(), &increment.batches).await?;
         let rows = increment.batches.iter().map(|batch| batch.num_rows() as u64).sum();
         files.push(StateFile { path, rows, bytes, last_pane: increment.last_pane });

@@ -411,3 +411,30 @@ async fn a_changed_query_is_refused_until_the_loss_of_state_is_allowed() {
     let allowed = JobConfig { allow_drop: true, ..once };
     run(graph(&log, &table, HOP), allowed, CancellationToken::new()).await.unwrap();
 }
+
+/// Events over many keys, so that state is far larger than the limit.
+#[tokio::test]
+async fn state_over_the_memory_limit_spills_and_changes_nothing() {
+    let mut random = SmallRng::seed_from_u64(1);
+    let events: Vec<Event> = (0..20_000)
+        .map(|index| (format!("key-{}", random.random_range(0..8_000)), START + index * 60, random.random_range(0..9)))
+        .collect();
+    let long = WindowSpec::Tumble { size: 400_000_000, offset: 0 };
+    for spec in [long, WindowSpec::Hop { size: 600_000_000, slide: 300_000_000, offset: 0 }] {
+        let log = MemoryLog::new(true, 2000);
+        fill(&log, &events, 2);
+        let table = MemoryTable::new(ChangelogMode::Append, 1);
+        let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+        let limited = JobConfig {
+            memory_limit: 300 << 10,
+            clock: Arc::new(crate::time::SystemClock),
+            interval: Duration::from_millis(300),
+            ..config(Arc::clone(&store), 2)
+        };
+        let summary = run(graph(&log, &table, spec), limited, CancellationToken::new()).await.unwrap();
+        check_ledger(&summary, &events);
+        assert_eq!(actual(&table), expected(&events, spec));
+        let operator = &summary.manifest.unwrap().operators["out/window-aggregate"];
+        assert!(operator.observed.spilled_bytes > 0, "{:?}", operator.observed);
+    }
+}
