@@ -3,7 +3,10 @@
 //! Invariant: the schema is the columns of the files, then the partition keys, then the hidden columns; a hidden column
 //! carries [`HIDDEN_MARK`] in its metadata and is left out of `SELECT *` by the session.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -24,9 +27,9 @@ use super::{
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
-    listing::{self, Listing},
+    listing::{self, LakeFile, Listing},
     pruning::FileFilter,
-    scan::{LakeScan, LakeScanExec, Source, Wanted},
+    scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
     stats::ScanStats,
     stores::{Place, Stores},
 };
@@ -243,6 +246,42 @@ impl TableProvider for LakeTable {
 }
 
 impl LakeTable {
+    /// Every file there is, with its partition.
+    pub async fn files(&self) -> Result<Listing> {
+        let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
+        self.list(&place, &FileFilter::none(self.constants()), &Arc::default()).await
+    }
+
+    /// The rows of one file of a listing, in their order, with these columns of [`LakeTable::schema`]; rejected records
+    /// go to `rejects`.
+    pub fn one_file(
+        &self,
+        listing: &Listing,
+        file: &LakeFile,
+        columns: &[usize],
+        rejects: Arc<Mutex<VecDeque<Rejects>>>,
+    ) -> Result<LakeScanExec> {
+        let partitions = vec![listing.partitions[file.partition].clone()];
+        let files = vec![LakeFile { partition: 0, ..file.clone() }];
+        let (file_schema, output) = self.sources(columns)?;
+        let scan = LakeScan {
+            table: self.table.name.to_string(),
+            listing: Listing { partitions, files, ..Listing::default() },
+            format: self.format.clone(),
+            table_columns: Arc::clone(&self.file_columns),
+            file_schema,
+            schema: Arc::new(self.schema.project(columns)?),
+            output,
+            wanted: Wanted::Rows,
+            malformed: self.malformed,
+            predicate: None,
+            stats: Arc::default(),
+            rejects: Some(rejects),
+            opened: Mutex::default(),
+        };
+        Ok(LakeScanExec::new(Arc::new(scan), 1, None))
+    }
+
     fn plan(
         &self,
         state: &dyn Session,
@@ -272,6 +311,7 @@ impl LakeTable {
             malformed: self.malformed,
             predicate: self.file_predicate(state, filters)?,
             stats,
+            rejects: None,
             opened: Mutex::default(),
         })
     }

@@ -31,6 +31,11 @@ pub struct FileFilter {
 }
 
 impl FileFilter {
+    /// No filter: everything passes.
+    pub fn none(constants: Vec<FieldRef>) -> Self {
+        Self { constants: Arc::new(Schema::new(constants)), exact: Vec::new(), pruning: Vec::new() }
+    }
+
     /// Filters over `table`, of whose columns `constants` are the ones that every file has one value of.
     pub fn new(state: &dyn Session, filters: &[Expr], table: &SchemaRef, constants: Vec<FieldRef>) -> Result<Self> {
         let names: HashSet<String> = constants.iter().map(|field| field.name().clone()).collect();

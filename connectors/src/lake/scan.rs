@@ -2,7 +2,7 @@
 //!
 //! Invariant: each byte of a file belongs to one unit; dropping a partition's stream stops its task.
 
-use std::{collections::HashSet, fmt, ops::Range, sync::Arc};
+use std::{collections::{HashSet, VecDeque}, fmt, ops::Range, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use super::{
     format::{Malformed, ReadFormat},
     listing::{LakeFile, Listing},
-    read::{
+    read::{RejectedText, 
         output::{OpenFile, Output},
         parquet, text,
     },
@@ -52,6 +52,15 @@ pub enum Wanted {
     Rejected,
 }
 
+/// Records rejected up to a batch's last row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejects {
+    /// Rows of the batch; none if only rejected records were found.
+    pub rows: usize,
+    /// The records.
+    pub records: Vec<RejectedText>,
+}
+
 /// What every partition of a scan needs to know.
 #[derive(Debug)]
 pub struct LakeScan {
@@ -77,6 +86,8 @@ pub struct LakeScan {
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Counters of the statement.
     pub stats: Arc<ScanStats>,
+    /// Where rejected records go that are wanted beside the rows: an entry for each batch of rows, before it.
+    pub rejects: Option<Arc<Mutex<VecDeque<Rejects>>>>,
     /// Partitions of which a file was opened.
     pub opened: Mutex<HashSet<usize>>,
 }

@@ -16,12 +16,12 @@ use headwater_connectors::lake::{
     write::{Layout, Limits, WriteFormat, WriteTarget},
 };
 use headwater_engine::{
-    catalog::{PartitionDiscovery, Properties, Table, TableName},
+    catalog::{FileFormat, PartitionDiscovery, Properties, Table, TableName},
     error::{Error, Result},
 };
 
 use super::options::FileOptions;
-use crate::{diagnostics::classify, session::Session, tables::RunTable};
+use crate::{diagnostics::classify, run_tables::filesystem_entry, session::Session, tables::RunTable};
 
 /// The target of a table's rows.
 pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTarget> {
@@ -55,9 +55,23 @@ pub(super) async fn of_location(session: &Session, location: &str, files: &FileO
 }
 
 /// The lake table that a table of the run is.
-pub(super) fn of_run_table(name: &TableName, _table: &RunTable) -> Result<Arc<Table>> {
-    Err(Error::not_supported(format!("table \"{name}\" cannot be written in batch"))
-        .with_hint("run the file with: headwater run FILE"))
+pub(super) fn of_run_table(name: &TableName, table: &RunTable) -> Result<Arc<Table>> {
+    match table {
+        RunTable::Table(table) if table.option("connector") == Some("filesystem") => {
+            let mut entry = filesystem_entry(name, table)?;
+            // What jobs write to a path is not compressed unless it is asked for.
+            if entry.storage.format != FileFormat::Parquet {
+                entry.properties.entry("compression".into()).or_insert_with(|| "none".into());
+            }
+            Ok(Arc::new(entry))
+        }
+        RunTable::Table(_) => Err(Error::not_supported(format!("table \"{name}\" cannot be written in batch"))
+            .with_hint("run the file with: headwater run FILE")),
+        RunTable::View(_) => {
+            Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows"))
+                .with_hint("insert into the tables it reads"))
+        }
+    }
 }
 
 /// `HIVE_PATH_ALREADY_EXISTS` if files are there.

@@ -9,7 +9,9 @@
 
 mod deliver;
 mod options;
+mod reader;
 mod sink;
+mod source;
 mod units;
 
 #[cfg(test)]
@@ -17,14 +19,19 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
+use arrow::datatypes::{DataType, TimeUnit};
 use headwater_engine::{
     catalog::{Catalog, Table},
-    connector::{Connector, Sink, Source, TableSpec},
-    error::{Error, Result},
+    connector::{Connector, MetadataColumn, Sink, Source, TableSpec},
+    error::Result,
 };
 
-pub use self::{options::SinkOptions, sink::FilesystemSink};
-use crate::lake::stores::Stores;
+pub use self::{
+    options::{SinkOptions, SourceOptions},
+    sink::FilesystemSink,
+    source::FilesystemSource,
+};
+use crate::{catalogs::memory::MemoryCatalog, lake::stores::Stores};
 
 /// Makes sources and sinks of folders.
 #[derive(Clone)]
@@ -45,6 +52,17 @@ impl Filesystem {
         Self { stores, catalog }
     }
 
+    /// A source of a table of the catalog, as its DDL declares it.
+    pub fn source_of_table(&self, table: &Table) -> Result<Arc<dyn Source>> {
+        let options = SourceOptions::of_properties(&table.properties)?;
+        Ok(Arc::new(FilesystemSource::new(table.clone(), options, self.stores.clone(), self.some_catalog())?))
+    }
+
+    /// The catalog, or an empty one for tables that are in none.
+    fn some_catalog(&self) -> Arc<dyn Catalog> {
+        self.catalog.clone().unwrap_or_else(|| Arc::new(MemoryCatalog::default()))
+    }
+
     /// A sink into a table of the catalog, as its DDL declares it.
     pub fn sink_of_table(&self, table: &Table) -> Result<Arc<dyn Sink>> {
         let options = SinkOptions::of_properties(&table.properties)?;
@@ -58,12 +76,22 @@ impl Connector for Filesystem {
         "filesystem"
     }
 
+    fn metadata_columns(&self) -> Vec<MetadataColumn> {
+        let column = |key, data_type| MetadataColumn { key, data_type, writable: false };
+        vec![
+            column("file.path", DataType::Utf8),
+            column("file.size", DataType::Int64),
+            column("file.modification-time", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        ]
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
-        Err(Error::not_supported(format!("table \"{}\": a folder is not read by a job", table.name)))
+        let (table, options, _) = options::of_spec(table)?;
+        Ok(Arc::new(FilesystemSource::new(table, options, self.stores.clone(), self.some_catalog())?))
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
-        let (table, options) = options::of_spec(table)?;
+        let (table, _, options) = options::of_spec(table)?;
         Ok(Arc::new(FilesystemSink::new(table, options, self.stores.clone(), None)?))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::{DataType, TimeUnit};
 use headwater_engine::{
     catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
     connector::TableSpec,
@@ -119,18 +120,45 @@ fn policy(kind: &str) -> Result<PartitionPolicy> {
     }
 }
 
-/// Options that the reading side takes.
-const OF_SOURCE: &[&str] =
-    &["source.monitor-interval", "source.overwritten", "malformed", "coercion", "scan.bounded.mode"];
+/// How a folder is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// How often it is listed; `None` reads what is there once.
+    pub monitor_interval: Option<Duration>,
+    /// Whether a file that is overwritten is read again.
+    pub reprocess: bool,
+}
 
-/// The lake table that a `filesystem` table is, and its options as a sink.
-pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
+impl SourceOptions {
+    /// The options among the properties of a table, whose other properties are left alone.
+    pub fn of_properties(properties: &Properties) -> Result<Self> {
+        let is_ours = |key: &&String| key.starts_with("source.");
+        let ours = properties.keys().filter(is_ours).map(|key| (key.clone(), properties[key].clone())).collect();
+        let mut options = Options::new("t", &ours);
+        let taken = Self::take(&mut options)?;
+        options.finish()?;
+        Ok(taken)
+    }
+
+    fn take(options: &mut Options) -> Result<Self> {
+        let overwritten = [("ignore", false), ("reprocess", true)];
+        Ok(Self {
+            monitor_interval: options.duration("source.monitor-interval")?,
+            reprocess: options.choice("source.overwritten", &overwritten)?.unwrap_or_default(),
+        })
+    }
+}
+
+/// Options of reading that become properties of the table.
+const OF_READING: &[&str] = &["malformed", "coercion"];
+
+/// The lake table that a `filesystem` table is, and its options as a source and as a sink.
+pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SourceOptions, SinkOptions)> {
     if !spec.primary_key.is_empty() {
         return Err(Error::not_supported(format!("table \"{}\": files have no PRIMARY KEY", spec.name)));
     }
     let mut options = Options::new(&spec.name, &spec.options);
-    options.accept(&["connector"]);
-    options.accept(OF_SOURCE);
+    options.accept(&["connector", "scan.bounded.mode"]);
     let location = options.required("path")?;
     let formats = [
         ("json", FileFormat::Json),
@@ -156,6 +184,12 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
         let taken = options.prefixed(prefix);
         properties.extend(taken.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
     }
+    for key in OF_READING {
+        if let Some(value) = options.text(key) {
+            properties.insert((*key).to_owned(), value);
+        }
+    }
+    let source = SourceOptions::take(&mut options)?;
     let sink = SinkOptions::take(&mut options)?;
     options.finish()?;
     if sink.policies.contains(&PartitionPolicy::Metastore) {
@@ -177,7 +211,16 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SinkOptions)> {
         comment: None,
         version: 0,
     };
-    Ok((table, sink))
+    Ok((table, source, sink))
+}
+
+/// The Hive spelling of a type, with the precision of timestamps.
+fn type_text(data_type: &DataType) -> Result<String> {
+    Ok(match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "timestamp(6)".into(),
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => "timestamp(9)".into(),
+        other => hive_type::text(other)?,
+    })
 }
 
 fn columns(spec: &TableSpec) -> Result<(Vec<Column>, Vec<Column>)> {
@@ -187,7 +230,7 @@ fn columns(spec: &TableSpec) -> Result<(Vec<Column>, Vec<Column>)> {
             let message = format!("table \"{}\": partition key \"{name}\" is not a column", spec.name);
             Error::user("COLUMN_NOT_FOUND", message)
         })?;
-        Ok(Column { name: name.to_owned(), type_text: hive_type::text(field.data_type())?, comment: None })
+        Ok(Column { name: name.to_owned(), type_text: type_text(field.data_type())?, comment: None })
     };
     let is_key = |name: &str| spec.partitioned_by.iter().any(|key| key.eq_ignore_ascii_case(name));
     let names = physical.fields().iter().map(|field| field.name().as_str());

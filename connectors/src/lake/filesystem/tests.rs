@@ -240,7 +240,7 @@ async fn partitions_of_a_cataloged_table_are_registered_with_their_files() -> Re
     let name = TableName::new("lake", "out");
     let database = Database { name: "lake".into(), comment: None, location: None, properties: Properties::new() };
     catalog.create_database(database).await?;
-    let (mut table, _) = options::of_spec(&bench.spec(&[], &["p"]))?;
+    let (mut table, _, _) = options::of_spec(&bench.spec(&[], &["p"]))?;
     table.name = name.clone();
     table.discovery = PartitionDiscovery::Registered;
     catalog.create_table(table.clone(), Vec::new()).await?;
@@ -264,4 +264,107 @@ fn options_are_checked() {
     );
     assert_eq!(refused(&[("sink.partition-commit.trigger", "partition-time")]).code().0, "NOT_SUPPORTED");
     assert_eq!(refused(&[("sink.partition-commit.policy.kind", "metastore")]).code().0, "NOT_SUPPORTED");
+}
+
+/// What a source reads of splits that start at these offsets: rows as (p, n), rejected texts, and the last offset of
+/// each split.
+async fn read(
+    source: &Arc<dyn headwater_engine::connector::Source>,
+    job: &JobContext,
+    from: &BTreeMap<String, String>,
+    batches_max: usize,
+) -> Result<(Vec<(String, i64)>, Vec<String>, BTreeMap<String, String>)> {
+    use headwater_engine::connector::{Bound, Offset, OpenRequest, SourceData, SourceEvent, SplitStart, StartAt};
+    let splits = source.splits(job).await?;
+    let mut left = splits.len();
+    let start = |split: headwater_engine::connector::Split| {
+        let at = from.get(&*split.id.0).map_or(StartAt::Beginning, |text| StartAt::Offset(Offset::new(text)));
+        SplitStart { split, at }
+    };
+    let request = OpenRequest {
+        splits: splits.into_iter().map(start).collect(),
+        bound: Bound::Table,
+        columns: schema(),
+        metadata: Vec::new(),
+        task: 0,
+        tasks: 1,
+    };
+    let mut reader = source.open(job, request).await?;
+    let (mut rows, mut refused, mut offsets, mut batches) = (Vec::new(), Vec::new(), from.clone(), 0);
+    while left > 0 && batches < batches_max {
+        match reader.next().await? {
+            SourceEvent::Batch(batch) => {
+                batches += 1;
+                offsets.insert(batch.split.to_string(), batch.resume_at.to_string());
+                let SourceData::Rows { rows: found, rejected } = batch.data else { unreachable!("files give rows") };
+                let (p, n) = (found.rows.column(0).clone(), found.rows.column(1).clone());
+                for row in 0..found.rows.num_rows() {
+                    let text = arrow::array::AsArray::as_string::<i32>(&p).value(row).to_owned();
+                    let number = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&n).value(row);
+                    rows.push((text, number));
+                }
+                refused.extend(rejected.iter().map(|record| String::from_utf8_lossy(&record.raw).into_owned()));
+            }
+            SourceEvent::Ended { .. } => left -= 1,
+            SourceEvent::CaughtUp(_) | SourceEvent::ReachedEnd { .. } => {}
+        }
+    }
+    Ok((rows, refused, offsets))
+}
+
+fn put(bench: &Bench, name: &str, text: &str, age_s: u64) {
+    let path = bench.folder.path().join("out").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age_s);
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+}
+
+#[tokio::test]
+async fn files_are_read_oldest_first_with_what_is_rejected() -> Result<()> {
+    let bench = Bench::new();
+    put(&bench, "p=a/1.json", "{\"n\":1}\nbroken\n{\"n\":2}\n", 50);
+    put(&bench, "p=b/0.json", "{\"n\":3}\n", 100);
+    put(&bench, "p=b/_hidden.json", "{\"n\":9}\n", 100);
+    let source = Connector::source(&connector(), &bench.spec(&[], &["p"]))?;
+    let (rows, refused, _) = read(&source, &bench.job(1), &BTreeMap::new(), usize::MAX).await?;
+    assert_eq!(rows, [("b".to_owned(), 3), ("a".to_owned(), 1), ("a".to_owned(), 2)]);
+    assert_eq!(refused, ["broken"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reading_goes_on_where_a_checkpoint_says() -> Result<()> {
+    let bench = Bench::new();
+    let lines: Vec<String> =
+        (0..30_000).map(|n| if n % 1_000 == 7 { "x".into() } else { format!("{{\"p\":\"a\",\"n\":{n}}}") }).collect();
+    put(&bench, "0.json", &lines.join("\n"), 100);
+    let source = Connector::source(&connector(), &bench.spec(&[], &[]))?;
+    let all = read(&source, &bench.job(1), &BTreeMap::new(), usize::MAX).await?;
+    assert_eq!((all.0.len(), all.1.len()), (29_970, 30));
+    for batches in 1.. {
+        let first = read(&source, &bench.job(1), &BTreeMap::new(), batches).await?;
+        let rest = read(&source, &bench.job(1), &first.2, usize::MAX).await?;
+        let rows: Vec<_> = first.0.iter().chain(&rest.0).cloned().collect();
+        assert_eq!(rows, all.0, "after {batches} batches");
+        assert_eq!(first.1.len() + rest.1.len(), 30, "after {batches} batches");
+        if rest.0.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_overwritten_file_is_a_new_split_only_if_asked() -> Result<()> {
+    let bench = Bench::new();
+    for (overwritten, changes) in [("ignore", false), ("reprocess", true)] {
+        let options = [("source.overwritten", overwritten), ("source.monitor-interval", "1 s")];
+        let source = Connector::source(&connector(), &bench.spec(&options, &[]))?;
+        put(&bench, "0.json", "{}", 100);
+        let before = source.splits(&bench.job(1)).await?;
+        put(&bench, "0.json", "{\"n\":1}", 50);
+        assert_eq!(source.splits(&bench.job(1)).await? != before, changes, "{overwritten}");
+    }
+    Ok(())
 }

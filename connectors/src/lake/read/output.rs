@@ -19,7 +19,7 @@ use super::{FileRows, RejectedText};
 use crate::lake::{
     format::Malformed,
     listing::LakeFile,
-    scan::{LakeScan, Source, Wanted},
+    scan::{LakeScan, Rejects, Source, Wanted},
     stats::ScanStats,
 };
 
@@ -91,6 +91,9 @@ impl Output {
             (Wanted::Rows, Malformed::Null | Malformed::Skip) => {
                 ScanStats::add(&stats.rows_rejected, found.rejected.len() as u64);
             }
+        }
+        if let Some(rejects) = &self.scan.rejects {
+            rejects.lock().push_back(Rejects { rows: found.rows.num_rows(), records: found.rejected });
         }
         ScanStats::add(&stats.rows_read, found.rows.num_rows() as u64);
         let rows = self.assemble(file, &found.rows)?;

@@ -1,0 +1,169 @@
+//! A lake folder as the source of a job: every file once, oldest first.
+//!
+//! Invariant: a file is a split, its version what tells an overwritten one; a file that may still be written is not
+//! listed until two looks a second apart agree.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use headwater_engine::{
+    catalog::{Catalog, Table},
+    connector::{Boundedness, JobContext, Offset, OpenRequest, Source, Split, SplitId, SplitReader},
+    error::{Error, Result},
+    format::Decoder,
+};
+use parking_lot::Mutex;
+
+use super::{options::SourceOptions, reader::FileReader};
+use crate::lake::{
+    counting::ListingCost,
+    listing::{LakeFile, Listing},
+    provider::LakeTable,
+    stores::Stores,
+};
+
+/// How long a local file must not have changed before it is taken.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A folder that a job reads.
+pub struct FilesystemSource {
+    location: String,
+    table: LakeTable,
+    options: SourceOptions,
+    /// The newest listing, from which splits are opened.
+    listed: Arc<Mutex<Listed>>,
+}
+
+/// Files of the newest listing by their splits.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) listing: Arc<Listing>,
+    pub(super) files: HashMap<SplitId, LakeFile>,
+}
+
+impl fmt::Debug for FilesystemSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilesystemSource").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for FilesystemSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "filesystem {}", self.location)
+    }
+}
+
+impl FilesystemSource {
+    /// A source of the files of a table.
+    pub fn new(
+        mut table: Table,
+        options: SourceOptions,
+        stores: Arc<Stores>,
+        catalog: Arc<dyn Catalog>,
+    ) -> Result<Self> {
+        let location = table.location.clone();
+        // In a job a malformed row is rejected unless the table says otherwise.
+        table.properties.entry("malformed".into()).or_insert_with(|| "skip".into());
+        let table = LakeTable::new(Arc::new(table), catalog, stores)?;
+        Ok(Self { location, table, options, listed: Arc::default() })
+    }
+
+    fn split(&self, listing: &Listing, file: &LakeFile) -> Split {
+        let place = &listing.partitions[file.partition].place;
+        let mut split = Split::new(place.display(&file.path));
+        if self.options.reprocess {
+            split.version = version(file);
+        }
+        split
+    }
+
+    /// The files that are surely whole: those of object stores, and local ones that two looks find the same.
+    async fn settled(&self) -> Result<Listing> {
+        let first = self.table.files().await?;
+        let now = chrono::Utc::now();
+        let is_local = |listing: &Listing, file: &LakeFile| {
+            matches!(listing.partitions[file.partition].place.listing, ListingCost::Free)
+        };
+        let is_fresh = |file: &LakeFile| (now - file.modified).to_std().unwrap_or_default() < QUIET;
+        if !first.files.iter().any(|file| is_local(&first, file) && is_fresh(file)) {
+            return Ok(first);
+        }
+        tokio::time::sleep(QUIET).await;
+        let mut second = self.table.files().await?;
+        let looked: HashMap<_, _> = first.files.iter().map(|file| (&file.path, version(file))).collect();
+        let mut files = std::mem::take(&mut second.files);
+        files.retain(|file| !is_local(&second, file) || looked.get(&file.path) == Some(&version(file)));
+        second.files = files;
+        Ok(second)
+    }
+}
+
+fn version(file: &LakeFile) -> String {
+    format!("{}-{}", file.size, file.modified.timestamp_micros())
+}
+
+#[async_trait]
+impl Source for FilesystemSource {
+    fn boundedness(&self) -> Boundedness {
+        match self.options.monitor_interval {
+            Some(_) => Boundedness::Unbounded,
+            None => Boundedness::Bounded,
+        }
+    }
+
+    fn discovery_interval(&self) -> Option<Duration> {
+        self.options.monitor_interval
+    }
+
+    fn decoder(&self, _columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        Ok(None)
+    }
+
+    async fn splits(&self, _job: &JobContext) -> Result<Vec<Split>> {
+        let mut listing = self.settled().await?;
+        listing.files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        let splits: Vec<Split> = listing.files.iter().map(|file| self.split(&listing, file)).collect();
+        let files = splits.iter().map(|split| split.id.clone()).zip(listing.files.iter().cloned()).collect();
+        *self.listed.lock() = Listed { listing: Arc::new(listing), files };
+        Ok(splits)
+    }
+
+    async fn open(&self, _job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
+        let columns = self.columns(&request)?;
+        if self.listed.lock().files.is_empty() && !request.splits.is_empty() {
+            let listing = self.settled().await?;
+            let split = |file: &LakeFile| (self.split(&listing, file).id, file.clone());
+            let files = listing.files.iter().map(split).collect();
+            *self.listed.lock() = Listed { listing: Arc::new(listing), files };
+        }
+        let mut reader = FileReader::new(self.table.clone(), self.listed.clone(), request.columns.clone(), columns);
+        reader.assign(request.splits).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn acknowledge(&self, _job: &JobContext, _split: &SplitId, _up_to: &Offset) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl FilesystemSource {
+    /// Indices of the requested columns in the table's schema.
+    fn columns(&self, request: &OpenRequest) -> Result<Vec<usize>> {
+        use datafusion::catalog::TableProvider;
+        let schema = self.table.schema();
+        let index = |(position, field): (usize, &Arc<arrow::datatypes::Field>)| {
+            let metadata = request.metadata.iter().find(|(index, _)| *index == position);
+            let name = match metadata.map(|(_, key)| key.as_str()) {
+                Some("file.path") => "$path",
+                Some("file.size") => "$file_size",
+                Some("file.modification-time") => "$file_modified_time",
+                Some(other) => return Err(Error::internal(format!("files have no metadata \"{other}\""))),
+                None => field.name(),
+            };
+            let found = schema.fields().iter().position(|column| column.name().eq_ignore_ascii_case(name));
+            found.ok_or_else(|| Error::internal(format!("column \"{name}\" is not one of the table's")))
+        };
+        request.columns.fields().iter().enumerate().map(index).collect()
+    }
+}
