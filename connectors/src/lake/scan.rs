@@ -2,7 +2,12 @@
 //!
 //! Invariant: each byte of a file belongs to one unit; dropping a partition's stream stops its task.
 
-use std::{collections::{HashSet, VecDeque}, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
@@ -22,7 +27,8 @@ use parking_lot::Mutex;
 use super::{
     format::{Malformed, ReadFormat},
     listing::{LakeFile, Listing},
-    read::{RejectedText, 
+    read::{
+        RejectedText,
         output::{OpenFile, Output},
         parquet, text,
     },

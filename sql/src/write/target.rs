@@ -67,10 +67,8 @@ pub(super) fn of_run_table(name: &TableName, table: &RunTable) -> Result<Arc<Tab
         }
         RunTable::Table(_) => Err(Error::not_supported(format!("table \"{name}\" cannot be written in batch"))
             .with_hint("run the file with: headwater run FILE")),
-        RunTable::View(_) => {
-            Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows"))
-                .with_hint("insert into the tables it reads"))
-        }
+        RunTable::View(_) => Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows"))
+            .with_hint("insert into the tables it reads")),
     }
 }
 

@@ -60,9 +60,9 @@ pub(super) struct At {
 
 impl At {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let parsed = text.split_once(',').and_then(|(rows, rejected)| {
-            Some(Self { rows: rows.parse().ok()?, rejected: rejected.parse().ok()? })
-        });
+        let parsed = text
+            .split_once(',')
+            .and_then(|(rows, rejected)| Some(Self { rows: rows.parse().ok()?, rejected: rejected.parse().ok()? }));
         parsed.ok_or_else(|| Error::internal(format!("\"{text}\" is not a position in a file")))
     }
 
@@ -83,12 +83,7 @@ struct OpenSplit {
 }
 
 impl FileReader {
-    pub(super) fn new(
-        table: LakeTable,
-        listed: Arc<Mutex<Listed>>,
-        schema: SchemaRef,
-        columns: Vec<usize>,
-    ) -> Self {
+    pub(super) fn new(table: LakeTable, listed: Arc<Mutex<Listed>>, schema: SchemaRef, columns: Vec<usize>) -> Self {
         let (waiting, open) = (VecDeque::new(), Vec::new());
         Self { table, listed, schema, columns, waiting, open, paused: HashSet::new(), gone: VecDeque::new() }
     }
