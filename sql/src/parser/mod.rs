@@ -13,6 +13,7 @@ pub mod data_type;
 pub mod ddl;
 mod ddl_statements;
 pub mod dialect;
+mod json_calls;
 pub mod lexer;
 mod lines;
 pub mod rewrite;

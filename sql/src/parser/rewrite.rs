@@ -14,29 +14,31 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
+use super::json_calls::json_calls;
+
 /// Rewrites a statement's tokens.
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    cast_types(values_rows(values_queries(trims(table_arguments(joined_numbers(tokens))))))
+    cast_types(values_rows(values_queries(trims(json_calls(table_arguments(joined_numbers(tokens)))))))
 }
 
-fn word(token: Option<&TokenWithSpan>) -> Option<&Word> {
+pub(super) fn word(token: Option<&TokenWithSpan>) -> Option<&Word> {
     match token.map(|token| &token.token) {
         Some(Token::Word(word)) => Some(word),
         _ => None,
     }
 }
 
-fn is_word(token: Option<&TokenWithSpan>, wanted: &str) -> bool {
+pub(super) fn is_word(token: Option<&TokenWithSpan>, wanted: &str) -> bool {
     word(token).is_some_and(|word| word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
 }
 
-fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
+pub(super) fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
     token.is_some_and(|token| token.token == *wanted)
 }
 
-fn at(token: &TokenWithSpan, new: Token) -> TokenWithSpan {
+pub(super) fn at(token: &TokenWithSpan, new: Token) -> TokenWithSpan {
     TokenWithSpan { token: new, span: token.span }
 }
 
@@ -70,7 +72,7 @@ fn joined_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 /// The position of the parenthesis that closes the one at `open`.
-fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+pub(super) fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate().skip(open) {
         match token.token {

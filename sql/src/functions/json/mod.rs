@@ -26,10 +26,11 @@ pub mod array;
 pub mod canonical;
 pub mod path;
 pub mod scan;
+pub mod standard;
 
 /// The family's functions.
 pub(super) fn functions() -> Result<Vec<Function>> {
-    build(vec![
+    let mut all = vec![
         json_extract(),
         json_extract_scalar(),
         json_parse(),
@@ -39,7 +40,9 @@ pub(super) fn functions() -> Result<Vec<Function>> {
         json_array_get(),
         json_array_contains(),
         is_json_scalar(),
-    ])
+    ];
+    all.extend(standard::definitions());
+    build(all)
 }
 
 fn json(name: &'static str, summary: &'static str) -> Definition {
