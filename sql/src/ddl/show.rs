@@ -175,7 +175,7 @@ async fn show_properties(session: &Session, name: &ObjectName, key: Option<&str>
 fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
     let library = library()?;
     let mut shown: Vec<Vec<Option<String>>> = Vec::new();
-    for function in library.iter() {
+    for function in library.iter().filter(|function| !function.name.contains('$')) {
         let names = std::iter::once(&function.name).chain(function.aliases);
         for name in kept(pattern, names.map(|name| (*name).to_owned()))? {
             let kind = match function.callable {

@@ -316,7 +316,8 @@ fn split(tokens: &[TokenWithSpan]) -> Vec<&[TokenWithSpan]> {
 /// A value as JSON text.
 fn item(tokens: &[TokenWithSpan], made: &Maker<'_>) -> Tokens {
     let (value, formatted) = without_format(tokens);
-    let constructed = word(value.first()).is_some_and(|word| matches!(word.value.as_str(), "$json_object" | "$json_array"))
+    let constructed = word(value.first())
+        .is_some_and(|word| matches!(word.value.as_str(), "$json_object" | "$json_array"))
         && closing(value, 1) == Some(value.len().saturating_sub(1));
     let name = if formatted || constructed { "$json_text" } else { "$json_item" };
     made.call(name, vec![value.to_vec()])

@@ -71,7 +71,7 @@ fn from_unixtime() -> Definition {
             offset,
             value3::<F64, I64, I64, ToI64>(|seconds, _, _| unix_millis(seconds)),
         )
-        .example("SELECT from_unixtime(1718458245)", "2024-06-15T13:30:45Z")
+        .example("SELECT from_unixtime(1718458245)", "2024-06-15 13:30:45.000 UTC")
 }
 
 fn to_unixtime(call: &Call<'_>) -> Result<ArrayRef> {

@@ -105,7 +105,7 @@ pub(super) fn definitions() -> Vec<Definition> {
             .example("SELECT date_format(TIMESTAMP '2024-06-05 13:04:09', '%Y-%m-%d %H:%i')", "2024-06-05 13:04"),
         datetime("date_parse", "the timestamp a text stands for, by MySQL's format codes")
             .on("date_parse(varchar, varchar) -> timestamp(3)", whole(date_parse_kernel))
-            .example("SELECT date_parse('5/6/2024', '%d/%m/%Y')", "2024-06-05T00:00:00"),
+            .example("SELECT date_parse('5/6/2024', '%d/%m/%Y')", "2024-06-05 00:00:00.000"),
         datetime("format_datetime", "a timestamp as text, by Joda's format letters")
             .on("format_datetime(timestamp(p), varchar) -> varchar", print_kernel(joda, true))
             .on("format_datetime(timestamp(p) with time zone, varchar) -> varchar", print_kernel(joda, true))
@@ -116,6 +116,6 @@ pub(super) fn definitions() -> Vec<Definition> {
                 parsed_type,
                 whole(parse_datetime_kernel),
             )
-            .example("SELECT parse_datetime('2024/06', 'yyyy/MM')", "2024-06-01T00:00:00Z"),
+            .example("SELECT parse_datetime('2024/06', 'yyyy/MM')", "2024-06-01 00:00:00.000 UTC"),
     ]
 }

@@ -308,13 +308,13 @@ fn splits() -> Vec<Definition> {
                 "split_to_map(varchar, varchar, varchar) -> map(varchar, varchar)",
                 whole(|call| split_to_map_kernel(call, Repeated::Refused)),
             )
-            .example("SELECT split_to_map('a=1,b=2', ',', '=')", "{a: 1, b: 2}"),
+            .example("SELECT split_to_map('a=1,b=2', ',', '=')", "{a=1, b=2}"),
         string("split_to_multimap", "a map from a text of entries and pairs, with all values of a key")
             .on(
                 "split_to_multimap(varchar, varchar, varchar) -> map(varchar, array(varchar))",
                 whole(|call| split_to_map_kernel(call, Repeated::Collected)),
             )
-            .example("SELECT split_to_multimap('a=1,a=2', ',', '=')", "{a: [1, 2]}"),
+            .example("SELECT split_to_multimap('a=1,a=2', ',', '=')", "{a=[1, 2]}"),
     ]
 }
 

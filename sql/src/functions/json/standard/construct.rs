@@ -26,7 +26,9 @@ pub(super) fn item(call: &Call<'_>) -> Result<ArrayRef> {
     let quoted = match &of {
         Type::Boolean | Type::Tinyint | Type::Smallint | Type::Integer | Type::Bigint | Type::Decimal(..) => false,
         Type::Real | Type::Double => return Ok(Arc::new(doubles(&array)?.finish())),
-        Type::Varchar(_) | Type::Char(_) | Type::Date | Type::Time(_) | Type::Timestamp(_) | Type::TimestampTz(..) => true,
+        Type::Varchar(_) | Type::Char(_) | Type::Date | Type::Time(_) | Type::Timestamp(_) | Type::TimestampTz(..) => {
+            true
+        }
         Type::Unknown => return Ok(arrow::array::new_null_array(call.result, call.rows)),
         Type::Json => {
             return Err(Error::user("INVALID_CAST_ARGUMENT", "a json value needs FORMAT JSON")

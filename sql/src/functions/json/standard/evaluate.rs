@@ -70,7 +70,10 @@ impl Evaluation<'_> {
         if !self.lax {
             return Ok(items);
         }
-        Ok(items.into_iter().flat_map(|item| if let Value::Array(elements) = item { elements } else { vec![item] }).collect())
+        Ok(items
+            .into_iter()
+            .flat_map(|item| if let Value::Array(elements) = item { elements } else { vec![item] })
+            .collect())
     }
 
     fn members(&self, items: Vec<Value>, key: Option<&String>) -> Items {

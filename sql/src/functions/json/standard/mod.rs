@@ -49,9 +49,6 @@ pub(super) fn definitions() -> Vec<Definition> {
             .example(r#"SELECT "$json_array"('null', ARRAY["$json_item"('a'), "$json_item"(1)])"#, r#"["a",1]"#),
         json("$json_object", "a JSON object of keys and values")
             .on("$json_object(varchar, varchar, array(varchar), array(json)) -> varchar", whole(construct::object))
-            .example(
-                r#"SELECT "$json_object"('null', '', ARRAY['a'], ARRAY["$json_item"(1)])"#,
-                r#"{"a":1}"#,
-            ),
+            .example(r#"SELECT "$json_object"('null', '', ARRAY['a'], ARRAY["$json_item"(1)])"#, r#"{"a":1}"#),
     ]
 }
