@@ -17,7 +17,7 @@ use datafusion::{
 use futures::StreamExt;
 use headwater_connectors::{
     catalogs::{DEFAULT_DATABASE, sqlite::SqliteCatalog},
-    lake::{stats::ScanStats, stores::Stores},
+    lake::{filesystem::Filesystem, stats::ScanStats, stores::Stores},
 };
 use headwater_engine::{
     catalog::{Catalog, TableName},
@@ -184,11 +184,13 @@ impl Session {
         let base = RwLock::new(base);
         let here = std::env::current_dir().map_err(|error| Error::from(error).context("the working directory"))?;
         let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
+        let mut connectors = headwater_connectors::all();
+        connectors.push(Arc::new(Filesystem::new(Arc::clone(&stores), Some(Arc::clone(&catalog)))));
         let shared = Shared {
             config,
             catalog,
             stores,
-            connectors: headwater_connectors::all(),
+            connectors,
             base,
             run_tables: RunTables::default(),
             state: RwLock::new(state),
