@@ -57,7 +57,7 @@ async fn answer(session: &Session, sql: &str) -> Result<Answer, String> {
     let batches: Vec<_> = stream
         .try_collect()
         .await
-        .map_err(|error| diagnostics::classify(error))
+        .map_err(diagnostics::classify)
         .map_err(|error| format!("{}: {error}", error.code()))?;
     let types: Vec<Type> = schema.fields().iter().map(|field| Type::from_field(field)).collect();
     let mut rows = Vec::new();
@@ -217,11 +217,11 @@ fn matches_any_order(expected: &[Value], found: &[Value]) -> bool {
         })
 }
 
-async fn run(name: &str, text: &str) -> (usize, usize) {
+async fn run(name: &str, text: &str) -> anyhow::Result<(usize, usize)> {
     let only = std::env::var("TRINO_CASES").ok();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir()?;
     let config = SessionConfig { state: folder.path().display().to_string(), ..SessionConfig::default() };
-    let session = Arc::new(Session::open(config).await.expect("a session"));
+    let session = Arc::new(Session::open(config).await?);
     let mut shares: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut report = String::new();
     for case in cases(text) {
@@ -240,7 +240,7 @@ async fn run(name: &str, text: &str) -> (usize, usize) {
         }
     }
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("trino-{name}.txt"));
-    std::fs::write(&file, &report).expect("the report is written");
+    std::fs::write(&file, &report)?;
     let (right, all) = shares.values().fold((0, 0), |(right, all), share| (right + share.0, all + share.1));
     for (family, (right, all)) in &shares {
         println!("{family:16} {right:5} of {all:5}");
@@ -249,19 +249,21 @@ async fn run(name: &str, text: &str) -> (usize, usize) {
     if only.is_some() {
         println!("{report}");
     }
-    (right, all)
+    Ok((right, all))
 }
 
 #[tokio::test]
-async fn sample() {
-    let (right, all) = run("sample", include_str!("../trino/sample.tsv")).await;
+async fn sample() -> anyhow::Result<()> {
+    let (right, all) = run("sample", include_str!("../trino/sample.tsv")).await?;
     assert!(right * 100 >= all * FLOOR_SAMPLE, "{right} of {all} is below the floor");
+    Ok(())
 }
 
 #[tokio::test]
-async fn recorded() {
-    let (right, all) = run("recorded", include_str!("../trino/recorded.tsv")).await;
+async fn recorded() -> anyhow::Result<()> {
+    let (right, all) = run("recorded", include_str!("../trino/recorded.tsv")).await?;
     assert!(right * 100 >= all * FLOOR_RECORDED, "{right} of {all} is below the floor");
+    Ok(())
 }
 
 /// Percent that must be right.
