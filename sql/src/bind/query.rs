@@ -66,7 +66,7 @@ impl Binder<'_> {
             ast::SetExpr::Query(query) => self.query(query, outer, ctes),
             ast::SetExpr::Values(values) => self.values(values, outer, ctes),
             ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                self.set_operation(left, *op, *set_quantifier, right, outer, ctes)
+                self.set_operation(left, (*op, *set_quantifier), right, outer, ctes)
             }
             ast::SetExpr::Table(table) => {
                 let parts: Vec<ast::Ident> = table

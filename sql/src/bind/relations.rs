@@ -50,13 +50,13 @@ impl Binder<'_> {
         };
         if is_lateral(&item.relation) {
             let first =
-                self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+                self.joined(before, &item.relation, (JoinType::Inner, &ast::JoinConstraint::None), outer, ctes)?;
             return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
         }
         let depends = item.joins.iter().any(|join| is_lateral(&join.relation));
         if depends {
             let first =
-                self.joined(before, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, outer, ctes)?;
+                self.joined(before, &item.relation, (JoinType::Inner, &ast::JoinConstraint::None), outer, ctes)?;
             return item.joins.iter().try_fold(first, |left, join| self.join(left, join, outer, ctes));
         }
         let right = self.table_with_joins(item, None, outer, ctes)?;
@@ -77,15 +77,14 @@ impl Binder<'_> {
             return Err(Error::user("SYNTAX_ERROR", "a join needs ON or USING")
                 .with_hint("write CROSS JOIN for every pair of rows"));
         }
-        self.joined(left, &join.relation, kind, constraint, outer, ctes)
+        self.joined(left, &join.relation, (kind, constraint), outer, ctes)
     }
 
     fn joined(
         &self,
         left: Bound,
         right: &ast::TableFactor,
-        kind: JoinType,
-        constraint: &ast::JoinConstraint,
+        (kind, constraint): (JoinType, &ast::JoinConstraint),
         outer: Option<&Context<'_>>,
         ctes: &Ctes,
     ) -> Result<Bound> {

@@ -23,8 +23,7 @@ impl Binder<'_> {
     pub(crate) fn set_operation(
         &self,
         left: &ast::SetExpr,
-        op: ast::SetOperator,
-        quantifier: ast::SetQuantifier,
+        (op, quantifier): (ast::SetOperator, ast::SetQuantifier),
         right: &ast::SetExpr,
         outer: Option<&Context<'_>>,
         ctes: &Ctes,

@@ -224,24 +224,7 @@ impl Binder<'_> {
         let columns: Vec<Expr> = names.iter().map(|name| column(name)).collect();
         let mut grouping = HashMap::new();
         let Some(sets) = &keys.sets else {
-            for (args, name) in &collected.groupings {
-                for arg in args {
-                    known_key(&by_key, arg)?;
-                }
-                grouping.insert(name.clone(), literal(ScalarValue::Int32(Some(0))));
-            }
-            let plan = if columns.is_empty() && aggregates.is_empty() {
-                LogicalPlanBuilder::from(plan).aggregate(
-                    columns,
-                    vec![
-                        datafusion::functions_aggregate::count::count_all()
-                            .alias(self.column(Some("rows"), &Type::Bigint)),
-                    ],
-                )?
-            } else {
-                LogicalPlanBuilder::from(plan).aggregate(columns, aggregates)?
-            };
-            return Ok((plan.build()?, grouping));
+            return self.aggregated_once(plan, (columns, aggregates), &by_key, collected);
         };
         let id = self.column(Some("set"), &Type::Integer);
         let mut all: Option<LogicalPlanBuilder> = None;
@@ -282,6 +265,34 @@ impl Binder<'_> {
         }
         let all = all.ok_or_else(|| Error::internal("GROUP BY has a grouping set"))?;
         Ok((all.build()?, grouping))
+    }
+
+    /// The aggregation by one set of keys.
+    fn aggregated_once(
+        &self,
+        plan: LogicalPlan,
+        (columns, aggregates): (Vec<Expr>, Vec<Expr>),
+        by_key: &HashMap<&Expr, usize>,
+        collected: &Collected,
+    ) -> Result<(LogicalPlan, HashMap<String, Expr>)> {
+        let mut grouping = HashMap::new();
+        for (args, name) in &collected.groupings {
+            for arg in args {
+                known_key(by_key, arg)?;
+            }
+            grouping.insert(name.clone(), literal(ScalarValue::Int32(Some(0))));
+        }
+        let plan = if columns.is_empty() && aggregates.is_empty() {
+            LogicalPlanBuilder::from(plan).aggregate(
+                columns,
+                vec![
+                    datafusion::functions_aggregate::count::count_all().alias(self.column(Some("rows"), &Type::Bigint)),
+                ],
+            )?
+        } else {
+            LogicalPlanBuilder::from(plan).aggregate(columns, aggregates)?
+        };
+        Ok((plan.build()?, grouping))
     }
 
     fn grouping_bits(
