@@ -18,6 +18,7 @@ pub mod provider;
 pub mod pruning;
 pub mod read;
 mod s3;
+pub mod sample;
 pub mod scan;
 pub mod stats;
 pub mod stores;

@@ -2,15 +2,49 @@
 //!
 //! Invariant: what the DDL says is kept; only what it leaves out is inferred.
 
+use arrow::datatypes::DataType;
+use headwater_connectors::lake::{
+    format::{Malformed, ReadFormat},
+    hive_type,
+    listing::infer_keys,
+    sample,
+};
 use headwater_engine::{
-    catalog::Table,
+    catalog::{Column, PartitionDiscovery, Table},
     error::{Error, Result},
 };
 
 use crate::session::Session;
 
 /// Fills in the columns and the types of partition keys that are missing.
-pub(super) async fn fill_in(_session: &Session, table: &mut Table) -> Result<()> {
-    Err(Error::not_supported(format!("inferring the columns of \"{}\" is not supported", table.name))
-        .with_hint("write the columns in parentheses after the table's name"))
+pub(super) async fn fill_in(session: &Session, table: &mut Table) -> Result<()> {
+    let place = session.stores().resolve(&table.location, &table.properties).await?;
+    let found = infer_keys(&place).await?;
+    let found: Vec<Column> =
+        found.into_iter().map(|key| column(&key.name, &key.data_type)).collect::<Result<_>>()?;
+    if table.partition_keys.is_empty() && table.discovery == PartitionDiscovery::Discovered {
+        table.partition_keys = found;
+    } else {
+        for key in table.partition_keys.iter_mut().filter(|key| key.type_text.is_empty()) {
+            let known = found.iter().find(|found| found.name.eq_ignore_ascii_case(&key.name));
+            key.type_text = known.map_or_else(|| "string".to_owned(), |found| found.type_text.clone());
+        }
+    }
+    if !table.columns.is_empty() {
+        return Ok(());
+    }
+    let schema = sample::columns(&place, &ReadFormat::of(table, Malformed::Skip)?).await?;
+    let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
+    let fields = schema.fields().iter().filter(|field| !is_key(field.name()));
+    table.columns = fields.map(|field| column(field.name(), field.data_type())).collect::<Result<_>>()?;
+    if table.columns.is_empty() {
+        let message = format!("no row to infer the columns of \"{}\" from was found in \"{}\"", table.name, table.location);
+        return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+            .with_hint("check LOCATION, or write the columns in parentheses after the table's name"));
+    }
+    Ok(())
+}
+
+fn column(name: &str, data_type: &DataType) -> Result<Column> {
+    Ok(Column { name: name.to_lowercase(), type_text: hive_type::text(data_type)?, comment: None })
 }
