@@ -12,6 +12,7 @@
 mod coerce;
 mod column;
 mod frame;
+mod infer;
 mod lenient;
 mod lexer;
 mod lines;
@@ -24,6 +25,7 @@ mod shape;
 mod tape;
 mod time_text;
 
+pub use infer::JsonInference;
 pub use lines::{Json, JsonLines};
 pub use options::{
     Coercion, Dialect, JsonOptions, Malformed, PathStep, RecordPath, TimestampReading, TimestampStandard, TimestampUnit,
