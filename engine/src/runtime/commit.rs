@@ -2,8 +2,12 @@
 //!
 //! Invariant: no sink commits before the manifest is published, and the marker is written after all of them have.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
@@ -65,9 +69,10 @@ impl Delivery {
     async fn commit_sink(&self, name: &str, sink: &SinkNode, manifest: &Manifest) -> Result<Vec<RefusedRow>> {
         let empty = Vec::new();
         let units = manifest.sinks.get(name).map_or(&empty, |state| &state.closed);
+        let last = LastRead::default();
         let mut wait = std::time::Duration::from_millis(100);
         for attempt in 1.. {
-            let work = units.iter().map(|unit| self.committable(unit)).collect();
+            let work = units.iter().map(|unit| self.committable(unit, &last)).collect();
             match sink.sink.commit(&self.job, manifest.epoch, work).await {
                 Ok(report) => return Ok(report.refused),
                 Err(error) if is_transient(&error) && attempt < TRIES => {
@@ -81,8 +86,8 @@ impl Delivery {
         Err(Error::internal("the loop above always returns"))
     }
 
-    fn committable(&self, unit: &UnitState) -> Committable {
-        Committable { unit: unit.unit.clone(), detail: unit.detail.clone(), rows: outbox_rows(&self.log, unit) }
+    fn committable(&self, unit: &UnitState, last: &LastRead) -> Committable {
+        Committable { unit: unit.unit.clone(), detail: unit.detail.clone(), rows: outbox_rows(&self.log, unit, last) }
     }
 
     async fn acknowledge(&self, manifest: &Manifest) {
@@ -99,16 +104,17 @@ impl Delivery {
     }
 }
 
+/// The outbox file that was read last: units of one commit often share it.
+type LastRead = Arc<Mutex<Option<(String, Arc<Vec<RecordBatch>>)>>>;
+
 /// All rows of a unit, read back from the outbox a segment at a time.
-pub(super) fn outbox_rows(log: &Log, unit: &UnitState) -> OutboxRows {
-    let log = log.clone();
+fn outbox_rows(log: &Log, unit: &UnitState, last: &LastRead) -> OutboxRows {
+    let (log, last) = (log.clone(), Arc::clone(last));
     let segments = stream::iter(unit.segments.clone());
     let batches = segments.then(move |segment| {
-        let log = log.clone();
+        let (log, last) = (log.clone(), Arc::clone(&last));
         async move {
-            let bytes = log.retrying(|| log.store().get(&segment.path)).await?;
-            let bytes = bytes.ok_or_else(|| Error::internal(format!("outbox file \"{}\" is gone", segment.path)))?;
-            let rows = files::decode(&segment.path, bytes)?;
+            let rows = outbox_file(&log, &segment.path, &last).await?;
             let wanted = rows.get(segment.first..segment.first + segment.count);
             let wanted = wanted.ok_or_else(|| Error::internal(format!("outbox file \"{}\" is short", segment.path)))?;
             let changes: Vec<_> = wanted.iter().map(files::rows_to_changes).collect();
@@ -116,4 +122,16 @@ pub(super) fn outbox_rows(log: &Log, unit: &UnitState) -> OutboxRows {
         }
     });
     batches.try_flatten().boxed()
+}
+
+async fn outbox_file(log: &Log, path: &str, last: &LastRead) -> Result<Arc<Vec<RecordBatch>>> {
+    let known = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some((_, rows)) = known.filter(|(known, _)| known == path) {
+        return Ok(rows);
+    }
+    let bytes = log.retrying(|| log.store().get(path)).await?;
+    let bytes = bytes.ok_or_else(|| Error::internal(format!("outbox file \"{path}\" is gone")))?;
+    let rows = Arc::new(files::decode(path, bytes)?);
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.to_owned(), Arc::clone(&rows)));
+    Ok(rows)
 }
