@@ -52,6 +52,7 @@ const COMPOSED: &[&str] = &[
     "max",
     "min",
     "map_agg",
+    "map_union",
     "multimap_agg",
     "histogram",
     "listagg",
@@ -148,6 +149,9 @@ impl Composition<'_, '_> {
                 let entry = row(vec![(None, k.clone()), (None, v.clone())]);
                 let result = Type::map(k.data_type.clone(), v.data_type.clone());
                 self.collected(Collected::Map, entry, known(k), None, result)?
+            }
+            ("map_union", [x]) if matches!(x.data_type, Type::Map(..)) => {
+                self.collected(Collected::Union, x.clone(), known(x), None, x.data_type.clone())?
             }
             ("multimap_agg", [k, v]) => {
                 let entry = row(vec![(None, k.clone()), (None, v.clone())]);

@@ -109,3 +109,15 @@ async fn standard_json_answers_as_in_trino() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[tokio::test]
+async fn maps_of_groups_keep_the_first_value_of_a_key() {
+    let state = tempfile::tempdir().unwrap();
+    let session = Session::open(SessionConfig::in_directory(state.path().display().to_string())).await.unwrap();
+    let rows = "FROM (VALUES (1, MAP(ARRAY['a', 'b'], ARRAY[1, 2])), (2, NULL), (3, MAP(ARRAY['b', 'c'], ARRAY[9, 3]))) t(i, m)";
+    assert_eq!(answer(&session, &format!("SELECT cardinality(map_union(m)) {rows}")).await, "3");
+    assert_eq!(answer(&session, &format!("SELECT map_union(m)['c'] {rows}")).await, "3");
+    assert_eq!(answer(&session, "SELECT histogram(x)[0e0] FROM (VALUES 0e0, -0e0, 1e0) t(x)").await, "2");
+    let many = "SELECT cardinality(histogram(i)) FROM UNNEST(sequence(1, 9000)) t(i)";
+    assert_eq!(answer(&session, many).await, "9000");
+}

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an array that is NULL (a group without values) gives NULL.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
@@ -11,7 +11,8 @@ use arrow::{
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat, take},
-    datatypes::{DataType, Float64Type},
+    datatypes::{DataType, Field, Float32Type, Float64Type},
+    row::{RowConverter, SortField},
 };
 use headwater_engine::error::{Error, Result};
 use twox_hash::XxHash64;
@@ -24,6 +25,8 @@ use crate::types::Type;
 pub enum Collected {
     /// A map of `row(key, value)`; the first value of a key stays.
     Map,
+    /// A map of the entries of maps; the first value of a key stays.
+    Union,
     /// A map of keys to all their values.
     Multimap,
     /// A map of values to how often they occur.
@@ -55,6 +58,7 @@ pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<Arr
     let second = args.get(1);
     match kind {
         Collected::Map => maps(lists, result, first_values),
+        Collected::Union => maps(&entries_of_maps(lists)?, result, first_values),
         Collected::Multimap => maps(lists, result, all_values),
         Collected::Histogram => maps(lists, result, counts),
         Collected::MostFrequent => most_frequent(lists, need(second)?, result),
@@ -103,22 +107,44 @@ fn maps(lists: &ListArray, result: &Type, entries: fn(&ArrayRef, &Type) -> Resul
 
 /// For each distinct key the rows it stands in, in order of appearance.
 fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
+    let keys = positive_zeros(keys);
+    let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
+    let rows = converter.convert_columns(&[keys])?;
+    let mut known: HashMap<&[u8], usize> = HashMap::with_capacity(rows.num_rows());
     let mut groups: Vec<Vec<u32>> = Vec::new();
-    for row in 0..keys.len() {
-        let mut known = None;
-        for (index, group) in groups.iter().enumerate() {
-            let first = group.first().copied().unwrap_or_default() as usize;
-            if compare::same(keys, first, keys, row)? {
-                known = Some(index);
-                break;
-            }
-        }
-        match known.and_then(|index| groups.get_mut(index)) {
+    for row in 0..rows.num_rows() {
+        let next = groups.len();
+        let index = *known.entry(rows.row(row).data()).or_insert(next);
+        match groups.get_mut(index) {
             Some(group) => group.push(row as u32),
             None => groups.push(vec![row as u32]),
         }
     }
     Ok(groups)
+}
+
+/// Both zeros are one key, and so are all NaNs.
+fn positive_zeros(keys: &ArrayRef) -> ArrayRef {
+    match keys.data_type() {
+        DataType::Float64 => {
+            let one = |key: f64| if key.is_nan() { f64::NAN } else { key + 0.0 };
+            Arc::new(keys.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::Float32 => {
+            let one = |key: f32| if key.is_nan() { f32::NAN } else { key + 0.0 };
+            Arc::new(keys.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        _ => keys.clone(),
+    }
+}
+
+/// Arrays of maps as arrays of their entries; the maps are not NULL.
+fn entries_of_maps(lists: &ListArray) -> Result<ListArray> {
+    let maps = lists.values().as_map();
+    let ends = lists.value_offsets().iter().map(|at| maps.value_offsets()[*at as usize]).collect::<Vec<i32>>();
+    let entries: ArrayRef = Arc::new(maps.entries().clone());
+    let field = Arc::new(Field::new("item", entries.data_type().clone(), true));
+    Ok(ListArray::try_new(field, OffsetBuffer::new(ends.into()), entries, lists.nulls().cloned())?)
 }
 
 fn firsts(groups: &[Vec<u32>]) -> UInt32Array {
