@@ -20,8 +20,7 @@ use crate::session::Session;
 pub(super) async fn fill_in(session: &Session, table: &mut Table) -> Result<()> {
     let place = session.stores().resolve(&table.location, &table.properties).await?;
     let found = infer_keys(&place).await?;
-    let found: Vec<Column> =
-        found.into_iter().map(|key| column(&key.name, &key.data_type)).collect::<Result<_>>()?;
+    let found: Vec<Column> = found.into_iter().map(|key| column(&key.name, &key.data_type)).collect::<Result<_>>()?;
     if table.partition_keys.is_empty() && table.discovery == PartitionDiscovery::Discovered {
         table.partition_keys = found;
     } else {
@@ -38,7 +37,8 @@ pub(super) async fn fill_in(session: &Session, table: &mut Table) -> Result<()> 
     let fields = schema.fields().iter().filter(|field| !is_key(field.name()));
     table.columns = fields.map(|field| column(field.name(), field.data_type())).collect::<Result<_>>()?;
     if table.columns.is_empty() {
-        let message = format!("no row to infer the columns of \"{}\" from was found in \"{}\"", table.name, table.location);
+        let message =
+            format!("no row to infer the columns of \"{}\" from was found in \"{}\"", table.name, table.location);
         return Err(Error::user("INVALID_TABLE_PROPERTY", message)
             .with_hint("check LOCATION, or write the columns in parentheses after the table's name"));
     }

@@ -156,9 +156,8 @@ mod tests {
             inference.sample(sample.as_bytes(), &RecordPath::parse(path).unwrap());
         }
         let schema = inference.schema();
-        let text = |field: &std::sync::Arc<Field>| {
-            format!("{} {}", field.name(), hive_type::text(field.data_type()).unwrap())
-        };
+        let text =
+            |field: &std::sync::Arc<Field>| format!("{} {}", field.name(), hive_type::text(field.data_type()).unwrap());
         schema.fields().iter().map(text).collect()
     }
 
@@ -180,7 +179,10 @@ mod tests {
             "h array<struct<k:bigint,l:boolean>>",
         ];
         assert_eq!(inferred(&[one], "$"), expected);
-        assert_eq!(inferred(&["{\"a\":1}\n", "{\"a\":\"x\",\"b\":9223372036854775808}\n"], "$"), ["a string", "b double"]);
+        assert_eq!(
+            inferred(&["{\"a\":1}\n", "{\"a\":\"x\",\"b\":9223372036854775808}\n"], "$"),
+            ["a string", "b double"]
+        );
     }
 
     #[test]

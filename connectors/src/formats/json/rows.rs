@@ -112,11 +112,11 @@ impl Rows {
         let columns = &mut self.columns;
         let (rules, tape, scratch, length) = (&self.rules, &mut self.tape, &mut self.scratch, self.length);
         let mut target = Target { columns, rules, tape, scratch, length, nulled: 0 };
-        if let Some(end) = self.shape.take(buffer, at, &mut target) {
-            if is_utf8 || simdutf8::basic::from_utf8(&buffer[at..end]).is_ok() {
-                self.nulled += target.nulled;
-                return Ok(end);
-            }
+        if let Some(end) = self.shape.take(buffer, at, &mut target)
+            && (is_utf8 || simdutf8::basic::from_utf8(&buffer[at..end]).is_ok())
+        {
+            self.nulled += target.nulled;
+            return Ok(end);
         }
         self.add_general(buffer, at, is_utf8)
     }
