@@ -118,7 +118,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn fast_way_and_general_parser_agree() {
-    let rounds = std::env::var("HEADWATER_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
+    let rounds = option_env!("HEADWATER_FUZZ_ROUNDS").and_then(|text| text.parse().ok()).unwrap_or(400);
     let config = Config { cases: rounds, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(config.rng_algorithm);
     TestRunner::new_with_rng(config, rng).run(&input(), check).unwrap();

@@ -52,7 +52,7 @@ fn distributions() -> Vec<Definition> {
                     Ok(Some(mean + deviation * normal_quantile(p)))
                 }),
             )
-            .example("SELECT inverse_normal_cdf(0, 1, 0.5)", "0.0"),
+            .example("SELECT round(inverse_normal_cdf(0, 1, 0.975), 2)", "1.96"),
         math("beta_cdf", "the share of a beta distribution below a value")
             .on(
                 "beta_cdf(double, double, double) -> double",
@@ -64,7 +64,7 @@ fn distributions() -> Vec<Definition> {
                     Ok(Some(incomplete_beta(a, b, x)))
                 }),
             )
-            .example("SELECT beta_cdf(1, 1, 0.5)", "0.5"),
+            .example("SELECT round(beta_cdf(1, 1, 0.5), 4)", "0.5"),
         math("inverse_beta_cdf", "the value below which a share of a beta distribution lies")
             .on(
                 "inverse_beta_cdf(double, double, double) -> double",
@@ -76,7 +76,7 @@ fn distributions() -> Vec<Definition> {
                     Ok(Some(bisect(|x| incomplete_beta(a, b, x) - p)))
                 }),
             )
-            .example("SELECT inverse_beta_cdf(1, 1, 0.5)", "0.5"),
+            .example("SELECT round(inverse_beta_cdf(1, 1, 0.5), 4)", "0.5"),
         t_cdf(),
         t_pdf(),
     ]

@@ -1,3 +1,5 @@
+//! Delimited text of every dialect, whole and in pieces, well-formed and not.
+
 use arrow::{
     datatypes::{Field, Schema},
     util::display::{ArrayFormatter, FormatOptions},

@@ -326,14 +326,14 @@ impl Reader<'_> {
         }
         let before = self.rest;
         if self.eat("(") {
-            if let Ok(inner) = self.or() {
-                if self.eat(")") {
-                    if self.word("is") {
-                        self.need("unknown")?;
-                        return Ok(Predicate::IsUnknown(Box::new(inner)));
-                    }
-                    return Ok(inner);
+            if let Ok(inner) = self.or()
+                && self.eat(")")
+            {
+                if self.word("is") {
+                    self.need("unknown")?;
+                    return Ok(Predicate::IsUnknown(Box::new(inner)));
                 }
+                return Ok(inner);
             }
             self.rest = before;
         }

@@ -38,7 +38,7 @@ fn items(path: &StandardPath, text: &str) -> Result<Vec<Value>> {
         .map_err(|problem| Error::user("PATH_EVALUATION_ERROR", format!("path evaluation failed: {problem}")))
 }
 
-fn option<'a>(column: &'a Column<Str>, row: usize) -> &'a str {
+fn option(column: &Column<Str>, row: usize) -> &str {
     column.value(row).unwrap_or_default()
 }
 
@@ -101,7 +101,7 @@ pub(super) fn value(call: &Call<'_>) -> Result<ArrayRef> {
         let path = path.get(path_text, StandardPath::parse)?;
         let found = items(path, text).and_then(|items| match items.as_slice() {
             [] => Ok(None),
-            [item] => scalar_text(item, option(&columns[2], row)).map(|text| Some(text)),
+            [item] => scalar_text(item, option(&columns[2], row)).map(Some),
             _ => Err(no_value("JSON path found multiple items")),
         });
         let chosen: Option<String> = match found {
