@@ -56,6 +56,10 @@ impl LakeTable {
     /// The rows of a table. What a statement reads is counted in the [`ScanStats`] that the session configuration of
     /// the statement has as an extension.
     pub fn new(table: Arc<Table>, catalog: Arc<dyn Catalog>, stores: Arc<Stores>) -> Result<Self> {
+        if table.properties.get("projection.enabled").is_some_and(|on| on.trim().eq_ignore_ascii_case("true")) {
+            return Err(Error::not_supported(format!("reading \"{}\", whose partitions are projected", table.name))
+                .with_hint("set 'projection.enabled' = 'false' and register its partitions with MSCK REPAIR TABLE"));
+        }
         let malformed = Malformed::of(&table)?;
         let format = ReadFormat::of(&table, malformed)?;
         let file_columns = Arc::new(Schema::new(fields(&table.columns)?));
