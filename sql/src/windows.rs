@@ -1,7 +1,7 @@
 //! Windows over time as a part of a plan: `TUMBLE`, `HOP`, `CUMULATE` and `SESSION`, the same node in batch and stream.
 //!
 //! The node takes a relation and gives each row once for each window it belongs to, with `window_start`, `window_end`
-//! and `window_time` behind its own columns. In batch [`exec`] runs it; in a job the lowering turns it, together with
+//! and `window_time` behind its own columns. In batch `exec` runs it; in a job the lowering turns it, together with
 //! the aggregation above it, into a window operator.
 //!
 //! Invariant: which windows a row belongs to is decided by `headwater_engine::window` alone, in batch and stream.

@@ -1,6 +1,6 @@
 //! What a folder of files holds, from a bounded sample: for tables whose DDL leaves the columns out.
 //!
-//! Invariant: at most [`FILES_MAX`] files are opened and at most [`SAMPLE_BYTES`] of each are fetched, Parquet's footers
+//! Invariant: at most `FILES_MAX` files are opened and at most `SAMPLE_BYTES` of each are fetched, Parquet's footers
 //! aside.
 
 use std::io::Read;

@@ -1,6 +1,6 @@
 //! A statement that writes: begin, stage files, commit or roll back; and the recovery of those that died.
 //!
-//! Reads the facts, asks [`protocol`](super::protocol), applies the actions. Nothing is decided here.
+//! Reads the facts, asks [`super::protocol`], applies the actions. Nothing is decided here.
 //! Invariant: after an error or a drop before the decision nothing of the statement is ever seen.
 
 use std::{
