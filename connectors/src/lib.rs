@@ -2,6 +2,7 @@
 //!
 //! Knows the engine's seams and no SQL text.
 
+mod aws;
 pub mod catalogs;
 pub mod formats;
 pub mod kafka;
