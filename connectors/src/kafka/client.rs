@@ -1,8 +1,11 @@
 //! librdkafka clients from `properties.*`, and its errors as ours.
 //!
+//! A broker that restarts, or a coordinator or leader that moves, answers "not now" for a while. Such a question is asked
+//! again with growing pauses, for [`ASK_AGAIN_FOR`] at the most; then the answer is an error that may be tried again.
+//!
 //! Invariant: no value of a property is in an error, since passwords are among them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_engine::{
     catalog::Properties,
@@ -12,7 +15,7 @@ use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     topic_partition_list::Offset,
 };
 
@@ -20,6 +23,15 @@ use super::options::Topics;
 
 /// How long a question to the broker may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a question is asked again while the broker says "not now".
+const ASK_AGAIN_FOR: Duration = Duration::from_secs(60);
+
+/// How long an unknown topic or partition is asked for again: a broker that has just started may not know it yet.
+const ASK_FOR_UNKNOWN: Duration = Duration::from_secs(3);
+
+/// The first pause between two questions, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Sends librdkafka's own log lines to ours.
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,29 +145,71 @@ pub(super) fn client_error(doing: &str, error: &KafkaError) -> Error {
     }
 }
 
+/// How long a question with this answer is worth asking again.
+fn patience(code: RDKafkaErrorCode) -> Option<Duration> {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::NotCoordinator
+        | Code::CoordinatorNotAvailable
+        | Code::CoordinatorLoadInProgress
+        | Code::NotLeaderForPartition
+        | Code::LeaderNotAvailable
+        | Code::ReplicaNotAvailable
+        | Code::BrokerNotAvailable
+        | Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::NetworkException
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::TimedOutQueue
+        | Code::WaitingForCoordinator
+        | Code::WaitCache
+        | Code::KafkaStorageError
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::OffsetNotAvailable
+        | Code::UnstableOffsetCommit => Some(ASK_AGAIN_FOR),
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Some(ASK_FOR_UNKNOWN),
+        _ => None,
+    }
+}
+
+/// Asks until the broker answers, with pauses between; the limits are those of [`patience`].
+fn ask<T>(doing: &str, question: impl Fn() -> KafkaResult<T>) -> Result<T> {
+    let (mut pause, longest) = PAUSES;
+    let begun = Instant::now();
+    loop {
+        let error = match question() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let patience = error.rdkafka_error_code().and_then(patience);
+        if patience.is_none_or(|patience| begun.elapsed() + pause > patience) {
+            return Err(client_error(doing, &error));
+        }
+        tracing::debug!(target: "kafka", "{doing}: {error}; asking again in {pause:?}");
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(longest);
+    }
+}
+
 /// Every partition of the topics, by name.
 pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Vec<(String, i32)>> {
     let mut found = Vec::new();
     match topics {
         Topics::Named(names) => {
             for name in names {
-                let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|error| {
-                    client_error(&format!("cannot list the partitions of topic \"{name}\""), &error)
-                })?;
-                for topic in metadata.topics() {
-                    if topic.partitions().is_empty() {
-                        return Err(Error::user("TABLE_NOT_FOUND", format!("topic \"{name}\" does not exist"))
-                            .with_hint("create it, or correct the option 'topic'"));
-                    }
-                    found.extend(topic.partitions().iter().map(|partition| (name.clone(), partition.id())));
+                let of_topic = partitions_of(consumer, name)?;
+                if of_topic.is_empty() {
+                    return Err(Error::user("TABLE_NOT_FOUND", format!("topic \"{name}\" does not exist"))
+                        .with_hint("create it, or correct the option 'topic'"));
                 }
+                found.extend(of_topic.into_iter().map(|partition| (name.clone(), partition)));
             }
         }
         Topics::Pattern(pattern) => {
             let regex = regex_of(pattern)?;
-            let metadata = consumer
-                .fetch_metadata(None, REQUEST_TIMEOUT)
-                .map_err(|error| client_error("cannot list topics", &error))?;
+            let metadata = ask("cannot list topics", || consumer.fetch_metadata(None, REQUEST_TIMEOUT))?;
             for topic in metadata.topics().iter().filter(|topic| regex.is_match(topic.name())) {
                 found.extend(topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition.id())));
             }
@@ -163,6 +217,22 @@ pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Ve
     }
     found.sort();
     Ok(found)
+}
+
+/// The partitions of a topic; none when the broker does not know it.
+fn partitions_of(consumer: &KafkaConsumer, name: &str) -> Result<Vec<i32>> {
+    let doing = format!("cannot list the partitions of topic \"{name}\"");
+    let listed = ask(&doing, || {
+        let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
+        match metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error) {
+            Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+            None => Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|at| at.id()).collect()),
+        }
+    });
+    match listed {
+        Err(error) if error.code().0 == "TABLE_NOT_FOUND" => Ok(Vec::new()),
+        listed => listed,
+    }
 }
 
 fn regex_of(pattern: &str) -> Result<regex::Regex> {
@@ -173,18 +243,17 @@ fn regex_of(pattern: &str) -> Result<regex::Regex> {
 
 /// First offset and end of a partition; the end is that of the last finished transaction.
 pub(super) fn bounds(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
-    consumer
-        .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-        .map_err(|error| client_error(&format!("cannot ask for the offsets of \"{topic}-{partition}\""), &error))
+    let doing = format!("cannot ask for the offsets of \"{topic}-{partition}\"");
+    ask(&doing, || consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))
 }
 
 /// The group's committed offset of a partition, if it has one.
 pub(super) fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic, partition);
-    let offsets = consumer
-        .committed_offsets(list, REQUEST_TIMEOUT)
-        .map_err(|error| client_error("cannot ask for the group's offsets", &error))?;
+    let offsets = ask("cannot ask for the group's offsets", || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        answered(consumer.committed_offsets(list, REQUEST_TIMEOUT)?, topic, partition)
+    })?;
     Ok(offsets.find_partition(topic, partition).and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
@@ -193,14 +262,47 @@ pub(super) fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -
 
 /// The first offset at or after a time, or the end.
 pub(super) fn offset_at(consumer: &KafkaConsumer, topic: &str, partition: i32, millis: i64) -> Result<i64> {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(millis))
-        .map_err(|error| client_error("cannot ask for an offset by time", &error))?;
-    let offsets = consumer
-        .offsets_for_times(list, REQUEST_TIMEOUT)
-        .map_err(|error| client_error("cannot ask for an offset by time", &error))?;
+    let offsets = ask("cannot ask for an offset by time", || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(millis))?;
+        answered(consumer.offsets_for_times(list, REQUEST_TIMEOUT)?, topic, partition)
+    })?;
     match offsets.find_partition(topic, partition).map(|element| element.offset()) {
         Some(Offset::Offset(offset)) => Ok(offset),
         _ => bounds(consumer, topic, partition).map(|(_, end)| end),
+    }
+}
+
+/// An answer whose partition has no error of its own.
+fn answered(list: TopicPartitionList, topic: &str, partition: i32) -> KafkaResult<TopicPartitionList> {
+    list.find_partition(topic, partition).map_or(Ok(()), |element| element.error())?;
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failing(code: RDKafkaErrorCode, times: u32) -> (Result<u32>, u32) {
+        let asked = Cell::new(0);
+        let answer = ask("asking", || {
+            asked.set(asked.get() + 1);
+            if asked.get() <= times { Err(KafkaError::OffsetFetch(code)) } else { Ok(7) }
+        });
+        (answer, asked.get())
+    }
+
+    #[test]
+    fn an_answer_for_later_is_asked_for_again() {
+        let (answer, asked) = failing(RDKafkaErrorCode::NotCoordinator, 2);
+        assert_eq!((answer.unwrap(), asked), (7, 3));
+    }
+
+    #[test]
+    fn a_refusal_is_final() {
+        let (answer, asked) = failing(RDKafkaErrorCode::GroupAuthorizationFailed, 1);
+        assert_eq!((answer.unwrap_err().kind(), asked), (ErrorKind::Denied, 1));
     }
 }

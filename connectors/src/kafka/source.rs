@@ -98,6 +98,11 @@ impl Source for KafkaSource {
         self.options.discovery
     }
 
+    /// A partition added meanwhile may hold older rows.
+    fn discovery_holds_watermark(&self) -> bool {
+        true
+    }
+
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         if self.yields_rows() { Ok(None) } else { self.options.value_format.decoder(columns).map(Some) }
     }
