@@ -22,7 +22,7 @@ use headwater_connectors::lake::{
 };
 use headwater_engine::error::Result;
 
-pub(crate) use self::{create::create_table_as, insert::insert, unload::unload};
+pub(crate) use self::{create::create_table_as, insert::insert, target::projection_of, unload::unload};
 use crate::{diagnostics::Classify, session::Outcome};
 
 /// Plans, runs and commits.

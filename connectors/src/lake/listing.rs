@@ -112,7 +112,8 @@ impl Folder {
     }
 }
 
-fn known(keys: impl Iterator<Item = Option<ScalarValue>>) -> Known {
+/// What is known of a candidate of which these keys are.
+pub(super) fn known(keys: impl Iterator<Item = Option<ScalarValue>>) -> Known {
     keys.chain(std::iter::repeat_n(None, HIDDEN)).collect()
 }
 

@@ -14,6 +14,7 @@ pub mod format;
 pub mod hive_type;
 pub mod layout;
 pub mod listing;
+pub mod projection;
 pub mod provider;
 pub mod pruning;
 pub mod read;

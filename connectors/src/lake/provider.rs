@@ -19,6 +19,7 @@ use datafusion::{
 use headwater_engine::{
     catalog::{Catalog, Column, PartitionDiscovery, Table},
     error::{Error, Result},
+    time::{Clock, SystemClock},
 };
 use parking_lot::Mutex;
 
@@ -27,7 +28,8 @@ use super::{
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
-    listing::{self, LakeFile, Listing},
+    listing::{self, LakeFile, ListedPartition, Listing},
+    projection::{self, Projection},
     pruning::FileFilter,
     scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
     stats::ScanStats,
@@ -56,10 +58,6 @@ impl LakeTable {
     /// The rows of a table. What a statement reads is counted in the [`ScanStats`] that the session configuration of
     /// the statement has as an extension.
     pub fn new(table: Arc<Table>, catalog: Arc<dyn Catalog>, stores: Arc<Stores>) -> Result<Self> {
-        if table.properties.get("projection.enabled").is_some_and(|on| on.trim().eq_ignore_ascii_case("true")) {
-            return Err(Error::not_supported(format!("reading \"{}\", whose partitions are projected", table.name))
-                .with_hint("set 'projection.enabled' = 'false' and register its partitions with MSCK REPAIR TABLE"));
-        }
         let malformed = Malformed::of(&table)?;
         let format = ReadFormat::of(&table, malformed)?;
         let file_columns = Arc::new(Schema::new(fields(&table.columns)?));
@@ -105,12 +103,14 @@ impl LakeTable {
             self.finish_others(stats).await?;
             before = Records::read(&*place.store, &place.path).await?;
         }
+        let projection = Projection::of(&self.table, &self.keys, projection::at_millis(SystemClock.now().0))?;
         for _ in 0..LISTINGS_MAX {
-            let mut listing = match self.table.discovery {
-                PartitionDiscovery::Registered if !self.keys.is_empty() => {
+            let mut listing = match (&projection, self.table.discovery) {
+                (Some(projection), _) => self.list_projected(projection, filter, stats).await?,
+                (None, PartitionDiscovery::Registered) if !self.keys.is_empty() => {
                     self.list_registered(place, filter, stats).await?
                 }
-                PartitionDiscovery::Registered | PartitionDiscovery::Discovered => {
+                (None, PartitionDiscovery::Registered | PartitionDiscovery::Discovered) => {
                     listing::discover(place, &self.keys, filter).await?
                 }
             };
@@ -135,6 +135,25 @@ impl LakeTable {
             Err(error) => stats.warn(format!("{}: {error}", self.table.name)),
         }
         Ok(())
+    }
+
+    /// The files of the partitions that the table's properties span.
+    async fn list_projected(
+        &self,
+        projection: &Projection,
+        filter: &FileFilter,
+        stats: &Arc<ScanStats>,
+    ) -> Result<Listing> {
+        let spanned =
+            projection.partitions(filter).map_err(|error| error.context(format!("\"{}\"", self.table.name)))?;
+        let mut partitions = Vec::with_capacity(spanned.partitions.len());
+        for values in spanned.partitions {
+            let location = projection.location(&self.table.location, &values);
+            let place = self.stores.resolve(&location, &self.table.properties).await?.counted(stats);
+            partitions.push(ListedPartition { values, place, columns: None });
+        }
+        let listing = listing::list_known(partitions, filter).await?;
+        Ok(Listing { partitions_total: spanned.total, ..listing })
     }
 
     async fn list_registered(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {

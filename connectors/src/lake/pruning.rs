@@ -28,12 +28,18 @@ pub struct FileFilter {
     constants: SchemaRef,
     exact: Vec<Arc<dyn PhysicalExpr>>,
     pruning: Vec<PruningPredicate>,
+    filters: Vec<Expr>,
 }
 
 impl FileFilter {
     /// No filter: everything passes.
     pub fn none(constants: Vec<FieldRef>) -> Self {
-        Self { constants: Arc::new(Schema::new(constants)), exact: Vec::new(), pruning: Vec::new() }
+        Self {
+            constants: Arc::new(Schema::new(constants)),
+            exact: Vec::new(),
+            pruning: Vec::new(),
+            filters: Vec::new(),
+        }
     }
 
     /// Filters over `table`, of whose columns `constants` are the ones that every file has one value of.
@@ -56,7 +62,12 @@ impl FileFilter {
             }
         }
         pruning.retain(|predicate| !predicate.always_true());
-        Ok(Self { constants, exact, pruning })
+        Ok(Self { constants, exact, pruning, filters: filters.to_vec() })
+    }
+
+    /// The filters as they were given.
+    pub fn filters(&self) -> &[Expr] {
+        &self.filters
     }
 
     /// Whether there is nothing to decide.

@@ -13,6 +13,7 @@ use crate::{
     parser::ddl::CreateTable,
     session::{Outcome, Session},
     tables::INFORMATION_SCHEMA,
+    write::projection_of,
 };
 
 /// The property that says how partitions are found where the form of the DDL does not.
@@ -63,6 +64,7 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
         infer::fill_in(session, &mut table).await.map_err(|error| error.at(create.location_at))?;
     }
     check_columns(&table.columns, &table.partition_keys, create.name.at())?;
+    projection_of(&table).map_err(|error| error.at(create.location_at))?;
     Ok(table)
 }
 

@@ -1,6 +1,6 @@
 //! Where a statement writes: a table's folder or a location, with its format, keys and known partitions.
 //!
-//! Invariant: partitions of one table lie in one store; rows of a registered partition go to its own folder.
+//! Invariant: partitions of one table lie in one store; rows of a registered or projected partition go to its own folder.
 
 use std::sync::Arc;
 
@@ -12,12 +12,16 @@ use headwater_connectors::lake::{
         transaction::{NoCatalog, visible_files},
     },
     hive_type,
+    layout::Key,
+    projection::{Projection, at_millis},
+    pruning::FileFilter,
     stores::Place,
     write::{Layout, Limits, WriteFormat, WriteTarget},
 };
 use headwater_engine::{
-    catalog::{FileFormat, PartitionDiscovery, Properties, Table, TableName},
+    catalog::{Column, FileFormat, PartitionDiscovery, Properties, Table, TableName},
     error::{Error, Result},
+    time::{Clock, SystemClock},
 };
 
 use super::options::FileOptions;
@@ -25,17 +29,15 @@ use crate::{diagnostics::classify, run_tables::filesystem_entry, session::Sessio
 
 /// The target of a table's rows.
 pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTarget> {
-    if table.properties.contains_key("storage.location.template") {
-        return Err(Error::not_supported(format!("\"{}\" projects its partitions by a location template", table.name))
-            .with_hint("write to a table over the same folder without the template"));
-    }
     let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(session.catalog())));
     let place = session.stores().resolve(&table.location, &table.properties).await?;
     let site = site_of(&place, registrar);
     let mut layout = Layout::flat(site.root.clone());
     layout.keys = table.partition_keys.iter().map(|key| key.name.clone()).collect();
     let mut register = None;
-    if !layout.keys.is_empty() && table.discovery == PartitionDiscovery::Registered {
+    if let Some(projection) = projection_of(table)? {
+        know_projected(session, table, &projection, &place, &mut layout).await?;
+    } else if !layout.keys.is_empty() && table.discovery == PartitionDiscovery::Registered {
         register = Some(table.name.clone());
         know_partitions(session, table, &place, &mut layout).await?;
     }
@@ -99,6 +101,47 @@ async fn know_partitions(session: &Session, table: &Table, place: &Place, layout
         known.push((partition.values, folder));
     }
     layout.know(&types, known)
+}
+
+fn keys(table: &Table) -> Result<Vec<Key>> {
+    let key = |key: &Column| Ok(Key { name: key.name.clone(), data_type: hive_type::parse(&key.type_text)? });
+    table.partition_keys.iter().map(key).collect()
+}
+
+/// How a table projects its partitions, if it does.
+pub(crate) fn projection_of(table: &Table) -> Result<Option<Projection>> {
+    Projection::of(table, &keys(table)?, at_millis(SystemClock.now().0))
+}
+
+/// The folders where readers of a projected table look; rows of other partitions would not be found again.
+async fn know_projected(
+    session: &Session,
+    table: &Table,
+    projection: &Projection,
+    place: &Place,
+    layout: &mut Layout,
+) -> Result<()> {
+    if projection.has_injected() {
+        if projection.has_template() {
+            let message = format!("\"{}\" has an injected key and a location template", table.name);
+            return Err(Error::not_supported(message)
+                .with_hint("write to a table over the same folder with partitions that are registered"));
+        }
+        return Ok(());
+    }
+    let keys = keys(table)?;
+    let types: Vec<DataType> = keys.iter().map(|key| key.data_type.clone()).collect();
+    let mut known = Vec::new();
+    for values in projection.partitions(&FileFilter::none(Vec::new()))?.partitions {
+        let folder = match projection.has_template() {
+            true => Some(folder_in(session, table, place, &projection.location(&table.location, &values)).await?),
+            false => None,
+        };
+        known.push((values.into_iter().map(|value| value.raw).collect(), folder));
+    }
+    layout.know(&types, known)?;
+    layout.only_known = true;
+    Ok(())
 }
 
 async fn folder_in(session: &Session, table: &Table, site: &Place, location: &str) -> Result<String> {

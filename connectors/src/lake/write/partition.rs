@@ -28,6 +28,8 @@ pub struct Layout {
     pub keys: Vec<String>,
     /// Partitions that are registered: their values as this module spells them, to their folder and registered values.
     pub known: HashMap<Values, Known>,
+    /// Whether rows of other partitions are refused, because no reader would find them.
+    pub only_known: bool,
 }
 
 /// A partition that is registered.
@@ -65,6 +67,15 @@ impl Layout {
         names.fold(self.root.clone(), |folder, name| join(&folder, &name))
     }
 
+    fn check_known(&self, groups: &[(Values, Vec<u32>)]) -> Result<()> {
+        let unknown = groups.iter().find(|(values, _)| self.only_known && !self.known.contains_key(values));
+        let Some((values, _)) = unknown else { return Ok(()) };
+        let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
+        let names = names.collect::<Vec<_>>().join("/");
+        Err(Error::user("INVALID_PARTITION_VALUE", format!("partition {names} is not in the table's projection"))
+            .with_hint("rows there would not be found by queries; widen the range or the values of the projection"))
+    }
+
     /// The rows of each partition, without the key columns, in the order in which the partitions first appear.
     pub fn deal(&self, rows: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>> {
         let files = rows.num_columns().checked_sub(self.keys.len());
@@ -79,6 +90,7 @@ impl Layout {
         let texts: Vec<ArrayRef> = rows.columns()[files..].iter().map(text_of).collect::<Result<_>>()?;
         let texts: Vec<&StringArray> = texts.iter().map(|text| text.as_string::<i32>()).collect();
         let groups = group(&texts, rows.num_rows());
+        self.check_known(&groups)?;
         if let [(values, _)] = groups.as_slice() {
             return Ok(vec![(values.clone(), data)]);
         }
