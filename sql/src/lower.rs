@@ -17,3 +17,4 @@ mod sources;
 pub(crate) mod table;
 
 pub use self::insert::lower_inserts;
+pub(crate) use self::insert::{Reads, reads};

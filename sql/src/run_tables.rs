@@ -15,7 +15,7 @@ use crate::{
     diagnostics::did_you_mean,
     lower::table::StreamTable,
     parser::stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
-    tables::StatementTables,
+    tables::{StatementTables, TableReader},
 };
 
 /// What reads a table of the run.
@@ -24,9 +24,10 @@ pub(crate) async fn provider(
     name: &TableName,
     table: &CreateStreamTable,
 ) -> Result<Arc<dyn TableProvider>> {
-    match table.option("connector").unwrap_or_default() {
-        "filesystem" => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
-        _ => Ok(Arc::new(StreamTable::new(&tables.session, table)?)),
+    match (table.option("connector").unwrap_or_default(), tables.reader) {
+        ("filesystem", TableReader::Batch) => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
+        (_, TableReader::Batch) => Ok(Arc::new(StreamTable::new(&tables.session, table)?)),
+        (_, TableReader::Job { once }) => Ok(Arc::new(StreamTable::of_job(&tables.session, table, once)?)),
     }
 }
 

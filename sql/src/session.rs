@@ -37,7 +37,7 @@ use crate::{
     },
     secrets::Secrets,
     settings::Settings,
-    tables::{CATALOG, RunTables, StatementTables},
+    tables::{CATALOG, RunTables, StatementTables, TableReader},
 };
 
 mod explain;
@@ -109,6 +109,7 @@ struct Shared {
     catalog: Arc<dyn Catalog>,
     stores: Arc<Stores>,
     connectors: Vec<Arc<dyn Connector>>,
+    filesystem: Filesystem,
     base: RwLock<SessionState>,
     run_tables: RunTables,
     state: RwLock<State>,
@@ -185,12 +186,14 @@ impl Session {
         let here = std::env::current_dir().map_err(|error| Error::from(error).context("the working directory"))?;
         let stores = Arc::new(Stores::new(state.settings.s3_options(), here));
         let mut connectors = headwater_connectors::all();
-        connectors.push(Arc::new(Filesystem::new(Arc::clone(&stores), Some(Arc::clone(&catalog)))));
+        let filesystem = Filesystem::new(Arc::clone(&stores), Some(Arc::clone(&catalog)));
+        connectors.push(Arc::new(filesystem.clone()));
         let shared = Shared {
             config,
             catalog,
             stores,
             connectors,
+            filesystem,
             base,
             run_tables: RunTables::default(),
             state: RwLock::new(state),
@@ -216,6 +219,11 @@ impl Session {
     /// The outside systems that tables of the run may name.
     pub fn connectors(&self) -> &[Arc<dyn Connector>] {
         &self.shared.connectors
+    }
+
+    /// The folders of the lake, as jobs read and write them.
+    pub(crate) fn filesystem(&self) -> &Filesystem {
+        &self.shared.filesystem
     }
 
     /// The stores of locations, with this session's settings as they are now.
@@ -358,7 +366,8 @@ impl Session {
 
     /// The tables of a statement that counts into these counters.
     pub(crate) fn statement_tables(&self, stats: &Arc<ScanStats>) -> StatementTables {
-        StatementTables { session: self.clone(), stats: Arc::clone(stats), views: Vec::new() }
+        let (session, stats) = (self.clone(), Arc::clone(stats));
+        StatementTables { session, stats, views: Vec::new(), reader: TableReader::Batch }
     }
 }
 

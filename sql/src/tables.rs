@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 
 use crate::{
     diagnostics::did_you_mean,
+    lower::table::StreamTable,
     parser::{ddl::CreateView, stream_ddl::CreateStreamTable},
     session::Session,
 };
@@ -83,6 +84,20 @@ pub(crate) struct StatementTables {
     pub(crate) stats: Arc<ScanStats>,
     /// The views being expanded, outermost first.
     pub(crate) views: Vec<TableName>,
+    /// Who reads the tables.
+    pub(crate) reader: TableReader,
+}
+
+/// Who reads the tables of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableReader {
+    /// A statement that ends.
+    Batch,
+    /// A job; `once`: it stops at the ends that are there at its start, so that every folder counts as watched.
+    Job {
+        /// `--once`.
+        once: bool,
+    },
 }
 
 impl std::fmt::Debug for StatementTables {
@@ -150,7 +165,10 @@ impl StatementTables {
         match find(session.catalog().as_ref(), session.run_tables(), name).await? {
             Some(Found::Cataloged(table)) => match &table.kind {
                 TableKind::View { sql, database } => self.view(name, sql, database).await,
-                TableKind::External | TableKind::Managed => self.lake_table(table).await,
+                TableKind::External | TableKind::Managed => match self.reader {
+                    TableReader::Batch => self.lake_table(table).await,
+                    TableReader::Job { once } => Ok(Arc::new(StreamTable::of_lake(session, &table, once)?)),
+                },
             },
             Some(Found::Run(RunTable::View(view))) => self.view(name, &view.query_text, &name.database).await,
             Some(Found::Run(RunTable::Table(table))) => crate::run_tables::provider(self, name, &table).await,
@@ -192,7 +210,7 @@ impl StatementTables {
     }
 
     /// The table with the secrets its properties name.
-    fn with_secrets(&self, table: Arc<Table>) -> Result<Arc<Table>> {
+    pub(crate) fn with_secrets(&self, table: Arc<Table>) -> Result<Arc<Table>> {
         if !table.properties.values().any(|value| value.contains("${")) {
             return Ok(table);
         }

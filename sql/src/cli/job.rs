@@ -1,8 +1,8 @@
 //! `headwater run` of a script with unbounded tables: its INSERTs as one job, until it ends or is stopped.
 //!
 //! ```text
-//!  script --statements in order--> DDL, SET, batch INSERTs: run at once
-//!                              \-> INSERTs into tables with a connector: lowered together, run last
+//!  script --statements in order--> DDL, SET, queries, INSERTs whose inputs end: run in order
+//!                              \-> INSERTs of a script with an input that goes on: lowered together, run last
 //! ```
 //!
 //! Invariant: the first SIGINT or SIGTERM takes a last checkpoint and ends with 0; the second stops at once.
@@ -25,15 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     exit::{Exit, Failure},
-    interrupt::Signals,
+    interrupt::{self, Ended, Signals, Watched},
     runner::{self, Style},
     tell,
 };
 use crate::{
-    lower::lower_inserts,
+    lower::{Reads, lower_inserts, reads},
     parser::{Statement, StatementKind, statement::Insert},
     session::{Session, SessionConfig},
-    tables::RunTable,
 };
 
 /// What `headwater run` says about its job.
@@ -59,68 +58,152 @@ pub(super) struct JobOptions {
     allow_repeat: bool,
 }
 
-/// Whether a script declares a table that only a job can read or write.
-pub(super) fn is_job(statements: &[Statement]) -> bool {
-    let needs_job = |statement: &Statement| match &statement.kind {
-        StatementKind::CreateStreamTable(table) => table.option("connector").is_some_and(|name| name != "filesystem"),
-        _ => false,
-    };
-    statements.iter().any(needs_job)
-}
-
-/// Runs the statements, then their job.
+/// Runs the statements in order, then the INSERTs that go on as one job.
 pub(super) fn run(
     config: SessionConfig,
-    statements: &[Statement],
+    statements: Vec<Statement>,
     files: &[PathBuf],
     options: &JobOptions,
-    style: &Style,
+    style: Style,
 ) -> Result<Exit, Failure> {
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        let stop = CancellationToken::new();
-        let work = script(config, statements, (files, options), style, stop.clone());
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            done = &mut work => return done,
-            () = signals.next() => {
-                tell("stopping: a last checkpoint is taken; once more stops at once");
-                stop.cancel();
-            }
+    let (watched, running) = watch::channel(None);
+    let once = options.once;
+    let before = async move {
+        let session = Session::open(config).await?;
+        let script = Script { session, style, watched, once, tally: runner::Tally::default(), waiting: Vec::new() };
+        script.run(statements).await
+    };
+    let ended = interrupt::watch_over(runtime.handle(), running, before).map_err(Error::from)?;
+    let (session, inserts, tally) = match ended {
+        Ended::Done(done) => done?,
+        Ended::Late(error) => return Err(error.into()),
+        Ended::Interrupted => {
+            tell("interrupted");
+            return Ok(Exit::Interrupted);
         }
-        tokio::select! {
-            done = &mut work => done,
-            () = signals.next() => Ok(Exit::Interrupted),
-        }
-    });
+    };
+    let exit = match inserts.is_empty() {
+        true => Exit::Done,
+        false => runtime.block_on(until_stopped(&session, &inserts, files, options))?,
+    };
     runtime.shutdown_background();
-    ended
+    Ok(if exit == Exit::Done && tally.warned && tally.strict { Exit::Failed } else { exit })
 }
 
-async fn script(
-    config: SessionConfig,
-    statements: &[Statement],
+/// The statements of a script on their way to a job.
+struct Script {
+    session: Session,
+    style: Style,
+    watched: Watched,
+    once: bool,
+    tally: runner::Tally,
+    /// INSERTs since the last statement that may look at what they wrote.
+    waiting: Vec<Statement>,
+}
+
+impl Script {
+    /// Runs what ends by itself; the INSERTs of the job are left.
+    async fn run(mut self, statements: Vec<Statement>) -> Result<(Session, Vec<Insert>, runner::Tally), Failure> {
+        let mut of_job = Vec::new();
+        for statement in statements {
+            match &statement.kind {
+                StatementKind::Insert(_) | StatementKind::StatementSet(_) => self.waiting.push(statement),
+                StatementKind::CreateStreamTable(_) | StatementKind::Ddl(_) | StatementKind::Set { .. } => {
+                    self.batch(&statement).await?;
+                }
+                _ => {
+                    of_job.extend(self.settle().await?);
+                    self.batch(&statement).await?;
+                }
+            }
+        }
+        of_job.extend(self.settle().await?);
+        self.tally.strict = self.session.settings().strict;
+        Ok((self.session, of_job, self.tally))
+    }
+
+    /// Runs the waiting INSERTs if all that they read ends; else those that read tables belong to the job.
+    async fn settle(&mut self) -> Result<Vec<Insert>, Failure> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut inserts = Vec::new();
+        for statement in &waiting {
+            for insert in inserts_of(statement) {
+                let read = reads(&self.session, insert, self.once).await;
+                inserts.push((insert, read.map_err(|error| error.at(statement.at))?));
+            }
+        }
+        let goes_on = inserts.iter().any(|(_, reads)| *reads == Reads::Unbounded);
+        let of_job = |reads: Reads| goes_on && reads != Reads::Nothing;
+        let left: Vec<Insert> =
+            inserts.iter().filter(|(_, reads)| of_job(*reads)).map(|(insert, _)| (*insert).clone()).collect();
+        let mut reads = inserts.iter().map(|(_, reads)| *reads);
+        for statement in &waiting {
+            let all: Vec<Reads> = reads.by_ref().take(inserts_of(statement).len()).collect();
+            match (all.iter().any(|reads| of_job(*reads)), all.iter().all(|reads| of_job(*reads))) {
+                (false, _) => self.batch(statement).await?,
+                (true, true) => {}
+                (true, false) => {
+                    return Err(Error::not_supported("VALUES in a statement set that reads unbounded tables")
+                        .with_hint("write INSERT INTO .. VALUES outside of it")
+                        .at(statement.at)
+                        .into());
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    async fn batch(&mut self, statement: &Statement) -> Result<(), Failure> {
+        let (one, out) = (std::slice::from_ref(statement), runner::standard_output());
+        let tally = runner::run(&self.session, one, &self.style, &self.watched, out).await?;
+        self.tally.warned |= tally.warned;
+        Ok(())
+    }
+}
+
+fn inserts_of(statement: &Statement) -> Vec<&Insert> {
+    let all = match &statement.kind {
+        StatementKind::StatementSet(statements) => statements.as_slice(),
+        _ => std::slice::from_ref(statement),
+    };
+    all.iter().filter_map(|statement| match &statement.kind {
+        StatementKind::Insert(insert) => Some(insert),
+        _ => None,
+    }).collect()
+}
+
+/// Runs the job until it ends or a signal asks it to stop.
+async fn until_stopped(
+    session: &Session,
+    inserts: &[Insert],
+    files: &[PathBuf],
+    options: &JobOptions,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let stop = CancellationToken::new();
+    let mut work = std::pin::pin!(run_job(session, inserts, (files, options), stop.clone()));
+    tokio::select! {
+        done = &mut work => return done,
+        () = signals.next() => {
+            tell("stopping: a last checkpoint is taken; once more stops at once");
+            stop.cancel();
+        }
+    }
+    tokio::select! {
+        done = &mut work => done,
+        () = signals.next() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn run_job(
+    session: &Session,
+    inserts: &[Insert],
     (files, options): (&[PathBuf], &JobOptions),
-    style: &Style,
     stop: CancellationToken,
 ) -> Result<Exit, Failure> {
-    let session = Session::open(config).await?;
-    let (deadlines, _limits) = watch::channel(None);
-    let mut inserts: Vec<&Insert> = Vec::new();
-    for statement in statements {
-        let found = job_inserts(&session, statement)?;
-        if found.is_empty() {
-            let out = runner::standard_output();
-            runner::run(&session, std::slice::from_ref(statement), style, &deadlines, out).await?;
-        }
-        inserts.extend(found);
-    }
-    if inserts.is_empty() {
-        return Ok(Exit::Done);
-    }
-    let graph = lower_inserts(&session, &inserts).await?;
-    let config = job_config(&session, files, options).await?;
+    let graph = lower_inserts(session, inserts, options.once).await?;
+    let config = job_config(session, files, options).await?;
     let name = config.name.clone();
     match job::run(Arc::new(graph), config, stop).await {
         Ok(summary) => {
@@ -133,37 +216,6 @@ async fn script(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// The INSERTs of a statement that belong to the job.
-fn job_inserts<'s>(session: &Session, statement: &'s Statement) -> Result<Vec<&'s Insert>> {
-    let all: Vec<&Insert> = match &statement.kind {
-        StatementKind::Insert(insert) => vec![insert],
-        StatementKind::StatementSet(statements) => statements
-            .iter()
-            .filter_map(|statement| match &statement.kind {
-                StatementKind::Insert(insert) => Some(insert),
-                _ => None,
-            })
-            .collect(),
-        _ => return Ok(Vec::new()),
-    };
-    let mut of_job = Vec::new();
-    for insert in &all {
-        let name = session.table_name(&insert.table)?;
-        let tables = session.run_tables().read();
-        if let Some(RunTable::Table(table)) = tables.get(&name)
-            && table.option("connector") != Some("filesystem")
-        {
-            of_job.push(*insert);
-        }
-    }
-    if !of_job.is_empty() && of_job.len() < all.len() {
-        return Err(Error::not_supported("a statement set that writes to tables with and without a connector")
-            .with_hint("write the INSERTs into the catalog's tables outside of it")
-            .at(statement.at));
-    }
-    Ok(of_job)
 }
 
 async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) -> Result<JobConfig> {

@@ -84,10 +84,10 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             let results = results.or(before);
             let config = session_config(&common, &results, environment)?;
             let statements = crate::parser::parse(&script, &config.parameters)?;
-            if job::is_job(&statements) {
-                return job::run(config, &statements, &files, &job, &style(&results, environment));
-            }
-            batch(&common, &results, Work::Run(script), environment)
+            let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
+            let style = style(&results, environment);
+            runner::check_format(style.look.format, shown, environment.stdout_is_terminal)?;
+            job::run(config, statements, &files, &job, style)
         }
         Some(Command::Explain { files, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);

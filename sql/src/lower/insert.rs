@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::Column as PlanColumn,
+    catalog::default_table_source::source_as_provider,
+    common::{Column as PlanColumn, tree_node::TreeNodeRecursion},
     execution::SessionState,
     logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder},
     optimizer::{
@@ -14,8 +15,8 @@ use datafusion::{
     },
     scalar::ScalarValue,
 };
-use headwater_connectors::lake::stats::ScanStats;
 use headwater_engine::{
+    catalog::TableKind,
     error::{Error, Result},
     graph::{Exchange, Graph, NodeKind, SinkNode},
 };
@@ -23,7 +24,7 @@ use headwater_engine::{
 use super::{
     flow::{Lowering, arrow_schema},
     sources,
-    table::{ColumnSource, StreamTable},
+    table::{ColumnSource, StreamTable, stream_table},
 };
 use crate::{
     bind::BoundQuery,
@@ -31,7 +32,7 @@ use crate::{
     kernels::{self, Op},
     parser::statement::Insert,
     session::Session,
-    tables::{RunTable, not_found},
+    tables::{Found, RunTable, find, not_found},
     types::{Type, coerces},
 };
 
@@ -43,10 +44,10 @@ struct Planned {
 }
 
 /// The graph of a job that runs these INSERTs.
-pub async fn lower_inserts(session: &Session, inserts: &[&Insert]) -> Result<Graph> {
+pub async fn lower_inserts(session: &Session, inserts: &[Insert], once: bool) -> Result<Graph> {
     let mut planned: Vec<Planned> = Vec::with_capacity(inserts.len());
     for insert in inserts {
-        let next = plan(session, insert).await?;
+        let next = plan(session, insert, once).await?;
         let repeats = planned.iter().filter(|other| other.sink.name == next.sink.name).count();
         let name = if repeats == 0 { next.name } else { format!("{}-{}", next.name, repeats + 1) };
         planned.push(Planned { name, ..next });
@@ -60,33 +61,58 @@ pub async fn lower_inserts(session: &Session, inserts: &[&Insert]) -> Result<Gra
     assemble(lowering)
 }
 
-async fn plan(session: &Session, insert: &Insert) -> Result<Planned> {
-    let name = session.table_name(&insert.table)?;
+/// What the tables an INSERT reads make of it. With `once`, every table counts as one that goes on.
+pub(crate) async fn reads(session: &Session, insert: &Insert, once: bool) -> Result<Reads> {
+    let (bound, _) = session.bound_for_job(&insert.query, once).await?;
+    let mut reads = Reads::Nothing;
+    bound.plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(table) = stream_table(&source_as_provider(&scan.source)?)
+        {
+            reads = reads.max(if table.is_unbounded()? { Reads::Unbounded } else { Reads::Bounded });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(reads)
+}
+
+/// What a query reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reads {
+    /// No table.
+    Nothing,
+    /// Tables that end.
+    Bounded,
+    /// A table that goes on.
+    Unbounded,
+}
+
+async fn plan(session: &Session, insert: &Insert, once: bool) -> Result<Planned> {
     let at = insert.table.at();
-    let declared = match session.run_tables().read().get(&name) {
-        Some(RunTable::Table(table)) => Some(Arc::clone(table)),
-        Some(RunTable::View(_)) => {
-            return Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows")).at(at));
-        }
-        None => None,
-    };
-    let Some(declared) = declared else {
-        return Err(match session.catalog().table(&name).await? {
-            Some(_) => Error::not_supported(format!("\"{name}\" as the sink of a job; it is a table of the catalog"))
-                .with_hint("declare the sink with CREATE TABLE .. WITH ('connector' = ..)"),
-            None => not_found(session.catalog().as_ref(), session.run_tables(), &name).await,
-        }
-        .at(at));
-    };
     if insert.overwrite || !insert.partition.is_empty() {
         return Err(Error::not_supported("INSERT OVERWRITE and PARTITION (..) in a job")
             .with_hint("write INSERT INTO; partition columns are filled from the query")
             .at(at));
     }
-    let sink = StreamTable::new(session, &declared)?;
-    let (bound, state) = session.bound(&insert.query, &Arc::<ScanStats>::default()).await?;
+    let sink = target(session, insert).await.map_err(|error| error.at(at))?;
+    let (bound, state) = session.bound_for_job(&insert.query, once).await?;
     let plan = optimize(assign(insert, &sink, bound).map_err(|error| error.at(at))?, &state)?;
     Ok(Planned { name: sink.name.clone(), plan, sink })
+}
+
+/// The table an INSERT writes to.
+async fn target(session: &Session, insert: &Insert) -> Result<StreamTable> {
+    let name = session.table_name(&insert.table)?;
+    let is_view = || Err(Error::not_supported(format!("\"{name}\" is a view; it holds no rows")));
+    match find(session.catalog().as_ref(), session.run_tables(), &name).await? {
+        Some(Found::Run(RunTable::Table(table))) => StreamTable::new(session, &table),
+        Some(Found::Run(RunTable::View(_))) => is_view(),
+        Some(Found::Cataloged(table)) => match table.kind {
+            TableKind::View { .. } => is_view(),
+            TableKind::External | TableKind::Managed => StreamTable::of_lake(session, &table, false),
+        },
+        None => Err(not_found(session.catalog().as_ref(), session.run_tables(), &name).await),
+    }
 }
 
 /// The rules that help a job: fewer columns, earlier filters, constants folded. Others assume an end of the input.

@@ -11,10 +11,17 @@ use datafusion::{
     logical_expr::{Expr, TableType},
     physical_plan::ExecutionPlan,
 };
-use headwater_connectors::options::Options;
+use headwater_connectors::{
+    catalogs::DEFAULT_DATABASE,
+    lake::{
+        filesystem::CatalogedTable,
+        provider::{HIDDEN_MARK, LakeTable},
+    },
+    options::Options,
+};
 use headwater_engine::{
-    catalog::Properties,
-    connector::{Connector, MetadataField, TableSpec},
+    catalog::{Properties, Table},
+    connector::{Boundedness, Connector, MetadataField, TableSpec},
     error::{Error, Result},
     graph::Malformed,
 };
@@ -25,7 +32,7 @@ use crate::{
     functions::library,
     parser::{
         cursor::Identifier,
-        stream_ddl::{CreateStreamTable, StreamColumnKind},
+        stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
     },
     session::Session,
     types::Type,
@@ -33,6 +40,13 @@ use crate::{
 
 /// How far beyond its arrival a row may be and still move the watermark, unless the table says otherwise.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// The connector whose tables are folders.
+const FILESYSTEM: &str = "filesystem";
+/// The option that makes a folder a watched one.
+const MONITOR: &str = "source.monitor-interval";
+/// Its value where a run stops at the ends that are there at its start.
+const MONITOR_ONCE: &str = "1 s";
 
 /// A declared table.
 #[derive(Debug)]
@@ -108,6 +122,53 @@ impl StreamTable {
         let (schema, columns) = declared_columns(session, declared, &spec)?;
         let time = event_time(session, declared, &schema, own)?;
         Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness })
+    }
+}
+
+impl StreamTable {
+    /// A declared table as a job reads it: with `--once` every folder counts as watched.
+    pub(crate) fn of_job(session: &Session, declared: &CreateStreamTable, once: bool) -> Result<Self> {
+        if !once || declared.option("connector") != Some(FILESYSTEM) || declared.option(MONITOR).is_some() {
+            return Self::new(session, declared);
+        }
+        let mut watched = declared.clone();
+        let (key, value) = (MONITOR.to_owned(), MONITOR_ONCE.to_owned());
+        watched.options.push(TableOption { key, value, at: declared.name.at() });
+        Self::new(session, &watched)
+    }
+
+    /// A table of the catalog as a job reads and writes it.
+    pub(crate) fn of_lake(session: &Session, table: &Arc<Table>, once: bool) -> Result<Self> {
+        let name = match table.name.database.as_str() {
+            DEFAULT_DATABASE => table.name.table.clone(),
+            _ => table.name.to_string(),
+        };
+        let mut table = session.statement_tables(&Arc::default()).with_secrets(Arc::clone(table))?;
+        if once && !table.properties.contains_key(MONITOR) {
+            Arc::make_mut(&mut table).properties.insert(MONITOR.to_owned(), MONITOR_ONCE.to_owned());
+        }
+        let fails = table.properties.get("malformed").is_some_and(|policy| policy == "fail");
+        let all = LakeTable::new(Arc::clone(&table), Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
+        let shown = |field: &&Arc<Field>| !field.metadata().contains_key(HIDDEN_MARK);
+        let fields: Vec<Arc<Field>> = all.schema().fields().iter().filter(shown).map(Arc::clone).collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let spec = TableSpec {
+            name: name.clone(),
+            schema: Arc::clone(&schema),
+            metadata: Vec::new(),
+            options: Properties::new(),
+            partitioned_by: table.partition_keys.iter().map(|key| key.name.clone()).collect(),
+            primary_key: Vec::new(),
+        };
+        let columns = (0..schema.fields().len()).map(ColumnSource::Spec).collect();
+        let malformed = if fails { Malformed::Fail } else { Malformed::Reject };
+        let connector = Arc::new(CatalogedTable::new(session.filesystem().clone(), table));
+        Ok(Self { name, connector, spec, schema, columns, time: None, malformed, allowed_lateness: Duration::ZERO })
+    }
+
+    /// Whether it goes on until the job stops.
+    pub(crate) fn is_unbounded(&self) -> Result<bool> {
+        Ok(self.connector.source(&self.spec)?.boundedness() == Boundedness::Unbounded)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     functions::library,
     parser::{self, StatementKind},
     settings::{ByteCount, SettingValue, Settings},
-    tables::{CATALOG, StatementTables},
+    tables::{CATALOG, StatementTables, TableReader},
     windows::WindowPlanner,
 };
 
@@ -123,6 +123,13 @@ impl Session {
     /// The bound query, with the names and types of its columns, and the state to run it with.
     pub async fn bound(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<(BoundQuery, SessionState)> {
         let state = self.statement_state(stats);
+        Ok((bind_in(&state, query).await?, state))
+    }
+
+    /// The bound query of a job, whose tables are all read as streams.
+    pub(crate) async fn bound_for_job(&self, query: &ast::Query, once: bool) -> Result<(BoundQuery, SessionState)> {
+        let tables = self.statement_tables(&Arc::default());
+        let state = self.state_in(&self.database(), StatementTables { reader: TableReader::Job { once }, ..tables });
         Ok((bind_in(&state, query).await?, state))
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Invariant: the name of a file follows from its unit and its epoch alone, so that a repeated commit finds it there.
 
+mod cataloged;
 mod deliver;
 mod options;
 mod reader;
@@ -27,6 +28,7 @@ use headwater_engine::{
 };
 
 pub use self::{
+    cataloged::CatalogedTable,
     options::{SinkOptions, SourceOptions},
     sink::FilesystemSink,
     source::FilesystemSource,
