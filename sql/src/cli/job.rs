@@ -167,10 +167,12 @@ fn inserts_of(statement: &Statement) -> Vec<&Insert> {
         StatementKind::StatementSet(statements) => statements.as_slice(),
         _ => std::slice::from_ref(statement),
     };
-    all.iter().filter_map(|statement| match &statement.kind {
-        StatementKind::Insert(insert) => Some(insert),
-        _ => None,
-    }).collect()
+    all.iter()
+        .filter_map(|statement| match &statement.kind {
+            StatementKind::Insert(insert) => Some(insert),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Runs the job until it ends or a signal asks it to stop.
