@@ -4,6 +4,7 @@
 
 mod aws;
 pub mod catalogs;
+pub mod dynamodb;
 pub mod formats;
 pub mod kafka;
 pub mod lake;
@@ -15,5 +16,5 @@ use headwater_engine::connector::Connector;
 
 /// Every outside system: the one list.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![Arc::new(kafka::Kafka), Arc::new(kafka::UpsertKafka)]
+    vec![Arc::new(kafka::Kafka), Arc::new(kafka::UpsertKafka), Arc::new(dynamodb::DynamoDb)]
 }

@@ -102,6 +102,8 @@ pub struct SinkTask {
     pub count: usize,
     /// Schema of the rows.
     pub schema: SchemaRef,
+    /// What the query's rows do.
+    pub changes: ChangelogMode,
 }
 
 /// Takes rows. Dropping it forgets what was not prepared.

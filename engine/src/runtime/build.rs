@@ -337,7 +337,13 @@ impl<'a> Builder<'a> {
         let open = self.restored.and_then(|manifest| manifest.sinks.get(&name)).map(|state| state.open.as_slice());
         let own = open.unwrap_or_default().iter().enumerate().filter(|(index, _)| index % count == task);
         let open = own.map(|(_, unit)| open_unit(unit)).collect();
-        let place = SinkTask { insert: sink.insert.clone(), index: task, count, schema: Arc::clone(&sink.schema) };
+        let place = SinkTask {
+            insert: sink.insert.clone(),
+            index: task,
+            count,
+            schema: Arc::clone(&sink.schema),
+            changes: self.graph.changelog_of(&sink.input)?,
+        };
         let named = |error: Error| error.context(format!("sink \"{}\"", sink.table));
         let writer = sink.sink.writer(self.job, place, open).await.map_err(named)?;
         Ok(SinkSlot { node: name, table: sink.table.clone(), task, writer, refused: Vec::new(), rows: 0 })

@@ -136,7 +136,13 @@ fn rows(values: &[(&str, i64)]) -> ChangeBatch {
 }
 
 fn task() -> SinkTask {
-    SinkTask { insert: "i".into(), index: 0, count: 1, schema: schema() }
+    SinkTask {
+        insert: "i".into(),
+        index: 0,
+        count: 1,
+        schema: schema(),
+        changes: headwater_engine::connector::ChangelogMode::Append,
+    }
 }
 
 fn connector() -> Filesystem {

@@ -1,0 +1,169 @@
+//! The options of a DynamoDB table, under Flink's names.
+//!
+//! Invariant: everything is checked here, before a client exists.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use headwater_engine::{
+    connector::TableSpec,
+    error::{Error, Result},
+};
+
+use crate::{aws::AwsOptions, options::Options};
+
+/// Items of one BatchWriteItem, the service's limit.
+const BATCH_ITEMS_MAX: u64 = 25;
+/// Segments of a parallel scan, the service's limit.
+const SEGMENTS_MAX: u64 = 1_000_000;
+
+/// `sink.fencing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fencing {
+    /// The job's log is asked before each batch.
+    Check,
+    /// Each item carries a version, and each write is conditional on it.
+    Item,
+}
+
+/// Kind of a set attribute, of `sink.attribute-types`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SetKind {
+    Strings,
+    Numbers,
+    Binaries,
+}
+
+/// All options of a table, both directions.
+#[derive(Debug, Clone)]
+pub(super) struct DynamoOptions {
+    pub(super) table: String,
+    pub(super) table_name: String,
+    pub(super) aws: AwsOptions,
+    /// `sink.ignore-nulls`: NULL is no attribute (default), else it is the attribute NULL.
+    pub(super) ignore_nulls: bool,
+    /// `sink.batch.max-size`.
+    pub(super) batch_items: usize,
+    /// `sink.requests.max-inflight`.
+    pub(super) in_flight: usize,
+    /// `sink.requests.max-buffered`: writes that are merged by key before they are sent.
+    pub(super) buffered_items: usize,
+    /// `sink.flush-buffer.size`.
+    pub(super) buffered_bytes: usize,
+    /// `sink.fencing`, where the table says.
+    pub(super) fencing: Option<Fencing>,
+    /// `sink.attribute-types`.
+    pub(super) sets: BTreeMap<String, SetKind>,
+    /// `scan.segments`: requests of a scan that run at a time.
+    pub(super) segments: Option<usize>,
+    /// `scan.consistent-read`.
+    pub(super) consistent_read: bool,
+    /// `lookup.cache.max-rows`, `lookup.cache.ttl`: what a join keeps of the table.
+    pub(super) cache_rows: usize,
+    pub(super) cache_ttl: Duration,
+}
+
+impl DynamoOptions {
+    pub(super) fn parse(table: &TableSpec) -> Result<Self> {
+        let mut options = Options::new(&table.name, &table.options);
+        options.accept(&["connector", "sink.flush-buffer.timeout", "sink.fail-on-error", "format"]);
+        let table_name = options.required("table-name")?;
+        let aws = AwsOptions::parse(&mut options)?;
+        let batch_items = bounded(&mut options, "sink.batch.max-size", BATCH_ITEMS_MAX)?;
+        let fencing = options.choice("sink.fencing", &[("check", Fencing::Check), ("item", Fencing::Item)])?;
+        let parsed = Self {
+            table: table.name.clone(),
+            table_name,
+            aws,
+            ignore_nulls: options.flag("sink.ignore-nulls")?.unwrap_or(true),
+            batch_items: batch_items.unwrap_or(BATCH_ITEMS_MAX) as usize,
+            in_flight: bounded(&mut options, "sink.requests.max-inflight", 1000)?.unwrap_or(50) as usize,
+            buffered_items: bounded(&mut options, "sink.requests.max-buffered", 1 << 20)?.unwrap_or(10_000) as usize,
+            buffered_bytes: options.size("sink.flush-buffer.size")?.unwrap_or(16 << 20) as usize,
+            fencing,
+            sets: sets(&mut options, table)?,
+            segments: bounded(&mut options, "scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
+            consistent_read: options.flag("scan.consistent-read")?.unwrap_or(false),
+            cache_rows: options.number("lookup.cache.max-rows")?.unwrap_or(100_000) as usize,
+            cache_ttl: options.duration("lookup.cache.ttl")?.unwrap_or(Duration::from_secs(60)),
+        };
+        options.finish()?;
+        Ok(parsed)
+    }
+}
+
+fn bounded(options: &mut Options, key: &str, max: u64) -> Result<Option<u64>> {
+    match options.number(key)? {
+        Some(value) if value == 0 || value > max => {
+            Err(options.invalid(key, &value.to_string(), &format!("a number from 1 to {max}")))
+        }
+        value => Ok(value),
+    }
+}
+
+/// `sink.attribute-types` = `tags:SS,sizes:NS`.
+fn sets(options: &mut Options, table: &TableSpec) -> Result<BTreeMap<String, SetKind>> {
+    const KEY: &str = "sink.attribute-types";
+    let Some(text) = options.text(KEY) else { return Ok(BTreeMap::new()) };
+    let mut sets = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let kind = part.rsplit_once(':').and_then(|(name, kind)| {
+            let kind = match kind.trim() {
+                "SS" => SetKind::Strings,
+                "NS" => SetKind::Numbers,
+                "BS" => SetKind::Binaries,
+                _ => return None,
+            };
+            Some((name.trim(), kind))
+        });
+        let Some((name, kind)) = kind else {
+            return Err(options.invalid(KEY, &text, "a list such as 'tags:SS,sizes:NS,hashes:BS'"));
+        };
+        let Some(field) = table.schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name)) else {
+            return Err(Error::user(
+                "COLUMN_NOT_FOUND",
+                format!("table \"{}\": option '{KEY}' names the column \"{name}\", which is not declared", table.name),
+            ));
+        };
+        sets.insert(field.name().clone(), kind);
+    }
+    Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn parsed(pairs: &[(&str, &str)]) -> Result<DynamoOptions> {
+        let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
+        DynamoOptions::parse(&TableSpec {
+            name: "t".into(),
+            schema: Arc::new(Schema::new(vec![Field::new("tags", list, true)])),
+            metadata: Vec::new(),
+            options: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn defaults_are_the_services_limits() -> Result<()> {
+        let options = parsed(&[("table-name", "Orders"), ("sink.attribute-types", "TAGS:SS")])?;
+        assert_eq!((options.batch_items, options.ignore_nulls), (25, true));
+        assert_eq!(options.sets.get("tags"), Some(&SetKind::Strings));
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_options_are_refused_by_name() {
+        let message = |pairs: &[(&str, &str)]| parsed(pairs).unwrap_err().message().to_owned();
+        assert!(message(&[]).contains("needs the option 'table-name'"));
+        assert!(message(&[("table-name", "t"), ("sink.batch.max-size", "26")]).contains("from 1 to 25"));
+        assert!(message(&[("table-name", "t"), ("sink.attribute-types", "tags:XS")]).contains("tags:SS"));
+        assert!(message(&[("table-name", "t"), ("sink.attribute-types", "nope:SS")]).contains("\"nope\""));
+        assert!(message(&[("table-name", "t"), ("sink.ignore-null", "true")]).contains("unknown option"));
+    }
+}

@@ -1,0 +1,209 @@
+//! A DynamoDB table as a writable table: each row is an item, by the table's own key.
+//!
+//! The writer only collects and refuses what the service would refuse; [`Sink::commit`] sends (see `deliver`). An epoch
+//! that is committed again writes the same values. An older generation is stopped by the job's log before each request,
+//! and where values are updated later each item's version stops it too.
+//!
+//! Invariant: a row leaves this process in a commit only.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use futures::StreamExt;
+use headwater_engine::{
+    connector::{
+        ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee, JobContext, OpenUnit,
+        Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter, TableSpec,
+    },
+    error::{Error, Result},
+    message::{ChangeBatch, Epoch},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use super::{
+    SERVICE,
+    deliver::Delivery,
+    keys::{self, Description},
+    options::{DynamoOptions, Fencing},
+    rows::RowWrites,
+};
+
+/// A writable table.
+pub(super) struct DynamoSink {
+    options: DynamoOptions,
+    spec: TableSpec,
+    target: OnceCell<Target>,
+    units: AtomicU64,
+}
+
+/// The table as it is outside.
+#[derive(Debug)]
+struct Target {
+    client: Client,
+    description: Arc<Description>,
+}
+
+/// What a unit's commit must know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Detail {
+    /// Whether values of a key may be updated later, so that each item carries a version.
+    item_versions: bool,
+}
+
+impl DynamoSink {
+    pub(super) fn new(spec: &TableSpec) -> Result<Self> {
+        let options = DynamoOptions::parse(spec)?;
+        Ok(Self { options, spec: spec.clone(), target: OnceCell::new(), units: AtomicU64::new(0) })
+    }
+
+    async fn target(&self) -> Result<&Target> {
+        self.target
+            .get_or_try_init(|| async {
+                let client = Client::new(&self.options.aws.connect(&[SERVICE]).await?);
+                let description = Arc::new(keys::describe(&client, &self.options.table_name).await?);
+                Ok(Target { client, description })
+            })
+            .await
+    }
+
+    async fn writes(&self, schema: &SchemaRef) -> Result<RowWrites> {
+        let description = Arc::clone(&self.target().await?.description);
+        RowWrites::new(&self.options, &self.spec.primary_key, description, schema)
+    }
+
+    fn item_versions(&self, changes: ChangelogMode) -> bool {
+        let default = if changes == ChangelogMode::Append { Fencing::Check } else { Fencing::Item };
+        self.options.fencing.unwrap_or(default) == Fencing::Item
+    }
+}
+
+impl fmt::Debug for DynamoSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoSink").field("table", &self.options.table_name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for DynamoSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dynamodb table {}", self.options.table_name)
+    }
+}
+
+#[async_trait]
+impl Sink for DynamoSink {
+    fn accepts(&self) -> ChangelogMode {
+        ChangelogMode::Upsert
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    /// By the declared key; without one the key is known only to the service, and everything passes one writer.
+    fn distribution(&self) -> Distribution {
+        let column = |name: &String| self.spec.schema.index_of(name).ok();
+        let columns: Option<Vec<usize>> = self.spec.primary_key.iter().map(column).collect();
+        match columns {
+            Some(columns) if !columns.is_empty() => Distribution::ByKey(columns),
+            _ => Distribution::Single,
+        }
+    }
+
+    async fn check(&self, _job: &JobContext, schema: SchemaRef) -> Result<()> {
+        self.writes(&schema).await.map(drop)
+    }
+
+    async fn writer(&self, _job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
+        if let Some(unit) = open.first() {
+            return Err(Error::internal(format!(
+                "dynamodb units close at each barrier, but \"{}\" is open",
+                unit.unit
+            )));
+        }
+        Ok(Box::new(DynamoWriter {
+            writes: self.writes(&task.schema).await?,
+            task: task.index,
+            number: self.units.fetch_add(1, Ordering::Relaxed),
+            item_versions: self.item_versions(task.changes),
+            rows: Vec::new(),
+        }))
+    }
+
+    async fn recover(&self, job: &JobContext, _facts: &CommitFacts) -> Result<()> {
+        job.fence.check().await
+    }
+
+    async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
+        if work.is_empty() {
+            return Ok(CommitReport::default());
+        }
+        let target = self.target().await?;
+        let mut delivery = Delivery::new(&target.client, &target.description, &self.options, (job, epoch));
+        for mut unit in work {
+            let detail: Detail = serde_json::from_str(&unit.detail)
+                .map_err(|error| Error::internal(format!("unit \"{}\" has no detail: {error}", unit.unit)))?;
+            delivery.fence_by(if detail.item_versions { Fencing::Item } else { Fencing::Check }).await?;
+            let mut writes = None;
+            while let Some(changes) = unit.rows.next().await {
+                let changes = changes?;
+                let writes = match &mut writes {
+                    Some(writes) => writes,
+                    none => none.insert(self.writes(&changes.rows.schema()).await?),
+                };
+                let mut refused = Vec::new();
+                for write in writes.writes(&changes, &mut refused)? {
+                    delivery.add(write).await?;
+                }
+                delivery.refuse(refused);
+            }
+        }
+        delivery.finish().await
+    }
+}
+
+/// Collects an epoch's rows for the outbox.
+struct DynamoWriter {
+    writes: RowWrites,
+    task: usize,
+    number: u64,
+    item_versions: bool,
+    rows: Vec<ChangeBatch>,
+}
+
+impl fmt::Debug for DynamoWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoWriter").field("task", &self.task).field("batches", &self.rows.len()).finish()
+    }
+}
+
+#[async_trait]
+impl SinkWriter for DynamoWriter {
+    async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
+        let (kept, refused) = self.writes.checked(changes)?;
+        if kept.num_rows() > 0 {
+            self.rows.push(kept);
+        }
+        Ok(refused)
+    }
+
+    async fn prepare(&mut self, epoch: Epoch, _cut: Cut) -> Result<Prepared> {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() {
+            return Ok(Prepared::default());
+        }
+        let detail = serde_json::to_string(&Detail { item_versions: self.item_versions })
+            .map_err(|error| Error::internal(format!("a unit's detail: {error}")))?;
+        let unit = format!("epoch-{}-{}-{}", epoch.0, self.task, self.number);
+        let unit = PreparedUnit { unit, rows, detail, closes: true };
+        Ok(Prepared { units: vec![unit], refused: Vec::new() })
+    }
+}
