@@ -16,7 +16,10 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{
+    Client,
+    config::{Builder, retry::RetryConfig},
+};
 use futures::StreamExt;
 use headwater_engine::{
     connector::{
@@ -68,7 +71,9 @@ impl DynamoSink {
     async fn target(&self) -> Result<&Target> {
         self.target
             .get_or_try_init(|| async {
-                let client = Client::new(&self.options.aws.connect(&[SERVICE]).await?);
+                // The delivery's own pace waits and tries again; a second one below it would hide the throttling.
+                let config = Builder::from(&self.options.aws.connect(&[SERVICE]).await?);
+                let client = Client::from_conf(config.retry_config(RetryConfig::disabled()).build());
                 let description = Arc::new(keys::describe(&client, &self.options.table_name).await?);
                 Ok(Target { client, description })
             })

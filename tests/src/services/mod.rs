@@ -16,12 +16,14 @@ mod dynamodb;
 mod kafka;
 mod kinesis;
 mod minio;
+mod proxy;
 mod python;
 
 pub use dynamodb::DynamoDbLocal;
 pub use kafka::Kafka;
 pub use kinesis::KinesisLocal;
 pub use minio::Minio;
+pub use proxy::{Proxy, Verdict};
 pub use python::{Ministack, pip_environment};
 
 /// How long a server may take to answer for the first time.

@@ -1,4 +1,5 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
+mod dynamodb;
 mod kafka;
 mod servers;

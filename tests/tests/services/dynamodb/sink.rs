@@ -1,0 +1,223 @@
+//! The sink: keys, values, throttling, repeats, refusals and older generations.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Result;
+use arrow::{
+    array::{ArrayRef, Int8Array, Int64Array, LargeStringArray, RecordBatch, StringArray, TimestampSecondArray},
+    datatypes::{DataType, Field, Schema, TimeUnit},
+};
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType};
+use headwater_engine::{
+    connector::{ChangelogMode, Fence, SinkTask},
+    error::{Error, ErrorKind},
+    message::{ChangeBatch, Epoch, RowKind},
+};
+use headwater_tests::services::{Proxy, Verdict};
+
+use super::{client, create, get, inserts, items, job, job_with, local, sink, spec, text, unit};
+
+fn counts_schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]))
+}
+
+fn counts(rows: &[(&str, i64)]) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(id, _)| *id)));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, n)| *n)));
+    RecordBatch::try_new(counts_schema(), vec![ids, numbers]).unwrap()
+}
+
+fn numbered(ids: std::ops::Range<usize>, n: i64) -> RecordBatch {
+    let ids: Vec<String> = ids.map(|id| format!("id{id}")).collect();
+    counts(&ids.iter().map(|id| (id.as_str(), n)).collect::<Vec<_>>())
+}
+
+fn changed(rows: RecordBatch, kinds: &[RowKind]) -> ChangeBatch {
+    ChangeBatch { rows, kinds: Some(Int8Array::from_iter_values(kinds.iter().map(|kind| *kind as i8))) }
+}
+
+async fn total(client: &aws_sdk_dynamodb::Client, table: &str) -> Result<(usize, i64)> {
+    let items = items(client, table).await?;
+    let sum = items.iter().map(|item| Ok(text(item, "n")?.parse::<i64>()?)).sum::<Result<i64>>()?;
+    Ok((items.len(), sum))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_of_a_window_become_items_by_the_tables_key() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    let keys = [("post_id", ScalarAttributeType::S), ("window_start", ScalarAttributeType::S)];
+    create(&client, "ProcessedStream", &keys).await?;
+    let time = DataType::Timestamp(TimeUnit::Second, None);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("post_id", DataType::Utf8, true),
+        Field::new("window_start", time.clone(), true),
+        Field::new("engagement_counts.like", DataType::Int64, true),
+        Field::new("engagement_counts.share", DataType::Int64, true),
+        Field::new("window_end", time, true),
+    ]));
+    let start = 1_741_593_600;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["p1", "p1"])),
+        Arc::new(TimestampSecondArray::from(vec![start, start + 30])),
+        Arc::new(Int64Array::from(vec![3, 4])),
+        Arc::new(Int64Array::from(vec![None, Some(1)])),
+        Arc::new(TimestampSecondArray::from(vec![start + 30, start + 60])),
+    ];
+    let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+    let sink = sink(&spec(&server.endpoint, "ProcessedStream", Arc::clone(&schema), &[]))?;
+    sink.check(&job(), schema).await?;
+    let report = sink.commit(&job(), Epoch(1), vec![unit(vec![inserts(rows)], false)]).await?;
+    assert_eq!((report.rows, report.refused.len()), (2, 0));
+
+    let mut found = items(&client, "ProcessedStream").await?;
+    found.sort_by_key(|item| text(item, "window_start").map(ToOwned::to_owned).unwrap_or_default());
+    assert_eq!(text(&found[0], "window_start")?, "2025-03-10T08:00:00Z");
+    assert_eq!(text(&found[0], "window_end")?, "2025-03-10T08:00:30Z");
+    assert_eq!(found[0].get("engagement_counts.like"), Some(&AttributeValue::N("3".to_owned())));
+    assert_eq!(found[0].get("engagement_counts.share"), None, "NULL is no attribute");
+    assert_eq!(text(&found[1], "engagement_counts.share")?, "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_all_calls_throttled_and_every_epoch_repeated_gives_the_same_totals() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "counts", &[("id", ScalarAttributeType::S)]).await?;
+    let proxy = Proxy::start(&server.endpoint, |operation, nth| match (operation, nth % 8) {
+        ("BatchWriteItem", 0 | 2) => Verdict::Throttle,
+        ("BatchWriteItem", 4 | 6) => Verdict::Half,
+        ("BatchWriteItem", 5) => Verdict::LoseReply,
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let sink = sink(&spec(&proxy.endpoint, "counts", counts_schema(), &[("sink.requests.max-buffered", "300")]))?;
+    for repeat in 0..3 {
+        for epoch in 1..=2_u64 {
+            // Every key several times in one epoch: the last value counts.
+            let batches = (1..=4).map(|step| inserts(numbered(0..500, step * epoch as i64))).collect();
+            let report = sink.commit(&job(), Epoch(epoch), vec![unit(batches, false)]).await?;
+            assert!(report.refused.is_empty());
+        }
+        assert_eq!(total(&client, "counts").await?, (500, 500 * 8), "after repeat {repeat}");
+    }
+    assert_eq!(proxy.overlaps(), 0, "two writes of one key were on their way at once");
+    assert!(proxy.most_at_once() > 1, "batches wait for each other");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_refused_with_its_key_and_the_rest_arrives() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "docs", &[("id", ScalarAttributeType::S)]).await?;
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Utf8, true),
+        Field::new("doc", DataType::LargeUtf8, true),
+    ]));
+    let large = format!("\"{}\"", "x".repeat(410_000));
+    let number = format!("{{\"n\":{}}}", "1234567890".repeat(5));
+    let docs: Vec<&str> = vec!["1", &large, "2", &number, "3"];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec![Some("a"), Some("big"), Some(""), Some("digits"), Some("b")])),
+        Arc::new(LargeStringArray::from(docs)),
+    ];
+    let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+    let sink = sink(&spec(&server.endpoint, "docs", Arc::clone(&schema), &[]))?;
+    sink.check(&job(), Arc::clone(&schema)).await?;
+    let task = SinkTask { insert: "i".into(), index: 0, count: 1, schema, changes: ChangelogMode::Append };
+    let mut writer = sink.writer(&job(), task, Vec::new()).await?;
+
+    let refused = writer.write(inserts(rows)).await?;
+    let reasons: Vec<&str> = refused.iter().map(|row| row.reason.as_str()).collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons[0].contains("DynamoDB takes 409600 (id = \"big\")"), "{}", reasons[0]);
+    assert!(reasons[1].contains("key \"id\" is empty"), "{}", reasons[1]);
+
+    let prepared = writer.prepare(Epoch(1), headwater_engine::connector::Cut::Periodic).await?;
+    let rows = prepared.units.into_iter().flat_map(|unit| unit.rows).collect();
+    let report = sink.commit(&job(), Epoch(1), vec![unit(rows, false)]).await?;
+    assert_eq!((report.rows, report.refused.len()), (2, 1), "{:?}", report.refused);
+    assert!(report.refused[0].raw.contains("digits"), "{:?}", report.refused);
+    assert_eq!(items(&client, "docs").await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_remove_and_an_older_epoch_overwrites_nothing() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "orders", &[("id", ScalarAttributeType::S)]).await?;
+    let sink = sink(&spec(&server.endpoint, "orders", counts_schema(), &[]))?;
+    let epoch = |number, n| {
+        let rows = counts(&[("a", n), ("b", n), ("b", n), ("c", n)]);
+        let kinds = [RowKind::UpdateAfter, RowKind::Insert, RowKind::Delete, RowKind::UpdateBefore];
+        (Epoch(number), vec![unit(vec![changed(rows, &kinds)], true)])
+    };
+    for (number, n) in [(1, 10), (2, 20), (3, 30)] {
+        let (epoch, work) = epoch(number, n);
+        sink.commit(&job(), epoch, work).await?;
+    }
+    assert_eq!(total(&client, "orders").await?, (1, 30));
+
+    // A copy of the job that was paused before epoch 2 wakes up: it does no harm, even if the log does not stop it.
+    let (older, work) = epoch(2, 20);
+    sink.commit(&job(), older, work).await?;
+    assert_eq!(text(&get(&client, "orders", "a").await?, "n")?, "30");
+
+    // A job that begins anew writes again, though its epochs are small.
+    let (first, work) = epoch(1, 1);
+    sink.commit(&job_with("inc2", 1, Arc::new(headwater_engine::connector::Unfenced)), first, work).await?;
+    assert_eq!(text(&get(&client, "orders", "a").await?, "n")?, "1");
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Taken(AtomicBool);
+
+#[async_trait]
+impl Fence for Taken {
+    async fn check(&self) -> headwater_engine::error::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Fenced, "FENCED", "another copy holds the job")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_has_lost_the_job_writes_nothing() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "fenced", &[("id", ScalarAttributeType::S)]).await?;
+    let sink = sink(&spec(&server.endpoint, "fenced", counts_schema(), &[]))?;
+    let fence = Arc::new(Taken::default());
+    let job = job_with("inc1", 1, Arc::clone(&fence) as Arc<dyn Fence>);
+    sink.commit(&job, Epoch(1), vec![unit(vec![inserts(numbered(0..3, 1))], false)]).await?;
+    fence.0.store(true, Ordering::Relaxed);
+    let lost = sink.commit(&job, Epoch(2), vec![unit(vec![inserts(numbered(0..3, 9))], false)]).await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Fenced);
+    assert_eq!(total(&client, "fenced").await?, (3, 3));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_and_another_key_are_errors_before_anything_runs() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "numbers", &[("id", ScalarAttributeType::N)]).await?;
+    let missing = sink(&spec(&server.endpoint, "nope", counts_schema(), &[]))?.check(&job(), counts_schema()).await;
+    assert_eq!(missing.unwrap_err().message(), "DynamoDB table \"nope\" does not exist");
+    let text_key = sink(&spec(&server.endpoint, "numbers", counts_schema(), &[]))?.check(&job(), counts_schema()).await;
+    assert!(text_key.unwrap_err().message().contains("is of type N, column \"id\""));
+    let mut declared = spec(&server.endpoint, "numbers", counts_schema(), &[]);
+    declared.primary_key = vec!["n".to_owned()];
+    let other = sink(&declared)?.check(&job(), counts_schema()).await.unwrap_err();
+    assert!(other.message().contains("declares PRIMARY KEY (n), the key of the DynamoDB table is (\"id\")"), "{other}");
+    Ok(())
+}
