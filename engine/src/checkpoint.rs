@@ -6,6 +6,7 @@
 //! <job>/state/..                      increments of operator state
 //! <job>/outbox/..                     rows of exactly-once sinks awaiting their commit
 //! <job>/accounts/..                   segments of "t$rejected" and "t$late"
+//! <job>/stop/..                      requests that an attempt stops
 //! <job>/savepoints/<name>             copies of manifests that retention leaves alone
 //! ```
 //!

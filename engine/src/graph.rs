@@ -224,6 +224,22 @@ impl Graph {
         NodeId(self.nodes.len() - 1)
     }
 
+    /// The source nodes whose rows reach a node, by name.
+    pub fn sources_of(&self, name: &str) -> Vec<String> {
+        let Some(start) = self.nodes.iter().position(|node| node.name == name) else { return Vec::new() };
+        let mut above = vec![false; self.nodes.len()];
+        self.mark_inputs(start, &mut above);
+        let is_source = |(node, above): &(&Node, bool)| *above && matches!(node.kind, NodeKind::Source(_));
+        self.nodes.iter().zip(above).filter(is_source).map(|(node, _)| node.name.clone()).collect()
+    }
+
+    fn mark_inputs(&self, index: usize, above: &mut [bool]) {
+        for input in self.nodes[index].kind.inputs() {
+            above[input.from.0] = true;
+            self.mark_inputs(input.from.0, above);
+        }
+    }
+
     /// The node of an id.
     pub fn node(&self, id: NodeId) -> Result<&Node> {
         self.nodes.get(id.0).ok_or_else(|| Error::internal(format!("graph has no node {}", id.0)))

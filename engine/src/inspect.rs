@@ -2,7 +2,9 @@
 //!
 //! Invariant: nothing but `drop_job` writes; what is shown is what the newest manifest says, whether or not the job runs.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::{
     accounts::Tally,
@@ -10,11 +12,12 @@ use crate::{
         files,
         log::Log,
         manifest::{Claim, Manifest, SplitStatus},
+        paths::{Paths, number_of},
         store::CheckpointStore,
     },
     connector::Cut,
     error::Result,
-    message::Epoch,
+    message::{Epoch, Generation},
     time::{Clock, Instant, Watermark},
 };
 
@@ -83,6 +86,10 @@ pub struct SplitRow {
     pub offset: Option<String>,
     /// Its watermark in microseconds.
     pub watermark: Option<Watermark>,
+    /// When that last advanced.
+    pub advanced: Option<Instant>,
+    /// Records behind what was read, where the system says how many.
+    pub lag: Option<u64>,
     /// Whether it is idle.
     pub is_idle: bool,
     /// Whether it holds back the table's watermark.
@@ -91,17 +98,20 @@ pub struct SplitRow {
 
 /// All jobs of a store, by name.
 pub async fn jobs(store: &Arc<dyn CheckpointStore>, clock: &Arc<dyn Clock>) -> Result<Vec<JobState>> {
-    let names: BTreeSet<String> = store
-        .list("")
-        .await?
-        .iter()
-        .filter_map(|path| path.split_once("/log/").map(|(job, _)| job.to_owned()))
-        .collect();
-    let mut jobs = Vec::with_capacity(names.len());
-    for name in names {
-        jobs.push(job(store, clock, &name).await?);
+    let mut jobs = Vec::new();
+    for name in store.folders().await? {
+        if is_job(store, &name).await? {
+            jobs.push(job(store, clock, &name).await?);
+        }
     }
     Ok(jobs)
+}
+
+/// Whether a folder has a log with an entry in it.
+async fn is_job(store: &Arc<dyn CheckpointStore>, name: &str) -> Result<bool> {
+    let log = Paths::new(name).log();
+    let entries = store.list(&log).await?;
+    Ok(entries.iter().any(|path| path.len() == log.len() + 20 && number_of(path).is_some()))
 }
 
 /// One job; without claim and checkpoint if there is none of that name.
@@ -173,6 +183,8 @@ pub fn splits(manifest: &Manifest) -> Vec<SplitRow> {
             status: split.status,
             offset: split.offset.as_ref().map(ToString::to_string),
             watermark: split.watermark,
+            advanced: split.advanced,
+            lag: split.lag,
             is_idle: split.idle,
             holds: split.status != SplitStatus::Ended && !split.idle && Some(split.watermark) == least,
         }));
@@ -194,6 +206,24 @@ pub async fn accounting_rows(
         }
     }
     Ok(rows)
+}
+
+/// Asks whoever holds a job to take a last checkpoint and stop; its generation, if somebody does.
+pub async fn request_stop(
+    store: &Arc<dyn CheckpointStore>,
+    clock: &Arc<dyn Clock>,
+    name: &str,
+) -> Result<Option<Generation>> {
+    let log = Log::new(Arc::clone(store), name, Arc::clone(clock));
+    let view = log.read().await?;
+    let Some(generation) = view.holder().map(|claim| claim.generation) else { return Ok(None) };
+    store.put(&log.paths().stop(generation), Bytes::from_static(b"stop")).await?;
+    Ok(Some(generation))
+}
+
+/// Takes a request to stop back, which nobody was there to follow.
+pub async fn forget_stop(store: &Arc<dyn CheckpointStore>, name: &str, generation: Generation) -> Result<()> {
+    store.delete(&Paths::new(name).stop(generation)).await
 }
 
 /// Removes everything a job has kept. The job must not run.

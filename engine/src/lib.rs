@@ -13,6 +13,7 @@ pub mod hash;
 pub mod inspect;
 pub mod memory;
 pub mod message;
+pub mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod runtime;

@@ -13,6 +13,7 @@ pub mod diagnostics;
 pub mod functions;
 pub mod generate;
 pub mod information_schema;
+mod jobs;
 pub mod kernels;
 pub mod lower;
 pub mod output;

@@ -59,6 +59,8 @@ pub struct SessionConfig {
     pub secrets: Secrets,
     /// Values for `${name}` in scripts.
     pub parameters: Parameters,
+    /// The job whose tables of rejected and late rows are meant, if several have one of that name.
+    pub job: Option<String>,
     /// Settings to start with, by key.
     pub settings: Vec<(String, String)>,
 }

@@ -29,6 +29,8 @@ use crate::{
 pub const CATALOG: &str = "awsdatacatalog";
 /// What follows a table's name to name the records its decoder refuses.
 const REJECTED_SUFFIX: &str = "$rejected";
+/// What follows a table's name to name the rows that came too late.
+const LATE_SUFFIX: &str = "$late";
 /// The database that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
@@ -159,8 +161,14 @@ impl StatementTables {
         if name.database == INFORMATION_SCHEMA {
             return crate::information_schema::table(session, &name.table).await;
         }
+        if name.database == crate::jobs::SCHEMA {
+            return crate::jobs::table(session, &name.table).await;
+        }
         if let Some(of) = name.table.strip_suffix(REJECTED_SUFFIX) {
-            return self.rejected(&TableName::new(&name.database, of)).await;
+            return self.rejected(name, &TableName::new(&name.database, of)).await;
+        }
+        if let Some(of) = name.table.strip_suffix(LATE_SUFFIX) {
+            return self.late(name, &TableName::new(&name.database, of)).await;
         }
         match find(session.catalog().as_ref(), session.run_tables(), name).await? {
             Some(Found::Cataloged(table)) => match &table.kind {
@@ -189,10 +197,24 @@ impl StatementTables {
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
     }
 
-    /// `"t$rejected"`: what the decoder of a table refuses.
-    async fn rejected(&self, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+    /// `"t$rejected"`: what the decoder of a table refuses; of a job's table, what its job keeps.
+    async fn rejected(&self, whole: &TableName, name: &TableName) -> Result<Arc<dyn TableProvider>> {
         let session = &self.session;
-        let table = match find(session.catalog().as_ref(), session.run_tables(), name).await? {
+        let found = find(session.catalog().as_ref(), session.run_tables(), name).await?;
+        let of_job = match &found {
+            Some(Found::Run(RunTable::Table(table))) => {
+                table.option("connector") != Some("filesystem") || session.config().job.is_some()
+            }
+            Some(Found::Run(RunTable::View(_)) | Found::Cataloged(_)) => session.config().job.is_some(),
+            None => true,
+        };
+        if of_job {
+            let schema = found.is_some().then(headwater_engine::accounts::rejected_schema);
+            if let Some(kept) = crate::jobs::accounting_table(session, &whole.table, schema).await? {
+                return Ok(kept);
+            }
+        }
+        let table = match found {
             Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => table,
             Some(Found::Run(RunTable::Table(table))) => Arc::new(crate::run_tables::filesystem_entry(name, &table)?),
             Some(_) => return Err(Error::not_supported(format!("\"{name}\" is a view and rejects nothing"))),
@@ -200,6 +222,24 @@ impl StatementTables {
         };
         let table = self.with_secrets(table)?;
         Ok(Arc::new(LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+    }
+
+    /// `"t$late"`: what a job keeps of rows whose windows had closed.
+    async fn late(&self, whole: &TableName, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+        let session = &self.session;
+        let schema = match find(session.catalog().as_ref(), session.run_tables(), name).await? {
+            Some(Found::Run(RunTable::Table(table))) => {
+                let table = crate::lower::table::StreamTable::new(session, &table)?;
+                Some(headwater_engine::accounts::late_schema(&table.schema))
+            }
+            Some(Found::Run(RunTable::View(_)) | Found::Cataloged(_)) | None => None,
+        };
+        let kept = crate::jobs::accounting_table(session, &whole.table, schema).await?;
+        let missing = || {
+            Error::user("TABLE_NOT_FOUND", format!("no job keeps rows that came too late for \"{name}\""))
+                .with_hint("headwater.ledger counts them, for each table a job reads")
+        };
+        kept.ok_or_else(missing)
     }
 
     /// What reads the files of a table.

@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::mpsc as std_mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -41,6 +41,9 @@ const BATCH_MESSAGES: usize = 16_384;
 const BATCH_BYTES: usize = 2 << 20;
 /// or when nothing has come for so long.
 const POLL: Duration = Duration::from_millis(20);
+/// How often the broker is asked how many records wait, and how long that may take.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+const LAG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread tells the reader.
 #[derive(Debug)]
@@ -141,6 +144,8 @@ struct Reading {
     position: i64,
     gathered: Option<Records>,
     at_end: bool,
+    /// The end of the partition when it was last asked for, which is only done to say how many records wait.
+    end_seen: Option<(Instant, i64)>,
 }
 
 struct Poller {
@@ -208,7 +213,7 @@ impl Poller {
                     .map_err(|error| client_error("cannot assign a partition", &error))?;
             }
             let position = range.start;
-            self.splits.insert(split.id, Reading { range, position, gathered: None, at_end });
+            self.splits.insert(split.id, Reading { range, position, gathered: None, at_end, end_seen: None });
         }
         if list.count() > 0 {
             self.consumer
@@ -301,7 +306,8 @@ impl Poller {
         let mut ended = TopicPartitionList::new();
         for (id, reading) in &mut self.splits {
             if let Some(records) = reading.gathered.take() {
-                let lag = reading.range.end.map(|end| (end - reading.position).max(0) as u64);
+                let end = reading.range.end.or_else(|| reading.end_now(&self.consumer));
+                let lag = end.map(|end| (end - reading.position).max(0) as u64);
                 out.push(Event::Records { split: id.clone(), records: Box::new(records), lag });
             }
             if !reading.at_end && reading.range.end.is_some_and(|end| reading.position >= end) {
@@ -336,6 +342,19 @@ impl Poller {
 }
 
 impl Reading {
+    /// The end of the partition, as seen in the last seconds.
+    fn end_now(&mut self, consumer: &KafkaConsumer) -> Option<i64> {
+        let known = self.end_seen.filter(|(at, _)| at.elapsed() < LAG_INTERVAL);
+        if known.is_none() {
+            let (topic, partition) = (&self.range.topic, self.range.partition);
+            // Not to know it harms nobody.
+            let asked = consumer.fetch_watermarks(topic, partition, LAG_TIMEOUT).ok();
+            let end = asked.map(|(_, end)| end).or(self.end_seen.map(|(_, end)| end));
+            self.end_seen = end.map(|end| (Instant::now(), end));
+        }
+        self.end_seen.map(|(_, end)| end)
+    }
+
     /// Takes a message unless it lies beyond the end; says whether the batch is full.
     fn take(&mut self, message: &rdkafka::message::BorrowedMessage<'_>, with_headers: bool) -> bool {
         let beyond = self.range.end.is_some_and(|end| message.offset() >= end);

@@ -21,7 +21,7 @@ use headwater_engine::{
         ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee, JobContext, OpenUnit,
         Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter, TableSpec,
     },
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     message::{ChangeBatch, Epoch},
 };
 use parking_lot::Mutex;
@@ -45,8 +45,10 @@ pub(super) struct KafkaSink {
     units: AtomicU64,
 }
 
+/// What delivers epochs. A producer whose transaction failed is not used again: a new one aborts what it left, and reads
+/// back what was delivered after all.
 struct Committer {
-    transactions: Transactions,
+    transactions: Option<Transactions>,
     delivered: Option<Delivered>,
 }
 
@@ -138,17 +140,10 @@ impl Sink for KafkaSink {
         if self.options.delivery != Delivery::ExactlyOnce {
             return Ok(());
         }
-        let (properties, topic, identity) = (self.options.properties.clone(), self.topic.clone(), self.identity(job));
-        let transactions = blocking(move || Transactions::open(&properties, &topic, &identity)).await?;
-        job.fence.check().await?;
-        let (transactions, read_back) = blocking(move || {
-            let read_back = transactions.delivered()?;
-            Ok((transactions, read_back))
-        })
-        .await?;
-        let read_back = read_back.map(Delivered::from_offset);
+        let (transactions, read_back) = self.open(job).await?;
         let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
-        *self.committer.lock() = Some(Arc::new(Mutex::new(Committer { transactions, delivered })));
+        let committer = Committer { transactions: Some(transactions), delivered };
+        *self.committer.lock() = Some(Arc::new(Mutex::new(committer)));
         Ok(())
     }
 
@@ -156,7 +151,28 @@ impl Sink for KafkaSink {
         if self.options.delivery != Delivery::ExactlyOnce {
             return Ok(CommitReport::default());
         }
+        match self.deliver(job, epoch, work).await {
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                // The job's log decides who holds it, not the broker: an older copy may have taken the transactions
+                // over just before it noticed.
+                job.fence.check().await?;
+                Err(Error::unavailable(error.message()))
+            }
+            delivered => delivered,
+        }
+    }
+}
+
+impl KafkaSink {
+    async fn deliver(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
         let committer = self.committer()?;
+        if committer.lock().transactions.is_none() {
+            job.fence.check().await?;
+            let (transactions, read_back) = self.open(job).await?;
+            let mut committer = committer.lock();
+            committer.transactions = Some(transactions);
+            committer.delivered = committer.delivered.max(read_back);
+        }
         let Remaining::From(skip) = commit::remaining(epoch, committer.lock().delivered) else {
             return Ok(CommitReport::default());
         };
@@ -170,6 +186,18 @@ impl Sink for KafkaSink {
         }
         job.fence.check().await?;
         delivery.finish().await
+    }
+
+    /// Takes the sink's transactions over, and reads back how far they went.
+    async fn open(&self, job: &JobContext) -> Result<(Transactions, Option<Delivered>)> {
+        let (properties, topic, identity) = (self.options.properties.clone(), self.topic.clone(), self.identity(job));
+        let transactions = blocking(move || Transactions::open(&properties, &topic, &identity)).await?;
+        job.fence.check().await?;
+        blocking(move || {
+            let read_back = transactions.delivered()?.map(Delivered::from_offset);
+            Ok((transactions, read_back))
+        })
+        .await
     }
 }
 
@@ -215,7 +243,10 @@ impl EpochDelivery<'_> {
         let committer = Arc::clone(&self.committer);
         blocking(move || {
             let mut committer = committer.lock();
-            committer.transactions.deliver(&records, delivered.to_offset())?;
+            let transactions = committer.transactions.take();
+            let transactions = transactions.ok_or_else(|| Error::unavailable("the last transaction failed"))?;
+            transactions.deliver(&records, delivered.to_offset())?;
+            committer.transactions = Some(transactions);
             committer.delivered = Some(delivered);
             Ok(())
         })

@@ -140,6 +140,9 @@ pub struct OperatorState {
     pub fingerprint: String,
     /// The watermark of its input at the barrier.
     pub watermark: Option<Watermark>,
+    /// The tables whose rows it sees, by node name: they decide its watermark.
+    #[serde(default)]
+    pub reads: Vec<String>,
     /// What it keeps, summed over tasks.
     #[serde(default)]
     pub observed: Observation,
@@ -194,6 +197,12 @@ pub struct SplitState {
     /// Whether it starts where the table's options say, if nothing has been read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_default: bool,
+    /// When its watermark last advanced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advanced: Option<Instant>,
+    /// Records behind what was read, where the system says how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
     /// What became of its rows.
     #[serde(default)]
     pub account: SplitAccount,

@@ -41,6 +41,11 @@ impl Paths {
         format!("{}commits/{:020}", self.root, epoch.0)
     }
 
+    /// The request that the attempt of this generation stops.
+    pub fn stop(&self, generation: Generation) -> String {
+        format!("{}stop/{:020}", self.root, generation.0)
+    }
+
     /// A savepoint.
     pub fn savepoint(&self, name: &str) -> String {
         format!("{}savepoints/{name}", self.root)

@@ -30,6 +30,8 @@ pub trait CheckpointStore: fmt::Debug + fmt::Display + Send + Sync {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<()>;
     /// The bytes of a path, if it exists.
     async fn get(&self, path: &str) -> Result<Option<Bytes>>;
+    /// The first parts of all paths that have more than one, sorted.
+    async fn folders(&self) -> Result<Vec<String>>;
     /// All paths under a prefix that ends with `/`, sorted.
     async fn list(&self, prefix: &str) -> Result<Vec<String>>;
     /// Removes a path; none there is no error.
@@ -142,6 +144,22 @@ mod disk {
         path.parent().map_or(Ok(()), sync_folder)
     }
 
+    pub(super) fn folders(root: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.path().is_dir() {
+                found.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     pub(super) fn list(root: &Path, prefix: &Path, found: &mut Vec<String>) -> io::Result<()> {
         let entries = match fs::read_dir(prefix) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -178,6 +196,10 @@ impl CheckpointStore for LocalStore {
             Err(error) => Err(error),
         };
         self.blocking(path, read).await
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.blocking("", move |root| disk::folders(&root)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -251,6 +273,15 @@ impl CheckpointStore for ObjectCheckpointStore {
         }
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
+        let found = self.store.list_with_delimiter(prefix).await?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         let full = self.full(prefix);
         let found: Vec<_> = self.store.list(Some(&full)).try_collect().await?;
@@ -305,6 +336,14 @@ impl CheckpointStore for MemoryStore {
 
     async fn get(&self, path: &str) -> Result<Option<Bytes>> {
         Ok(self.objects().get(path).cloned())
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        let objects = self.objects();
+        let mut names: Vec<String> =
+            objects.keys().filter_map(|path| path.split_once('/').map(|(name, _)| name.to_owned())).collect();
+        names.dedup();
+        Ok(names)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {

@@ -248,6 +248,16 @@ pub enum SourceData {
     },
 }
 
+impl SourceData {
+    /// How many records these are, those included that could not become rows.
+    pub fn records(&self) -> usize {
+        match self {
+            SourceData::Payloads { payloads, .. } => payloads.len(),
+            SourceData::Rows { rows, rejected } => rows.num_rows() + rejected.len(),
+        }
+    }
+}
+
 /// A record that a source with ready rows could not turn into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedRecord {

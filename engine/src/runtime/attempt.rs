@@ -4,7 +4,9 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::task::JoinSet;
@@ -21,7 +23,7 @@ use crate::{
     graph::{Graph, NodeKind},
     hash::{HASH_VERSION, KEY_GROUPS},
     memory::MemoryBudget,
-    message::Epoch,
+    message::{Epoch, Generation},
     runtime::{
         build::{Builder, TableParts},
         commit::Delivery,
@@ -30,7 +32,7 @@ use crate::{
         progress::TableProgress,
         splits::SplitTable,
     },
-    time::{Instant, Watermark},
+    time::{Clock, Instant, Watermark},
 };
 
 /// Runs a job once, until it is done, stopped or has failed; the newest manifest.
@@ -194,7 +196,9 @@ async fn run(
     let counts: HashMap<usize, usize> =
         tables.iter().map(|table| (table.node, table.splits.open_marks().len())).collect();
     let last_epoch = claimed.before.last_epoch();
+    config.metrics.begin(&job.memory);
     let (mut builder, events) = Builder::new(graph, &job, &delivery.log, restored.as_ref(), &counts);
+    builder.metrics = Arc::clone(&config.metrics);
     builder.epoch = last_epoch.next();
     builder.bound = if config.once { Bound::EndNow } else { Bound::Table };
     let cancel = builder.cancel.clone();
@@ -223,8 +227,37 @@ async fn run(
     for task in tasks {
         set.spawn(task.run());
     }
-    let coordinator = Coordinator::new(delivery, pace, begin, tables, count).with_observer(config.observer.clone());
-    coordinator.run(set, events, stop).await
+    let (log, generation) = (delivery.log.clone(), job.generation);
+    let coordinator = Coordinator::new(delivery, pace, begin, tables, count)
+        .watched_by(config.observer.clone(), Arc::clone(&config.metrics));
+    let stop = stop.child_token();
+    tokio::select! {
+        done = coordinator.run(set, events, &stop) => done,
+        never = stop_when_asked(&log, generation, &job.clock, &stop) => match never {},
+    }
+}
+
+/// How often the store is asked whether somebody wants the job to stop.
+const STOP_ASKED: Duration = Duration::from_secs(2);
+
+/// Cancels `stop` once a request for this attempt lies in the store; never ends.
+async fn stop_when_asked(
+    log: &Log,
+    generation: Generation,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Infallible {
+    let path = log.paths().stop(generation);
+    loop {
+        clock.sleep(STOP_ASKED).await;
+        // A store that does not answer now is asked again.
+        if let Ok(Some(_)) = log.store().get(&path).await {
+            tracing::info!(generation = generation.0, "the job is asked to stop");
+            stop.cancel();
+            let _asked_once = log.store().delete(&path).await;
+            return std::future::pending().await;
+        }
+    }
 }
 
 async fn open_table(

@@ -25,6 +25,7 @@ use crate::{
     graph::{Exchange, Graph, Input, NodeKind, SinkNode, SourceNode},
     hash::key_groups_of_task,
     message::Epoch,
+    metrics::JobMetrics,
     operator::{OperatorContext, OperatorFactory},
     runtime::{
         align::Aligner,
@@ -50,6 +51,7 @@ pub(super) struct Builder<'a> {
     pub(super) bound: Bound,
     pub(super) events: mpsc::Sender<TaskEvent>,
     pub(super) cancel: CancellationToken,
+    pub(super) metrics: Arc<JobMetrics>,
     /// Tasks of each head node.
     pub(super) tasks: HashMap<usize, usize>,
     senders: HashMap<(usize, usize, usize), Vec<ChannelSender>>,
@@ -129,6 +131,7 @@ impl<'a> Builder<'a> {
             bound: Bound::Table,
             events: sender,
             cancel: CancellationToken::new(),
+            metrics: Arc::default(),
             tasks,
             senders: HashMap::new(),
             receivers: HashMap::new(),
@@ -154,6 +157,7 @@ impl<'a> Builder<'a> {
                     let mut row = Vec::new();
                     for down in 0..self.tasks_of(node) {
                         let (sender, receiver) = channel(limit);
+                        sender.watched_by(&self.metrics, &self.graph.nodes[node].name);
                         row.push(sender);
                         self.receivers.entry((node, down)).or_default().push((index, receiver));
                     }
@@ -225,8 +229,8 @@ impl<'a> Builder<'a> {
             let outlets = self.outlets(node, index, task).await?;
             pipes.push(Pipe { operators, outlets });
         }
-        let parts =
-            HeadParts { graph: Arc::clone(self.graph), node, reader, progress: Arc::clone(&table.progress), pipes };
+        let (progress, metrics) = (Arc::clone(&table.progress), Arc::clone(&self.metrics));
+        let parts = HeadParts { graph: Arc::clone(self.graph), node, reader, progress, pipes, metrics };
         SourceHead::new(parts, &assigned)
     }
 
@@ -346,7 +350,8 @@ impl<'a> Builder<'a> {
         };
         let named = |error: Error| error.context(format!("sink \"{}\"", sink.table));
         let writer = sink.sink.writer(self.job, place, open).await.map_err(named)?;
-        Ok(SinkSlot { node: name, table: sink.table.clone(), task, writer, refused: Vec::new(), rows: 0 })
+        let metrics = Arc::clone(&self.metrics);
+        Ok(SinkSlot { node: name, table: sink.table.clone(), task, writer, refused: Vec::new(), rows: 0, metrics })
     }
 }
 

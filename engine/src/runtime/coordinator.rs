@@ -23,6 +23,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hash::{HASH_VERSION, KEY_GROUPS},
     message::{Barrier, Epoch},
+    metrics::JobMetrics,
     runtime::{
         commit::Delivery,
         effects::{AckParts, OperatorAck, SinkAck, SourceAck, TaskAck},
@@ -92,6 +93,7 @@ pub(super) struct Coordinator {
     background: FuturesUnordered<BoxFuture<'static, Background>>,
     published: Option<Manifest>,
     observer: super::job::Observer,
+    metrics: Arc<JobMetrics>,
 }
 
 enum Wake {
@@ -119,11 +121,13 @@ impl Coordinator {
             background: FuturesUnordered::new(),
             published: None,
             observer: super::job::Observer::default(),
+            metrics: Arc::default(),
         }
     }
 
-    pub(super) fn with_observer(mut self, observer: super::job::Observer) -> Self {
+    pub(super) fn watched_by(mut self, observer: super::job::Observer, metrics: Arc<JobMetrics>) -> Self {
         self.observer = observer;
+        self.metrics = metrics;
         self
     }
 
@@ -216,6 +220,7 @@ impl Coordinator {
         match done {
             Background::Delivered(number) => {
                 self.begin.log_number = number?;
+                self.metrics.checkpointed();
                 if let Some(manifest) = &self.published {
                     self.observer.published(manifest);
                 }
@@ -332,6 +337,9 @@ impl Coordinator {
             if let Some(source) = source {
                 sources.entry(source.node.clone()).or_default().push(source);
             }
+        }
+        for (name, state) in &mut operators {
+            state.reads = self.delivery.graph.sources_of(name);
         }
         self.begin.segments.values_mut().for_each(|segments| retain(segments, now));
         let sources = self.tables.iter_mut().map(|run| {

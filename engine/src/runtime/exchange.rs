@@ -16,6 +16,7 @@ use crate::{
     graph::Exchange,
     hash::{hash_rows, key_group, task_of_key_group},
     message::{ChangeBatch, Message},
+    metrics::JobMetrics,
 };
 
 /// Messages a channel holds at most, whatever their size.
@@ -47,6 +48,11 @@ pub fn channel(limit: usize) -> (ChannelSender, ChannelReceiver) {
 }
 
 impl ChannelSender {
+    /// Shows what waits in this channel, in front of a node.
+    pub(crate) fn watched_by(&self, metrics: &JobMetrics, node: &str) {
+        metrics.queue(node, Arc::clone(&self.bytes), self.limit);
+    }
+
     /// Sends once there is room. Fails when the receiver has gone, which only a job that is ending does.
     pub async fn send(&self, message: Message) -> Result<()> {
         let bytes = match &message {

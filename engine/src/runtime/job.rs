@@ -17,6 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     graph::Graph,
     message::Epoch,
+    metrics::JobMetrics,
     runtime::attempt::attempt,
     time::{Clock, SystemClock},
 };
@@ -58,6 +59,8 @@ pub struct JobConfig {
     pub restarts: u32,
     /// Who wants to see manifests as they are committed.
     pub observer: Observer,
+    /// What is counted while it runs.
+    pub metrics: Arc<JobMetrics>,
 }
 
 impl JobConfig {
@@ -81,6 +84,7 @@ impl JobConfig {
             pid: std::process::id(),
             restarts: u32::MAX,
             observer: Observer::default(),
+            metrics: Arc::default(),
         }
     }
 }
@@ -171,10 +175,14 @@ pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) 
     let mut failures = 0;
     let mut is_probed = false;
     loop {
+        let checkpoints = config.metrics.sample().checkpoints;
         let error = match probed_attempt(&graph, &config, &stop, &mut is_probed).await {
             Ok(manifest) => return Ok(JobSummary::of(manifest)),
             Err(error) => error,
         };
+        if config.metrics.sample().checkpoints > checkpoints {
+            failures = 0;
+        }
         match after_failure(error.kind(), failures, config.restarts) {
             AfterFailure::Stop => return Err(error),
             AfterFailure::Restart(_) if stop.is_cancelled() => return Err(error),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an event passes the whole pipe before the next one enters it, so a snapshot sees no row half-way.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::BoxFuture;
 
@@ -15,6 +15,7 @@ use crate::{
     connector::{RefusedRow, SinkWriter},
     error::{Error, Result},
     message::{Barrier, ChangeBatch, Message},
+    metrics::JobMetrics,
     operator::{Operator, Output, Progress},
     runtime::{
         effects::{Effects, OperatorAck, SinkAck, UnitAck},
@@ -79,6 +80,7 @@ pub(super) struct SinkSlot {
     pub(super) writer: Box<dyn SinkWriter>,
     pub(super) refused: Vec<RefusedRow>,
     pub(super) rows: u64,
+    pub(super) metrics: Arc<JobMetrics>,
 }
 
 impl Pipe {
@@ -224,6 +226,7 @@ impl SinkSlot {
         match message {
             Message::Changes(changes) => {
                 self.rows += changes.num_rows() as u64;
+                self.metrics.written(&self.table, changes.num_rows() as u64);
                 let refused = self.writer.write(changes).await.map_err(|error| self.named(error))?;
                 self.refused.extend(refused);
                 Ok(())

@@ -17,6 +17,7 @@ use crate::{
     format::Decoder,
     graph::{BranchInput, Malformed, SourceNode, WatermarkRule},
     message::{Barrier, ChangeBatch, Message},
+    metrics::{JobMetrics, SplitSample},
     runtime::{
         effects::{Effects, SourceAck},
         pipe::{Event, Pipe},
@@ -77,6 +78,7 @@ pub(super) struct SourceHead {
     rejected: Segments,
     late: Segments,
     ended: bool,
+    metrics: Arc<JobMetrics>,
 }
 
 /// What a head is made of.
@@ -87,6 +89,7 @@ pub(super) struct HeadParts {
     pub(super) reader: Box<dyn SplitReader>,
     pub(super) progress: SharedProgress,
     pub(super) pipes: Vec<Pipe>,
+    pub(super) metrics: Arc<JobMetrics>,
 }
 
 fn source_of(graph: &crate::graph::Graph, node: usize) -> Result<&SourceNode> {
@@ -115,6 +118,7 @@ impl SourceHead {
             rejected: Segments::default(),
             late: Segments::default(),
             ended: false,
+            metrics: parts.metrics,
             graph: parts.graph,
         };
         head.track(assigned);
@@ -153,8 +157,9 @@ impl SourceHead {
             SourceEvent::CaughtUp(split) => {
                 if let Some(run) = self.splits.get_mut(&split) {
                     run.caught_up.get_or_insert(now);
+                    run.state.lag = Some(0);
                 }
-                self.report(&split, now)?;
+                self.report(&split, 0, now)?;
                 self.forward_watermark(effects).await?;
                 Ok(None)
             }
@@ -164,7 +169,7 @@ impl SourceHead {
                     run.caught_up.get_or_insert(now);
                     run.state.offset = resume_at.or(run.state.offset.take());
                 }
-                self.report(&split, now)?;
+                self.report(&split, 0, now)?;
                 self.forward_watermark(effects).await?;
                 Ok(Some(SplitNews::ReachedEnd { split }))
             }
@@ -173,6 +178,7 @@ impl SourceHead {
                     run.state.status = SplitStatus::Ended;
                     run.watermark
                 });
+                self.metrics.split_ended(&source_of(&self.graph, self.node)?.table, &split);
                 Ok(Some(SplitNews::Ended { watermark: watermark.unwrap_or(Watermark::MIN), split, children }))
             }
         }
@@ -183,6 +189,7 @@ impl SourceHead {
         let node = source_of(&graph, self.node)?;
         let split = batch.split.clone();
         let resume_at = batch.resume_at.clone();
+        let (rows, lag) = (batch.data.records() as u64, batch.lag_records);
         let released = lock(&self.progress).released();
         let run = self.splits.get_mut(&split);
         let run = run.ok_or_else(|| Error::internal(format!("a batch of split \"{split}\", which is not assigned")))?;
@@ -200,8 +207,9 @@ impl SourceHead {
             run.state.offset = Some(resume_at);
             run.state.idle = false;
             run.caught_up = None;
+            run.state.lag = lag;
         }
-        self.report(&split, now)?;
+        self.report(&split, rows, now)?;
         self.forward_watermark(effects).await
     }
 
@@ -280,13 +288,20 @@ impl SourceHead {
         effects.write_segment(&format!("{table}$late"), &late.batches).await
     }
 
-    fn report(&mut self, split: &SplitId, now: Instant) -> Result<()> {
+    fn report(&mut self, split: &SplitId, rows: u64, now: Instant) -> Result<()> {
         let node = source_of(&self.graph, self.node)?;
         let timeout = node.time.as_ref().and_then(|time| time.idle_timeout);
         let Some(run) = self.splits.get_mut(split) else { return Ok(()) };
         let silent = run.caught_up.map(|since| now.since(since));
         run.state.idle = matches!((silent, timeout), (Some(silent), Some(timeout)) if silent >= timeout);
-        run.state.watermark = (run.watermark > Watermark::MIN).then_some(run.watermark);
+        let watermark = (run.watermark > Watermark::MIN).then_some(run.watermark);
+        if run.state.watermark != watermark || run.state.advanced.is_none() {
+            run.state.advanced = Some(now);
+        }
+        run.state.watermark = watermark;
+        let SplitState { lag, advanced, idle, .. } = run.state;
+        let sample = SplitSample { rows: 0, lag, watermark: run.watermark, advanced, is_idle: idle };
+        self.metrics.split(&node.table, split, rows, sample);
         let mark = Mark { watermark: run.watermark, idle: run.state.idle, backlog: run.caught_up.is_none() };
         lock(&self.progress).report(split, mark);
         Ok(())
@@ -326,7 +341,7 @@ impl SourceHead {
             .map(|(split, _)| split.clone())
             .collect();
         for split in quiet {
-            self.report(&split, now)?;
+            self.report(&split, 0, now)?;
         }
         self.align()?;
         self.forward_watermark(effects).await?;

@@ -99,6 +99,8 @@ impl SplitTable {
                 watermark: (start > Watermark::MIN).then_some(start),
                 idle: false,
                 from_default: first,
+                advanced: None,
+                lag: None,
                 account: SplitAccount::new(),
             };
             self.entries.insert(split.id, Entry { state, task: None, reached_end: false, settled: false });

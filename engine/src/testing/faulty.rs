@@ -88,6 +88,10 @@ impl CheckpointStore for FaultyStore {
         }
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.store.folders().await
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         match self.fault().await {
             Fault::None => self.store.list(prefix).await,

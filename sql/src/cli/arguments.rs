@@ -45,6 +45,9 @@ pub(super) struct Common {
     /// File of settings, the same keys as SET [default: headwater.toml here, else in the user's configuration].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// Address for Prometheus and health checks of a job, such as 127.0.0.1:9464 [default: none].
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(super) metrics: Option<std::net::SocketAddr>,
     /// How messages for operators are written to standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(super) log_format: LogFormat,
@@ -96,6 +99,9 @@ pub(super) struct Input {
     /// Run the statements of a file and end; - is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+    /// The job whose "t$rejected" and "t$late" are meant.
+    #[arg(long, value_name = "NAME")]
+    pub(super) job: Option<String>,
 }
 
 /// The commands.
@@ -152,6 +158,15 @@ pub(super) enum Command {
         /// Rows, in place of the data set's own number.
         #[arg(long)]
         rows: Option<u64>,
+        #[command(flatten)]
+        results: Results,
+    },
+    /// List, show, stop or drop jobs.
+    Jobs(super::jobs::JobsOptions),
+    /// List the checkpoints of a job, or show one.
+    Checkpoints {
+        #[command(flatten)]
+        options: super::jobs::CheckpointsOptions,
         #[command(flatten)]
         results: Results,
     },

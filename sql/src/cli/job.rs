@@ -8,6 +8,7 @@
 //! Invariant: the first SIGINT or SIGTERM takes a last checkpoint and ends with 0; the second stops at once.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,10 +16,10 @@ use std::{
 use clap::Args;
 use headwater_engine::{
     accounts::{SplitAccount, Tally},
-    checkpoint::store::{CheckpointStore, LocalStore, ObjectCheckpointStore},
     error::{Error, ErrorKind, Result},
     message::Epoch,
-    runtime::job::{self, JobConfig, JobSummary},
+    runtime::job::{self, JobConfig, JobSummary, Observer},
+    time::{Clock, SystemClock},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +28,11 @@ use super::{
     exit::{Exit, Failure},
     interrupt::{self, Ended, Signals, Watched},
     runner::{self, Style},
+    status::{self, JobView},
     tell,
 };
 use crate::{
+    jobs::{self, RunningMark},
     lower::{Reads, lower_inserts, reads},
     parser::{Statement, StatementKind, statement::Insert},
     session::{Session, SessionConfig},
@@ -56,6 +59,19 @@ pub(super) struct JobOptions {
     /// Accept that output is repeated when going back.
     #[arg(long)]
     allow_repeat: bool,
+    /// Where metrics are served.
+    #[arg(skip)]
+    metrics: Option<SocketAddr>,
+    /// Whether a line on the terminal says how it goes.
+    #[arg(skip)]
+    has_line: bool,
+}
+
+impl JobOptions {
+    /// These options, with metrics at an address, and perhaps a line on the terminal.
+    pub(super) fn shown(self, metrics: Option<SocketAddr>, has_line: bool) -> Self {
+        Self { metrics, has_line, ..self }
+    }
 }
 
 /// Runs the statements in order, then the INSERTs that go on as one job.
@@ -205,15 +221,29 @@ async fn run_job(
     stop: CancellationToken,
 ) -> Result<Exit, Failure> {
     let graph = lower_inserts(session, inserts, options.once).await?;
-    let config = job_config(session, files, options).await?;
+    let mut config = job_config(session, files, options).await?;
     let name = config.name.clone();
-    match job::run(Arc::new(graph), config, stop).await {
+    let (observer, newest) = Observer::channel();
+    config.observer = observer;
+    let (metrics, started) = (Arc::clone(&config.metrics), SystemClock.now());
+    let view = JobView { job: name.clone(), metrics, newest, started, interval: config.interval };
+    let listener = status::listen(options.metrics).await?;
+    let _running = RunningMark::set(&jobs::local_folder(session), &name)?;
+    let done = tokio::select! {
+        done = job::run(Arc::new(graph), config, stop) => done,
+        never = status::line(view.clone(), options.has_line) => match never {},
+        ended = status::serve(listener, view) => match ended {
+            Ok(never) => match never {},
+            Err(error) => Err(error),
+        },
+    };
+    match done {
         Ok(summary) => {
             report(&name, &summary);
             Ok(Exit::Done)
         }
         Err(error) if error.kind() == ErrorKind::Fenced => {
-            tell(&format!("error[{}] {error}", error.code()));
+            tell(&crate::diagnostics::render(&error));
             Ok(Exit::Fenced)
         }
         Err(error) => Err(error.into()),
@@ -232,8 +262,7 @@ async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) 
         return Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job"))
             .with_hint("give it one with --job"));
     }
-    let local = session.config().local_state();
-    let mut config = JobConfig::new(&name, state_store(session).await?, local.join("jobs").join(&name));
+    let mut config = JobConfig::new(&name, jobs::state_store(session).await?, jobs::local_folder(session));
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     config.parallelism = options.parallelism.or(settings.parallelism).unwrap_or_else(cores).max(1);
     config.interval = settings.checkpoint_interval;
@@ -244,20 +273,12 @@ async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) 
     config.from_checkpoint = options.from_checkpoint.map(Epoch);
     config.allow_drop = options.allow_drop;
     config.allow_repeat = options.allow_repeat;
+    config.host = jobs::host();
     config.script = match std::fs::canonicalize(file) {
         Ok(path) => path.to_string_lossy().into_owned(),
         Err(_) => String::new(),
     };
     Ok(config)
-}
-
-async fn state_store(session: &Session) -> Result<Arc<dyn CheckpointStore>> {
-    let state = &session.config().state;
-    if !state.contains("://") {
-        return Ok(Arc::new(LocalStore::new(session.config().local_state())));
-    }
-    let place = session.stores().resolve(state, &Default::default()).await?;
-    Ok(Arc::new(ObjectCheckpointStore::new(place.store, place.path, state.clone())))
 }
 
 fn report(name: &str, summary: &JobSummary) {

@@ -22,9 +22,11 @@ mod exit;
 mod explain;
 pub(crate) mod interrupt;
 mod job;
+mod jobs;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod runner;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -74,10 +76,11 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
         Some(Command::Sql { results, input: after }) => {
             let statements = after.statements.or(input.statements);
             let files = input.files.into_iter().chain(after.files).collect();
-            sql(&common, results.or(before), &Input { statements, files }, environment)
+            let job = after.job.or(input.job);
+            sql(&common, results.or(before), &Input { statements, files, job }, environment)
         }
-        Some(_) if input.statements.is_some() || !input.files.is_empty() => {
-            Err(Failure::Usage("-c and -f cannot be used with a command".into()))
+        Some(_) if input.statements.is_some() || !input.files.is_empty() || input.job.is_some() => {
+            Err(Failure::Usage("-c, -f and --job before a command cannot be used with it".into()))
         }
         Some(Command::Run { files, results, job }) => {
             let script = runner::read_files(&files)?;
@@ -87,7 +90,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
             let style = style(&results, environment);
             runner::check_format(style.look.format, shown, environment.stdout_is_terminal)?;
-            job::run(config, statements, &files, &job, style)
+            job::run(config, statements, &files, &job.shown(common.metrics, style.progress), style)
         }
         Some(Command::Explain { files, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);
@@ -98,6 +101,18 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
         }
         Some(Command::Generate { dataset, target, rows, seed, format }) => {
             generate_files(&generate::Options { dataset, rows, seed, format, target })
+        }
+        Some(Command::Jobs(jobs::JobsOptions { action, results })) => {
+            let results = results.or(before);
+            let config = session_config(&common, &results, environment)?;
+            let action = action.unwrap_or(jobs::JobsAction::List);
+            let has_terminal = environment.stdin_is_terminal && environment.stderr_is_terminal;
+            runtime()?.block_on(jobs::run(config, &action, &style(&results, environment), has_terminal))
+        }
+        Some(Command::Checkpoints { options, results }) => {
+            let results = results.or(before);
+            let config = session_config(&common, &results, environment)?;
+            runtime()?.block_on(jobs::checkpoints(config, &options, &style(&results, environment)))
         }
         Some(Command::Catalog { action }) => {
             let config = session_config(&common, &before, environment)?;
@@ -121,19 +136,19 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
         Some(statements) => statements.clone(),
         None if !input.files.is_empty() => runner::read_files(&input.files)?,
         None if environment.stdin_is_terminal => {
-            let config = session_config(common, &results, environment)?;
+            let config = SessionConfig { job: input.job.clone(), ..session_config(common, &results, environment)? };
             let style = style(&results, environment);
             return repl::run(config, style, environment);
         }
         None => runner::read_files(&["-".into()])?,
     };
-    batch(common, &results, Work::Run(script), environment)
+    batch(common, &results, Work::Run(script, input.job.clone()), environment)
 }
 
 /// What is done until it is done.
 enum Work {
-    /// A script is run.
-    Run(String),
+    /// A script is run, that may name the tables of a job.
+    Run(String, Option<String>),
     /// A script is explained.
     Explain(String),
     /// A demo is shown, with so many rows.
@@ -141,7 +156,7 @@ enum Work {
 }
 
 fn batch(common: &Common, results: &Results, work: Work, environment: &Environment) -> Result<Exit, Failure> {
-    let config = session_config(common, results, environment)?;
+    let mut config = session_config(common, results, environment)?;
     let style = style(results, environment);
     let to_terminal = environment.stdout_is_terminal;
     let runtime = runtime()?;
@@ -149,7 +164,10 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
     let work = async move {
         let (script, explained) = match work {
             Work::Demo(demo, rows) => return demo::run(demo, rows, config, &style, &watched).await,
-            Work::Run(script) => (script, false),
+            Work::Run(script, job) => {
+                config.job = job;
+                (script, false)
+            }
             Work::Explain(script) => (script, true),
         };
         let statements = crate::parser::parse(&script, &config.parameters)?;
@@ -215,6 +233,7 @@ fn session_config(common: &Common, results: &Results, environment: &Environment)
         warehouse: common.warehouse.clone(),
         secrets: Secrets::new(environment.variables.clone()),
         parameters: results.parameters.iter().cloned().collect(),
+        job: None,
         settings,
     })
 }

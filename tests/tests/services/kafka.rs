@@ -11,9 +11,10 @@ use futures::StreamExt;
 use headwater_connectors::kafka::Kafka as KafkaConnector;
 use headwater_engine::{
     connector::{
-        Bound, CommitFacts, Committable, Connector, JobContext, Offset, OpenRequest, Source, SourceData, SourceEvent,
-        Split, SplitStart, StartAt, TableSpec, Unfenced,
+        Bound, CommitFacts, Committable, Connector, Fence, JobContext, Offset, OpenRequest, Source, SourceData,
+        SourceEvent, Split, SplitStart, StartAt, TableSpec, Unfenced,
     },
+    error::{Error, ErrorKind},
     memory::MemoryBudget,
     message::{ChangeBatch, Epoch, Generation},
     time::SystemClock,
@@ -35,6 +36,17 @@ fn job() -> JobContext {
         memory: MemoryBudget::new(256 << 20),
         fence: Arc::new(Unfenced),
         parallelism: 1,
+    }
+}
+
+/// The fence of an attempt that another one has overtaken.
+#[derive(Debug)]
+struct Overtaken;
+
+#[async_trait::async_trait]
+impl Fence for Overtaken {
+    async fn check(&self) -> headwater_engine::error::Result<()> {
+        Err(Error::new(ErrorKind::Fenced, "JOB_FENCED", "another attempt holds the job"))
     }
 }
 
@@ -146,9 +158,12 @@ async fn an_epoch_is_delivered_once_however_often_it_is_committed() -> Result<()
     next.commit(&job(), Epoch(2), vec![]).await?;
     next.commit(&job(), Epoch(3), vec![unit(500..510)]).await?;
 
-    // The first attempt is fenced.
-    let fenced = sink.commit(&job(), Epoch(2), vec![unit(900..901)]).await.unwrap_err();
-    assert_eq!(fenced.kind(), headwater_engine::error::ErrorKind::Fenced, "{fenced}");
+    // The first attempt is fenced by the job's log, and by the broker even if it has not noticed yet.
+    let lost = sink.commit(&job(), Epoch(2), vec![unit(900..901)]).await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Unavailable, "{lost}");
+    let overtaken = JobContext { fence: Arc::new(Overtaken), ..job() };
+    let fenced = sink.commit(&overtaken, Epoch(4), vec![unit(900..901)]).await.unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
 
     let source = KafkaConnector.source(&table)?;
     let (values, _) = read(&*source, starts(&*source).await?).await?;
