@@ -95,7 +95,8 @@ pub enum FileFormat {
 pub enum TableKind {
     /// Files at a location; dropping the entry leaves them.
     External,
-    /// Files that a `CREATE TABLE AS` of ours wrote under the warehouse or at its location.
+    /// Files of a `CREATE TABLE AS` in a folder chosen for it, under the warehouse or its database's location; dropping
+    /// the entry deletes them.
     Managed,
     /// A query, as written, with the database its names are resolved in.
     View {

@@ -8,6 +8,7 @@
 
 mod columns;
 mod create;
+mod discard;
 mod insert;
 mod options;
 mod target;
@@ -22,7 +23,9 @@ use headwater_connectors::lake::{
 };
 use headwater_engine::error::Result;
 
-pub(crate) use self::{create::create_table_as, insert::insert, target::projection_of, unload::unload};
+pub(crate) use self::{
+    create::create_table_as, discard::discard, insert::insert, target::projection_of, unload::unload,
+};
 use crate::{diagnostics::Classify, session::Outcome};
 
 /// Plans, runs and commits.

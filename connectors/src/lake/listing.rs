@@ -19,6 +19,10 @@ use headwater_engine::{
 };
 use object_store::{ListResult, ObjectMeta, path::Path};
 
+mod stored;
+
+pub use stored::{Excluded, KnownFolders, Stored, of_excluded};
+
 use super::{
     layout::{self, Key, Value},
     pruning::{FileFilter, Known},
@@ -69,6 +73,10 @@ pub struct Listing {
     pub ignored: u64,
     /// Path of the first of them.
     pub first_ignored: Option<String>,
+    /// What is in the folder of each of the partitions, whether the filters leave it or not.
+    pub stored: Vec<Stored>,
+    /// Folders that the filters exclude.
+    pub excluded: Vec<Excluded>,
 }
 
 impl Listing {
@@ -136,10 +144,11 @@ pub async fn discover(place: &Place, keys: &[Key], filter: &FileFilter) -> Resul
 pub async fn list_known(partitions: Vec<ListedPartition>, filter: &FileFilter) -> Result<Listing> {
     let candidates: Vec<_> =
         partitions.iter().map(|found| known(found.values.iter().map(|value| Some(value.typed.clone())))).collect();
-    let mut keep = filter.may_match(&candidates)?.into_iter();
-    let total = partitions.len() as u64;
-    let left = partitions.into_iter().filter(|_| keep.next().unwrap_or(true)).collect();
-    list_files(left, filter, Listing { partitions_total: total, ..Listing::default() }).await
+    let keep = filter.may_match(&candidates)?;
+    let mut listing = Listing { partitions_total: partitions.len() as u64, ..Listing::default() };
+    let (left, excluded): (Vec<_>, Vec<_>) = partitions.into_iter().zip(keep).partition(|(_, kept)| *kept);
+    listing.excluded = excluded.into_iter().map(|(found, _)| Excluded { place: found.place, levels: 0 }).collect();
+    list_files(left.into_iter().map(|(found, _)| found).collect(), filter, listing).await
 }
 
 /// The registered partitions of a table, with where their files are.
@@ -237,8 +246,12 @@ async fn walk(place: &Place, keys: &[Key], filter: Option<&FileFilter>, listing:
             listing.partitions_total += next.len() as u64;
         }
         if let Some(filter) = filter {
-            let mut keep = filter.may_match(&next.iter().map(Folder::known).collect::<Vec<_>>())?.into_iter();
-            next.retain(|_| keep.next().unwrap_or(true));
+            let keep = filter.may_match(&next.iter().map(Folder::known).collect::<Vec<_>>())?;
+            let (kept, excluded): (Vec<_>, Vec<_>) = next.into_iter().zip(keep).partition(|(_, kept)| *kept);
+            next = kept.into_iter().map(|(folder, _)| folder).collect();
+            let levels = keys.len() - depth - 1;
+            let excluded = excluded.into_iter().map(|(folder, _)| Excluded { place: place.at(folder.path), levels });
+            listing.excluded.extend(excluded);
         }
         level = next;
     }
@@ -287,6 +300,8 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
         .buffered(LISTINGS_AT_ONCE);
     let mut files = Vec::new();
     while let Some(mut found) = lists.try_next().await? {
+        let bytes = found.iter().map(|file| file.size).sum();
+        listing.stored.push(Stored { files: found.len() as u64, bytes, ..Stored::default() });
         files.append(&mut found);
         if files.len() > FILES_MAX {
             return Err(Error::user(

@@ -28,7 +28,7 @@ use super::{
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
-    listing::{self, LakeFile, ListedPartition, Listing},
+    listing::{self, LakeFile, ListedPartition, Listing, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
     scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
@@ -261,7 +261,9 @@ impl TableProvider for LakeTable {
             Wanted::Rejected => FileFilter::new(state, &[], &self.schema, rows.constants())?,
         };
         let listing = self.list(&place, &filter, &stats).await?;
-        account(&stats, &listing);
+        self.stores.known_folders().remember(&listing);
+        let excluded = listing::of_excluded(&listing.excluded, self.stores.known_folders()).await?;
+        account(&stats, &listing, excluded);
         let scan = self.plan(state, projection, filters, listing, stats)?;
         let partitions = state.config().target_partitions();
         Ok(Arc::new(LakeScanExec::new(Arc::new(scan), partitions, limit)))
@@ -369,12 +371,16 @@ impl LakeTable {
     }
 }
 
-/// Adds what a scan will read, and of what, to the counters of its statement.
-fn account(stats: &ScanStats, listing: &Listing) {
-    let bytes = listing.files.iter().map(|file| file.size).sum();
-    ScanStats::add(&stats.bytes_stored, bytes);
-    ScanStats::add(&stats.bytes_estimated, bytes);
-    ScanStats::add(&stats.files_total, listing.files.len() as u64);
-    ScanStats::add(&stats.partitions_total, listing.partitions_total);
+/// Adds what a scan will read, and of what, to the counters of its statement. Files that a statement still under way
+/// writes may be among those stored.
+fn account(stats: &ScanStats, listing: &Listing, excluded: Stored) {
+    let stored = listing.stored.iter().fold(excluded, |mut total, stored| {
+        total += *stored;
+        total
+    });
+    ScanStats::add(&stats.bytes_stored, stored.bytes);
+    ScanStats::add(&stats.bytes_estimated, listing.files.iter().map(|file| file.size).sum());
+    ScanStats::add(&stats.files_total, stored.files);
+    ScanStats::add(&stats.partitions_total, listing.partitions_total + stored.partitions);
     ScanStats::add(&stats.files_ignored, listing.ignored);
 }

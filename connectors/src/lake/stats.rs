@@ -13,11 +13,12 @@ pub struct ScanStats {
     pub bytes_scanned: AtomicU64,
     /// Size of the files that scans were planned over: an upper bound of what is read, known before anything is.
     pub bytes_estimated: AtomicU64,
-    /// Size of all files of the tables named.
+    /// Size of all files of the tables named, those of partitions that were not needed too: exact on local disks, and
+    /// elsewhere as far as this process has seen them (see [`of_excluded`](super::listing::of_excluded)).
     pub bytes_stored: AtomicU64,
     /// Files opened.
     pub files_read: AtomicU64,
-    /// Files of the tables named.
+    /// Files of the tables named, as far as `bytes_stored` knows them.
     pub files_total: AtomicU64,
     /// Partitions with a file opened.
     pub partitions_read: AtomicU64,

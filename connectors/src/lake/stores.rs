@@ -25,6 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     commit::place::Uploads,
     counting::{CountingStore, ListingCost},
+    listing::KnownFolders,
     s3::{self, S3Settings},
     stats::ScanStats,
 };
@@ -88,6 +89,7 @@ pub struct Stores {
     clients: Mutex<HashMap<String, (S3Settings, Client)>>,
     /// Stores given by name instead of made: tests put memory here.
     given: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
+    known_folders: KnownFolders,
 }
 
 impl fmt::Debug for Stores {
@@ -105,7 +107,13 @@ impl Stores {
             local: Arc::new(LocalFileSystem::new()),
             clients: Mutex::default(),
             given: RwLock::default(),
+            known_folders: KnownFolders::default(),
         }
+    }
+
+    /// How much earlier statements found in remote folders.
+    pub fn known_folders(&self) -> &KnownFolders {
+        &self.known_folders
     }
 
     /// Changes a setting for what is resolved from now on.

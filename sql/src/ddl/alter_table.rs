@@ -90,6 +90,8 @@ fn apply(table: &mut Table, change: &TableChange) -> Result<()> {
             check_location(location)
                 .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
             table.location.clone_from(location);
+            // The folder was named now: it does not go with the table.
+            table.kind = TableKind::External;
         }
         TableChange::SetProperties(pairs) => set_properties(table, pairs)?,
         TableChange::UnsetProperties(keys) => {

@@ -16,6 +16,7 @@ use crate::{
     },
     session::{Outcome, Session},
     tables::INFORMATION_SCHEMA,
+    write::discard,
 };
 
 /// `CREATE DATABASE`.
@@ -47,9 +48,16 @@ fn exists(name: &str) -> Error {
 
 /// `DROP DATABASE`.
 pub(super) async fn drop(session: &Session, name: &Identifier, if_exists: bool, cascade: bool) -> Result<Outcome> {
+    let tables = match cascade {
+        true => session.catalog().tables(&name.value).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
     match session.catalog().drop_database(&name.value, cascade).await {
         Ok(()) => {
             session.leave_database(&name.value.to_lowercase());
+            for table in &tables {
+                discard(session, table).await?;
+            }
             Ok(Outcome::done())
         }
         Err(error) if error.code().0 == "SCHEMA_NOT_FOUND" && if_exists => Ok(Outcome::done()),

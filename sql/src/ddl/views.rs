@@ -20,6 +20,7 @@ use crate::{
     session::{Outcome, Session},
     tables::{RunTable, not_found},
     types::trino_type_name,
+    write::discard,
 };
 
 /// `CREATE VIEW`.
@@ -150,5 +151,6 @@ pub(super) async fn drop(session: &Session, name: &ObjectName, if_exists: bool, 
         (true, true) | (false, false) => {}
     }
     session.catalog().drop_table(&full).await?;
+    discard(session, &table).await?;
     Ok(Outcome::done())
 }

@@ -58,6 +58,8 @@ async fn entry(
     let Some(database) = session.catalog().database(&name.database).await? else {
         return Err(Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.database)).at(at));
     };
+    // What is in a folder that was named stays when the table is dropped; a folder chosen here goes with it.
+    let kind = if files.location.is_some() { TableKind::External } else { TableKind::Managed };
     let location = match (files.location, database.location) {
         (Some(location), _) => location,
         (None, Some(folder)) => format!("{}/{}/", folder.trim_end_matches('/'), name.table),
@@ -65,7 +67,7 @@ async fn entry(
     };
     Ok(Table {
         name: name.clone(),
-        kind: TableKind::Managed,
+        kind,
         columns,
         partition_keys,
         storage: files.storage,

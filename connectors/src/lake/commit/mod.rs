@@ -32,10 +32,12 @@
 //! Invariant: outside `_headwater/` no file of a statement exists before its decision is `commit`; our readers see all
 //! files of a statement and none it replaced, or the other way round ([`visible::resolve`]).
 
+pub mod discard;
 pub mod owner;
 pub mod place;
 pub mod protocol;
 pub mod record;
+pub mod recovery;
 pub mod registrar;
 pub mod site;
 pub mod statement;
@@ -44,9 +46,10 @@ pub mod visible;
 
 pub use place::{Place, StagedWriter};
 pub use record::{Decision, Effect, Partitions, StagedFile};
+pub use recovery::recover;
 pub use registrar::CatalogRegistrar;
 pub use statement::{StatementId, StatementKind};
-pub use transaction::{Ending, Registrar, Transaction, recover};
+pub use transaction::{Ending, Registrar, Transaction};
 pub use visible::{Records, Resolved, resolve};
 
 /// Folder of the protocol within a table's folder; readers skip names that start with `_`.
