@@ -39,7 +39,9 @@ pub mod nested;
 pub mod parse;
 pub mod render;
 pub mod rows;
+pub mod tdigest;
 pub mod time;
+pub mod totals;
 
 pub use arithmetic::Arithmetic;
 pub use compare::Comparison;
@@ -88,6 +90,8 @@ pub enum Op {
     AtMostOne,
     /// What an aggregate makes of collected values.
     Collected(collected::Collected),
+    /// A step of a sum, a mean or an extreme.
+    Total(totals::Total),
     /// `format(..)` of values of these types.
     Format(Vec<Type>),
     /// `GREATEST` (`true`) or `LEAST` of the arguments; NULL if one is.
@@ -107,7 +111,7 @@ impl Op {
             }
             Self::Cast { safe, from, to } => !safe && cast::can_fail(from, to),
             Self::Negate(of) => of.is_integer(),
-            Self::Format(_) | Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) => true,
+            Self::Format(_) | Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) | Self::Total(_) => true,
             Self::Compare(..)
             | Self::Field(_)
             | Self::Row
@@ -146,6 +150,7 @@ impl Op {
             Self::Among => "among",
             Self::Format(_) => "format",
             Self::Collected(_) => "collected",
+            Self::Total(_) => "total",
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
             Self::Truth => "truth",
@@ -189,6 +194,7 @@ impl Op {
                 rows::at_most_one(value, count)
             }
             Self::Collected(kind) => collected::evaluate(*kind, args, result),
+            Self::Total(kind) => totals::evaluate(*kind, args, result),
             Self::Format(types) => format::evaluate(args, types, rows),
             Self::Extreme(greatest) => compare::extreme(args, rows, *greatest),
             Self::Among => {

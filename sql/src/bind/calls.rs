@@ -82,6 +82,7 @@ pub(crate) struct Call<'n> {
     pub(crate) filter: Option<&'n ast::Expr>,
     pub(crate) over: Option<&'n ast::WindowType>,
     pub(crate) nulls: Option<ast::NullTreatment>,
+    pub(crate) overflow: Option<&'n ast::ListAggOnOverflow>,
 }
 
 /// The error of syntax we do not know.
@@ -137,7 +138,7 @@ impl Binder<'_> {
         nodes.iter().map(|node| self.expr(node, context)).collect()
     }
 
-    fn scalar_call(&self, name: &str, args: Vec<Argument<'_>>, context: &Context<'_>) -> Result<Value> {
+    pub(crate) fn scalar_call(&self, name: &str, args: Vec<Argument<'_>>, context: &Context<'_>) -> Result<Value> {
         let with_lambda = args.iter().any(|arg| matches!(arg, Argument::Lambda(_)));
         let special = with_lambda.then(|| self.environment.library.get(&format!("{name}$lambda"))).flatten();
         let Some(function) = special.or_else(|| self.environment.library.get(name)) else {
@@ -328,6 +329,7 @@ fn take_apart(function: &ast::Function) -> Result<Call<'_>> {
         filter: function.filter.as_deref(),
         over: function.over.as_ref(),
         nulls: function.null_treatment,
+        overflow: None,
     };
     let FunctionArguments::List(list) = &function.args else {
         return match &function.args {
@@ -349,7 +351,7 @@ fn take_apart(function: &ast::Function) -> Result<Call<'_>> {
         match clause {
             FunctionArgumentClause::OrderBy(order) => call.order_by.clone_from(order),
             FunctionArgumentClause::IgnoreOrRespectNulls(nulls) => call.nulls = Some(*nulls),
-            FunctionArgumentClause::OnOverflow(_) => {}
+            FunctionArgumentClause::OnOverflow(overflow) => call.overflow = Some(overflow),
             other => return Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in a call"))),
         }
     }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::{
     common::ScalarValue,
     functions_aggregate::{
@@ -27,12 +28,17 @@ use datafusion::{
         AggregateUDF, Expr, SortExpr, WindowFunctionDefinition,
         expr::{AggregateFunction, NullTreatment},
     },
+    sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::{Binder, Value, calls::Call, expr::row, literal, scope::Context};
 use crate::{
-    kernels::{self, Arithmetic, Op, collected::Collected},
+    kernels::{
+        self, Op,
+        collected::{Collected, Overflow},
+        totals::Total,
+    },
     types::Type,
 };
 
@@ -66,7 +72,11 @@ const COMPOSED: &[&str] = &[
     "bitwise_xor_agg",
     "numeric_histogram",
     "approx_most_frequent",
+    "reduce_agg",
 ];
+
+/// Digits of decimals of which ten thousand million fit into a sum of 38 digits.
+const SHORT_SUMMAND: u8 = 27;
 
 /// What the inner aggregate is given beside its arguments.
 #[derive(Default)]
@@ -93,8 +103,11 @@ impl Binder<'_> {
 
     /// Composes an aggregate or window call.
     pub(crate) fn composed(&self, call: &Call<'_>, outer: &Context<'_>, inner: &Context<'_>) -> Result<Value> {
-        let args = self.exprs_of(&call.args, inner)?;
         let composition = Composition { binder: self, call, outer, inner };
+        if let ("reduce_agg", Some(first)) = (call.name.as_str(), call.args.first()) {
+            return composition.folded(&self.expr(first, inner)?, &call.args);
+        }
+        let args = self.exprs_of(&call.args, inner)?;
         let types: Vec<String> = args.iter().map(|arg| arg.data_type.to_string()).collect();
         composition.compose(args).transpose().unwrap_or_else(|| {
             Err(Error::user(
@@ -124,12 +137,8 @@ impl Composition<'_, '_> {
             ("geometric_mean", [x]) if x.data_type.is_numeric() => self.geometric_mean(x)?,
             ("max_by" | "min_by", [x, y]) if y.data_type.is_orderable() => self.extreme_by(x, y)?,
             ("max_by" | "min_by", [x, y, n]) if y.data_type.is_orderable() => self.extremes_by(x, y, n)?,
-            ("max", [x]) if x.data_type.is_orderable() => {
-                self.inner(max_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?
-            }
-            ("min", [x]) if x.data_type.is_orderable() => {
-                self.inner(min_udaf(), vec![x.clone()], x.data_type.clone(), With::default())?
-            }
+            ("max", [x]) if x.data_type.is_orderable() => self.extreme(max_udaf(), x)?,
+            ("min", [x]) if x.data_type.is_orderable() => self.extreme(min_udaf(), x)?,
             ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => {
                 self.extremes_by(x, x, n)?
             }
@@ -164,8 +173,10 @@ impl Composition<'_, '_> {
             }
             ("listagg", [x]) => self.listagg(x, super::literals::text_value(""))?,
             ("listagg", [x, separator]) => self.listagg(x, separator.clone())?,
-            ("approx_percentile", [x, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
-            ("approx_percentile", [x, _, p]) if x.data_type.is_numeric() => self.percentile(x, p)?,
+            ("approx_percentile", [x, p]) if x.data_type.is_numeric() => self.percentile(x, None, p)?,
+            ("approx_percentile", [x, w, p] | [x, w, p, _]) if x.data_type.is_numeric() => {
+                self.percentile(x, Some(w), p)?
+            }
             ("skewness", [x]) if x.data_type.is_numeric() => {
                 self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?
             }
@@ -210,37 +221,76 @@ impl Composition<'_, '_> {
             of if of.is_integer() => Type::Bigint,
             Type::Unknown => Type::Bigint,
             Type::Decimal(_, s) => Type::Decimal(38, *s),
-            Type::Real | Type::Double => Type::Double,
-            Type::IntervalDaySecond | Type::IntervalYearMonth => {
-                return Err(Error::not_supported("sum of intervals is not supported"));
+            Type::IntervalDaySecond | Type::IntervalYearMonth => x.data_type.clone(),
+            Type::Real | Type::Double => {
+                let real = x.data_type == Type::Real;
+                let x = self.binder.convert(x, &Type::Double)?;
+                let sum = self.inner(sum_udaf(), vec![x], Type::Double, With::default())?;
+                return Ok(Some(if real { self.binder.cast(sum, &Type::Real, false)? } else { sum }));
             }
             _ => return Ok(None),
         };
-        let real = x.data_type == Type::Real;
-        let x = self.binder.convert(x, &data_type)?;
-        let sum = self.inner(sum_udaf(), vec![x], data_type, With::default())?;
-        Ok(Some(if real { self.binder.cast(sum, &Type::Real, false)? } else { sum }))
+        let sum = self.exact_sum(x)?;
+        Ok(Some(Value::new(kernels::call(Op::Total(Total::Sum), vec![sum.expr], data_type.clone()), data_type)))
+    }
+
+    /// A sum that cannot wrap, as a decimal.
+    fn exact_sum(&self, x: Value) -> Result<Value> {
+        let (of, summand) = match &x.data_type {
+            Type::Decimal(p, s) if *p <= SHORT_SUMMAND => (Type::Decimal(38, *s), None),
+            Type::Decimal(_, s) => {
+                let wide = Type::Other(DataType::Decimal256(76, *s));
+                (wide.clone(), Some(wide))
+            }
+            Type::IntervalDaySecond | Type::IntervalYearMonth => (Type::Decimal(38, 0), Some(Type::Decimal(38, 0))),
+            _ => (Type::Decimal(38, 0), None),
+        };
+        let summand = match summand {
+            Some(summand) => {
+                Value::new(kernels::call(Op::Total(Total::Summand), vec![x.expr], summand.clone()), summand)
+            }
+            None => {
+                let whole = if x.data_type == Type::Unknown { self.binder.convert(x, &Type::Bigint)? } else { x };
+                Value::new(datafusion::logical_expr::cast(whole.expr, of.to_arrow()), of.clone())
+            }
+        };
+        self.inner(sum_udaf(), vec![summand], of, With::default())
     }
 
     fn average(&self, x: Value) -> Result<Option<Value>> {
-        let Type::Decimal(_, s) = x.data_type else {
-            let real = x.data_type == Type::Real;
-            if !x.data_type.is_numeric() && x.data_type != Type::Unknown {
-                return Ok(None);
+        let result = match &x.data_type {
+            Type::Decimal(..) | Type::IntervalDaySecond | Type::IntervalYearMonth => x.data_type.clone(),
+            of if of.is_numeric() || *of == Type::Unknown => {
+                let real = x.data_type == Type::Real;
+                let x = self.binder.convert(x, &Type::Double)?;
+                let average = self.inner(avg_udaf(), vec![x], Type::Double, With::default())?;
+                return Ok(Some(if real { self.binder.cast(average, &Type::Real, false)? } else { average }));
             }
-            let x = self.binder.convert(x, &Type::Double)?;
-            let average = self.inner(avg_udaf(), vec![x], Type::Double, With::default())?;
-            return Ok(Some(if real { self.binder.cast(average, &Type::Real, false)? } else { average }));
+            _ => return Ok(None),
         };
-        let result = x.data_type.clone();
-        let wide = Type::Decimal(38, s);
         let count = self.inner(count_udaf(), vec![x.clone()], Type::Bigint, With::default())?;
-        let x = self.binder.convert(x, &wide)?;
-        let sum = self.inner(sum_udaf(), vec![x], wide, With::default())?;
-        let none = count.expr.clone().eq(literal(ScalarValue::Int64(Some(0))));
-        let share = self.binder.arithmetic(Arithmetic::Divide, sum, count)?;
-        let share = self.binder.cast(share, &result, false)?;
-        self.binder.choose(vec![(none, Value::null(result)?)], Some(share), "avg").map(Some)
+        let sum = self.exact_sum(x)?;
+        let mean = kernels::call(Op::Total(Total::Mean), vec![sum.expr, count.expr], result.clone());
+        Ok(Some(Value::new(mean, result)))
+    }
+
+    /// `max` and `min`: a NaN only where there is nothing else.
+    fn extreme(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
+        if !matches!(x.data_type, Type::Real | Type::Double) {
+            return self.inner(udaf, vec![x.clone()], x.data_type.clone(), With::default());
+        }
+        let found = self.inner(udaf, vec![self.key(x)], Type::Bigint, With::default())?;
+        let of_key = kernels::call(Op::Total(Total::OfKey), vec![found.expr], x.data_type.clone());
+        Ok(Value::new(of_key, x.data_type.clone()))
+    }
+
+    /// What decides the order of values: floating point as whole numbers in which a NaN never wins.
+    fn key(&self, x: &Value) -> Value {
+        if !matches!(x.data_type, Type::Real | Type::Double) {
+            return x.clone();
+        }
+        let key = kernels::call(Op::Total(Total::Key(self.is_greatest())), vec![x.expr.clone()], Type::Bigint);
+        Value::new(key, Type::Bigint)
     }
 
     fn count_if(&self, x: &Value) -> Result<Value> {
@@ -277,10 +327,10 @@ impl Composition<'_, '_> {
     fn extreme_by(&self, x: &Value, y: &Value) -> Result<Value> {
         let known = Some(y.expr.clone().is_not_null());
         if self.call.over.is_some() {
-            let pair = row(vec![(None, y.clone()), (None, x.clone())]);
+            let pair = row(vec![(None, self.key(y)), (None, x.clone())]);
             return self.collected(Collected::Best(self.is_greatest()), pair, known, None, x.data_type.clone());
         }
-        let order = vec![SortExpr::new(y.expr.clone(), !self.is_greatest(), false)];
+        let order = vec![SortExpr::new(self.key(y).expr, !self.is_greatest(), false)];
         self.inner(
             first_value_udaf(),
             vec![x.clone()],
@@ -292,7 +342,7 @@ impl Composition<'_, '_> {
     fn extremes_by(&self, x: &Value, y: &Value, n: &Value) -> Result<Value> {
         let n = self.binder.coerce(n.clone(), &Type::Bigint)?;
         let list = Type::array(x.data_type.clone());
-        let order = vec![SortExpr::new(y.expr.clone(), !self.is_greatest(), false)];
+        let order = vec![SortExpr::new(self.key(y).expr, !self.is_greatest(), false)];
         let with = With { order, filter: Some(y.expr.clone().is_not_null()), ..With::default() };
         let values = self.inner(array_agg_udaf(), vec![x.clone()], list.clone(), with)?;
         let call = kernels::call(Op::Collected(Collected::Prefix), vec![values.expr, n.expr], list.clone());
@@ -301,11 +351,25 @@ impl Composition<'_, '_> {
 
     fn listagg(&self, x: &Value, separator: Value) -> Result<Value> {
         let x = self.binder.coerce(x.clone(), &Type::VARCHAR)?;
-        let known = Some(x.expr.clone().is_not_null());
-        self.collected(Collected::Join, x, known, Some(self.binder.coerce(separator, &Type::VARCHAR)?), Type::VARCHAR)
+        let known = x.expr.clone().is_not_null();
+        let mut args = vec![self.binder.coerce(separator, &Type::VARCHAR)?];
+        let overflow = match self.call.overflow {
+            Some(ast::ListAggOnOverflow::Truncate { filler, with_count }) => {
+                args.push(match filler {
+                    Some(node) => self.binder.expr(node, self.inner)?,
+                    None => super::literals::text_value("..."),
+                });
+                Overflow::Truncate { count: *with_count }
+            }
+            Some(ast::ListAggOnOverflow::Error) | None => Overflow::Error,
+        };
+        self.collected_with(Collected::Join(overflow), x, Some(known), args, Type::VARCHAR)
     }
 
-    fn percentile(&self, x: &Value, share: &Value) -> Result<Value> {
+    fn percentile(&self, x: &Value, weight: Option<&Value>, share: &Value) -> Result<Value> {
+        if share.data_type == Type::Unknown {
+            return Err(super::expr::ambiguous(&self.call.name));
+        }
         let x = match &x.data_type {
             of if of.is_integer() => self.binder.convert(x.clone(), &Type::Bigint)?,
             Type::Decimal(..) => self.binder.convert(x.clone(), &Type::Double)?,
@@ -317,8 +381,39 @@ impl Composition<'_, '_> {
             }
             _ => (self.binder.coerce(share.clone(), &Type::Double)?, x.data_type.clone()),
         };
-        let known = Some(x.expr.clone().is_not_null());
-        self.collected(Collected::Percentile, x, known, Some(share), result)
+        let weight = match weight {
+            Some(weight) => self.binder.coerce(weight.clone(), &Type::Double)?,
+            None => Value::new(literal(ScalarValue::Float64(Some(1.0))), Type::Double),
+        };
+        let known = x.expr.clone().is_not_null().and(weight.expr.clone().is_not_null());
+        let pair = row(vec![(None, x), (None, weight)]);
+        self.collected(Collected::Percentile, pair, Some(known), Some(share), result)
+    }
+
+    /// `reduce_agg(x, state, (state, x) -> state, (state, state) -> state)`: the values folded in their order.
+    fn folded(&self, x: &Value, nodes: &[&ast::Expr]) -> Result<Value> {
+        let [_, initial, ast::Expr::Lambda(step), ast::Expr::Lambda(combine)] = nodes else {
+            return Err(Error::user("FUNCTION_NOT_FOUND", "reduce_agg takes a value, a state and two lambdas"));
+        };
+        let initial = self.binder.expr(initial, self.inner)?;
+        let list = Type::array(x.data_type.clone());
+        let with = With { filter: Some(x.expr.clone().is_not_null()), ..With::default() };
+        let values = self.inner(array_agg_udaf(), vec![x.clone()], list, with)?;
+        let Some(state) = combine.params.iter().next() else {
+            return Err(Error::user("INVALID_ARGUMENTS", "the last lambda of reduce_agg takes two states"));
+        };
+        let same = ast::LambdaFunction {
+            params: ast::OneOrManyWithParens::One(state.clone()),
+            body: Box::new(ast::Expr::Identifier(state.name.clone())),
+            syntax: combine.syntax.clone(),
+        };
+        let args = vec![
+            super::calls::Argument::Value(values),
+            super::calls::Argument::Value(initial),
+            super::calls::Argument::Lambda(step),
+            super::calls::Argument::Lambda(&same),
+        ];
+        self.binder.scalar_call("reduce", args, self.outer)
     }
 
     /// An expression over the values collected in an array.
@@ -330,9 +425,20 @@ impl Composition<'_, '_> {
         extra: Option<Value>,
         result: Type,
     ) -> Result<Value> {
+        self.collected_with(kind, value, filter, extra.into_iter().collect(), result)
+    }
+
+    fn collected_with(
+        &self,
+        kind: Collected,
+        value: Value,
+        filter: Option<Expr>,
+        extra: Vec<Value>,
+        result: Type,
+    ) -> Result<Value> {
         let list = Type::array(value.data_type.clone());
         let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
-        let args = std::iter::once(values.expr).chain(extra.map(|extra| extra.expr)).collect();
+        let args = std::iter::once(values.expr).chain(extra.into_iter().map(|extra| extra.expr)).collect();
         Ok(Value::new(kernels::call(Op::Collected(kind), args, result.clone()), result))
     }
 }

@@ -17,7 +17,7 @@ use arrow::{
 use headwater_engine::error::{Error, Result};
 use twox_hash::XxHash64;
 
-use super::compare;
+use super::{compare, tdigest::Digest};
 use crate::types::Type;
 
 /// What to make of an array of collected values.
@@ -31,15 +31,15 @@ pub enum Collected {
     Multimap,
     /// A map of values to how often they occur.
     Histogram,
-    /// Text joined by the second argument.
-    Join,
+    /// Text joined by the second argument; cut, with the third argument at the end, where it is too long.
+    Join(Overflow),
     /// The first elements, as many as the second argument says.
     Prefix,
     /// The third standardised moment.
     Skewness,
     /// The fourth standardised moment.
     Kurtosis,
-    /// The value below which a share of the sorted values lies; with an array of shares, an array.
+    /// Of `row(value, weight)` the value below which a share of the weight lies; with an array of shares, an array.
     Percentile,
     /// An order-independent checksum.
     Checksum,
@@ -49,6 +49,18 @@ pub enum Collected {
     MostFrequent,
     /// The second field of the `row(by, value)` whose first field is greatest (`true`) or least.
     Best(bool),
+}
+
+/// What becomes of text longer than the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// It is an error.
+    Error,
+    /// It is cut, and the number of values left out may be written.
+    Truncate {
+        /// Whether it is written.
+        count: bool,
+    },
 }
 
 /// Evaluates one over its arguments.
@@ -63,7 +75,7 @@ pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<Arr
         Collected::Histogram => maps(lists, result, counts),
         Collected::MostFrequent => most_frequent(lists, need(second)?, result),
         Collected::NumericHistogram => numeric_histogram(lists, need(second)?, result),
-        Collected::Join => join(lists, need(second)?),
+        Collected::Join(overflow) => join(lists, args, overflow),
         Collected::Prefix => prefix(lists, need(second)?),
         Collected::Skewness => moments(lists, 3, skewness),
         Collected::Kurtosis => moments(lists, 4, kurtosis),
@@ -267,8 +279,11 @@ fn merged(mut values: Vec<f64>, buckets: usize) -> Vec<(f64, f64)> {
     all
 }
 
-fn join(lists: &ListArray, separators: &ArrayRef) -> Result<ArrayRef> {
-    let separators = separators.as_string::<i32>();
+/// Longest text that `listagg` makes.
+const JOINED_BYTES_MAX: usize = 1_048_576;
+
+fn join(lists: &ListArray, args: &[ArrayRef], overflow: Overflow) -> Result<ArrayRef> {
+    let separators = need(args.get(1))?.as_string::<i32>();
     let mut out = StringBuilder::new();
     for row in 0..lists.len() {
         if lists.is_null(row) {
@@ -278,7 +293,31 @@ fn join(lists: &ListArray, separators: &ArrayRef) -> Result<ArrayRef> {
         let values = lists.value(row);
         let separator = if separators.is_null(row) { "" } else { separators.value(row) };
         let parts: Vec<&str> = values.as_string::<i32>().iter().flatten().collect();
-        out.append_value(parts.join(separator));
+        let mut bytes = 0;
+        let fits = parts.iter().enumerate().position(|(at, part)| {
+            bytes += part.len() + if at == 0 { 0 } else { separator.len() };
+            bytes > JOINED_BYTES_MAX
+        });
+        let Some(kept) = fits else {
+            out.append_value(parts.join(separator));
+            continue;
+        };
+        let Overflow::Truncate { count } = overflow else {
+            return Err(Error::user(
+                "EXCEEDED_FUNCTION_MEMORY_LIMIT",
+                format!("concatenated string is longer than the maximum output length {JOINED_BYTES_MAX}"),
+            ));
+        };
+        let mut text = parts[..kept].join(separator);
+        if kept > 0 {
+            text.push_str(separator);
+        }
+        let fillers = need(args.get(2))?.as_string::<i32>();
+        text.push_str(if fillers.is_null(row) { "" } else { fillers.value(row) });
+        if count {
+            text.push_str(&format!("({})", parts.len() - kept));
+        }
+        out.append_value(text);
     }
     Ok(Arc::new(out.finish()))
 }
@@ -332,42 +371,59 @@ fn kurtosis(values: &[f64]) -> f64 {
     scale * central(values, 4) / (variance * variance) - 3.0 * (n - 1.0).powi(2) / ((n - 2.0) * (n - 3.0))
 }
 
+/// Over arrays of `row(value, weight)`.
 fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<ArrayRef> {
-    let mut picked: Vec<Option<u32>> = Vec::new();
-    let mut lengths = Vec::new();
-    let offsets = lists.value_offsets();
+    let pairs = lists.values().as_struct();
+    let (values, weights) = (doubles_or_null(pairs.column(0))?, doubles_or_null(pairs.column(1))?);
     let several = matches!(shares.data_type(), DataType::List(_));
-    for (row, start) in offsets.iter().take(lists.len()).enumerate() {
-        let wanted = if several {
-            if shares.is_null(row) { Vec::new() } else { doubles(&shares.as_list::<i32>().value(row))? }
+    let (mut found, mut lengths): (Vec<Option<f64>>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+        let shares = if several && shares.is_valid(row) {
+            doubles(&shares.as_list::<i32>().value(row))?
+        } else if several {
+            Vec::new()
         } else {
             doubles(&shares.slice(row, 1))?
         };
-        if wanted.iter().any(|share| !(0.0..=1.0).contains(share)) {
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
             return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "percentile must be between 0 and 1"));
         }
-        let values = if lists.is_null(row) { Vec::new() } else { doubles(&lists.value(row))? };
-        if values.is_empty() {
-            lengths.push(0);
-            if !several {
-                picked.push(None);
+        let mut digest = Digest::default();
+        let own = if lists.is_null(row) { 0..0 } else { ends[0] as usize..ends[1] as usize };
+        for at in own {
+            let (Some(value), Some(weight)) = (values[at], weights[at]) else { continue };
+            if weight < 1.0 {
+                return Err(Error::user(
+                    "INVALID_FUNCTION_ARGUMENT",
+                    format!("weight must be >= 1, was {}", super::render::java_double(weight)),
+                ));
             }
-            continue;
+            digest.add(value, weight);
         }
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-        lengths.push(wanted.len());
-        for share in wanted {
-            let at = ((share * values.len() as f64) as usize).min(values.len() - 1);
-            picked.push(Some(*start as u32 + order[at] as u32));
+        digest.finish();
+        lengths.push(shares.len());
+        if shares.is_empty() && !several {
+            found.push(None);
         }
+        found.extend(shares.into_iter().map(|share| digest.quantile(share)));
     }
-    let values = take(lists.values(), &UInt32Array::from(picked), None)?;
+    let of = if let Type::Array(element) = result { element.as_ref() } else { result };
+    let values: ArrayRef = match of {
+        Type::Bigint => Arc::new(found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>()),
+        of => arrow::compute::cast(&Float64Array::from(found), &of.to_arrow())?,
+    };
     if !several {
         return Ok(values);
     }
     let DataType::List(item) = result.to_arrow() else { return Err(Error::internal("expected an array type")) };
-    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, lists.nulls().cloned())?))
+    let empty = |row: usize| lists.is_null(row) || lists.value_length(row) == 0;
+    let nulls: NullBuffer = (0..lists.len()).map(|row| !empty(row)).collect();
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, Some(nulls))?))
+}
+
+fn doubles_or_null(values: &ArrayRef) -> Result<Vec<Option<f64>>> {
+    let cast = arrow::compute::cast(values, &DataType::Float64)?;
+    Ok(cast.as_primitive::<Float64Type>().iter().collect())
 }
 
 const PRIME64: u64 = 0x9E37_79B1_85EB_CA87;
