@@ -111,7 +111,12 @@ impl Op {
             }
             Self::Cast { safe, from, to } => !safe && cast::can_fail(from, to),
             Self::Negate(of) => of.is_integer(),
-            Self::Format(_) | Self::Subscript | Self::MapSubscript(_) | Self::AtMostOne | Self::Lazy(..) | Self::Total(_) => true,
+            Self::Format(_)
+            | Self::Subscript
+            | Self::MapSubscript(_)
+            | Self::AtMostOne
+            | Self::Lazy(..)
+            | Self::Total(_) => true,
             Self::Compare(..)
             | Self::Field(_)
             | Self::Row

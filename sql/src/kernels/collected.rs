@@ -409,7 +409,9 @@ fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<Ar
     }
     let of = if let Type::Array(element) = result { element.as_ref() } else { result };
     let values: ArrayRef = match of {
-        Type::Bigint => Arc::new(found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>()),
+        Type::Bigint => Arc::new(
+            found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>(),
+        ),
         of => arrow::compute::cast(&Float64Array::from(found), &of.to_arrow())?,
     };
     if !several {

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Decimal128Array, DurationMillisecondArray, Int64Array, IntervalYearMonthArray},
     compute::cast,
-    datatypes::{DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int32Type, Int64Type, IntervalYearMonthType, i256},
+    datatypes::{
+        DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int32Type, Int64Type,
+        IntervalYearMonthType, i256,
+    },
 };
 use headwater_engine::error::{Error, Result};
 
@@ -50,7 +53,9 @@ pub fn evaluate(total: Total, args: &[ArrayRef], result: &Type) -> Result<ArrayR
 /// An interval as the number of its units.
 fn whole(value: &ArrayRef) -> Result<ArrayRef> {
     Ok(match value.data_type() {
-        DataType::Interval(_) => Arc::new(value.as_primitive::<IntervalYearMonthType>().reinterpret_cast::<Int32Type>()),
+        DataType::Interval(_) => {
+            Arc::new(value.as_primitive::<IntervalYearMonthType>().reinterpret_cast::<Int32Type>())
+        }
         DataType::Duration(_) => cast(value, &DataType::Int64)?,
         _ => value.clone(),
     })
@@ -97,11 +102,10 @@ fn narrowed(values: Vec<Option<i256>>, result: &Type, overflow: impl Fn() -> Err
             }
             Arc::new(Decimal128Array::from(out).with_precision_and_scale(*p, *s)?)
         }
-        Type::IntervalDaySecond => {
-            Arc::new(out.into_iter().map(whole).collect::<Result<DurationMillisecondArray>>()?)
-        }
+        Type::IntervalDaySecond => Arc::new(out.into_iter().map(whole).collect::<Result<DurationMillisecondArray>>()?),
         Type::IntervalYearMonth => {
-            let month = |value: Option<i128>| value.map(|value| i32::try_from(value).map_err(|_| overflow())).transpose();
+            let month =
+                |value: Option<i128>| value.map(|value| i32::try_from(value).map_err(|_| overflow())).transpose();
             Arc::new(out.into_iter().map(month).collect::<Result<IntervalYearMonthArray>>()?)
         }
         _ => Arc::new(out.into_iter().map(whole).collect::<Result<Int64Array>>()?),
