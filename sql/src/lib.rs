@@ -16,6 +16,7 @@ pub mod information_schema;
 mod jobs;
 pub mod kernels;
 pub mod lower;
+pub mod matching;
 pub mod output;
 pub mod parser;
 pub mod repl;

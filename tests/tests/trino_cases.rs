@@ -272,6 +272,13 @@ async fn recorded() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn match_recognize() -> anyhow::Result<()> {
+    let (right, all) = run("match_recognize", include_str!("../trino/match_recognize.tsv")).await?;
+    assert!(right * 100 >= all * FLOOR_RECORDED, "{right} of {all} is below the floor");
+    Ok(())
+}
+
 /// Percent that must be right.
 const FLOOR_SAMPLE: usize = 98;
 /// Percent that must be right.

@@ -93,6 +93,16 @@ pub(crate) fn unsupported(node: &ast::Expr) -> Error {
 impl Binder<'_> {
     /// A function call of any kind.
     pub(crate) fn call(&self, function: &ast::Function, context: &Context<'_>) -> Result<Value> {
+        if let Some(here) = context.matching
+            && let Some(value) = self.matched_call(function, here, context)?
+        {
+            return Ok(value);
+        }
+        self.plain_call(function, context)
+    }
+
+    /// A function call outside of MATCH_RECOGNIZE, or one that means the same within it.
+    pub(crate) fn plain_call(&self, function: &ast::Function, context: &Context<'_>) -> Result<Value> {
         let call = take_apart(function)?;
         let context = &Context { filter: false, ..*context };
         if call.name == "grouping" {

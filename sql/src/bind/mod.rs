@@ -40,6 +40,7 @@ mod expr;
 mod lambdas;
 mod literals;
 pub mod loaded;
+mod matching;
 mod operators;
 mod query;
 mod relations;

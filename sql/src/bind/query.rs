@@ -366,7 +366,7 @@ pub(crate) fn ordinal(node: &ast::Expr) -> Option<i64> {
     }
 }
 
-fn order_items(query: &ast::Query) -> Result<&[ast::OrderByExpr]> {
+pub(crate) fn order_items(query: &ast::Query) -> Result<&[ast::OrderByExpr]> {
     match &query.order_by {
         None => Ok(&[]),
         Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) => Ok(items),

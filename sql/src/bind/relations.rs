@@ -14,6 +14,7 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Bound, Relation, at, column,
     ctes::{Ctes, Meaning},
+    matching::carrier,
     query::rename,
     scope::{Context, Field, Scope, located},
     suggest,
@@ -187,6 +188,9 @@ impl Binder<'_> {
             F::Function { name, args, alias, .. } => {
                 aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref())
             }
+            F::Derived { subquery, alias, .. } if let Some(carried) = carrier(subquery) => {
+                aliased(self.match_recognize(subquery, carried, around.or(outer), ctes)?, alias.as_ref())
+            }
             F::Derived { subquery, alias, sample, .. } => {
                 let bound = self.query(subquery, around.or(outer), ctes)?;
                 let bound = self.sampled(bound, sample.as_ref())?;
@@ -201,7 +205,9 @@ impl Binder<'_> {
                 let bound = self.table_with_joins(table_with_joins, None, outer, ctes)?;
                 aliased(bound, alias.as_ref())
             }
-            F::MatchRecognize { .. } => Err(Error::not_supported("MATCH_RECOGNIZE is not supported yet")),
+            F::MatchRecognize { .. } => Err(Error::user("SYNTAX_ERROR", "MATCH_RECOGNIZE is not well formed").with_hint(
+                "write MATCH_RECOGNIZE (PARTITION BY .. ORDER BY .. MEASURES .. AS .. PATTERN (..) DEFINE .. AS ..)",
+            )),
             F::JsonTable { .. } => {
                 Err(Error::not_supported("JSON_TABLE is not supported yet").with_hint("use json_extract and UNNEST"))
             }

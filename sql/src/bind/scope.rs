@@ -89,6 +89,8 @@ pub(crate) struct Context<'c> {
     pub(crate) place: &'c str,
     /// Whether the expression is part of a filter, where DataFusion plans subqueries as joins.
     pub(crate) filter: bool,
+    /// The place within MATCH_RECOGNIZE.
+    pub(crate) matching: Option<&'c super::matching::Here<'c>>,
 }
 
 /// Which call an expression is an argument of.
@@ -115,6 +117,7 @@ impl<'c> Context<'c> {
             inside: Inside::Nothing,
             place,
             filter: false,
+            matching: None,
         }
     }
 
@@ -143,6 +146,9 @@ impl Binder<'_> {
 
     /// A name of several parts: a column, with or without its relation, then fields of rows.
     pub(crate) fn compound(&self, parts: &[Ident], context: &Context<'_>) -> Result<Value> {
+        if let Some(here) = context.matching {
+            return self.matched_column(parts, here, context);
+        }
         if let [only] = parts
             && let Some(value) = alias(only, context)?
         {

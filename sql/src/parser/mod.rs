@@ -16,6 +16,7 @@ pub mod dialect;
 mod json_calls;
 pub mod lexer;
 mod lines;
+mod match_recognize;
 pub mod rewrite;
 mod session_statements;
 mod show;

@@ -14,13 +14,14 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-use super::json_calls::json_calls;
+use super::{json_calls::json_calls, match_recognize::match_recognize};
 
 /// Rewrites a statement's tokens.
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    cast_types(values_rows(values_queries(trims(json_calls(table_arguments(joined_numbers(tokens)))))))
+    let tokens = match_recognize(joined_numbers(tokens));
+    cast_types(values_rows(values_queries(trims(json_calls(table_arguments(tokens))))))
 }
 
 pub(super) fn word(token: Option<&TokenWithSpan>) -> Option<&Word> {

@@ -23,6 +23,7 @@ use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
     functions::library,
+    matching::MatchPlanner,
     parser::{self, StatementKind},
     settings::{ByteCount, SettingValue, Settings},
     tables::{CATALOG, StatementTables, TableReader},
@@ -42,7 +43,8 @@ impl QueryPlanner for BatchPlanner {
         plan: &LogicalPlan,
         session: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner)]);
+        let planner =
+            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner), Arc::new(MatchPlanner)]);
         let physical = planner.create_physical_plan(plan, session).await?;
         match self.scan_max {
             Some(max) => refuse_larger(physical, max),
