@@ -7,6 +7,7 @@ pub mod catalogs;
 pub mod dynamodb;
 pub mod formats;
 pub mod kafka;
+pub mod kinesis;
 pub mod lake;
 pub mod options;
 
@@ -16,5 +17,10 @@ use headwater_engine::connector::Connector;
 
 /// Every outside system: the one list.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![Arc::new(kafka::Kafka), Arc::new(kafka::UpsertKafka), Arc::new(dynamodb::DynamoDb)]
+    vec![
+        Arc::new(kafka::Kafka),
+        Arc::new(kafka::UpsertKafka),
+        Arc::new(kinesis::Kinesis),
+        Arc::new(dynamodb::DynamoDb),
+    ]
 }

@@ -1,0 +1,383 @@
+//! Source and sink against a stream in memory that throttles, forgets and reshards as the real one does.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use arrow::{
+    array::{RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use async_trait::async_trait;
+use headwater_engine::{
+    connector::{
+        Bound, Cut, JobContext, Offset, OpenRequest, Sink, SinkTask, Source, SourceData, SourceEvent, Split, SplitId,
+        SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
+    },
+    error::{Error, Result},
+    memory::MemoryBudget,
+    message::{ChangeBatch, Epoch, Generation},
+    time::{Clock, Instant},
+};
+use parking_lot::Mutex;
+
+use super::{
+    api::{Description, Entry, Failure, Feed, Fetched, Position, PutOutcome, Shard, StreamApi, StreamRecord},
+    sink::KinesisSink,
+    source::KinesisSource,
+};
+
+/// Waiting takes no time: each sleep moves the clock on.
+#[derive(Debug)]
+struct SkippingClock(Mutex<i64>);
+
+#[async_trait]
+impl Clock for SkippingClock {
+    fn now(&self) -> Instant {
+        Instant(*self.0.lock())
+    }
+
+    async fn sleep(&self, time: Duration) {
+        *self.0.lock() += time.as_millis() as i64;
+        tokio::task::yield_now().await;
+    }
+}
+
+const START_MS: i64 = 1_700_000_000_000;
+
+#[derive(Debug, Default)]
+struct State {
+    shards: Vec<Shard>,
+    records: BTreeMap<String, Vec<StreamRecord>>,
+    closed: Vec<String>,
+    /// Records before these are gone.
+    trimmed: BTreeMap<String, usize>,
+    calls: u64,
+    next: u64,
+    put: Vec<Vec<Entry>>,
+}
+
+/// A stream in memory; every second call for records fails, in turn throttled, expired and unanswered.
+#[derive(Debug, Clone, Default)]
+struct FakeStream {
+    state: Arc<Mutex<State>>,
+    is_faulty: bool,
+    refuses_puts: bool,
+}
+
+impl FakeStream {
+    fn with_shards(ids: &[&str]) -> Self {
+        let stream = Self::default();
+        ids.iter().for_each(|id| stream.add_shard(id, &[]));
+        stream
+    }
+
+    fn add_shard(&self, id: &str, parents: &[&str]) {
+        let parents: Vec<String> = parents.iter().map(|parent| (*parent).to_owned()).collect();
+        let mut state = self.state.lock();
+        state.closed.extend(parents.iter().cloned());
+        state.shards.push(Shard { id: id.to_owned(), parents, hash_keys: None });
+    }
+
+    fn put_value(&self, shard: &str, value: &str, arrival_ms: i64) {
+        let mut state = self.state.lock();
+        state.next += 1;
+        let record = StreamRecord {
+            sequence: (90 + state.next).to_string(),
+            arrival_ms: Some(arrival_ms),
+            partition_key: value.to_owned(),
+            data: value.as_bytes().to_vec().into(),
+        };
+        state.records.entry(shard.to_owned()).or_default().push(record);
+    }
+}
+
+#[derive(Debug)]
+struct FakeFeed {
+    stream: FakeStream,
+    shard: String,
+    at: usize,
+}
+
+#[async_trait]
+impl Feed for FakeFeed {
+    async fn fetch(&mut self) -> std::result::Result<Fetched, Failure> {
+        let mut state = self.stream.state.lock();
+        state.calls += 1;
+        if self.stream.is_faulty && state.calls % 2 == 0 {
+            return Err(match state.calls % 6 {
+                0 => Failure::Throttled,
+                2 => Failure::Expired,
+                _ => Failure::Unanswered(Error::unavailable("no answer")),
+            });
+        }
+        let all = state.records.get(&self.shard).map(Vec::as_slice).unwrap_or_default();
+        let to = all.len().min(self.at + 2);
+        let records = all[self.at..to].to_vec();
+        let is_end = to == all.len();
+        self.at = to;
+        let children = || {
+            let is_child = |shard: &&Shard| shard.parents.contains(&self.shard);
+            state.shards.iter().filter(is_child).cloned().collect()
+        };
+        let ended = (is_end && state.closed.contains(&self.shard)).then(children);
+        Ok(Fetched { records, behind_ms: Some(i64::from(!is_end)), ended })
+    }
+
+    fn is_pushed(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl StreamApi for FakeStream {
+    async fn shards(&self) -> Result<Vec<Shard>> {
+        Ok(self.state.lock().shards.clone())
+    }
+
+    async fn describe(&self) -> Result<Description> {
+        Ok(Description { arn: "arn".to_owned(), retention_ms: 24 * 3_600_000, record_bytes: 1 << 20 })
+    }
+
+    async fn feed(&self, shard: &str, from: &Position) -> std::result::Result<Box<dyn Feed>, Failure> {
+        let state = self.state.lock();
+        if !state.shards.iter().any(|known| known.id == shard) {
+            return Err(Failure::Gone(Error::user("TABLE_NOT_FOUND", "no such shard")));
+        }
+        let all = state.records.get(shard).map(Vec::as_slice).unwrap_or_default();
+        let index_of = |sequence: &str| all.iter().position(|record| record.sequence == sequence);
+        let at = match from {
+            Position::TrimHorizon => 0,
+            Position::Latest => all.len(),
+            Position::AtTimestamp(ms) => all.partition_point(|record| record.arrival_ms < Some(*ms)),
+            Position::At(sequence) => index_of(sequence).unwrap_or(0),
+            Position::After(sequence) => index_of(sequence).map_or(0, |at| at + 1),
+        };
+        let at = at.max(state.trimmed.get(shard).copied().unwrap_or(0));
+        Ok(Box::new(FakeFeed { stream: self.clone(), shard: shard.to_owned(), at }))
+    }
+
+    async fn put(&self, entries: &[Entry]) -> std::result::Result<Vec<PutOutcome>, Failure> {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let fails = |index: usize| self.refuses_puts && (index as u64 + state.calls) % 3 == 0;
+        let failed = || PutOutcome::Failed("ProvisionedThroughputExceededException".to_owned());
+        let outcomes: Vec<PutOutcome> =
+            (0..entries.len()).map(|index| if fails(index) { failed() } else { PutOutcome::Taken }).collect();
+        let taken = entries.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == PutOutcome::Taken);
+        let taken = taken.map(|(entry, _)| entry.clone()).collect();
+        state.put.push(taken);
+        Ok(outcomes)
+    }
+}
+
+fn job() -> JobContext {
+    JobContext {
+        job: "j".to_owned(),
+        incarnation: "i".to_owned(),
+        generation: Generation(1),
+        local_state: std::env::temp_dir(),
+        clock: Arc::new(SkippingClock(Mutex::new(START_MS))),
+        memory: MemoryBudget::new(256 << 20),
+        fence: Arc::new(Unfenced),
+        parallelism: 1,
+    }
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("raw", DataType::Utf8, true)]))
+}
+
+fn table(extra: &[(&str, &str)]) -> TableSpec {
+    let options = [("stream", "s"), ("format", "raw")].iter().chain(extra);
+    TableSpec {
+        name: "t".to_owned(),
+        schema: schema(),
+        metadata: Vec::new(),
+        options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+    }
+}
+
+async fn open(stream: &FakeStream, options: &[(&str, &str)], bound: Bound, starts: Vec<SplitStart>) -> Result<Box<dyn SplitReader>> {
+    let source = KinesisSource::with_api(&table(options), Arc::new(stream.clone()))?;
+    let request =
+        OpenRequest { splits: starts, bound, columns: schema(), metadata: Vec::new(), task: 0, tasks: 1 };
+    source.open(&job(), request).await
+}
+
+fn at(shard: &str, at: StartAt) -> Vec<SplitStart> {
+    vec![SplitStart { split: Split::new(shard), at }]
+}
+
+/// Values of all batches until every split that was opened has ended or reached its end; the last positions too.
+async fn drain(reader: &mut dyn SplitReader, mut open: usize) -> Result<(Vec<String>, BTreeMap<String, Offset>, Vec<Split>)> {
+    let (mut values, mut resume, mut children) = (Vec::new(), BTreeMap::new(), Vec::new());
+    while open > 0 {
+        match reader.next().await? {
+            SourceEvent::Batch(batch) => {
+                let SourceData::Payloads { payloads, .. } = &batch.data else { panic!("payloads") };
+                values.extend((0..payloads.len()).map(|i| String::from_utf8_lossy(payloads.payload(i)).into_owned()));
+                resume.insert(batch.split.to_string(), batch.resume_at);
+            }
+            SourceEvent::CaughtUp(_) => {}
+            SourceEvent::ReachedEnd { split, resume_at } => {
+                resume.extend(resume_at.map(|offset| (split.to_string(), offset)));
+                open -= 1;
+            }
+            SourceEvent::Ended { children: found, .. } => {
+                children.extend(found);
+                open -= 1;
+            }
+        }
+    }
+    Ok((values, resume, children))
+}
+
+#[tokio::test]
+async fn every_record_comes_once_while_half_of_all_calls_fail() -> Result<()> {
+    let stream = FakeStream { is_faulty: true, ..FakeStream::with_shards(&["a"]) };
+    let expected: Vec<String> = (0..101).map(|value| value.to_string()).collect();
+    expected.iter().for_each(|value| stream.put_value("a", value, START_MS - 1));
+    let mut reader = open(&stream, &[], Bound::EndNow, at("a", StartAt::TableDefault)).await?;
+    let (values, resume, _) = drain(&mut *reader, 1).await?;
+    assert_eq!(values, expected);
+    stream.put_value("a", "more", START_MS - 1);
+    let mut again = open(&stream, &[], Bound::EndNow, at("a", StartAt::Offset(resume["a"].clone()))).await?;
+    assert_eq!(drain(&mut *again, 1).await?.0, ["more"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_shard_ends_with_its_children_and_they_start_at_their_beginning_after_latest() -> Result<()> {
+    let stream = FakeStream::with_shards(&["p", "q"]);
+    stream.put_value("p", "old", START_MS - 1);
+    let latest = [("source.init.position", "LATEST")];
+    let mut reader = open(&stream, &latest, Bound::Table, at("p", StartAt::TableDefault)).await?;
+    let first = reader.next().await?;
+    assert!(matches!(&first, SourceEvent::Batch(batch) if batch.positions.text(0).is_empty()), "a position, no rows");
+    stream.put_value("p", "new", START_MS + 1);
+    stream.add_shard("c", &["p", "q"]);
+    stream.put_value("c", "child", START_MS + 2);
+    let (values, _, children) = drain(&mut *reader, 1).await?;
+    assert_eq!(values, ["new"]);
+    let parents = [SplitId::new("p"), SplitId::new("q")];
+    assert_eq!((children.len(), &children[0].parents[..]), (1, &parents[..]));
+    reader.assign(vec![SplitStart { split: children[0].clone(), at: StartAt::Beginning }]).await?;
+    let SourceEvent::Batch(batch) = reader.next().await? else { panic!("a batch") };
+    assert_eq!(batch.positions.text(0), "93");
+    Ok(())
+}
+
+#[tokio::test]
+async fn once_ends_at_the_first_record_that_arrived_after_the_start() -> Result<()> {
+    let stream = FakeStream::with_shards(&["a"]);
+    stream.put_value("a", "before", START_MS - 1);
+    stream.put_value("a", "after", START_MS + 1);
+    let mut reader = open(&stream, &[], Bound::EndNow, at("a", StartAt::TableDefault)).await?;
+    let (values, resume, _) = drain(&mut *reader, 1).await?;
+    assert_eq!((values, &*resume["a"].0), (vec!["before".to_owned()], "91@1699999999999"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_expired_before_it_was_read_stops_the_job_unless_told_otherwise() -> Result<()> {
+    let stream = FakeStream::with_shards(&["a"]);
+    ["one", "two", "three"].iter().for_each(|value| stream.put_value("a", value, START_MS - 1));
+    stream.state.lock().trimmed.insert("a".to_owned(), 2);
+    let old = StartAt::Offset(Offset::new(format!("91@{}", START_MS - 25 * 3_600_000)));
+    let mut reader = open(&stream, &[], Bound::EndNow, at("a", old.clone())).await?;
+    let lost = drain(&mut *reader, 1).await.unwrap_err();
+    assert_eq!(lost.code().0, "OFFSET_LOST");
+    for (policy, expected) in [("earliest", vec!["three".to_owned()]), ("latest", vec![])] {
+        let policy = [("scan.on-offset-lost", policy)];
+        let mut reader = open(&stream, &policy, Bound::EndNow, at("a", old.clone())).await?;
+        assert_eq!(drain(&mut *reader, 1).await?.0, expected);
+    }
+    let mut gone = open(&stream, &[], Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
+    assert_eq!(drain(&mut *gone, 1).await.unwrap_err().code().0, "OFFSET_LOST");
+    let latest = [("scan.on-offset-lost", "latest")];
+    let mut gone = open(&stream, &latest, Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
+    assert!(drain(&mut *gone, 1).await?.0.is_empty(), "a shard that is gone has nothing more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_before_a_named_sequence_number_are_not_read() -> Result<()> {
+    let stream = FakeStream::with_shards(&["p"]);
+    stream.put_value("p", "old", START_MS - 1);
+    stream.add_shard("c", &["p"]);
+    ["one", "two"].iter().for_each(|value| stream.put_value("c", value, START_MS - 1));
+    let at_sequence = [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", "c:93")];
+    let both = [at("p", StartAt::TableDefault), at("c", StartAt::TableDefault)].concat();
+    let mut reader = open(&stream, &at_sequence, Bound::EndNow, both).await?;
+    assert_eq!(drain(&mut *reader, 2).await?.0, ["two"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_shard_stays_silent_until_it_is_resumed() -> Result<()> {
+    let stream = FakeStream::with_shards(&["a"]);
+    let mut reader = open(&stream, &[], Bound::Table, at("a", StartAt::TableDefault)).await?;
+    assert!(matches!(reader.next().await?, SourceEvent::CaughtUp(_)));
+    reader.pause(&[SplitId::new("a")]);
+    tokio::task::yield_now().await;
+    stream.put_value("a", "one", START_MS);
+    let waited = tokio::time::timeout(Duration::from_millis(50), reader.next()).await;
+    // A request that was under way when the pause came may still bring its records.
+    if waited.is_err() {
+        reader.resume(&[SplitId::new("a")]);
+        assert!(matches!(reader.next().await?, SourceEvent::Batch(_)));
+    }
+    Ok(())
+}
+
+fn rows(values: &[&str]) -> ChangeBatch {
+    let column = Arc::new(StringArray::from(values.to_vec()));
+    ChangeBatch::inserts(RecordBatch::try_new(schema(), vec![column]).unwrap())
+}
+
+async fn write(stream: &FakeStream, key: Option<&str>, batches: &[ChangeBatch]) -> Result<Vec<String>> {
+    let table = TableSpec { partitioned_by: key.map(str::to_owned).into_iter().collect(), ..table(&[]) };
+    let sink = KinesisSink::with_api(&table, Arc::new(stream.clone()))?;
+    sink.check(&job(), schema()).await?;
+    let task = SinkTask { insert: "i".to_owned(), index: 0, count: 1, schema: schema() };
+    let mut writer = sink.writer(&job(), task, Vec::new()).await?;
+    let mut refused = Vec::new();
+    for batch in batches {
+        refused.extend(writer.write(batch.clone()).await?);
+    }
+    writer.prepare(Epoch(1), Cut::Periodic).await?;
+    Ok(refused.into_iter().map(|row| row.reason).collect())
+}
+
+#[tokio::test]
+async fn every_row_is_taken_in_order_per_key_while_a_third_is_refused_at_first() -> Result<()> {
+    let stream = FakeStream { refuses_puts: true, ..FakeStream::default() };
+    let values: Vec<&str> = (0..900).map(|n| ["a", "b", "c", "d", "e", "f", "g"][n % 7]).collect();
+    assert!(write(&stream, Some("raw"), &[rows(&values)]).await?.is_empty());
+    let state = stream.state.lock();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    state.put.iter().flatten().for_each(|entry| *counts.entry(&entry.partition_key).or_default() += 1);
+    for (key, count) in counts {
+        assert!(count >= values.iter().filter(|value| **value == key).count(), "{key}: {count}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_that_kinesis_cannot_take_are_refused_with_the_reason() -> Result<()> {
+    let stream = FakeStream::default();
+    let (large, long) = ("x".repeat((1 << 20) + 1), "k".repeat(257));
+    let refused = write(&stream, None, &[rows(&[&large, "fits"])]).await?;
+    assert!(refused.len() == 1 && refused[0].contains("stream \"s\" takes 1048576"), "{refused:?}");
+    let refused = write(&stream, Some("raw"), &[rows(&[&long, "", "k"])]).await?;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    let state = stream.state.lock();
+    let sent: VecDeque<&Entry> = state.put.iter().flatten().collect();
+    assert_eq!(sent.iter().map(|entry| &entry.data[..]).collect::<Vec<_>>(), [&b"fits"[..], b"k"]);
+    Ok(())
+}
