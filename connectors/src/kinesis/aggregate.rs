@@ -183,7 +183,12 @@ pub(super) mod tests {
 
     #[test]
     fn a_right_checksum_over_nonsense_is_a_plain_record() {
-        for body in [&b"\x0a\xff"[..], b"\x1a\x02\x08\x05", b"\x1a\x04\x08\x00\x1a\x00", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        for body in [
+            &b"\x0a\xff"[..],
+            b"\x1a\x02\x08\x05",
+            b"\x1a\x04\x08\x00\x1a\x00",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
             let data = [&MAGIC[..], body, &Md5::digest(body)[..]].concat();
             assert_eq!(sub_records(&data), None, "{body:?}");
         }

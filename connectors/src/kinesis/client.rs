@@ -249,7 +249,9 @@ struct Polling {
 #[async_trait]
 impl Feed for Polling {
     async fn fetch(&mut self) -> std::result::Result<Fetched, Failure> {
-        let Some(iterator) = &self.iterator else { return Ok(Fetched { ended: Some(Vec::new()), ..Fetched::default() }) };
+        let Some(iterator) = &self.iterator else {
+            return Ok(Fetched { ended: Some(Vec::new()), ..Fetched::default() });
+        };
         let request = self.stream.client.get_records().shard_iterator(iterator).limit(REPLY_RECORDS);
         let request = request.set_stream_arn(self.stream.stream.arn().map(str::to_owned));
         let sent: Sent<GetRecordsOutput, _> = request.send().await;

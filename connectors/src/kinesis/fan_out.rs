@@ -43,7 +43,10 @@ pub(super) async fn consumer(stream: &SdkStream, name: &str, lifecycle: Lifecycl
         }
         stream.clock.sleep(LOOK).await;
     }
-    Err(Error::unavailable(format!("consumer \"{name}\" of stream \"{}\" does not become active", stream.stream.text())))
+    Err(Error::unavailable(format!(
+        "consumer \"{name}\" of stream \"{}\" does not become active",
+        stream.stream.text()
+    )))
 }
 
 type Described = Option<(String, ConsumerStatus)>;

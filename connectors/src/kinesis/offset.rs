@@ -58,8 +58,8 @@ impl ShardOffset {
             if !sequence.bytes().all(|digit| digit.is_ascii_digit()) {
                 return None;
             }
-            let after = (!sequence.is_empty())
-                .then(|| RecordPosition { sequence: sequence.to_owned(), sub_sequence: sub });
+            let after =
+                (!sequence.is_empty()).then(|| RecordPosition { sequence: sequence.to_owned(), sub_sequence: sub });
             Some(Self { after, seen_ms })
         };
         parsed().ok_or_else(|| Error::internal(format!("\"{offset}\" is no position in a shard")))

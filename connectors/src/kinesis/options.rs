@@ -174,9 +174,7 @@ fn position(options: &mut Options) -> Result<InitPosition> {
             let text = timestamp.unwrap_or_default();
             let wanted = "a time such as '2026-01-02T03:04:05Z', or seconds since 1970";
             let parsed = parse_timestamp(text.trim());
-            InitPosition::AtTimestamp(
-                parsed.ok_or_else(|| options.invalid("source.init.timestamp", &text, wanted))?,
-            )
+            InitPosition::AtTimestamp(parsed.ok_or_else(|| options.invalid("source.init.timestamp", &text, wanted))?)
         }
         Mark::Sequence => {
             let text = sequences.unwrap_or_default();

@@ -51,7 +51,10 @@ pub(super) async fn put_all(
         let (again, reason) = match api.put(&request).await {
             Ok(outcomes) => {
                 let (again, code) = to_send_again(&request, &outcomes);
-                (again, Error::unavailable(format!("stream \"{stream}\" refuses records: {}", code.unwrap_or_default())))
+                (
+                    again,
+                    Error::unavailable(format!("stream \"{stream}\" refuses records: {}", code.unwrap_or_default())),
+                )
             }
             Err(failure @ (Failure::Throttled | Failure::Unanswered(_))) => {
                 (request.iter().collect(), error_of(failure, stream))

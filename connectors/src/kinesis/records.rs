@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn an_aggregate_is_its_records_and_one_position_to_resume_at() -> Result<()> {
         let inside = aggregate::hash_of("a");
-        let data = aggregate::tests::aggregate(&[("a", None, b"one"), ("b", Some(inside + 1), b"far"), ("a", None, b"three")]);
+        let data =
+            aggregate::tests::aggregate(&[("a", None, b"one"), ("b", Some(inside + 1), b"far"), ("a", None, b"three")]);
         let mut records = Records::default();
         records.push(&record("7", b"plain".to_vec()), Some((inside, inside)), 0);
         records.push(&record("8", data), Some((inside, inside)), 0);

@@ -69,7 +69,10 @@ pub(super) struct ShardTask {
 /// Where a shard starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Start {
-    Read { from: Position, offset: ShardOffset },
+    Read {
+        from: Position,
+        offset: ShardOffset,
+    },
     /// Nothing of it is to be read.
     Skip,
 }
@@ -103,7 +106,8 @@ impl ShardTask {
     async fn read(self) -> Result<()> {
         let start = start(&self.shared, &self.split, &self.at).await?;
         let Start::Read { from, offset } = start else {
-            let _reader_gone = self.events.send(Ok(SourceEvent::Ended { split: self.split, children: Vec::new() })).await;
+            let _reader_gone =
+                self.events.send(Ok(SourceEvent::Ended { split: self.split, children: Vec::new() })).await;
             return Ok(());
         };
         let is_fresh_latest = from == Position::Latest;
@@ -202,7 +206,10 @@ impl Reading {
                 if backoff.attempts() >= TRIES {
                     return Err(error);
                 }
-                tracing::warn!("kinesis: shard \"{}\": {error}; reading goes on when the service answers", self.task.split);
+                tracing::warn!(
+                    "kinesis: shard \"{}\": {error}; reading goes on when the service answers",
+                    self.task.split
+                );
                 backoff.wait(&self.task.shared.clock).await;
                 Ok(true)
             }
@@ -335,7 +342,9 @@ pub(super) fn split_of(shard: &Shard) -> Split {
 
 fn lost(split: &SplitId, why: &str) -> Error {
     Error::data("OFFSET_LOST", format!("shard \"{split}\" no longer has the position of the checkpoint: {why}"))
-        .with_hint("records expired before they were read; set 'scan.on-offset-lost' to 'earliest' or 'latest' to go on")
+        .with_hint(
+            "records expired before they were read; set 'scan.on-offset-lost' to 'earliest' or 'latest' to go on",
+        )
 }
 
 fn fallback(policy: OnOffsetLost) -> Position {
@@ -399,4 +408,3 @@ fn is_ancestor(shards: &[Shard], id: &str, wanted: impl Fn(&str) -> bool + Copy)
     let mut children = shards.iter().filter(|shard| shard.parents.iter().any(|parent| parent == id));
     children.any(|child| wanted(&child.id) || is_ancestor(shards, &child.id, wanted))
 }
-

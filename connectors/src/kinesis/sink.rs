@@ -158,7 +158,10 @@ struct Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("stream", &self.stream).field("pending", &self.pending.len()).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("stream", &self.stream)
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
     }
 }
 

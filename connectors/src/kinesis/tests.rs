@@ -202,10 +202,14 @@ fn table(extra: &[(&str, &str)]) -> TableSpec {
     }
 }
 
-async fn open(stream: &FakeStream, options: &[(&str, &str)], bound: Bound, starts: Vec<SplitStart>) -> Result<Box<dyn SplitReader>> {
+async fn open(
+    stream: &FakeStream,
+    options: &[(&str, &str)],
+    bound: Bound,
+    starts: Vec<SplitStart>,
+) -> Result<Box<dyn SplitReader>> {
     let source = KinesisSource::with_api(&table(options), Arc::new(stream.clone()))?;
-    let request =
-        OpenRequest { splits: starts, bound, columns: schema(), metadata: Vec::new(), task: 0, tasks: 1 };
+    let request = OpenRequest { splits: starts, bound, columns: schema(), metadata: Vec::new(), task: 0, tasks: 1 };
     source.open(&job(), request).await
 }
 
@@ -214,7 +218,10 @@ fn at(shard: &str, at: StartAt) -> Vec<SplitStart> {
 }
 
 /// Values of all batches until every split that was opened has ended or reached its end; the last positions too.
-async fn drain(reader: &mut dyn SplitReader, mut open: usize) -> Result<(Vec<String>, BTreeMap<String, Offset>, Vec<Split>)> {
+async fn drain(
+    reader: &mut dyn SplitReader,
+    mut open: usize,
+) -> Result<(Vec<String>, BTreeMap<String, Offset>, Vec<Split>)> {
     let (mut values, mut resume, mut children) = (Vec::new(), BTreeMap::new(), Vec::new());
     while open > 0 {
         match reader.next().await? {
@@ -297,10 +304,12 @@ async fn what_expired_before_it_was_read_stops_the_job_unless_told_otherwise() -
         let mut reader = open(&stream, &policy, Bound::EndNow, at("a", old.clone())).await?;
         assert_eq!(drain(&mut *reader, 1).await?.0, expected);
     }
-    let mut gone = open(&stream, &[], Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
+    let mut gone =
+        open(&stream, &[], Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
     assert_eq!(drain(&mut *gone, 1).await.unwrap_err().code().0, "OFFSET_LOST");
     let latest = [("scan.on-offset-lost", "latest")];
-    let mut gone = open(&stream, &latest, Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
+    let mut gone =
+        open(&stream, &latest, Bound::EndNow, at("none", StartAt::Offset(Offset::new("91@1700000000000")))).await?;
     assert!(drain(&mut *gone, 1).await?.0.is_empty(), "a shard that is gone has nothing more");
     Ok(())
 }
