@@ -6,6 +6,7 @@ mod aws;
 pub mod catalogs;
 pub mod dynamodb;
 pub mod formats;
+pub mod http;
 pub mod kafka;
 pub mod kinesis;
 pub mod lake;

@@ -1,0 +1,145 @@
+//! What a request asks for, and its answer.
+//!
+//! ```text
+//! X-Amz-Target: Firehose_20150804.<op>, Kinesis_20131202.<op>     the services' own APIs, by the stream's name
+//! POST, PUT /streams/<stream>/record, /records                    an API gateway before Kinesis, data as plain text
+//! POST, PUT <path of a table>                                     events
+//! ```
+//!
+//! Invariant: a request is stored as a whole or not at all, and is answered only after that.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE},
+    http::request::Parts,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    auth, body,
+    listener::{Endpoint, Listener},
+    log::Refused,
+    record::Record,
+    reply::{self, ServiceError},
+    services::{self, Service},
+};
+
+/// Answers a request.
+pub(super) async fn answer(listener: &Listener, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    if let Some(target) = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok()) {
+        let target = target.to_owned();
+        return service_call(listener, &parts, body, &target).await.unwrap_or_else(|error| error.response());
+    }
+    let gateway = services::gateway_path(parts.uri.path());
+    let found = match &gateway {
+        Some((stream, _)) => listener.by_stream(stream),
+        None => None,
+    };
+    let (endpoint, is_batch) = match (found, listener.by_path(parts.uri.path()), gateway) {
+        (_, Some(endpoint), _) => (endpoint, None),
+        (Some(endpoint), None, Some((_, is_batch))) => (endpoint, Some(is_batch)),
+        _ => return reply::refused(StatusCode::NOT_FOUND, "no table takes records at this path"),
+    };
+    if parts.method != Method::POST && parts.method != Method::PUT {
+        return reply::wrong_method();
+    }
+    let Some(_budget) = budget(listener, &parts.headers, endpoint.options.max_body) else {
+        return reply::unavailable("too many requests are under way");
+    };
+    let body = match read(&endpoint, &parts, body).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    match is_batch {
+        None => events(&endpoint, &parts, &body).await,
+        Some(is_batch) => match services::gateway(&endpoint, &parts, &body, is_batch).await {
+            Ok(answer) => reply::service(&answer),
+            Err(error) => error.response(),
+        },
+    }
+}
+
+/// Reads the body and checks who sends it: a signature covers the body as it came.
+async fn read(endpoint: &Endpoint, parts: &Parts, sent: Body) -> Result<Bytes, Response<Body>> {
+    let limit = endpoint.options.max_body;
+    let raw = body::raw(sent, limit).await.map_err(|bad| reply::refused(bad.status, &bad.message))?;
+    auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0)
+        .map_err(|error| reply::refused(auth::UNAUTHORIZED, &error.message))?;
+    body::unpacked(&parts.headers, raw, limit).map_err(|bad| reply::refused(bad.status, &bad.message))
+}
+
+async fn events(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> Response<Body> {
+    let payloads = body::records(body, endpoint.options.format.name() == "json");
+    if payloads.is_empty() {
+        return reply::refused(StatusCode::BAD_REQUEST, "the body is empty");
+    }
+    let count = payloads.len();
+    let payloads = payloads.into_iter().map(|payload| (payload, String::new())).collect();
+    match store(endpoint, &parts.headers, payloads).await {
+        Ok(_) => reply::accepted(count),
+        Err(Refused::Full) => reply::unavailable("the buffer is full; try again"),
+        Err(Refused::Failed(error)) => reply::unavailable(&format!("the log cannot be written: {error}")),
+    }
+}
+
+/// Puts payloads with their partition keys into the log; gives the number of the first.
+pub(super) async fn store(
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    payloads: Vec<(Bytes, String)>,
+) -> Result<u64, Refused> {
+    let arrival_ms = endpoint.clock.now().0;
+    let headers = Arc::new(kept_headers(headers));
+    let record =
+        |(payload, partition_key)| Record { payload, partition_key, headers: Arc::clone(&headers), arrival_ms };
+    endpoint.log.append(payloads.into_iter().map(record).collect()).await
+}
+
+/// The headers a record keeps: credentials are not among them.
+fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let secret = |name: &str| {
+        name == AUTHORIZATION.as_str() || name == COOKIE.as_str() || name == "x-amz-security-token"
+    };
+    let kept = headers.iter().filter(|(name, _)| !secret(name.as_str()));
+    kept.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+/// A share of the memory for bodies, for as long as the request lasts; `None` when there is none left.
+fn budget(listener: &Listener, headers: &HeaderMap, limit: usize) -> Option<OwnedSemaphorePermit> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let is_packed = headers.contains_key(hyper::header::CONTENT_ENCODING);
+    let bytes = if is_packed { limit } else { length.unwrap_or(limit).min(limit) };
+    let kilobytes = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
+    Arc::clone(&listener.body_budget).try_acquire_many_owned(kilobytes).ok()
+}
+
+async fn service_call(
+    listener: &Listener,
+    parts: &Parts,
+    sent: Body,
+    target: &str,
+) -> Result<Response<Body>, ServiceError> {
+    let (service, operation) = Service::of_target(target)?;
+    let endpoints = listener.endpoints();
+    let limit = endpoints.iter().map(|endpoint| endpoint.options.max_body).max().unwrap_or(0);
+    let _budget = budget(listener, &parts.headers, limit).ok_or_else(|| service.slow_down())?;
+    let raw = body::raw(sent, limit).await.map_err(|bad| ServiceError {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: "RequestEntityTooLargeException",
+        message: bad.message,
+    })?;
+    let allowed = |endpoint: &&Arc<Endpoint>| {
+        auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0)
+    };
+    let open: Vec<Arc<Endpoint>> =
+        endpoints.iter().filter(|endpoint| allowed(endpoint).is_ok()).cloned().collect();
+    if let (true, Some(first)) = (open.is_empty(), endpoints.first()) {
+        allowed(&first)?;
+    }
+    services::call(service, operation, &open, parts, &raw).await.map(|answer| reply::service(&answer))
+}

@@ -1,0 +1,169 @@
+//! Bodies of requests: read within a limit, unpacked, and cut into records.
+//!
+//! Invariant: nothing is judged here: what is no JSON is a record like any other, and becomes a rejected row.
+
+use std::{io::Read, ops::Range};
+
+use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use hyper::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
+
+/// Why a body cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BadBody {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl BadBody {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+fn too_large(limit: usize) -> BadBody {
+    BadBody::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+}
+
+/// Reads a body of at most `limit` bytes as it comes.
+pub(super) async fn raw(body: Body, limit: usize) -> Result<Bytes, BadBody> {
+    to_bytes(body, limit).await.map_err(|error| {
+        if format!("{error:?}").contains("LengthLimit") {
+            too_large(limit)
+        } else {
+            BadBody::new(StatusCode::BAD_REQUEST, "the body ended early")
+        }
+    })
+}
+
+/// Unpacks a body into at most `limit` bytes.
+pub(super) fn unpacked(headers: &HeaderMap, bytes: Bytes, limit: usize) -> Result<Bytes, BadBody> {
+    let encoding = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
+    match encoding.trim().to_ascii_lowercase().as_str() {
+        "identity" | "" => Ok(bytes),
+        "gzip" | "x-gzip" => {
+            let mut unpacked = Vec::new();
+            let mut reader = MultiGzDecoder::new(&bytes[..]).take(limit as u64 + 1);
+            let read = reader.read_to_end(&mut unpacked);
+            read.map_err(|error| BadBody::new(StatusCode::BAD_REQUEST, format!("the body is no gzip: {error}")))?;
+            if unpacked.len() > limit { Err(too_large(limit)) } else { Ok(unpacked.into()) }
+        }
+        other => Err(BadBody::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("content encoding \"{other}\" is not supported; use gzip"),
+        )),
+    }
+}
+
+/// The records of a body: a JSON array's elements, one JSON value, else a record a line.
+pub(super) fn records(body: &Bytes, is_json: bool) -> Vec<Bytes> {
+    let found = if is_json { json_records(body) } else { None };
+    found.unwrap_or_else(|| lines(body)).into_iter().map(|range| body.slice(range)).collect()
+}
+
+fn json_records(body: &[u8]) -> Option<Vec<Range<usize>>> {
+    let start = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let end = body.len() - body.iter().rev().position(|byte| !byte.is_ascii_whitespace())?;
+    match body[start] {
+        b'{' => (value_end(body, start)? == end).then(|| vec![start..end]),
+        b'[' if value_end(body, start)? == end => elements(body, start, end),
+        _ => None,
+    }
+}
+
+/// One past the end of the object or array that starts here.
+fn value_end(body: &[u8], start: usize) -> Option<usize> {
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    for (index, byte) in body.iter().enumerate().skip(start) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(index + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Elements of the array at `start..end`.
+fn elements(body: &[u8], start: usize, end: usize) -> Option<Vec<Range<usize>>> {
+    let (mut found, mut from, mut at) = (Vec::new(), start + 1, start + 1);
+    let (mut in_text, mut escaped) = (false, false);
+    while at < end {
+        match body[at] {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => {
+                at = value_end(body, at)?;
+                continue;
+            }
+            b',' | b']' => {
+                let element = trimmed(body, from..at);
+                let is_last = body[at] == b']';
+                if !element.is_empty() || !is_last || !found.is_empty() {
+                    found.push(element);
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Some(found)
+}
+
+fn trimmed(body: &[u8], range: Range<usize>) -> Range<usize> {
+    let inside = &body[range.clone()];
+    let left = inside.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let right = inside[left..].iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+    range.start + left..range.end - right
+}
+
+/// Lines that are not empty, without their ends.
+fn lines(body: &[u8]) -> Vec<Range<usize>> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    let ends = memchr::memchr_iter(b'\n', body).chain(std::iter::once(body.len()));
+    for end in ends {
+        let is_crlf = end > start && body[end - 1] == b'\r';
+        let line = start..if is_crlf { end - 1 } else { end };
+        if body[line.clone()].iter().any(|byte| !byte.is_ascii_whitespace()) {
+            found.push(line);
+        }
+        start = end + 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(body: &str, is_json: bool) -> Vec<String> {
+        let cut = records(&Bytes::copy_from_slice(body.as_bytes()), is_json);
+        cut.iter().map(|record| String::from_utf8_lossy(record).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_body_is_one_value_an_array_or_lines() {
+        assert_eq!(cut("{\n \"a\": \"}{\"\n}\n", true), ["{\n \"a\": \"}{\"\n}"]);
+        assert_eq!(cut("[{\"a\": [1, 2]} ,\n{\"b\": \"x,]\"}]", true), ["{\"a\": [1, 2]}", "{\"b\": \"x,]\"}"]);
+        assert_eq!(cut("[1, \"a\\\"b\", null]", true), ["1", "\"a\\\"b\"", "null"]);
+        assert_eq!(cut("{\"a\":1}\r\n\n{\"a\":2}\n", true), ["{\"a\":1}", "{\"a\":2}"]);
+        assert_eq!(cut("{\"a\":1}{\"a\":2}", true), ["{\"a\":1}{\"a\":2}"]);
+        assert_eq!(cut("not json\n{\"a\":2}", true), ["not json", "{\"a\":2}"]);
+        assert_eq!(cut("[1, 2", true), ["[1, 2"]);
+        assert_eq!(cut("a|b\nc|d", false), ["a|b", "c|d"]);
+        assert!(cut(" \n\n", true).is_empty() && cut("[]", true).is_empty());
+    }
+}
