@@ -102,9 +102,8 @@ pub(super) async fn store(
 
 /// The headers a record keeps: credentials are not among them.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let secret = |name: &str| {
-        name == AUTHORIZATION.as_str() || name == COOKIE.as_str() || name == "x-amz-security-token"
-    };
+    let secret =
+        |name: &str| name == AUTHORIZATION.as_str() || name == COOKIE.as_str() || name == "x-amz-security-token";
     let kept = headers.iter().filter(|(name, _)| !secret(name.as_str()));
     kept.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
 }
@@ -133,11 +132,8 @@ async fn service_call(
         code: "RequestEntityTooLargeException",
         message: bad.message,
     })?;
-    let allowed = |endpoint: &&Arc<Endpoint>| {
-        auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0)
-    };
-    let open: Vec<Arc<Endpoint>> =
-        endpoints.iter().filter(|endpoint| allowed(endpoint).is_ok()).cloned().collect();
+    let allowed = |endpoint: &&Arc<Endpoint>| auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0);
+    let open: Vec<Arc<Endpoint>> = endpoints.iter().filter(|endpoint| allowed(endpoint).is_ok()).cloned().collect();
     if let (true, Some(first)) = (open.is_empty(), endpoints.first()) {
         allowed(&first)?;
     }

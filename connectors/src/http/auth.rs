@@ -63,11 +63,8 @@ struct Claim<'a> {
 }
 
 fn claim(text: &str) -> Option<Claim<'_>> {
-    let fields: BTreeMap<&str, &str> = text
-        .strip_prefix(ALGORITHM)?
-        .split(',')
-        .filter_map(|field| field.trim().split_once('='))
-        .collect();
+    let fields: BTreeMap<&str, &str> =
+        text.strip_prefix(ALGORITHM)?.split(',').filter_map(|field| field.trim().split_once('=')).collect();
     let (key_id, scope) = fields.get("Credential")?.split_once('/')?;
     Some(Claim {
         key_id,
@@ -85,7 +82,8 @@ fn signature(keys: &BTreeMap<String, String>, request: &Parts, body: &[u8], now_
         ServiceError::of_caller("UnrecognizedClientException", message)
     })?;
     let date = header(&request.headers, &HeaderName::from_static("x-amz-date")).ok_or_else(missing)?;
-    let signed_at = NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").map_err(|_| mismatch("x-amz-date is no date"))?;
+    let signed_at =
+        NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").map_err(|_| mismatch("x-amz-date is no date"))?;
     if (signed_at.and_utc().timestamp_millis() - now_ms).abs() > SKEW_MS {
         let now = DateTime::<Utc>::from_timestamp_millis(now_ms).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
         return Err(mismatch(format!("Signature expired: {date} is not within 5 minutes of {now}")));
@@ -98,7 +96,9 @@ fn signature(keys: &BTreeMap<String, String>, request: &Parts, body: &[u8], now_
     if equal(hex::encode(hmac(&key, &to_sign)).as_bytes(), claim.signature.as_bytes()) {
         return Ok(());
     }
-    Err(mismatch("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method."))
+    Err(mismatch(
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method.",
+    ))
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
@@ -209,9 +209,7 @@ mod tests {
 
     #[test]
     fn a_bearer_token_must_be_the_one() {
-        let with = |value: &str| {
-            Request::builder().header("authorization", value).body(()).unwrap().into_parts().0
-        };
+        let with = |value: &str| Request::builder().header("authorization", value).body(()).unwrap().into_parts().0;
         let auth = Auth::Bearer("token".to_owned());
         assert!(check(&auth, &with("Bearer token"), b"", 0).is_ok());
         assert!(check(&auth, &with("Bearer tokens"), b"", 0).is_err());

@@ -202,7 +202,10 @@ fn claim(folder: &Path, incarnation: &str) -> Result<()> {
         Ok(known) if known == incarnation => Ok(()),
         Ok(_) => Err(Error::user(
             "LOG_OF_ANOTHER_JOB",
-            format!("the log in \"{}\" holds what was sent to another job, or to this one before its state was dropped", folder.display()),
+            format!(
+                "the log in \"{}\" holds what was sent to another job, or to this one before its state was dropped",
+                folder.display()
+            ),
         )
         .with_hint("restore that state, or move the folder away: what it holds and no checkpoint has will be missing")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -94,7 +94,10 @@ impl HttpOptions {
 fn listen(options: &mut Options) -> Result<SocketAddr> {
     let text = options.required("listen")?;
     let wanted = "an address such as '127.0.0.1:8080'";
-    text.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| options.invalid("listen", &text, wanted))
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| options.invalid("listen", &text, wanted))
 }
 
 #[derive(Clone, Copy)]
@@ -105,8 +108,7 @@ enum Kind {
 }
 
 fn auth(options: &mut Options, table: &str, ip: IpAddr) -> Result<Auth> {
-    let kind =
-        options.choice("auth", &[("none", Kind::None), ("sigv4", Kind::SigV4), ("bearer", Kind::Bearer)])?;
+    let kind = options.choice("auth", &[("none", Kind::None), ("sigv4", Kind::SigV4), ("bearer", Kind::Bearer)])?;
     let (id, secret) = (options.text("auth.access-key-id"), options.text("auth.secret-access-key"));
     let (listed, token) = (options.text("auth.keys"), options.text("auth.token"));
     let needs = |what: &str, hint: &str| {

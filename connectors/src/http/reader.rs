@@ -11,11 +11,7 @@ use headwater_engine::{
 };
 use tokio::sync::watch;
 
-use super::{
-    listener::Registration,
-    log::Log,
-    record,
-};
+use super::{listener::Registration, log::Log, record};
 
 /// Bytes of one batch.
 const BATCH_BYTES: usize = 2 << 20;

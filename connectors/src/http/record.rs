@@ -147,11 +147,8 @@ fn headers(records: &[Record]) -> Result<ArrayRef> {
         return Err(Error::internal("a map type is no map"));
     };
     let DataType::Struct(fields) = entries.data_type() else { return Err(Error::internal("a map without entries")) };
-    let names = MapFieldNames {
-        entry: entries.name().clone(),
-        key: fields[0].name().clone(),
-        value: fields[1].name().clone(),
-    };
+    let names =
+        MapFieldNames { entry: entries.name().clone(), key: fields[0].name().clone(), value: fields[1].name().clone() };
     let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_keys_field(Arc::clone(&fields[0]))
         .with_values_field(Arc::clone(&fields[1]));

@@ -73,7 +73,8 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     let key = rustls_pemfile::private_key(&mut BufReader::new(&read(&files.key)?[..]))
         .map_err(|error| Error::from(error).context("'tls.key' is no PEM file"))?
         .ok_or_else(|| Error::user("INVALID_TABLE_PROPERTY", "'tls.key' holds no private key"))?;
-    let refused = |error| Error::user("INVALID_TABLE_PROPERTY", format!("'tls.cert' and 'tls.key' are refused: {error}"));
+    let refused =
+        |error| Error::user("INVALID_TABLE_PROPERTY", format!("'tls.cert' and 'tls.key' are refused: {error}"));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

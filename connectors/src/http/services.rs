@@ -10,13 +10,7 @@ use hyper::{StatusCode, http::request::Parts};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    api::store,
-    listener::Endpoint,
-    log::Refused,
-    record::record_id,
-    reply::ServiceError,
-};
+use super::{api::store, listener::Endpoint, log::Refused, record::record_id, reply::ServiceError};
 
 /// Records of one call.
 const CALL_RECORDS: usize = 500;
@@ -65,11 +59,9 @@ impl Service {
     fn refusal(self, refused: Refused) -> ServiceError {
         match (self, refused) {
             (_, Refused::Full) => self.slow_down(),
-            (Self::Firehose, Refused::Failed(message)) => ServiceError {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "ServiceUnavailableException",
-                message,
-            },
+            (Self::Firehose, Refused::Failed(message)) => {
+                ServiceError { status: StatusCode::SERVICE_UNAVAILABLE, code: "ServiceUnavailableException", message }
+            }
             (Self::Kinesis, Refused::Failed(message)) => {
                 ServiceError { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalFailure", message }
             }
@@ -148,7 +140,8 @@ pub(super) async fn call(
             let put: KinesisPut = parsed(body)?;
             let of_arn = put.stream_arn.as_deref().and_then(|arn| arn.rsplit_once('/')).map(|(_, name)| name);
             let endpoint = named(endpoints, put.stream_name.as_deref().or(of_arn).unwrap_or_default(), service)?;
-            let single = put.data.zip(put.partition_key).map(|(data, partition_key)| KinesisRecord { data, partition_key });
+            let single =
+                put.data.zip(put.partition_key).map(|(data, partition_key)| KinesisRecord { data, partition_key });
             let (records, is_batch) = match (single, put.records, operation) {
                 (Some(record), _, "PutRecord") => (vec![record], false),
                 (_, Some(records), "PutRecords") => (records, true),
@@ -216,12 +209,12 @@ async fn firehose_put(
         return Err(ServiceError::of_caller("InvalidArgumentException", "Records size exceeds 4 MB limit"));
     }
     let count = payloads.len() as u64;
-    let first = store(endpoint, &parts.headers, payloads).await.map_err(|refused| Service::Firehose.refusal(refused))?;
+    let first =
+        store(endpoint, &parts.headers, payloads).await.map_err(|refused| Service::Firehose.refusal(refused))?;
     if !is_batch {
         return Ok(json!({ "RecordId": record_id(first), "Encrypted": false }));
     }
-    let replies: Vec<Value> =
-        (first..first + count).map(|number| json!({ "RecordId": record_id(number) })).collect();
+    let replies: Vec<Value> = (first..first + count).map(|number| json!({ "RecordId": record_id(number) })).collect();
     Ok(json!({ "FailedPutCount": 0, "Encrypted": false, "RequestResponses": replies }))
 }
 
@@ -293,7 +286,8 @@ pub(super) async fn gateway(
     };
     let records = if is_batch {
         let listed = member(&sent, ["Records", "records", "RECORDS"]);
-        let listed = listed.as_ref().and_then(Value::as_array).ok_or_else(|| invalid("records", "Member must be a list"))?;
+        let listed =
+            listed.as_ref().and_then(Value::as_array).ok_or_else(|| invalid("records", "Member must be a list"))?;
         listed.iter().map(record).collect::<Result<Vec<_>, ServiceError>>()?
     } else {
         vec![record(&sent)?]

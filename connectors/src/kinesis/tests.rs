@@ -13,8 +13,8 @@ use arrow::{
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Bound, ChangelogMode, Cut, JobContext, Offset, OpenRequest, Sink, SinkTask, Source, SourceData, SourceEvent, Split, SplitId,
-        SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
+        Bound, ChangelogMode, Cut, JobContext, Offset, OpenRequest, Sink, SinkTask, Source, SourceData, SourceEvent,
+        Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
     },
     error::{Error, Result},
     memory::MemoryBudget,
@@ -353,7 +353,8 @@ async fn write(stream: &FakeStream, key: Option<&str>, batches: &[ChangeBatch]) 
     let table = TableSpec { partitioned_by: key.map(str::to_owned).into_iter().collect(), ..table(&[]) };
     let sink = KinesisSink::with_api(&table, Arc::new(stream.clone()))?;
     sink.check(&job(), schema()).await?;
-    let task = SinkTask { insert: "i".to_owned(), index: 0, count: 1, schema: schema(), changes: ChangelogMode::Append };
+    let task =
+        SinkTask { insert: "i".to_owned(), index: 0, count: 1, schema: schema(), changes: ChangelogMode::Append };
     let mut writer = sink.writer(&job(), task, Vec::new()).await?;
     let mut refused = Vec::new();
     for batch in batches {
