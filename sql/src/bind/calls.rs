@@ -185,6 +185,12 @@ impl Binder<'_> {
         if given.contains(&Type::Unknown) {
             refuse_ambiguous(udf, &given)?;
         }
+        if let ("concat" | "map_concat", [_]) = (udf.name(), given.as_slice()) {
+            return Err(Error::user(
+                "INVALID_FUNCTION_ARGUMENT",
+                format!("there must be two or more arguments of {}", udf.name()),
+            ));
+        }
         let wanted = udf.coerce_types(&arrow_types(&given))?;
         let args = self.convert_all(args, &wanted)?;
         let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
@@ -194,7 +200,13 @@ impl Binder<'_> {
             udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })?;
         let result = refined(field.as_ref(), &args);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
-        Ok(Value::new(Expr::ScalarFunction(ScalarCall::new_udf(udf.clone(), exprs)), result))
+        let value = Value::new(Expr::ScalarFunction(ScalarCall::new_udf(udf.clone(), exprs)), result);
+        match (udf.name(), given.first()) {
+            ("lower" | "upper" | "reverse" | "trim" | "ltrim" | "rtrim", Some(fixed @ Type::Char(_))) => {
+                self.cast(value, fixed, false)
+            }
+            _ => Ok(value),
+        }
     }
 
     /// Converts arguments to the types a function wants.
@@ -292,29 +304,58 @@ fn constant(expr: &Expr) -> Option<ScalarValue> {
     }
 }
 
-/// A function's result type with the precision Arrow cannot say, taken from an argument of the same Arrow type.
+/// A function's result type with the precision Arrow cannot say, taken from an argument, or a part of one, of the same
+/// Arrow type.
 pub(crate) fn refined(field: &arrow::datatypes::Field, args: &[Value]) -> Type {
     let stated = Type::from_field(field);
-    let vague = matches!(stated, Type::Timestamp(_) | Type::TimestampTz(..) | Type::Time(_) | Type::Char(_))
-        && !field.metadata().contains_key(crate::types::TYPE_KEY);
-    if !vague {
+    if field.metadata().contains_key(crate::types::TYPE_KEY) {
         return stated;
     }
-    let arrow = stated.to_arrow();
-    let same = args.iter().find(|arg| arg.data_type.to_arrow() == arrow);
-    let unit_only = args.iter().find_map(|arg| match (&arg.data_type, &stated) {
-        (Type::Timestamp(p) | Type::TimestampTz(p, _), Type::Timestamp(q) | Type::TimestampTz(q, _))
-            if crate::types::unit(*p) == crate::types::unit(*q) =>
-        {
-            Some(*p)
+    let mut parts = Vec::new();
+    args.iter().for_each(|arg| collect_leaves(&arg.data_type, &mut parts));
+    refine(stated, &parts)
+}
+
+fn collect_leaves<'t>(of: &'t Type, parts: &mut Vec<&'t Type>) {
+    match of {
+        Type::Array(element) => collect_leaves(element, parts),
+        Type::Map(key, value) => {
+            collect_leaves(key, parts);
+            collect_leaves(value, parts);
         }
+        Type::Row(fields) => fields.iter().for_each(|(_, field)| collect_leaves(field, parts)),
+        leaf => parts.push(leaf),
+    }
+}
+
+fn refine(stated: Type, parts: &[&Type]) -> Type {
+    match stated {
+        Type::Array(element) => Type::array(refine(*element, parts)),
+        Type::Map(key, value) => Type::map(refine(*key, parts), refine(*value, parts)),
+        Type::Row(fields) => Type::Row(fields.into_iter().map(|(name, field)| (name, refine(field, parts))).collect()),
+        Type::Timestamp(_) | Type::TimestampTz(..) | Type::Time(_) | Type::Char(_) => refined_leaf(stated, parts),
+        other => other,
+    }
+}
+
+fn refined_leaf(stated: Type, parts: &[&Type]) -> Type {
+    let precision = |part: &Type| match part {
+        Type::Timestamp(p) | Type::TimestampTz(p, _) => Some(*p),
         _ => None,
+    };
+    let arrow = stated.to_arrow();
+    let same = parts.iter().filter(|part| part.to_arrow() == arrow);
+    if let Some(same) = same.max_by_key(|part| precision(part)) {
+        return (*same).clone();
+    }
+    let unit_only = parts.iter().filter_map(|part| precision(part)).filter(|p| match &stated {
+        Type::Timestamp(q) | Type::TimestampTz(q, _) => crate::types::unit(*p) == crate::types::unit(*q),
+        _ => false,
     });
-    match (same, unit_only, stated) {
-        (Some(arg), ..) => arg.data_type.clone(),
-        (None, Some(p), Type::Timestamp(_)) => Type::Timestamp(p),
-        (None, Some(p), Type::TimestampTz(_, zone)) => Type::TimestampTz(p, zone),
-        (_, _, stated) => stated,
+    match (unit_only.max(), stated) {
+        (Some(p), Type::Timestamp(_)) => Type::Timestamp(p),
+        (Some(p), Type::TimestampTz(_, zone)) => Type::TimestampTz(p, zone),
+        (_, stated) => stated,
     }
 }
 

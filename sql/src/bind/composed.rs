@@ -20,9 +20,12 @@ use datafusion::{
         count::count_udaf,
         first_last::first_value_udaf,
         min_max::{max_udaf, min_udaf},
-        stddev::stddev_udaf,
+        correlation::corr_udaf,
+        covariance::{covar_pop_udaf, covar_samp_udaf},
+        regr::{regr_intercept_udaf, regr_slope_udaf},
+        stddev::{stddev_pop_udaf, stddev_udaf},
         sum::sum_udaf,
-        variance::var_samp_udaf,
+        variance::{var_pop_udaf, var_samp_udaf},
     },
     logical_expr::{
         AggregateUDF, Expr, SortExpr, WindowFunctionDefinition,
@@ -51,7 +54,16 @@ const COMPOSED: &[&str] = &[
     "any_value",
     "every",
     "variance",
+    "var_samp",
+    "var_pop",
     "stddev",
+    "stddev_samp",
+    "stddev_pop",
+    "covar_pop",
+    "covar_samp",
+    "corr",
+    "regr_slope",
+    "regr_intercept",
     "geometric_mean",
     "max_by",
     "min_by",
@@ -85,6 +97,14 @@ struct With {
     filter: Option<Expr>,
     ignore_nulls: bool,
     distinct: bool,
+}
+
+fn is_number(value: &Value) -> bool {
+    value.data_type.is_numeric() || value.data_type == Type::Unknown
+}
+
+fn is_whole(value: &Value) -> bool {
+    value.data_type.is_integer() || value.data_type == Type::Unknown
 }
 
 /// One call being composed.
@@ -129,12 +149,20 @@ impl Composition<'_, '_> {
                 let with = With { ignore_nulls: true, ..With::default() };
                 self.inner(first_value_udaf(), vec![x.clone()], x.data_type.clone(), with)?
             }
-            ("every", [x]) if x.data_type == Type::Boolean => {
-                self.inner(bool_and_udaf(), vec![x.clone()], Type::Boolean, With::default())?
+            ("every", [x]) if matches!(x.data_type, Type::Boolean | Type::Unknown) => {
+                let x = self.binder.convert(x.clone(), &Type::Boolean)?;
+                self.inner(bool_and_udaf(), vec![x], Type::Boolean, With::default())?
             }
-            ("variance", [x]) if x.data_type.is_numeric() => self.doubles(var_samp_udaf(), x)?,
-            ("stddev", [x]) if x.data_type.is_numeric() => self.doubles(stddev_udaf(), x)?,
-            ("geometric_mean", [x]) if x.data_type.is_numeric() => self.geometric_mean(x)?,
+            ("variance" | "var_samp", [x]) if is_number(x) => self.doubles(var_samp_udaf(), &[x])?,
+            ("var_pop", [x]) if is_number(x) => self.doubles(var_pop_udaf(), &[x])?,
+            ("stddev" | "stddev_samp", [x]) if is_number(x) => self.doubles(stddev_udaf(), &[x])?,
+            ("stddev_pop", [x]) if is_number(x) => self.doubles(stddev_pop_udaf(), &[x])?,
+            ("covar_pop", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_pop_udaf(), &[y, x])?,
+            ("covar_samp", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_samp_udaf(), &[y, x])?,
+            ("corr", [y, x]) if is_number(y) && is_number(x) => self.finite(corr_udaf(), y, x)?,
+            ("regr_slope", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_slope_udaf(), y, x)?,
+            ("regr_intercept", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_intercept_udaf(), y, x)?,
+            ("geometric_mean", [x]) if is_number(x) => self.geometric_mean(x)?,
             ("max_by" | "min_by", [x, y]) if y.data_type.is_orderable() => self.extreme_by(x, y)?,
             ("max_by" | "min_by", [x, y, n]) if y.data_type.is_orderable() => self.extremes_by(x, y, n)?,
             ("max", [x]) if x.data_type.is_orderable() => self.extreme(max_udaf(), x)?,
@@ -142,9 +170,9 @@ impl Composition<'_, '_> {
             ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => {
                 self.extremes_by(x, x, n)?
             }
-            ("bitwise_and_agg", [x]) if x.data_type.is_integer() => self.bits(bit_and_udaf(), x)?,
-            ("bitwise_or_agg", [x]) if x.data_type.is_integer() => self.bits(bit_or_udaf(), x)?,
-            ("bitwise_xor_agg", [x]) if x.data_type.is_integer() => self.bits(bit_xor_udaf(), x)?,
+            ("bitwise_and_agg", [x]) if is_whole(x) => self.bits(bit_and_udaf(), x)?,
+            ("bitwise_or_agg", [x]) if is_whole(x) => self.bits(bit_or_udaf(), x)?,
+            ("bitwise_xor_agg", [x]) if is_whole(x) => self.bits(bit_xor_udaf(), x)?,
             ("approx_distinct", [x] | [x, _]) => self.distinct_count(x)?,
             _ => return self.of_collected(name, &args),
         }))
@@ -173,14 +201,14 @@ impl Composition<'_, '_> {
             }
             ("listagg", [x]) => self.listagg(x, super::literals::text_value(""))?,
             ("listagg", [x, separator]) => self.listagg(x, separator.clone())?,
-            ("approx_percentile", [x, p]) if x.data_type.is_numeric() => self.percentile(x, None, p)?,
+            ("approx_percentile", [x, p]) if is_number(x) => self.percentile(x, None, p)?,
             ("approx_percentile", [x, w, p] | [x, w, p, _]) if x.data_type.is_numeric() => {
                 self.percentile(x, Some(w), p)?
             }
-            ("skewness", [x]) if x.data_type.is_numeric() => {
+            ("skewness", [x]) if is_number(x) => {
                 self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?
             }
-            ("kurtosis", [x]) if x.data_type.is_numeric() => {
+            ("kurtosis", [x]) if is_number(x) => {
                 self.collected(Collected::Kurtosis, x.clone(), known(x), None, Type::Double)?
             }
             ("checksum", [x]) => self.collected(Collected::Checksum, x.clone(), None, None, Type::Varbinary)?,
@@ -299,9 +327,23 @@ impl Composition<'_, '_> {
         self.inner(count_udaf(), vec![one], Type::Bigint, with)
     }
 
-    fn doubles(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
-        let x = self.binder.convert(x.clone(), &Type::Double)?;
-        self.inner(udaf, vec![x], Type::Double, With::default())
+    /// An aggregate of doubles; of reals, the result is one.
+    fn doubles(&self, udaf: Arc<AggregateUDF>, args: &[&Value]) -> Result<Value> {
+        let real = args.iter().all(|arg| arg.data_type == Type::Real);
+        let wide = args.iter().map(|arg| self.binder.convert((*arg).clone(), &Type::Double));
+        let value = self.inner(udaf, wide.collect::<Result<_>>()?, Type::Double, With::default())?;
+        if real { self.binder.cast(value, &Type::Real, false) } else { Ok(value) }
+    }
+
+    /// An aggregate that is NULL where it would be a NaN.
+    fn finite(&self, udaf: Arc<AggregateUDF>, y: &Value, x: &Value) -> Result<Value> {
+        let value = self.doubles(udaf, &[y, x])?;
+        let number = kernels::call(
+            Op::Compare(kernels::Comparison::Equal, value.data_type.clone()),
+            vec![value.expr.clone(), value.expr.clone()],
+            Type::Boolean,
+        );
+        self.binder.choose(vec![(number, value.clone())], Some(Value::null(value.data_type)?), "if")
     }
 
     fn bits(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
@@ -314,10 +356,12 @@ impl Composition<'_, '_> {
     }
 
     fn geometric_mean(&self, x: &Value) -> Result<Value> {
+        let real = x.data_type == Type::Real;
         let x = self.binder.convert(x.clone(), &Type::Double)?;
         let logarithm = self.binder.function_value("ln", vec![x])?;
         let mean = self.inner(avg_udaf(), vec![logarithm], Type::Double, With::default())?;
-        self.binder.function_value("exp", vec![mean])
+        let mean = self.binder.function_value("exp", vec![mean])?;
+        if real { self.binder.cast(mean, &Type::Real, false) } else { Ok(mean) }
     }
 
     fn is_greatest(&self) -> bool {
@@ -345,6 +389,7 @@ impl Composition<'_, '_> {
         let order = vec![SortExpr::new(self.key(y).expr, !self.is_greatest(), false)];
         let with = With { order, filter: Some(y.expr.clone().is_not_null()), ..With::default() };
         let values = self.inner(array_agg_udaf(), vec![x.clone()], list.clone(), with)?;
+        let n = self.settled(n)?;
         let call = kernels::call(Op::Collected(Collected::Prefix), vec![values.expr, n.expr], list.clone());
         Ok(Value::new(call, list))
     }
@@ -428,6 +473,15 @@ impl Composition<'_, '_> {
         self.collected_with(kind, value, filter, extra.into_iter().collect(), result)
     }
 
+    /// A further argument: itself if it is the same for all rows, else that of the first row.
+    fn settled(&self, argument: Value) -> Result<Value> {
+        if argument.expr.column_refs().is_empty() {
+            return Ok(argument);
+        }
+        let with = With { ignore_nulls: true, ..With::default() };
+        self.inner(first_value_udaf(), vec![argument.clone()], argument.data_type, with)
+    }
+
     fn collected_with(
         &self,
         kind: Collected,
@@ -438,7 +492,10 @@ impl Composition<'_, '_> {
     ) -> Result<Value> {
         let list = Type::array(value.data_type.clone());
         let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
-        let args = std::iter::once(values.expr).chain(extra.into_iter().map(|extra| extra.expr)).collect();
+        let mut args = vec![values.expr];
+        for one in extra {
+            args.push(self.settled(one)?.expr);
+        }
         Ok(Value::new(kernels::call(Op::Collected(kind), args, result.clone()), result))
     }
 }

@@ -124,7 +124,7 @@ fn define_element_at() -> Definition {
             Ok(match position.value(row) {
                 Some(0) => return Err(invalid("SQL array indices start at 1")),
                 Some(at) if at > 0 && at <= length => usize::try_from(at - 1).ok(),
-                Some(at) if at < 0 && -at <= length => usize::try_from(length + at).ok(),
+                Some(at) if at < 0 && at >= -length => usize::try_from(length + at).ok(),
                 _ => None,
             })
         }),
@@ -203,17 +203,12 @@ fn extreme(wanted: Ordering) -> Kernel {
         }
         let mut best = 0;
         for at in 1..values.len() {
-            match compare::order(values, at, values, best)? {
-                Some(order) if order == wanted => best = at,
-                None => {
-                    best =
-                        if compare::same(values, at, values, at)? && compare::order(values, at, values, at)?.is_none() {
-                            at
-                        } else {
-                            best
-                        }
-                }
-                _ => {}
+            let wins = match compare::nan_last(values, at, best) {
+                Ordering::Equal => compare::order(values, at, values, best)? == Some(wanted),
+                order => order == Ordering::Less,
+            };
+            if wins {
+                best = at;
             }
         }
         Ok(Some(best))

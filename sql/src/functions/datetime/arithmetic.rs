@@ -55,8 +55,12 @@ fn trunc_kernel(call: &Call<'_>) -> Result<ArrayRef> {
     let mut units = Units::new(call, 1)?;
     let mut out = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
-        out.push(match (units.get(row)?, moments.get(row)) {
-            (Some(unit), Some(ticks)) => {
+        let Some(ticks) = moments.get(row) else {
+            out.push(None);
+            continue;
+        };
+        out.push(match units.get(row)? {
+            Some(unit) => {
                 let local = moments.to_local(ticks);
                 let start = truncate(unit, local, moments.scale);
                 Some(if unit < Unit::Day { ticks - (local - start) } else { moments.to_instant(start) })
@@ -73,12 +77,16 @@ fn add_kernel(call: &Call<'_>) -> Result<ArrayRef> {
     let mut units = Units::new(call, 2)?;
     let mut out = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
-        out.push(match (units.get(row)?, counts.value(row), moments.get(row)) {
-            (Some(unit), Some(count), Some(ticks)) if unit < Unit::Day => {
+        let (Some(count), Some(ticks)) = (counts.value(row), moments.get(row)) else {
+            out.push(None);
+            continue;
+        };
+        out.push(match units.get(row)? {
+            Some(unit) if unit < Unit::Day => {
                 let sum = add(unit, count, ticks, moments.scale)?;
                 Some(if units.kind == Kind::Time { sum.rem_euclid(moments.scale.per_day) } else { sum })
             }
-            (Some(unit), Some(count), Some(ticks)) => {
+            Some(unit) => {
                 let local = moments.to_local(ticks);
                 Some(moments.to_instant(add(unit, count, local, moments.scale)?))
             }
@@ -93,8 +101,12 @@ fn diff_kernel(call: &Call<'_>) -> Result<ArrayRef> {
     let mut units = Units::new(call, 1)?;
     let mut out = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
-        out.push(match (units.get(row)?, from.get(row), to.get(row)) {
-            (Some(unit), Some(a), Some(b)) => {
+        let (Some(a), Some(b)) = (from.get(row), to.get(row)) else {
+            out.push(None);
+            continue;
+        };
+        out.push(match units.get(row)? {
+            Some(unit) => {
                 let (a, b) = if unit < Unit::Day { (a, b) } else { (from.to_local(a), to.to_local(b)) };
                 Some(difference(unit, to_millis(a, from.scale), to_millis(b, to.scale)))
             }

@@ -29,6 +29,9 @@ fn zoned(unit: TimeUnit, zone: &str) -> DataType {
     DataType::Timestamp(unit, Some(zone.into()))
 }
 
+/// The widest offset of a zone, in minutes.
+const OFFSET_MINUTES_MAX: i64 = 14 * 60;
+
 fn unix_millis(seconds: f64) -> Result<Option<i64>> {
     let millis = (seconds * 1_000.0 + 0.5).floor();
     if millis.is_nan() {
@@ -51,7 +54,13 @@ fn from_unixtime() -> Definition {
         };
         let zone = match (number(1), number(2)) {
             (Some(0), Some(0)) => "UTC".to_owned(),
-            (Some(hours), Some(minutes)) => offset_text((hours * 60 + minutes) * 60, true),
+            (Some(hours), Some(minutes)) => {
+                let total = hours.saturating_mul(60).saturating_add(minutes);
+                if total.abs() > OFFSET_MINUTES_MAX {
+                    return Err(invalid(format!("invalid offset minutes {total}")));
+                }
+                offset_text(total * 60, true)
+            }
             _ => "UTC".to_owned(),
         };
         Ok(zoned(TimeUnit::Millisecond, &zone))

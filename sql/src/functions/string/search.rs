@@ -117,7 +117,7 @@ fn translate(text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
 }
 
 fn split_part(text: &str, delimiter: &str, index: i64, out: &mut Text) -> Result<bool> {
-    let nth = usize::try_from(index - 1).map_err(|_| invalid("index must be greater than zero"))?;
+    let nth = usize::try_from(index.saturating_sub(1)).map_err(|_| invalid("index must be greater than zero"))?;
     if delimiter.is_empty() {
         let c = text.chars().nth(nth);
         return match c {
