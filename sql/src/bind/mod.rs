@@ -287,7 +287,9 @@ impl Binder<'_> {
         let plain = match (&value.data_type, to) {
             (from, to) if from.is_integer() => to.is_numeric(),
             (Type::Real, Type::Double) | (Type::Date, Type::Timestamp(_)) => true,
-            (Type::Decimal(p, s), Type::Decimal(q, t)) => i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s) && t >= s,
+            (Type::Decimal(p, s), Type::Decimal(q, t)) => {
+                i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s) && t >= s
+            }
             _ => false,
         };
         if plain {
