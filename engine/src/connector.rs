@@ -27,6 +27,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 
 use crate::{catalog::Properties, error::Result, time::Clock};
 
@@ -45,6 +46,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
 
     /// A writable table; options are parsed and checked here, without I/O.
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>>;
+
+    /// What answers a query that ends, for a system that can do better than being read from end to end (by key).
+    fn query_table(&self, _table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
 }
 
 /// A column a system knows about each record beside its payload.

@@ -6,17 +6,21 @@
 //!
 //! Invariant: an item is always written whole and absolutely, so that writing it again changes nothing.
 
+mod decode;
 mod deliver;
 mod encode;
 mod keys;
 mod options;
 mod pace;
+mod pages;
+mod provider;
 mod rows;
 mod sink;
 mod size;
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use headwater_engine::{
     connector::{Connector, Sink, Source, TableSpec},
     error::{Error, Result},
@@ -42,5 +46,9 @@ impl Connector for DynamoDb {
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::DynamoSink::new(table)?))
+    }
+
+    fn query_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(Some(Arc::new(provider::DynamoTable::new(table)?)))
     }
 }

@@ -1,0 +1,113 @@
+//! What is written is read back, and what does not fit is named.
+
+use arrow::{
+    array::{Array, AsArray, Int32Array},
+    datatypes::{Field, Schema},
+    util::pretty::pretty_format_batches,
+};
+
+use super::*;
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn n(text: &str) -> AttributeValue {
+    AttributeValue::N(text.to_owned())
+}
+
+fn item(members: &[(&str, AttributeValue)]) -> Item {
+    members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+fn decoded(fields: Vec<Field>, items: &[Item]) -> DecodedItems {
+    let decoder = ItemDecoder::new(Arc::new(Schema::new(fields))).unwrap();
+    decoder.decode(&items.iter().map(Some).collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn an_order_becomes_a_row_whatever_the_case_of_its_key() {
+    let fields = vec![
+        Field::new("orderid", DataType::Utf8, true),
+        Field::new("quantity", DataType::Int32, true),
+        Field::new("price", DataType::Float64, true),
+        Field::new("missing", DataType::Utf8, true),
+    ];
+    let order = item(&[("orderId", s("3714")), ("quantity", n("5")), ("price", n("190.07")), ("other", s("x"))]);
+    let rows = decoded(fields, &[order]).rows;
+    let expected = "\
++---------+----------+--------+---------+
+| orderid | quantity | price  | missing |
++---------+----------+--------+---------+
+| 3714    | 5        | 190.07 |         |
++---------+----------+--------+---------+";
+    assert_eq!(pretty_format_batches(&[rows]).unwrap().to_string(), expected);
+}
+
+#[test]
+fn every_type_is_read_back() {
+    let list = |of| DataType::List(Arc::new(Field::new("item", of, true)));
+    let entries =
+        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int64, true)]);
+    let fields = vec![
+        Field::new("decimal", DataType::Decimal128(10, 2), true),
+        Field::new("time", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("ttl", DataType::Timestamp(TimeUnit::Second, None), true),
+        Field::new("day", DataType::Date32, true),
+        Field::new("tags", list(DataType::Utf8), true),
+        Field::new("sizes", list(DataType::Int64), true),
+        Field::new(
+            "counts",
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false),
+            true,
+        ),
+        Field::new("place", DataType::Struct(Fields::from(vec![Field::new("lat", DataType::Float64, true)])), true),
+        Field::new("doc", DataType::LargeUtf8, true),
+    ];
+    let value = item(&[
+        ("decimal", n("190.07")),
+        ("time", s("2025-03-10T08:00:31.123456+00:00")),
+        ("ttl", n("1741593630")),
+        ("day", s("2022-01-08")),
+        ("tags", AttributeValue::Ss(vec!["a".into(), "b".into()])),
+        ("sizes", AttributeValue::L(vec![n("1"), AttributeValue::Null(true)])),
+        ("counts", AttributeValue::M(item(&[("like", n("3"))]))),
+        ("place", AttributeValue::M(item(&[("lat", n("38.5"))]))),
+        ("doc", AttributeValue::M(item(&[("b", AttributeValue::Bool(true)), ("a", n("1.50"))]))),
+    ]);
+    let rows = decoded(fields, &[value, Item::new()]).rows;
+    let shown = |column: usize| {
+        let options = arrow::util::display::FormatOptions::default();
+        let formatter = arrow::util::display::ArrayFormatter::try_new(rows.column(column).as_ref(), &options).unwrap();
+        formatter.value(0).to_string()
+    };
+    let all: Vec<String> = (0..rows.num_columns()).map(shown).collect();
+    assert_eq!(
+        all,
+        [
+            "190.07",
+            "2025-03-10T08:00:31.123",
+            "2025-03-10T08:00:30",
+            "2022-01-08",
+            "[a, b]",
+            "[1, ]",
+            "{like: 3}",
+            "{lat: 38.5}",
+            r#"{"a":1.50,"b":true}"#
+        ]
+    );
+    assert!((0..rows.num_columns()).all(|column| rows.column(column).is_null(1)));
+}
+
+#[test]
+fn what_does_not_fit_is_left_out_and_named() {
+    let fields = vec![Field::new("n", DataType::Int32, true)];
+    let items = [item(&[("n", n("1"))]), item(&[("n", s("two"))]), item(&[("n", n("3.5"))]), item(&[("n", n("1E+2"))])];
+    let DecodedItems { rows, kept, misfits } = decoded(fields, &items);
+    assert_eq!(rows.column(0).as_ref(), &Int32Array::from(vec![1, 100]) as &dyn Array);
+    assert_eq!(kept, [0, 3]);
+    assert_eq!(misfits[&1], "attribute \"n\" is no Int32: two");
+    assert_eq!(misfits[&2], "attribute \"n\" is no Int32: 3.5");
+    let text = decoded(vec![Field::new("n", DataType::Utf8, true)], &items).rows;
+    assert_eq!(text.column(0).as_string::<i32>().value(2), "3.5");
+}

@@ -1,0 +1,350 @@
+//! A DynamoDB table in a query that ends: a parallel Scan, or Query and GetItem where the key is given.
+//!
+//! `WHERE post_id = 'a'` becomes a Query, and with the sort key too a GetItem; an IN list of keys becomes one request for
+//! each of its values, up to a limit. Filters stay above the scan, so that what is read here may always be more.
+//!
+//! Invariant: every request and every byte of the items fetched is counted in the statement's [`ScanStats`].
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{ScalarValue, tree_node::TreeNodeRecursion},
+    error::Result as PlanResult,
+    execution::{SendableRecordBatchStream, TaskContext},
+    logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType, expr::InList},
+    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+        execution_plan::{Boundedness, EmissionType},
+        stream::RecordBatchReceiverStream,
+    },
+};
+use headwater_engine::{
+    connector::TableSpec,
+    error::{Error, Result},
+    time::SystemClock,
+};
+
+use super::{
+    SERVICE,
+    decode::ItemDecoder,
+    encode::ItemEncoder,
+    keys::{self, Description},
+    options::DynamoOptions,
+    pages::{Pages, Part},
+};
+use crate::lake::stats::ScanStats;
+
+/// Keys of an IN list that are asked for one by one, at most.
+const KEYS_MAX: usize = 100;
+/// Segments of a table whose size is not known, and bytes of a segment otherwise.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments read at a time unless the table says otherwise, at most.
+const SEGMENTS_MAX: u64 = 32;
+/// Pages that wait between a request and the query.
+const PAGES_AHEAD: usize = 2;
+
+/// A table that can be queried.
+#[derive(Debug, Clone)]
+pub(super) struct DynamoTable {
+    options: DynamoOptions,
+    spec: TableSpec,
+}
+
+impl DynamoTable {
+    pub(super) fn new(spec: &TableSpec) -> Result<Self> {
+        let options = DynamoOptions::parse(spec)?;
+        ItemDecoder::new(Arc::clone(&spec.schema))?;
+        Ok(Self { options, spec: spec.clone() })
+    }
+
+    /// The requests a query needs.
+    fn parts(&self, description: &Description, filters: &[Expr]) -> Result<Vec<Part>> {
+        let key_columns = description.columns(&self.options.table, &self.spec.schema, &self.spec.primary_key)?;
+        let mut given = Vec::new();
+        for (key, column) in description.keys.iter().zip(&key_columns) {
+            match self.values(*column, filters)? {
+                Some(values) => given.push((key.name.clone(), values)),
+                None => break,
+            }
+        }
+        let mut given = given.into_iter();
+        let partitions = match given.next() {
+            Some(values) => values,
+            None => {
+                let wanted = (description.bytes / SEGMENT_BYTES).clamp(1, SEGMENTS_MAX) as usize;
+                let of = self.options.segments.unwrap_or(wanted);
+                return Ok((0..of).map(|index| Part::Segment { index, of }).collect());
+            }
+        };
+        let (name, values) = partitions;
+        let sort = given.next();
+        let mut parts = Vec::new();
+        for value in values {
+            match &sort {
+                None if description.keys.len() == 1 => {
+                    parts.push(Part::Item(HashMap::from([(name.clone(), value)])));
+                }
+                None => parts.push(Part::Partition { name: name.clone(), value }),
+                Some((sort_name, sorts)) => parts.extend(sorts.iter().map(|sort| {
+                    Part::Item(HashMap::from([(name.clone(), value.clone()), (sort_name.clone(), sort.clone())]))
+                })),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The values a column may have by these filters, as attributes; `None` when they do not say.
+    fn values(&self, column: usize, filters: &[Expr]) -> Result<Option<Vec<AttributeValue>>> {
+        let field = self.spec.schema.field(column);
+        let Some(literals) = filters.iter().find_map(|filter| equal_to(filter, field.name())) else {
+            return Ok(None);
+        };
+        let schema: SchemaRef = Arc::new(self.spec.schema.project(&[column])?);
+        let encoder = ItemEncoder::new(&schema, vec!["k".to_owned()], &Default::default(), true)?;
+        let mut values: Vec<AttributeValue> = Vec::new();
+        for literal in literals {
+            let Ok(literal) = literal.cast_to(field.data_type()) else { return Ok(None) };
+            let rows = arrow::record_batch::RecordBatch::try_new(Arc::clone(&schema), vec![literal.to_array()?])?;
+            let Ok(mut item) = encoder.item(&rows, 0) else { return Ok(None) };
+            match item.remove("k") {
+                Some(value) if !values.contains(&value) => values.push(value),
+                _ => {}
+            }
+        }
+        Ok((values.len() <= KEYS_MAX).then_some(values))
+    }
+
+    fn names(&self, filter: &Expr) -> bool {
+        self.spec.schema.fields().iter().any(|field| equal_to(filter, field.name()).is_some())
+    }
+}
+
+/// The literals that a filter says a column is equal to one of.
+fn equal_to(filter: &Expr, column: &str) -> Option<Vec<ScalarValue>> {
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column(found) if found.name == column);
+    let literal = |expr: &Expr| match expr {
+        Expr::Literal(value, _) if !value.is_null() => Some(value.clone()),
+        _ => None,
+    };
+    match filter {
+        Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
+            let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
+            let value = if is_column(left) { literal(right) } else { literal(left).filter(|_| is_column(right)) };
+            value.map(|value| vec![value])
+        }
+        Expr::InList(InList { expr, list, negated: false }) if is_column(expr) => list.iter().map(literal).collect(),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl TableProvider for DynamoTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.spec.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match self.names(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let stats = state.config().get_extension::<ScanStats>().unwrap_or_default();
+        let client = Client::new(&self.options.aws.connect(&[SERVICE]).await?);
+        let description = keys::describe(&client, &self.options.table_name).await?;
+        let parts = self.parts(&description, filters)?;
+        if parts.iter().all(|part| matches!(part, Part::Segment { .. })) {
+            ScanStats::add(&stats.bytes_estimated, description.bytes);
+        }
+        ScanStats::add(&stats.bytes_stored, description.bytes);
+        let all: Vec<usize> = (0..self.spec.schema.fields().len()).collect();
+        let schema: SchemaRef = Arc::new(self.spec.schema.project(projection.unwrap_or(&all))?);
+        let pages = Pages {
+            client,
+            table: self.options.table_name.clone(),
+            consistent: self.options.consistent_read,
+            attributes: Vec::new(),
+            clock: Arc::new(SystemClock),
+        };
+        let scan = Scan { pages, decoder: ItemDecoder::new(Arc::clone(&schema))?, limit, stats };
+        Ok(Arc::new(DynamoScanExec::new(Arc::new(scan), schema, parts)))
+    }
+}
+
+/// What every part of a scan needs to know.
+#[derive(Debug)]
+struct Scan {
+    pages: Pages,
+    decoder: ItemDecoder,
+    limit: Option<usize>,
+    stats: Arc<ScanStats>,
+}
+
+impl Scan {
+    async fn read(
+        &self,
+        part: &Part,
+        rows: &tokio::sync::mpsc::Sender<PlanResult<arrow::array::RecordBatch>>,
+    ) -> Result<()> {
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut from = None;
+        loop {
+            let limit = self.limit.and_then(|_| i32::try_from(left).ok());
+            let page = self.pages.page(part, from.as_ref(), limit).await?;
+            ScanStats::add(&self.stats.bytes_scanned, page.bytes);
+            ScanStats::add(&self.stats.files_read, 1);
+            ScanStats::add(&self.stats.files_total, 1);
+            ScanStats::add(&self.stats.rows_read, page.items.len() as u64);
+            let decoded = self.decoder.decode(&page.items.iter().map(Some).collect::<Vec<_>>())?;
+            if let Some(reason) = decoded.misfits.values().next() {
+                let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.pages.table);
+                return Err(Error::data("TYPE_MISMATCH", message)
+                    .with_hint("declare the column as VARCHAR or JSON, which take every attribute"));
+            }
+            left = left.saturating_sub(page.items.len());
+            if decoded.rows.num_rows() > 0 && rows.send(Ok(decoded.rows)).await.is_err() {
+                return Ok(());
+            }
+            from = page.next;
+            if from.is_none() || left == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Parts of a table, each a partition of the plan.
+#[derive(Debug, Clone)]
+struct DynamoScanExec {
+    scan: Arc<Scan>,
+    schema: SchemaRef,
+    parts: Vec<Part>,
+    properties: Arc<PlanProperties>,
+}
+
+impl DynamoScanExec {
+    fn new(scan: Arc<Scan>, schema: SchemaRef, parts: Vec<Part>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(parts.len().max(1)),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { scan, schema, parts, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for DynamoScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.parts.first() {
+            None => "nothing".to_owned(),
+            Some(Part::Segment { of, .. }) => format!("Scan in {of} segments"),
+            Some(Part::Partition { name, .. }) => format!("Query by \"{name}\", {} keys", self.parts.len()),
+            Some(Part::Item(_)) => format!("GetItem, {} keys", self.parts.len()),
+        };
+        write!(f, "DynamoScanExec: table={}, {what}", self.scan.pages.table)
+    }
+}
+
+impl ExecutionPlan for DynamoScanExec {
+    fn name(&self) -> &'static str {
+        "DynamoScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
+    ) -> PlanResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), PAGES_AHEAD);
+        let (scan, rows) = (Arc::clone(&self.scan), builder.tx());
+        if let Some(part) = self.parts.get(partition).cloned() {
+            builder.spawn(async move { Ok(scan.read(&part, &rows).await?) });
+        }
+        Ok(builder.build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    fn table() -> DynamoTable {
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        let fields = vec![field("post_id", DataType::Utf8), field("w", DataType::Int64), field("n", DataType::Int64)];
+        DynamoTable::new(&TableSpec {
+            name: "t".into(),
+            schema: Arc::new(Schema::new(fields)),
+            metadata: Vec::new(),
+            options: [("table-name".to_owned(), "T".to_owned())].into(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn parts(filters: &[Expr]) -> Vec<Part> {
+        let key = |name: &str, kind: &str| keys::KeyAttribute { name: name.into(), kind: kind.into() };
+        let keys = vec![key("post_id", "S"), key("w", "N")];
+        table().parts(&Description { keys, bytes: 100 << 20, stream_arn: None }, filters).unwrap()
+    }
+
+    #[test]
+    fn a_key_becomes_a_request_and_anything_else_a_scan() {
+        let s = |text: &str| AttributeValue::S(text.to_owned());
+        let by_post = |value: &str| Part::Partition { name: "post_id".into(), value: s(value) };
+        assert_eq!(parts(&[col("post_id").eq(lit("a"))]), [by_post("a")]);
+        let both = parts(&[col("w").eq(lit(5_i32)), lit("a").eq(col("post_id"))]);
+        let key = HashMap::from([("post_id".to_owned(), s("a")), ("w".to_owned(), AttributeValue::N("5".to_owned()))]);
+        assert_eq!(both, [Part::Item(key)]);
+        let list = col("post_id").in_list(vec![lit("a"), lit("b"), lit("a")], false);
+        assert_eq!(parts(&[list]), [by_post("a"), by_post("b")]);
+        for scanned in [col("w").eq(lit(5_i32)), col("post_id").gt(lit("a")), col("n").eq(lit(1_i32))] {
+            assert_eq!(parts(&[scanned]).len(), 6, "one segment for each 16 MB");
+        }
+    }
+}
