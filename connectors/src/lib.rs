@@ -18,5 +18,11 @@ use headwater_engine::connector::Connector;
 
 /// Every outside system: the one list.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![Arc::new(kafka::Kafka), Arc::new(kafka::UpsertKafka), Arc::new(kinesis::Kinesis), Arc::new(dynamodb::DynamoDb)]
+    vec![
+        Arc::new(kafka::Kafka),
+        Arc::new(kafka::UpsertKafka),
+        Arc::new(kinesis::Kinesis),
+        Arc::new(dynamodb::DynamoDb),
+        Arc::new(dynamodb::DynamoDbStreams),
+    ]
 }

@@ -17,9 +17,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{
-        ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array,
-        LargeStringBuilder, ListArray, MapArray, PrimitiveBuilder, StringArray, StringBuilder, StructArray,
-        new_null_array,
+        ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, LargeStringBuilder,
+        ListArray, MapArray, PrimitiveBuilder, StringArray, StringBuilder, StructArray, new_null_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{cast, filter_record_batch, kernels::cast_utils::parse_decimal},

@@ -1,11 +1,15 @@
 //! DynamoDB: tables that are written by key, read by scan or by key, and followed through their change stream.
 //!
 //! ```text
-//! sink:   outbox ──commit(epoch)──> last write of each key ──> BatchWriteItem, or PutItem on condition
+//! sink:     outbox ──commit(epoch)──> last write of each key ──> BatchWriteItem, or PutItem on condition
+//! query:    key given ──> GetItem, Query      else ──> Scan in segments
+//! streams:  streams of the table ──> shards, parents first ──> change records ──> rows
 //! ```
 //!
 //! Invariant: an item is always written whole and absolutely, so that writing it again changes nothing.
 
+mod attributes;
+mod changes;
 mod decode;
 mod deliver;
 mod encode;
@@ -14,15 +18,26 @@ mod options;
 mod pace;
 mod pages;
 mod provider;
+mod pump;
 mod rows;
 mod sink;
 mod size;
+mod source;
+mod streams;
+
+/// What the format of change records needs.
+pub(crate) mod cdc {
+    pub(crate) use super::{
+        attributes::{item_of_json, tagged_json},
+        changes::{Change, ChangeDecoder, ChangeMode, Event},
+    };
+}
 
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use headwater_engine::{
-    connector::{Connector, Sink, Source, TableSpec},
+    connector::{Connector, MetadataColumn, Sink, Source, TableSpec},
     error::{Error, Result},
 };
 
@@ -39,9 +54,7 @@ impl Connector for DynamoDb {
     }
 
     fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
-        Err(Error::not_supported(format!("the DynamoDB table \"{}\" as a stream", table.name)).with_hint(
-            "read its changes with 'connector' = 'dynamodb-streams', or SELECT from it in a batch statement",
-        ))
+        Ok(Arc::new(source::DynamoSource::new(table)?))
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
@@ -50,5 +63,28 @@ impl Connector for DynamoDb {
 
     fn query_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(Some(Arc::new(provider::DynamoTable::new(table)?)))
+    }
+}
+
+/// `'connector' = 'dynamodb-streams'`: the changes of a table.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DynamoDbStreams;
+
+impl Connector for DynamoDbStreams {
+    fn name(&self) -> &'static str {
+        "dynamodb-streams"
+    }
+
+    fn metadata_columns(&self) -> Vec<MetadataColumn> {
+        changes::metadata_columns()
+    }
+
+    fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(streams::StreamSource::new(table)?))
+    }
+
+    fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Err(Error::not_supported(format!("writing to the change stream \"{}\"", table.name))
+            .with_hint("write to the table itself with 'connector' = 'dynamodb'"))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a format knows nothing of where its bytes come from or go to.
 
+pub mod dynamodb_cdc;
 pub mod json;
 pub mod raw;
 mod table_format;

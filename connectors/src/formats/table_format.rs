@@ -12,10 +12,14 @@ use headwater_engine::{
 };
 
 use super::{
+    dynamodb_cdc::DynamoDbCdc,
     json::{Json, JsonLines, JsonOptions, TimestampStandard, TimestampUnit},
     raw,
 };
-use crate::options::{Options, nearest};
+use crate::{
+    dynamodb::cdc::ChangeMode,
+    options::{Options, nearest},
+};
 
 /// A format with its options, cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,7 +61,7 @@ impl TableFormat {
 }
 
 /// Names a format can have.
-const NAMES: [&str; 2] = ["json", "raw"];
+const NAMES: [&str; 3] = ["json", "raw", "dynamodb-cdc"];
 
 /// Takes the format one of `keys` names, with its options, which may stand with `prefix` before them (`value.json.x`) or
 /// without; `None` when no key is given.
@@ -71,6 +75,12 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str) -> Resul
     let Some((key, name)) = found else { return Ok(None) };
     match name.to_lowercase().as_str() {
         "raw" => Ok(Some(TableFormat::append(Arc::new(raw::Raw)))),
+        "dynamodb-cdc" => {
+            let mode = options.choice(&format!("{prefix}dynamodb-cdc.mode"), &ChangeMode::NAMES)?;
+            let mode =
+                mode.or(options.choice("dynamodb-cdc.mode", &ChangeMode::NAMES)?).unwrap_or(ChangeMode::Changelog);
+            Ok(Some(TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog())))
+        }
         "json" => Ok(Some(TableFormat::append(Arc::new(json(options, prefix)?)))),
         _ => {
             let error = options.invalid(&key, &name, "a format");

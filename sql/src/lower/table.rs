@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session as CatalogSession, TableProvider},
-    logical_expr::{Expr, TableType},
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType},
     physical_plan::ExecutionPlan,
 };
 use headwater_connectors::{
@@ -166,6 +166,16 @@ impl StreamTable {
         Ok(Self { name, connector, spec, schema, columns, time: None, malformed, allowed_lateness: Duration::ZERO })
     }
 
+    /// The system's own way to answer queries, where all columns are the system's.
+    fn query_table(&self) -> Result<Option<Arc<dyn TableProvider>>> {
+        let is_own = |(index, column): (usize, &ColumnSource)| matches!(column, ColumnSource::Spec(at) if *at == index);
+        let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        match self.columns.iter().enumerate().all(is_own) && types(&self.schema) == types(&self.spec.schema) {
+            true => self.connector.query_table(&self.spec),
+            false => Ok(None),
+        }
+    }
+
     /// Whether it goes on until the job stops.
     pub(crate) fn is_unbounded(&self) -> Result<bool> {
         Ok(self.connector.source(&self.spec)?.boundedness() == Boundedness::Unbounded)
@@ -306,13 +316,26 @@ impl TableProvider for StreamTable {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
+        match self.query_table()? {
+            Some(table) => table.supports_filters_pushdown(filters),
+            None => Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]),
+        }
+    }
+
     async fn scan(
         &self,
-        _state: &dyn CatalogSession,
-        _projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        if let Some(table) = self.query_table()? {
+            return table.scan(state, projection, filters, limit).await;
+        }
         let message = format!("a SELECT over the {} table \"{}\" is not supported", self.connector.name(), self.name);
         Err(Error::not_supported(message)
             .with_hint("write INSERT INTO .. SELECT .. and run the file with `headwater run`")

@@ -1,0 +1,116 @@
+//! The options of a change stream.
+//!
+//! Invariant: everything is checked here, before a client exists.
+
+use std::time::Duration;
+
+use headwater_engine::{
+    connector::TableSpec,
+    error::{Error, Result},
+};
+
+use super::super::changes::ChangeMode;
+use crate::{aws::AwsOptions, options::Options};
+
+/// `source.init.position`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Position {
+    TrimHorizon,
+    Latest,
+}
+
+/// `scan.startup.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Startup {
+    /// The stream alone.
+    Stream,
+    /// A scan of the table, then the stream.
+    Initial,
+}
+
+/// `scan.on-offset-lost`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnOffsetLost {
+    Fail,
+    Earliest,
+    Latest,
+}
+
+/// All options of a change stream.
+#[derive(Debug, Clone)]
+pub(super) struct StreamOptions {
+    pub(super) table_name: Option<String>,
+    pub(super) stream_arn: Option<String>,
+    pub(super) aws: AwsOptions,
+    pub(super) position: Position,
+    pub(super) startup: Startup,
+    pub(super) mode: ChangeMode,
+    pub(super) on_offset_lost: OnOffsetLost,
+    pub(super) discovery: Duration,
+    /// Time between two requests for a shard that had nothing new.
+    pub(super) idle_wait: Duration,
+}
+
+const DISCOVERY_DEFAULT: Duration = Duration::from_secs(10);
+const IDLE_WAIT_DEFAULT: Duration = Duration::from_millis(250);
+
+impl StreamOptions {
+    pub(super) fn parse(spec: &TableSpec) -> Result<Self> {
+        let mut options = Options::new(&spec.name, &spec.options);
+        options.accept(&["connector"]);
+        let table_name = options.text("table-name");
+        let stream_arn = options.text("stream.arn");
+        if table_name.is_none() && stream_arn.is_none() {
+            options.required("table-name")?;
+        }
+        let mut aws = AwsOptions::parse(&mut options)?;
+        if let Some(arn) = &stream_arn {
+            aws = aws.or_region_of(arn);
+        }
+        let positions = [("TRIM_HORIZON", Position::TrimHorizon), ("LATEST", Position::Latest)];
+        let startups = [("stream", Startup::Stream), ("initial", Startup::Initial)];
+        let lost =
+            [("fail", OnOffsetLost::Fail), ("earliest", OnOffsetLost::Earliest), ("latest", OnOffsetLost::Latest)];
+        let discovery = options.duration("source.shard.discovery.interval")?.unwrap_or(DISCOVERY_DEFAULT);
+        let idle_wait = options.duration("source.shard.idle-wait")?.unwrap_or(IDLE_WAIT_DEFAULT);
+        let parsed = Self {
+            table_name,
+            stream_arn,
+            aws,
+            position: options.choice("source.init.position", &positions)?.unwrap_or(Position::TrimHorizon),
+            startup: options.choice("scan.startup.mode", &startups)?.unwrap_or(Startup::Stream),
+            mode: options.choice("scan.mode", &ChangeMode::NAMES)?.unwrap_or(ChangeMode::Changelog),
+            on_offset_lost: options.choice("scan.on-offset-lost", &lost)?.unwrap_or(OnOffsetLost::Fail),
+            discovery,
+            idle_wait,
+        };
+        options.finish()?;
+        parsed.check(spec)?;
+        Ok(parsed)
+    }
+
+    fn check(&self, spec: &TableSpec) -> Result<()> {
+        let wrong = |message: String, hint: &str| {
+            Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\": {message}", spec.name)).with_hint(hint))
+        };
+        if self.startup == Startup::Initial && self.mode == ChangeMode::Events {
+            return wrong(
+                "'scan.startup.mode' = 'initial' gives rows, not events".to_owned(),
+                "use 'scan.mode' = 'changelog', or 'scan.startup.mode' = 'stream'",
+            );
+        }
+        if self.startup == Startup::Initial && (self.table_name.is_none() || !spec.metadata.is_empty()) {
+            return wrong(
+                "'scan.startup.mode' = 'initial' needs 'table-name' and no METADATA columns".to_owned(),
+                "a scanned item has no record of its change",
+            );
+        }
+        if self.startup == Startup::Initial && self.position == Position::Latest {
+            return wrong(
+                "'scan.startup.mode' = 'initial' reads the stream from its beginning".to_owned(),
+                "leave 'source.init.position' out: changes during the scan would be lost",
+            );
+        }
+        Ok(())
+    }
+}

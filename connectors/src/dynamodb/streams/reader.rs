@@ -1,0 +1,298 @@
+//! Reads shards: an iterator, records until there are none, and the children when the shard is closed.
+//!
+//! Invariant: an iterator that has expired is asked for again after the last record that was read, so that none is lost
+//! and none comes twice.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::array::StringArray;
+use async_trait::async_trait;
+use aws_sdk_dynamodbstreams::{
+    Client,
+    types::{Record, ShardIteratorType},
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use headwater_engine::{
+    connector::{
+        Offset, Positions, RejectedRecord, SourceBatch, SourceData, SourceEvent, Split, SplitId, SplitStart, StartAt,
+    },
+    error::{Error, Result},
+    time::{Clock, Instant},
+};
+
+use super::{
+    super::{
+        attributes::{item_of_stream, tagged_json},
+        changes::{Change, ChangeDecoder, Event},
+        pump::{Events, ReadSplit},
+        source::SegmentReader,
+    },
+    lineage::{self, Lineage, label_of, parse_split},
+    options::{OnOffsetLost, Position, StreamOptions},
+};
+use crate::aws::{Backoff, Failure, failed};
+
+/// Records of one request, at most.
+const RECORDS_MAX: i32 = 1000;
+/// Requests in a row that may fail before the job is told.
+const TRIES: u32 = 10;
+
+/// Reads the shards of a table's streams, and segments of its scan before them.
+#[derive(Debug)]
+pub(super) struct ShardReader {
+    pub(super) client: Client,
+    /// The table's streams, oldest first.
+    pub(super) arns: Vec<String>,
+    pub(super) decoder: ChangeDecoder,
+    pub(super) scan: Option<SegmentReader>,
+    pub(super) options: StreamOptions,
+    /// Reading stops at the end that was there when the shard was opened.
+    pub(super) ends_now: bool,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Where in a shard reading goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    Beginning,
+    Latest,
+    After(String),
+}
+
+/// What a request for records gave.
+enum Fetched {
+    Records(Vec<Record>, Option<String>),
+    /// The iterator is no longer valid.
+    Expired,
+    /// The position is no longer kept.
+    Trimmed,
+}
+
+#[async_trait]
+impl ReadSplit for ShardReader {
+    async fn read(&self, start: SplitStart, events: &Events) -> Result<()> {
+        match &self.scan {
+            Some(scan) if start.split.id.0.starts_with("segment-") => scan.read(start, events).await,
+            _ => self.read_shard(start, events).await,
+        }
+    }
+}
+
+impl ShardReader {
+    async fn read_shard(&self, start: SplitStart, events: &Events) -> Result<()> {
+        let split = &start.split.id;
+        let opened = self.clock.now();
+        let mut from = match &start.at {
+            StartAt::Offset(offset) => From::After(offset.to_string()),
+            StartAt::TableDefault if self.options.position == Position::Latest => From::Latest,
+            StartAt::TableDefault | StartAt::Beginning => From::Beginning,
+        };
+        let mut iterator = self.iterator(split, &mut from).await?;
+        let mut empty_replies = 0;
+        while let Some(current) = iterator {
+            let (records, next) = match self.fetch(split, &current).await? {
+                Fetched::Records(records, next) => (records, next),
+                Fetched::Expired => {
+                    iterator = self.iterator(split, &mut from).await?;
+                    continue;
+                }
+                Fetched::Trimmed => {
+                    from = self.lost(split, &from)?;
+                    iterator = self.iterator(split, &mut from).await?;
+                    continue;
+                }
+            };
+            let is_closed = next.is_none();
+            iterator = next;
+            if records.is_empty() {
+                empty_replies += 1;
+                if is_closed {
+                    break;
+                }
+                if !self.wait(split, empty_replies, events).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            empty_replies = 0;
+            let is_past_the_end = self.ends_now && arrived_after(&records, opened);
+            let batch = self.batch(split, records)?;
+            from = From::After(batch.resume_at.to_string());
+            if events.send(Ok(SourceEvent::Batch(batch))).await.is_err() {
+                return Ok(());
+            }
+            if is_past_the_end {
+                let _nobody_listens =
+                    events.send(Ok(SourceEvent::ReachedEnd { split: split.clone(), resume_at: None })).await;
+                return Ok(());
+            }
+        }
+        let children = self.children(split).await?;
+        let _nobody_listens = events.send(Ok(SourceEvent::Ended { split: split.clone(), children })).await;
+        Ok(())
+    }
+
+    /// After a reply without records; whether reading goes on.
+    async fn wait(&self, split: &SplitId, empty_replies: u32, events: &Events) -> Result<bool> {
+        if empty_replies == 1 && events.send(Ok(SourceEvent::CaughtUp(split.clone()))).await.is_err() {
+            return Ok(false);
+        }
+        if self.ends_now && empty_replies >= 2 {
+            let _nobody_listens =
+                events.send(Ok(SourceEvent::ReachedEnd { split: split.clone(), resume_at: None })).await;
+            return Ok(false);
+        }
+        self.clock.sleep(self.options.idle_wait).await;
+        Ok(true)
+    }
+
+    fn arn<'a>(&self, split: &'a SplitId) -> Result<(&'a str, String)> {
+        let (label, shard) = parse_split(split)?;
+        let arn = self.arns.iter().find(|arn| label_of(arn) == label).cloned();
+        // A stream that was enabled after this reader was made differs in its label alone.
+        let arn = arn.or_else(|| {
+            let first = self.arns.first()?;
+            Some(format!("{}{label}", first.strip_suffix(label_of(first))?))
+        });
+        Ok((shard, arn.ok_or_else(|| Error::internal(format!("no stream for the shard \"{split}\"")))?))
+    }
+
+    async fn iterator(&self, split: &SplitId, from: &mut From) -> Result<Option<String>> {
+        let (shard, arn) = self.arn(split)?;
+        let doing = format!("cannot read shard \"{split}\" of a change stream");
+        let mut backoff = backoff();
+        loop {
+            let request = self.client.get_shard_iterator().stream_arn(&arn).shard_id(shard);
+            let request = match &*from {
+                From::Beginning => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+                From::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+                From::After(sequence) => {
+                    request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence)
+                }
+            };
+            let error = match request.send().await {
+                Ok(answer) => return Ok(answer.shard_iterator),
+                Err(error) => error,
+            };
+            if error.code() == Some("TrimmedDataAccessException") {
+                *from = self.lost(split, from)?;
+                continue;
+            }
+            if Failure::of(&error) == Failure::Refused || backoff.attempts() >= TRIES {
+                return Err(failed(&doing, &error));
+            }
+            backoff.wait(&self.clock).await;
+        }
+    }
+
+    async fn fetch(&self, split: &SplitId, iterator: &str) -> Result<Fetched> {
+        let mut backoff = backoff();
+        loop {
+            let request = self.client.get_records().shard_iterator(iterator).limit(RECORDS_MAX);
+            let error = match request.send().await {
+                Ok(answer) => {
+                    return Ok(Fetched::Records(answer.records.unwrap_or_default(), answer.next_shard_iterator));
+                }
+                Err(error) => error,
+            };
+            match error.code() {
+                Some("ExpiredIteratorException") => return Ok(Fetched::Expired),
+                Some("TrimmedDataAccessException") => return Ok(Fetched::Trimmed),
+                _ => {}
+            }
+            if Failure::of(&error) == Failure::Refused || backoff.attempts() >= TRIES {
+                return Err(failed(&format!("cannot read shard \"{split}\" of a change stream"), &error));
+            }
+            backoff.wait(&self.clock).await;
+        }
+    }
+
+    /// Where to go on when the position is no longer kept (24 hours).
+    fn lost(&self, split: &SplitId, from: &From) -> Result<From> {
+        let From::After(sequence) = from else { return Ok(From::Beginning) };
+        match self.options.on_offset_lost {
+            OnOffsetLost::Earliest => Ok(From::Beginning),
+            OnOffsetLost::Latest => Ok(From::Latest),
+            OnOffsetLost::Fail => {
+                let message = format!("shard \"{split}\" no longer has what follows sequence number {sequence}");
+                Err(Error::data("OFFSET_LOST", message)
+                    .with_hint("'scan.on-offset-lost' = 'earliest' goes on with what is left"))
+            }
+        }
+    }
+
+    /// The shards that follow a closed one.
+    async fn children(&self, split: &SplitId) -> Result<Vec<Split>> {
+        let mut lineage = Lineage::default();
+        for arn in &self.arns {
+            lineage.add(lineage::shards_of(&self.client, arn).await?);
+        }
+        Ok(lineage.splits().into_iter().filter(|other| other.parents.contains(split)).collect())
+    }
+
+    fn batch(&self, split: &SplitId, records: Vec<Record>) -> Result<SourceBatch> {
+        let (_, shard) = parse_split(split)?;
+        let shard: Arc<str> = Arc::from(shard);
+        let last = records.iter().rev().find_map(|record| record.dynamodb.as_ref()?.sequence_number.clone());
+        let resume_at = last.ok_or_else(|| Error::unavailable("change records without sequence numbers"))?;
+        let (mut changes, mut rejected) = (Vec::with_capacity(records.len()), Vec::new());
+        for record in records {
+            let sequence = record.dynamodb.as_ref().and_then(|change| change.sequence_number.clone());
+            match change(record, &shard) {
+                Some(change) => changes.push(change),
+                None => rejected.push(RejectedRecord {
+                    raw: bytes::Bytes::new(),
+                    reason: "a change record without an event or keys".to_owned(),
+                    position: sequence.unwrap_or_default(),
+                }),
+            }
+        }
+        let decoded = self.decoder.decode(&changes)?;
+        let position = |index: usize| changes[index].sequence.clone().unwrap_or_default();
+        rejected.extend(decoded.misfits.into_iter().map(|(index, reason)| {
+            let image = changes[index].new_image.as_ref().unwrap_or(&changes[index].keys);
+            RejectedRecord { raw: tagged_json(image).to_string().into(), reason, position: position(index) }
+        }));
+        let kept = || decoded.kept.iter().map(|index| *index as usize);
+        let now = self.clock.now().0;
+        let arrivals = kept().map(|index| changes[index].created_us.map_or(now, |micros| micros / 1000)).collect();
+        Ok(SourceBatch {
+            split: split.clone(),
+            resume_at: Offset::new(resume_at),
+            positions: Positions::Texts(kept().map(|index| Some(position(index))).collect::<StringArray>()),
+            arrivals_ms: Some(arrivals),
+            lag_records: None,
+            data: SourceData::Rows { rows: decoded.rows, rejected },
+        })
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+/// Whether a record was written after a time; the service keeps whole seconds.
+fn arrived_after(records: &[Record], opened: Instant) -> bool {
+    let last = records.iter().rev().find_map(|record| record.dynamodb.as_ref()?.approximate_creation_date_time);
+    last.is_some_and(|time| time.secs() > opened.0.div_euclid(1000))
+}
+
+/// A record of the streams' client, if it is whole.
+fn change(record: Record, shard: &Arc<str>) -> Option<Change> {
+    let event = Event::named(record.event_name.as_ref()?.as_str())?;
+    let body = record.dynamodb?;
+    let created = body.approximate_creation_date_time;
+    let created_us = created.map(|time| time.secs() * 1_000_000 + i64::from(time.subsec_nanos() / 1000));
+    Some(Change {
+        id: record.event_id.unwrap_or_default(),
+        event,
+        sequence: body.sequence_number,
+        created_us,
+        keys: item_of_stream(body.keys?),
+        new_image: body.new_image.map(item_of_stream),
+        old_image: body.old_image.map(item_of_stream),
+        size_bytes: body.size_bytes,
+        user_identity: record.user_identity.and_then(|identity| identity.principal_id),
+        shard: Some(Arc::clone(shard)),
+    })
+}
