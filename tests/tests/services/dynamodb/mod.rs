@@ -1,5 +1,6 @@
 //! DynamoDB's tables and streams against DynamoDB Local, with a throttling proxy in front where that matters.
 
+mod reading;
 mod sink;
 
 use std::{

@@ -1,0 +1,265 @@
+//! Reading: scans, keys, and the change stream with its shards, its end and its re-enabling.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
+};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, ScalarAttributeType, StreamSpecification, StreamViewType},
+};
+use datafusion::prelude::SessionContext;
+use headwater_connectors::{
+    dynamodb::{DynamoDb, DynamoDbStreams},
+    lake::stats::ScanStats,
+};
+use headwater_engine::{
+    connector::{
+        Bound, Connector, MetadataField, Offset, OpenRequest, Source, SourceData, SourceEvent, SplitStart, StartAt,
+        TableSpec,
+    },
+    message::{ChangeBatch, RowKind},
+};
+
+use super::{client, create, job, local, spec};
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]))
+}
+
+async fn put(client: &Client, table: &str, id: &str, n: i64) -> Result<()> {
+    let request = client.put_item().table_name(table).item("id", AttributeValue::S(id.to_owned()));
+    request.item("n", AttributeValue::N(n.to_string())).send().await?;
+    Ok(())
+}
+
+async fn set_stream(client: &Client, table: &str, enabled: bool) -> Result<()> {
+    let stream = StreamSpecification::builder().stream_enabled(enabled);
+    let stream = if enabled { stream.stream_view_type(StreamViewType::NewAndOldImages) } else { stream };
+    client.update_table().table_name(table).stream_specification(stream.build()?).send().await?;
+    Ok(())
+}
+
+/// What an attempt of a job reads: events with their kind, resume offsets by split.
+#[derive(Debug, Default)]
+struct Seen {
+    rows: Vec<(RowKind, String, Option<i64>)>,
+    resume: BTreeMap<String, Offset>,
+    ended: Vec<String>,
+}
+
+impl Seen {
+    fn take(&mut self, changes: &ChangeBatch) {
+        let (ids, numbers) = (changes.rows.column(0).as_string::<i32>(), changes.rows.column(1));
+        let numbers = numbers.as_primitive::<Int64Type>();
+        for row in 0..changes.num_rows() {
+            let n = numbers.is_valid(row).then(|| numbers.value(row));
+            self.rows.push((changes.kind(row), ids.value(row).to_owned(), n));
+        }
+    }
+
+    /// The table that the changes make.
+    fn folded(&self) -> BTreeMap<String, i64> {
+        let mut table = BTreeMap::new();
+        for (kind, id, n) in &self.rows {
+            match (kind, n) {
+                (RowKind::Delete, _) => drop(table.remove(id)),
+                (_, Some(n)) => drop(table.insert(id.clone(), *n)),
+                (_, None) => {}
+            }
+        }
+        table
+    }
+}
+
+/// Reads every split to the end that is there now, parents first, as a job with `--once` does.
+async fn read(source: &dyn Source, from: &BTreeMap<String, Offset>) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let mut waiting = source.splits(&job()).await?;
+    while !waiting.is_empty() {
+        let left: Vec<_> = waiting.iter().map(|split| split.id.clone()).collect();
+        let (ready, later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|split| !split.parents.iter().any(|parent| left.contains(parent)));
+        let start = |split: &headwater_engine::connector::Split| match from.get(&split.id.to_string()) {
+            Some(offset) => StartAt::Offset(offset.clone()),
+            None => StartAt::TableDefault,
+        };
+        let splits: Vec<SplitStart> = ready.into_iter().map(|split| SplitStart { at: start(&split), split }).collect();
+        waiting = later;
+        read_splits(source, splits, &mut seen).await?;
+    }
+    Ok(seen)
+}
+
+async fn read_splits(source: &dyn Source, splits: Vec<SplitStart>, seen: &mut Seen) -> Result<()> {
+    let mut open = splits.len();
+    let columns = schema();
+    let request = OpenRequest { splits, bound: Bound::EndNow, columns, metadata: Vec::new(), task: 0, tasks: 1 };
+    let mut reader = source.open(&job(), request).await?;
+    while open > 0 {
+        match tokio::time::timeout(Duration::from_secs(120), reader.next()).await.context("no event")?? {
+            SourceEvent::Batch(batch) => {
+                seen.resume.insert(batch.split.to_string(), batch.resume_at);
+                match batch.data {
+                    SourceData::Rows { rows, rejected } if rejected.is_empty() => seen.take(&rows),
+                    other => bail!("{other:?}"),
+                }
+            }
+            SourceEvent::ReachedEnd { .. } => open -= 1,
+            SourceEvent::Ended { split, .. } => {
+                seen.ended.push(split.to_string());
+                open -= 1;
+            }
+            SourceEvent::CaughtUp(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn stream_spec(endpoint: &str, table: &str, extra: &[(&str, &str)]) -> TableSpec {
+    spec(endpoint, table, schema(), &[&[("source.shard.idle-wait", "20 ms")], extra].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_followed_resumed_and_followed_again_when_it_is_enabled_anew() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "changes", &[("id", ScalarAttributeType::S)]).await?;
+    put(&client, "changes", "before", 0).await?;
+    set_stream(&client, "changes", true).await?;
+    for n in 0..50 {
+        put(&client, "changes", &format!("id{}", n % 10), n).await?;
+    }
+    client.delete_item().table_name("changes").key("id", AttributeValue::S("id3".into())).send().await?;
+
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "changes", &[]))?;
+    let first = read(&*source, &BTreeMap::new()).await?;
+    assert_eq!(first.rows.len(), 51);
+    assert_eq!(first.rows[50], (RowKind::Delete, "id3".to_owned(), Some(43)));
+    let expected: BTreeMap<String, i64> = (40..50).filter(|n| *n != 43).map(|n| (format!("id{}", n % 10), n)).collect();
+    assert_eq!(first.folded(), expected);
+
+    put(&client, "changes", "later", 7).await?;
+    let resumed = read(&*source, &first.resume).await?;
+    assert_eq!(resumed.rows, [(RowKind::UpdateAfter, "later".to_owned(), Some(7))]);
+
+    // Disabled and enabled again: the old stream ends, the new one follows it.
+    set_stream(&client, "changes", false).await?;
+    set_stream(&client, "changes", true).await?;
+    put(&client, "changes", "again", 8).await?;
+    let mut from = first.resume.clone();
+    from.extend(resumed.resume.clone());
+    let again = read(&*source, &from).await?;
+    assert_eq!(again.rows, [(RowKind::UpdateAfter, "again".to_owned(), Some(8))]);
+    assert_eq!(again.ended.len(), 1, "the first stream has ended: {again:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn initial_reads_the_table_then_its_changes() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "initial", &[("id", ScalarAttributeType::S)]).await?;
+    for n in 0..20 {
+        put(&client, "initial", &format!("old{n}"), n).await?;
+    }
+    set_stream(&client, "initial", true).await?;
+    put(&client, "initial", "old5", 500).await?;
+    client.delete_item().table_name("initial").key("id", AttributeValue::S("old6".into())).send().await?;
+    let mode = [("scan.startup.mode", "initial")];
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "initial", &mode))?;
+    let seen = read(&*source, &BTreeMap::new()).await?;
+    let mut expected: BTreeMap<String, i64> = (0..20).map(|n| (format!("old{n}"), n)).collect();
+    expected.insert("old5".to_owned(), 500);
+    expected.remove("old6");
+    assert_eq!(seen.folded(), expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_have_both_images_and_their_metadata() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "events", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "events", true).await?;
+    put(&client, "events", "a", 1).await?;
+    put(&client, "events", "a", 2).await?;
+    let image = DataType::Struct(vec![Field::new("n", DataType::Int64, true)].into());
+    let columns = Arc::new(Schema::new(vec![
+        Field::new("new_image", image.clone(), true),
+        Field::new("old_image", image, true),
+        Field::new("what", DataType::Utf8, true),
+    ]));
+    let mut table = stream_spec(&server.endpoint, "events", &[("scan.mode", "events")]);
+    table.schema = Arc::clone(&columns);
+    table.metadata = vec![MetadataField { column: 2, key: "event-name".into(), is_virtual: true }];
+    let source = DynamoDbStreams.source(&table)?;
+    let splits = source.splits(&job()).await?;
+    let splits = splits.into_iter().map(|split| SplitStart { split, at: StartAt::TableDefault }).collect();
+    let metadata = vec![(2, "event-name".to_owned())];
+    let request = OpenRequest { splits, bound: Bound::EndNow, columns, metadata, task: 0, tasks: 1 };
+    let mut reader = source.open(&job(), request).await?;
+    let mut rows: Vec<RecordBatch> = Vec::new();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(60), reader.next()).await?? {
+            SourceEvent::Batch(batch) => match batch.data {
+                SourceData::Rows { rows: changes, .. } => rows.push(changes.rows),
+                SourceData::Payloads { .. } => bail!("ready rows are expected"),
+            },
+            SourceEvent::ReachedEnd { .. } => break,
+            _ => {}
+        }
+    }
+    let shown = arrow::util::pretty::pretty_format_batches(&rows)?.to_string();
+    assert!(shown.contains("| {n: 1}    |           | INSERT |"), "{shown}");
+    assert!(shown.contains("| {n: 2}    | {n: 1}    | MODIFY |"), "{shown}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_scan_in_segments_and_ask_by_key() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "queried", &[("id", ScalarAttributeType::S)]).await?;
+    for n in 0..60 {
+        put(&client, "queried", &format!("id{n}"), n).await?;
+    }
+    let table = spec(&server.endpoint, "queried", schema(), &[("scan.segments", "4")]);
+    let provider = DynamoDb.query_table(&table)?.context("DynamoDB answers queries")?;
+    let stats = Arc::new(ScanStats::default());
+    let config = datafusion::prelude::SessionConfig::new().with_extension(Arc::clone(&stats));
+    let context = SessionContext::new_with_config(config);
+    context.register_table("queried", provider)?;
+    let ask = async |sql: &str| -> Result<(String, u64)> {
+        let before = ScanStats::get(&stats.files_read);
+        let rows = context.sql(sql).await?.collect().await?;
+        let shown = arrow::util::pretty::pretty_format_batches(&rows)?.to_string();
+        Ok((shown, ScanStats::get(&stats.files_read) - before))
+    };
+    let (sum, requests) = ask("SELECT count(*) AS c, sum(n) AS s FROM queried").await?;
+    assert!(sum.contains("| 60 | 1770 |"), "{sum}");
+    assert_eq!(requests, 4);
+    let (one, requests) = ask("SELECT n FROM queried WHERE id = 'id7'").await?;
+    assert!(one.contains("| 7 |"), "{one}");
+    assert_eq!(requests, 1);
+    let (two, requests) = ask("SELECT sum(n) AS s FROM queried WHERE id IN ('id7', 'id8', 'nope') AND n > 7").await?;
+    assert!(two.contains("| 8 |"), "{two}");
+    assert_eq!(requests, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_stream_says_so() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "still", &[("id", ScalarAttributeType::S)]).await?;
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "still", &[]))?;
+    let missing = source.splits(&job()).await.unwrap_err();
+    assert_eq!(missing.message(), "DynamoDB table \"still\" has no change stream");
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "nope", &[]))?;
+    assert!(source.splits(&job()).await.unwrap_err().message().contains("\"nope\" does not exist"));
+    Ok(())
+}
