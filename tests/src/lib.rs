@@ -1,3 +1,4 @@
 //! Tests of Headwater as a whole: SQL logic tests, recovery, simulation, real servers, benches.
 
+pub mod jobs;
 pub mod services;

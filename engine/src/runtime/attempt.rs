@@ -60,7 +60,7 @@ pub(super) async fn attempt(
 
 fn check_script(config: &JobConfig, view: &LogView) -> Result<()> {
     match view.holder() {
-        Some(claim) if claim.script != config.script && !claim.script.is_empty() => {
+        Some(claim) if !config.any_script && claim.script != config.script && !claim.script.is_empty() => {
             let message =
                 format!("job \"{}\" belongs to \"{}\", not to \"{}\"", config.name, claim.script, config.script);
             Err(Error::user("ALREADY_EXISTS", message).with_hint("name this job with --job, or use another --state"))

@@ -232,8 +232,8 @@ impl Coordinator {
                 run.next_discovery = run.source.discovery_interval().map(|interval| after(now, interval));
                 match listing {
                     Ok(listing) => {
-                        let joined = run.splits.listed(listing, lock(&run.progress).released());
                         let mut progress = lock(&run.progress);
+                        let joined = run.splits.listed(listing, progress.released());
                         joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
                         progress.discovery_ended(before);
                     }
@@ -277,9 +277,9 @@ impl Coordinator {
                     SplitNews::Ended { split, watermark, children } => {
                         let run = &mut self.tables[table];
                         run.splits.ended(&split, watermark);
-                        let joined = run.splits.add(children, lock(&run.progress).released());
                         {
                             let mut progress = lock(&run.progress);
+                            let joined = run.splits.add(children, progress.released());
                             joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
                             progress.leave(&split);
                         }

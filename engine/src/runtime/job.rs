@@ -51,6 +51,8 @@ pub struct JobConfig {
     pub allow_drop: bool,
     /// Path of the script, so that another one under the same name is refused; empty: not compared.
     pub script: String,
+    /// Accept another script than the one that was recorded (`--job` names the job whatever its file).
+    pub any_script: bool,
     /// Host, for the message who holds a job.
     pub host: String,
     /// Process id, likewise.
@@ -80,6 +82,7 @@ impl JobConfig {
             allow_repeat: false,
             allow_drop: false,
             script: String::new(),
+            any_script: false,
             host: String::new(),
             pid: std::process::id(),
             restarts: u32::MAX,

@@ -54,9 +54,22 @@ impl TableProgress {
         if self.finished { Watermark::MAX } else { self.released }
     }
 
-    /// A split is known, with a watermark to start from.
+    /// A split is known, with a watermark to start from. What was computed without it and is not released yet waits.
     pub fn join(&mut self, split: SplitId, watermark: Watermark) {
-        self.marks.entry(split).or_insert(Mark { watermark, idle: false, backlog: false });
+        let mark = *self.marks.entry(split).or_insert(Mark { watermark, idle: false, backlog: false });
+        self.candidate = self.candidate.min(mark.watermark).max(self.released);
+    }
+
+    /// A split that may have been idle has rows: from now on it holds the table, from the table's watermark upwards.
+    pub fn wake(&mut self, split: &SplitId) -> Watermark {
+        let released = self.released();
+        let Some(mark) = self.marks.get_mut(split) else { return released };
+        if mark.idle {
+            mark.idle = false;
+            mark.watermark = mark.watermark.max(released);
+            self.candidate = self.candidate.min(mark.watermark).max(self.released);
+        }
+        mark.watermark
     }
 
     /// What a split says now.
@@ -89,7 +102,7 @@ impl TableProgress {
 
     /// A discovery has ended, and what it found has joined.
     pub fn discovery_ended(&mut self, before: BeforeDiscovery) {
-        self.released = self.released.max(before.0);
+        self.released = self.released.max(before.0.min(self.candidate));
     }
 
     /// The slowest split with backlog, for alignment.
@@ -110,7 +123,7 @@ impl TableProgress {
         let active = self.marks.values().filter(|mark| !mark.idle).map(|mark| mark.watermark).min();
         let all = || self.marks.values().map(|mark| mark.watermark).max().unwrap_or(Watermark::MIN).max(self.left);
         let now = active.unwrap_or_else(all);
-        self.candidate = self.candidate.max(now);
+        self.candidate = now.max(self.released);
         if !self.waits_for_discovery {
             self.released = self.candidate;
         }
@@ -180,8 +193,34 @@ mod tests {
         table.discovery_ended(early);
         assert_eq!(table.released(), Watermark::MIN);
         let later = table.discovery_begins();
-        table.join(id("new"), table.released());
         table.discovery_ended(later);
+        assert_eq!(table.released(), Watermark(10));
+    }
+
+    #[test]
+    fn a_split_that_a_discovery_found_holds_what_was_not_released_yet() {
+        let mut table = TableProgress::new(Watermark(3), true);
+        table.join(id("a"), Watermark(3));
+        table.report(&id("a"), at(10));
+        let begun = table.discovery_begins();
+        table.join(id("new"), table.released());
+        table.discovery_ended(begun);
+        assert_eq!(table.released(), Watermark(3), "the new split may have rows from 3 on");
+        table.report(&id("new"), at(8));
+        table.discovery_ended(table.discovery_begins());
+        assert_eq!(table.released(), Watermark(8));
+    }
+
+    #[test]
+    fn an_idle_split_that_wakes_holds_at_once() {
+        let mut table = TableProgress::new(Watermark::MIN, false);
+        table.join(id("a"), Watermark::MIN);
+        table.join(id("b"), Watermark::MIN);
+        table.report(&id("a"), at(10));
+        table.report(&id("b"), idle(2));
+        assert_eq!(table.released(), Watermark(10));
+        assert_eq!(table.wake(&id("b")), Watermark(10));
+        table.report(&id("a"), at(20));
         assert_eq!(table.released(), Watermark(10));
     }
 }

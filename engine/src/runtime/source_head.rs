@@ -190,11 +190,11 @@ impl SourceHead {
         let split = batch.split.clone();
         let resume_at = batch.resume_at.clone();
         let (rows, lag) = (batch.data.records() as u64, batch.lag_records);
-        let released = lock(&self.progress).released();
+        let woken = lock(&self.progress).wake(&split);
         let run = self.splits.get_mut(&split);
         let run = run.ok_or_else(|| Error::internal(format!("a batch of split \"{split}\", which is not assigned")))?;
         if run.state.idle {
-            run.watermark = run.watermark.max(released);
+            run.watermark = run.watermark.max(woken);
         }
         let (prepared, origin) = source_batch::prepare(node, self.decoder.as_mut(), batch, &mut run.watermark, now)?;
         if let (Malformed::Fail, Some(row)) = (node.malformed, prepared.rejected.first()) {

@@ -274,6 +274,7 @@ async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) 
     config.allow_drop = options.allow_drop;
     config.allow_repeat = options.allow_repeat;
     config.host = jobs::host();
+    config.any_script = options.job.is_some();
     config.script = match std::fs::canonicalize(file) {
         Ok(path) => path.to_string_lossy().into_owned(),
         Err(_) => String::new(),

@@ -215,7 +215,10 @@ fn style(results: &Results, environment: &Environment) -> Style {
 }
 
 fn session_config(common: &Common, results: &Results, environment: &Environment) -> Result<SessionConfig, Failure> {
-    let mut settings = configured(common.config.as_deref(), environment)?;
+    let endpoint = environment.variable("AWS_ENDPOINT_URL_S3").or(environment.variable("AWS_ENDPOINT_URL"));
+    let mut settings: Vec<(String, String)> =
+        endpoint.map(|endpoint| ("s3.endpoint".to_owned(), endpoint.to_owned())).into_iter().collect();
+    settings.extend(configured(common.config.as_deref(), environment)?);
     let strict = results.strict.then(|| "true".to_owned());
     let options = [("timeout", &results.timeout), ("max-scan", &results.max_scan), ("strict", &strict)];
     for (key, value) in options {

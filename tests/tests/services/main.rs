@@ -2,4 +2,5 @@
 
 mod dynamodb;
 mod kafka;
+mod recovery;
 mod servers;
