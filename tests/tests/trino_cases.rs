@@ -279,6 +279,15 @@ async fn match_recognize() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn syntax() -> anyhow::Result<()> {
+    let (right, all) = run("syntax", include_str!("../trino/syntax.tsv")).await?;
+    assert!(right * 100 >= all * FLOOR_SYNTAX, "{right} of {all} is below the floor");
+    Ok(())
+}
+
+/// Percent that must be right.
+const FLOOR_SYNTAX: usize = 94;
 /// Percent that must be right.
 const FLOOR_SAMPLE: usize = 98;
 /// Percent that must be right.

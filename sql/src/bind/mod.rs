@@ -38,6 +38,7 @@ mod conditions;
 mod ctes;
 mod expr;
 mod lambdas;
+mod lateral;
 mod literals;
 pub mod loaded;
 mod matching;

@@ -90,7 +90,12 @@ impl Binder<'_> {
                 return Err(Error::user("DUPLICATE_NAMED_QUERY", format!("WITH query name \"{name}\" is given twice")));
             }
             let columns: Vec<ast::Ident> = cte.alias.columns.iter().map(|column| column.name.clone()).collect();
-            let meaning = match recursion(with.recursive, name, &cte.query) {
+            let recursion = recursion(with.recursive, name, &cte.query)?;
+            if recursion.is_some() && columns.is_empty() {
+                let message = format!("missing column aliases in recursive WITH query \"{name}\"");
+                return Err(Error::user("MISSING_COLUMN_ALIASES", message));
+            }
+            let meaning = match recursion {
                 Some((base, step, distinct)) => {
                     Meaning::Plan(Box::new(self.recursive(name, &columns, (base, step, distinct), outer, &ctes)?))
                 }
@@ -166,12 +171,15 @@ impl Binder<'_> {
             None => {}
         }
         if let Some(fetch) = &query.fetch {
+            if limits.fetch.is_some() {
+                return Err(Error::user("SYNTAX_ERROR", "a query has LIMIT or FETCH, not both"));
+            }
             let count = match &fetch.quantity {
                 Some(node) => self.count(node, "FETCH FIRST")?,
                 None => 1,
             };
             if count == 0 {
-                return Err(Error::user("INVALID_LIMIT_CLAUSE", "FETCH FIRST row count must be positive"));
+                return Err(Error::user("NUMERIC_VALUE_OUT_OF_RANGE", "FETCH FIRST row count must be positive"));
             }
             limits.fetch = Some(count);
             limits.ties = fetch.with_ties;
@@ -374,26 +382,44 @@ pub(crate) fn order_items(query: &ast::Query) -> Result<&[ast::OrderByExpr]> {
     }
 }
 
+/// The sides of a recursive query, and whether equal rows are one.
+type Recursion<'q> = (&'q ast::SetExpr, &'q ast::SetExpr, bool);
+
 /// Base and step of a recursive query, if it is one.
-fn recursion<'q>(
-    recursive: bool,
-    name: &str,
-    query: &'q ast::Query,
-) -> Option<(&'q ast::SetExpr, &'q ast::SetExpr, bool)> {
+fn recursion<'q>(recursive: bool, name: &str, query: &'q ast::Query) -> Result<Option<Recursion<'q>>> {
+    let invalid =
+        |message: &str| Error::user("INVALID_RECURSIVE_REFERENCE", format!("recursive query \"{name}\": {message}"));
     if !recursive || query.with.is_some() {
-        return None;
+        return Ok(None);
     }
     let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref()
     else {
-        return None;
+        return match uses(query.body.as_ref(), name) {
+            0 => Ok(None),
+            _ => Err(invalid("it is not a UNION of a base and a step")),
+        };
     };
-    let mut refers = false;
+    let distinct = *set_quantifier != ast::SetQuantifier::All;
+    match (uses(left, name), uses(right, name)) {
+        (0, 0) => Ok(None),
+        (0, 1) if query.limit_clause.is_some() || query.fetch.is_some() => {
+            Err(Error::user("INVALID_LIMIT_CLAUSE", "FETCH FIRST / LIMIT clause is not allowed in a recursive query"))
+        }
+        (0, 1) => Ok(Some((left.as_ref(), right.as_ref(), distinct))),
+        (0, _) => Err(invalid("the step refers to it more than once")),
+        _ => Err(invalid("the base refers to it")),
+    }
+}
+
+/// How often a relation is named.
+fn uses(body: &ast::SetExpr, name: &str) -> usize {
     let wanted = name.to_lowercase();
-    let _ = ast::visit_relations(right, |relation| {
-        refers |= relation.to_string().trim_matches('"').to_lowercase() == wanted;
+    let mut count = 0;
+    let _ = ast::visit_relations(body, |relation| {
+        count += usize::from(relation.to_string().trim_matches('"').to_lowercase() == wanted);
         std::ops::ControlFlow::<()>::Continue(())
     });
-    refers.then_some((left.as_ref(), right.as_ref(), *set_quantifier != ast::SetQuantifier::All))
+    count
 }
 
 /// Gives a relation's columns new names.

@@ -2,11 +2,9 @@
 //!
 //! Invariant: every relation in FROM gives its columns internal names of its own, so a self-join has no clash.
 
-use std::sync::Arc;
-
 use datafusion::{
     common::{JoinType, TableReference},
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery},
+    logical_expr::{Expr, LogicalPlanBuilder},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
@@ -91,33 +89,34 @@ impl Binder<'_> {
     ) -> Result<Bound> {
         if let ast::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = right {
             let optional = match (kind, constraint) {
-                (JoinType::Inner, _) => false,
+                (JoinType::Inner, ast::JoinConstraint::None) => false,
+                (JoinType::Inner, ast::JoinConstraint::On(node)) if is_true(node) => false,
                 (JoinType::Left, ast::JoinConstraint::On(node)) if is_true(node) => true,
+                (JoinType::Right | JoinType::Full, _) => {
+                    let message = "UNNEST on the right side of RIGHT and FULL JOIN cannot refer to the left side";
+                    return Err(Error::user("INVALID_COLUMN_REFERENCE", message));
+                }
                 _ => {
                     return Err(Error::not_supported(
                         "UNNEST in other than the right side of CROSS JOIN or LEFT JOIN .. ON TRUE is not supported",
                     ));
                 }
             };
-            let width = left.scope.fields.len();
-            let made = self.unnest(left, array_exprs, *with_ordinality, alias.as_ref(), (optional, outer, ctes))?;
-            if let (JoinType::Inner, ast::JoinConstraint::On(node)) = (kind, constraint) {
-                let condition = self.condition(node, &Context::new(&made.scope, outer, ctes, "JOIN ON clause"))?;
-                let plan = LogicalPlanBuilder::from(made.plan).filter(condition.expr)?.build()?;
-                return Ok(Bound { plan, scope: made.scope });
-            }
-            debug_assert!(made.scope.fields.len() >= width);
-            return Ok(made);
+            return self.unnest(left, array_exprs, *with_ordinality, alias.as_ref(), (optional, outer, ctes));
         }
         let around = Context::new(&left.scope, outer, ctes, "LATERAL");
         let right = self.factor(right, is_lateral(right).then_some(&around), outer, ctes)?;
-        let right = lateral(right);
+        let dependent = super::lateral::depends(&right, &left)?;
         match constraint {
+            ast::JoinConstraint::None if dependent => self.dependent_join(left, right, kind, Vec::new()),
             ast::JoinConstraint::None => cross(left, right),
             ast::JoinConstraint::On(node) => {
                 let scope = both(&left.scope, &right.scope);
                 let context = Context::new(&scope, outer, ctes, "JOIN ON clause");
                 let condition = self.condition(node, &context)?.expr;
+                if dependent {
+                    return self.dependent_join(left, right, kind, split(condition));
+                }
                 let plan = LogicalPlanBuilder::from(left.plan).join_on(right.plan, kind, split(condition))?.build()?;
                 Ok(Bound { plan, scope })
             }
@@ -295,7 +294,17 @@ impl Binder<'_> {
         let quantity = sample.quantity.as_ref().ok_or_else(wrong)?;
         let scope = Scope::default();
         let ctes = Ctes::default();
-        let percent = self.expr(&quantity.value, &Context::new(&scope, None, &ctes, "TABLESAMPLE"))?;
+        let context = Context::new(&scope, None, &ctes, "TABLESAMPLE");
+        let percent = self.expr(&quantity.value, &context).map_err(|error| match error.code().0 {
+            "COLUMN_NOT_FOUND" => Error::user("EXPRESSION_NOT_CONSTANT", error.message()),
+            _ => error,
+        })?;
+        if percent.data_type == Type::Unknown {
+            return Err(Error::user("INVALID_ARGUMENTS", "sample percentage cannot be NULL"));
+        }
+        if !percent.data_type.is_numeric() {
+            return Err(Error::user("TYPE_MISMATCH", "sample percentage should be a numeric expression"));
+        }
         let Expr::Literal(value, _) = self.convert(percent, &Type::Double)?.expr else { return Err(wrong()) };
         let datafusion::common::ScalarValue::Float64(Some(percent)) = value else { return Err(wrong()) };
         if !(0.0..=100.0).contains(&percent) {
@@ -335,18 +344,7 @@ fn is_lateral(factor: &ast::TableFactor) -> bool {
     }
 }
 
-/// Marks a right side that refers to the left one.
-fn lateral(bound: Bound) -> Bound {
-    if !bound.plan.contains_outer_reference() {
-        return bound;
-    }
-    let outer_ref_columns = bound.plan.all_out_ref_exprs();
-    let subquery =
-        Subquery { subquery: Arc::new(bound.plan), outer_ref_columns, spans: datafusion::common::Spans::new() };
-    Bound { plan: LogicalPlan::Subquery(subquery), scope: bound.scope }
-}
-
-fn both(left: &Scope, right: &Scope) -> Scope {
+pub(crate) fn both(left: &Scope, right: &Scope) -> Scope {
     Scope { fields: left.fields.iter().chain(&right.fields).cloned().collect() }
 }
 

@@ -60,11 +60,12 @@ impl Binder<'_> {
             from.plan = LogicalPlanBuilder::from(from.plan).filter(condition.expr)?.build()?;
         }
         let collected = RefCell::new(Collected::default());
-        let windows = named_windows(select);
+        let windows = named_windows(select)?;
         let mut context = Context::new(&from.scope, outer, ctes, "SELECT").collecting(&collected);
         context.windows = &windows;
         let items = self.items(&select.projection, &context)?;
-        let keys = self.group_keys(&select.group_by, &items_for_ordinals(&items), &from.scope, outer, ctes)?;
+        let ordinals = items_for_ordinals(&items, &collected.borrow());
+        let keys = self.group_keys(&select.group_by, &ordinals, &from.scope, outer, ctes)?;
         let having = match &select.having {
             Some(node) => {
                 Some(self.condition(node, &Context { place: "HAVING clause", filter: true, ..context })?.expr)
@@ -292,27 +293,38 @@ fn implied_name(node: &ast::Expr) -> Option<String> {
     }
 }
 
-fn items_for_ordinals(items: &[Item]) -> Vec<Value> {
-    items.iter().map(|item| item.value.clone()).collect()
+/// The items that GROUP BY may mean by their positions; `None` for those that aggregate.
+fn items_for_ordinals(items: &[Item], collected: &Collected) -> Vec<Option<Value>> {
+    let made = |name: &String| {
+        collected.aggregates.iter().chain(&collected.windows).any(|(_, column, _)| column == name)
+            || collected.groupings.iter().any(|(_, column)| column == name)
+    };
+    let aggregates = |expr: &Expr| {
+        expr.exists(|node| Ok(matches!(node, Expr::Column(column) if made(&column.name)))).unwrap_or(true)
+    };
+    items.iter().map(|item| Some(item.value.clone()).filter(|value| !aggregates(&value.expr))).collect()
 }
 
-fn named_windows(select: &ast::Select) -> Vec<(String, ast::WindowSpec)> {
-    select
-        .named_window
-        .iter()
-        .map(|ast::NamedWindowDefinition(name, window)| {
-            let spec = match window {
-                ast::NamedWindowExpr::WindowSpec(spec) => spec.clone(),
-                ast::NamedWindowExpr::NamedWindow(base) => ast::WindowSpec {
-                    window_name: Some(base.clone()),
-                    partition_by: Vec::new(),
-                    order_by: Vec::new(),
-                    window_frame: None,
-                },
-            };
-            (name.value.to_lowercase(), spec)
-        })
-        .collect()
+fn named_windows(select: &ast::Select) -> Result<Vec<(String, ast::WindowSpec)>> {
+    let mut windows: Vec<(String, ast::WindowSpec)> = Vec::with_capacity(select.named_window.len());
+    for ast::NamedWindowDefinition(name, window) in &select.named_window {
+        let spec = match window {
+            ast::NamedWindowExpr::WindowSpec(spec) => spec.clone(),
+            ast::NamedWindowExpr::NamedWindow(base) => ast::WindowSpec {
+                window_name: Some(base.clone()),
+                partition_by: Vec::new(),
+                order_by: Vec::new(),
+                window_frame: None,
+            },
+        };
+        let key = name.value.to_lowercase();
+        if windows.iter().any(|(known, _)| *known == key) {
+            let message = format!("window \"{}\" is defined twice", name.value);
+            return Err(Error::user("DUPLICATE_WINDOW_NAME", message));
+        }
+        windows.push((key, spec));
+    }
+    Ok(windows)
 }
 
 /// Replaces every part of an expression that a function gives something else for, outermost first.

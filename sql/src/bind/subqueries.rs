@@ -183,12 +183,12 @@ impl Binder<'_> {
         let known = scalar(count(candidate.expr.clone()), &Type::Bigint)?.expr;
         let holds = match (kind, all) {
             (Comparison::Equal, _) => {
-                let a = self.compare(Comparison::Equal, value.clone(), least)?.expr;
-                a.and(self.compare(Comparison::Equal, value, greatest)?.expr)
+                let one = self.compare(Comparison::Equal, least, greatest.clone())?.expr;
+                one.and(self.compare(Comparison::Equal, value, greatest)?.expr)
             }
             (Comparison::NotEqual, _) => {
-                let a = self.compare(Comparison::NotEqual, value.clone(), least)?.expr;
-                a.or(self.compare(Comparison::NotEqual, value, greatest)?.expr)
+                let several = self.compare(Comparison::NotEqual, least, greatest.clone())?.expr;
+                several.or(self.compare(Comparison::NotEqual, value, greatest)?.expr)
             }
             (Comparison::Less | Comparison::LessOrEqual, true)
             | (Comparison::Greater | Comparison::GreaterOrEqual, false) => self.compare(kind, value, least)?.expr,

@@ -36,10 +36,6 @@ impl Binder<'_> {
         for node in nodes {
             let value = self.expr(node, &context)?;
             made.extend(at(element_types(&value.data_type), node)?);
-            let value = match &value.data_type {
-                Type::Unknown => self.convert(value, &Type::array(Type::Unknown))?,
-                _ => value,
-            };
             inputs.push(value.data_type.clone());
             args.push(value.expr);
         }
@@ -108,7 +104,6 @@ fn element_types(of: &Type) -> Result<Vec<(Option<String>, Type)>> {
             other => Ok(vec![(None, other.clone())]),
         },
         Type::Map(key, value) => Ok(vec![(None, (**key).clone()), (None, (**value).clone())]),
-        Type::Unknown => Ok(vec![(None, Type::Unknown)]),
-        other => Err(Error::user("TYPE_MISMATCH", format!("cannot unnest type: {other}"))),
+        other => Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("cannot unnest type: {other}"))),
     }
 }

@@ -20,7 +20,10 @@ use super::{
     column,
     scope::{Context, Inside},
 };
-use crate::{functions::Callable, types::Type};
+use crate::{
+    functions::Callable,
+    types::{Type, common},
+};
 
 impl Binder<'_> {
     /// A window call: collected, and referred to by its column.
@@ -28,7 +31,14 @@ impl Binder<'_> {
         must_collect(context, &call.name, false)?;
         let inner = Context { inside: Inside::Window, ..*context };
         if self.is_composed(&call.name) {
+            if call.nulls.is_some() {
+                let message = format!("null treatment is not allowed for {}", call.name);
+                return Err(Error::user("NULL_TREATMENT_NOT_ALLOWED", message));
+            }
             return self.composed(call, context, &inner);
+        }
+        if matches!(call.name.as_str(), "lag" | "lead") && self.window_spec(call, context)?.order_by.is_empty() {
+            return Err(Error::user("MISSING_ORDER_BY", format!("{} requires ORDER BY", call.name)));
         }
         let made = self.window_function(call, &inner)?;
         let filter = self.filter(call, &inner)?;
@@ -112,6 +122,10 @@ impl Binder<'_> {
         context: &Context<'_>,
     ) -> Result<(WindowFunctionDefinition, Vec<Value>, Type)> {
         if self.is_aggregate(&call.name) {
+            if call.nulls.is_some() {
+                let message = format!("null treatment is not allowed for {}", call.name);
+                return Err(Error::user("NULL_TREATMENT_NOT_ALLOWED", message));
+            }
             let (udaf, args, data_type) = self.aggregate_parts(call, context)?;
             return Ok((WindowFunctionDefinition::AggregateUDF(udaf), args, data_type));
         }
@@ -129,6 +143,9 @@ impl Binder<'_> {
         if matches!(call.name.as_str(), "lag" | "lead") {
             args = self.offset_args(args)?;
         }
+        if matches!(call.name.as_str(), "ntile") && args.iter().any(|arg| !arg.data_type.is_integer()) {
+            return Err(Error::user("FUNCTION_NOT_FOUND", "unexpected parameters for function ntile"));
+        }
         check_counts(&call.name, &args)?;
         let wanted = self.wanted_by(&call.name, &args, udwf.as_ref())?;
         let args = self.convert_all(args, &wanted)?;
@@ -145,13 +162,24 @@ impl Binder<'_> {
     /// `lag(x, offset, default)`: the offset is a `bigint`, the default of the type of `x`.
     fn offset_args(&self, args: Vec<Value>) -> Result<Vec<Value>> {
         let mut all = args.into_iter();
-        let Some(first) = all.next() else { return Ok(Vec::new()) };
-        let mut args = vec![first.clone()];
-        if let Some(offset) = all.next() {
-            args.push(self.coerce(offset, &Type::Bigint)?);
+        let Some(mut first) = all.next() else { return Ok(Vec::new()) };
+        let (offset, default) = (all.next(), all.next());
+        let unfit = || Error::user("FUNCTION_NOT_FOUND", "unexpected parameters for function lag or lead");
+        if let Some(default) = &default {
+            let both = common(&first.data_type, &default.data_type).ok_or_else(unfit)?;
+            first = self.convert(first, &both)?;
         }
-        if let Some(default) = all.next() {
-            args.push(self.coerce(default, &first.data_type)?);
+        let data_type = first.data_type.clone();
+        let mut args = vec![first];
+        if let Some(offset) = offset {
+            let offset = self.coerce(offset, &Type::Bigint).map_err(|_| unfit())?;
+            if matches!(&offset.expr, Expr::Literal(value, _) if value.is_null()) {
+                return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "offset must not be null"));
+            }
+            args.push(offset);
+        }
+        if let Some(default) = default {
+            args.push(self.convert(default, &data_type)?);
         }
         args.extend(all);
         Ok(args)
@@ -216,7 +244,7 @@ impl Binder<'_> {
             return Err(Error::not_supported("a window frame's offset must be a literal"));
         };
         let negative = || Error::user("INVALID_WINDOW_FRAME", "window frame offset value must not be negative or null");
-        if literal.is_null() {
+        if literal.is_null() && (units == WindowFrameUnits::Range || value.data_type.is_integer()) {
             return Err(negative());
         }
         if units != WindowFrameUnits::Range {
@@ -312,6 +340,10 @@ fn named(name: &str, context: &Context<'_>) -> Result<ast::WindowSpec> {
 fn resolve(spec: &ast::WindowSpec, context: &Context<'_>) -> Result<ast::WindowSpec> {
     let Some(base) = &spec.window_name else { return Ok(spec.clone()) };
     let mut whole = named(&base.value, context)?;
+    if whole.window_frame.is_some() {
+        let message = format!("window \"{}\" has a frame, and cannot be built on", base.value);
+        return Err(Error::user("INVALID_WINDOW_REFERENCE", message));
+    }
     let refused = |what: &str| {
         Err(Error::user(
             "INVALID_PARTITION_BY",
@@ -323,7 +355,8 @@ fn resolve(spec: &ast::WindowSpec, context: &Context<'_>) -> Result<ast::WindowS
     }
     if !spec.order_by.is_empty() {
         if !whole.order_by.is_empty() {
-            return refused("ORDER BY");
+            let message = format!("ORDER BY of a window that refers to \"{}\" is given twice", base.value);
+            return Err(Error::user("INVALID_ORDER_BY", message));
         }
         whole.order_by.clone_from(&spec.order_by);
     }

@@ -46,7 +46,7 @@ impl Binder<'_> {
     pub(super) fn group_keys(
         &self,
         group_by: &ast::GroupByExpr,
-        items: &[Value],
+        items: &[Option<Value>],
         scope: &Scope,
         outer: Option<&Context<'_>>,
         ctes: &Ctes,
@@ -63,6 +63,14 @@ impl Binder<'_> {
         }
         let context = Context::new(scope, outer, ctes, "GROUP BY clause");
         let mut keys = Keys::default();
+        if let [ast::Expr::Identifier(word)] = nodes.as_slice()
+            && word.quote_style.is_none()
+            && word.value.eq_ignore_ascii_case("AUTO")
+        {
+            keys.keys =
+                items.iter().flatten().filter(|item| !matches!(item.expr, Expr::Literal(..))).cloned().collect();
+            return Ok(Some(keys));
+        }
         let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
         let mut several = false;
         for node in nodes {
@@ -98,17 +106,18 @@ impl Binder<'_> {
     fn key_sets(
         &self,
         groups: &[Vec<ast::Expr>],
-        items: &[Value],
+        items: &[Option<Value>],
         context: &Context<'_>,
         keys: &mut Keys,
     ) -> Result<Vec<Vec<usize>>> {
-        groups.iter().map(|group| self.key_set(group, items, context, keys)).collect()
+        let context = Context { place: SETS, ..*context };
+        groups.iter().map(|group| self.key_set(group, items, &context, keys)).collect()
     }
 
     fn key_set(
         &self,
         nodes: &[ast::Expr],
-        items: &[Value],
+        items: &[Option<Value>],
         context: &Context<'_>,
         keys: &mut Keys,
     ) -> Result<Vec<usize>> {
@@ -116,18 +125,31 @@ impl Binder<'_> {
         for node in nodes {
             match node {
                 ast::Expr::Tuple(inner) => set.extend(self.key_set(inner, items, context, keys)?),
+                ast::Expr::Function(call)
+                    if ["rollup", "cube"].iter().any(|name| call.name.to_string().eq_ignore_ascii_case(name)) =>
+                {
+                    return at(Err(Error::user("SYNTAX_ERROR", "grouping sets do not nest")), node);
+                }
+                node if context.place == SETS && !is_column(node) => {
+                    let message = "GROUP BY expression must be a column reference in grouping sets";
+                    return at(Err(Error::user("INVALID_COLUMN_REFERENCE", message)), node);
+                }
                 node => set.push(self.key(node, items, context, keys)?),
             }
         }
         Ok(set)
     }
 
-    fn key(&self, node: &ast::Expr, items: &[Value], context: &Context<'_>, keys: &mut Keys) -> Result<usize> {
+    fn key(&self, node: &ast::Expr, items: &[Option<Value>], context: &Context<'_>, keys: &mut Keys) -> Result<usize> {
         let value = match ordinal(node) {
             Some(position) => {
                 let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index)).cloned();
+                if matches!(item, Some(None)) {
+                    let message = format!("GROUP BY position {position} is an aggregate or window function");
+                    return at(Err(Error::user("EXPRESSION_NOT_SCALAR", message)), node);
+                }
                 at(
-                    item.ok_or_else(|| {
+                    item.flatten().ok_or_else(|| {
                         Error::user(
                             "INVALID_COLUMN_REFERENCE",
                             format!("GROUP BY position {position} is not in select list"),
@@ -315,6 +337,17 @@ impl Binder<'_> {
     }
 }
 
+/// The place of keys within GROUPING SETS, CUBE and ROLLUP.
+const SETS: &str = "grouping sets";
+
+fn is_column(node: &ast::Expr) -> bool {
+    match node {
+        ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) | ast::Expr::CompoundFieldAccess { .. } => true,
+        ast::Expr::Nested(inner) => is_column(inner),
+        _ => false,
+    }
+}
+
 fn is_set(node: &ast::Expr) -> bool {
     match node {
         ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => true,
@@ -339,10 +372,7 @@ fn cube(parts: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
 
 fn known_key(by_key: &HashMap<&Expr, usize>, arg: &Expr) -> Result<usize> {
     by_key.get(arg).copied().ok_or_else(|| {
-        Error::user(
-            "INVALID_PROCEDURE_ARGUMENT",
-            "the arguments to grouping() must be expressions referenced by the GROUP BY",
-        )
+        Error::user("INVALID_ARGUMENTS", "the arguments to grouping() must be expressions referenced by the GROUP BY")
     })
 }
 
