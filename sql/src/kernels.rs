@@ -106,6 +106,9 @@ impl Op {
     /// Whether evaluating it can fail for a row.
     pub fn can_fail(&self) -> bool {
         match self {
+            // Only a time that no row has is out of range; a bound on event times stays one the planner sees.
+            Self::Arithmetic(_, Type::Timestamp(_), Type::IntervalDaySecond)
+            | Self::Arithmetic(_, Type::IntervalDaySecond, Type::Timestamp(_)) => false,
             Self::Arithmetic(_, left, right) => {
                 !matches!(left, Type::Double | Type::Real) || !matches!(right, Type::Double | Type::Real)
             }

@@ -11,10 +11,18 @@
 //! Invariant: lowering decides nothing about time or windows; the engine's own types carry what the query says.
 
 mod aggregate;
+mod explain;
+mod facts;
 mod flow;
 mod insert;
+mod join;
+mod lookup;
+mod rank;
+mod refused;
 mod sources;
+mod stateless;
 pub(crate) mod table;
 
+pub(crate) use self::explain::text;
 pub use self::insert::lower_inserts;
-pub(crate) use self::insert::{Reads, reads};
+pub(crate) use self::insert::{Reads, lower_job, reads};

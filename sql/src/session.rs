@@ -63,6 +63,8 @@ pub struct SessionConfig {
     pub job: Option<String>,
     /// Settings to start with, by key.
     pub settings: Vec<(String, String)>,
+    /// Outside systems beside those that are always there.
+    pub connectors: Vec<Arc<dyn Connector>>,
 }
 
 /// Where state lives unless told otherwise.
@@ -190,6 +192,7 @@ impl Session {
         let mut connectors = headwater_connectors::all();
         let filesystem = Filesystem::new(Arc::clone(&stores), Some(Arc::clone(&catalog)));
         connectors.push(Arc::new(filesystem.clone()));
+        connectors.extend(config.connectors.iter().cloned());
         let shared = Shared {
             config,
             catalog,

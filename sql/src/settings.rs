@@ -82,6 +82,8 @@ settings! {
     checkpoint_interval: Duration = "checkpoint.interval", Duration::from_secs(10);
     /// How long state of a key without a window is kept after its last change; 0 is for ever.
     state_ttl: Duration = "table.exec.state.ttl", Duration::ZERO;
+    /// How often a job reads the tables again that it joins as lookups; 0 is only at its start.
+    lookup_refresh: Duration = "lookup.full-cache.periodic-reload.interval", Duration::ZERO;
     /// How long a split that is caught up may be silent before it no longer holds back windows; 0 is never.
     idle_timeout: Duration = "table.exec.source.idle-timeout", Duration::ZERO;
     /// How long rejected and late rows of a job are kept.

@@ -39,7 +39,7 @@ pub enum Retractable {
     Count,
     /// `sum(x)`.
     Sum,
-    /// `avg(x)` of a double.
+    /// `avg(x)` of a double, or of a decimal, rounded half up.
     Avg,
     /// `min(x)`.
     Min,
@@ -274,6 +274,9 @@ impl Grouped {
         let value = match (call.aggregate, &group.cells[index]) {
             (Retractable::Count, Cell::Sum { count, .. }) => ScalarValue::Int64(Some(*count)),
             (Retractable::Sum, Cell::Sum { sum: Some(sum), count }) if *count > 0 => sum.clone(),
+            (Retractable::Avg, Cell::Sum { sum: Some(ScalarValue::Decimal128(Some(sum), ..)), count }) if *count > 0 => {
+                return decimal_average(*sum, *count, wanted);
+            }
             (Retractable::Avg, Cell::Sum { sum: Some(sum), count }) if *count > 0 => {
                 let sum = sum.cast_to(&DataType::Float64)?;
                 match sum {
@@ -287,6 +290,15 @@ impl Grouped {
             _ => ScalarValue::try_from(wanted)?,
         };
         Ok(value.cast_to(wanted)?)
+    }
+
+    fn is_same(&self, old: &Group, new: &Group) -> Result<bool> {
+        for index in 0..self.spec.calls.len() {
+            if self.value(index, old)? != self.value(index, new)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn emit(&mut self, touched: Vec<(Key, Option<Group>)>, out: &mut Output) -> Result<()> {
@@ -308,6 +320,7 @@ impl Grouped {
                 (None, None) => {}
                 (None, Some(new)) => push(self, &key, new, RowKind::Insert)?,
                 (Some(old), None) => push(self, &key, old, RowKind::Delete)?,
+                (Some(old), Some(new)) if self.is_same(old, new)? => {}
                 (Some(old), Some(new)) => {
                     if self.spec.with_before {
                         push(self, &key, old, RowKind::UpdateBefore)?;
@@ -375,6 +388,17 @@ impl Grouped {
             if parts.is_empty() { arrow::array::new_empty_array(&self.spec.types[index]) } else { concat(&parts)? };
         Ok((list(value_lengths, values)?, list(count_lengths, Arc::new(Int64Array::from(counts)))?))
     }
+}
+
+/// A decimal sum of the result's scale over a count, rounded half up.
+fn decimal_average(sum: i128, count: i64, wanted: &DataType) -> Result<ScalarValue> {
+    let DataType::Decimal128(precision, scale) = wanted else {
+        return Err(Error::internal(format!("the average of decimals is {wanted}")));
+    };
+    let count = i128::from(count);
+    let (whole, rest) = (sum / count, sum % count);
+    let up = i128::from(2 * rest.abs() >= count) * sum.signum();
+    Ok(ScalarValue::Decimal128(Some(whole + up), *precision, *scale))
 }
 
 fn list(lengths: Vec<usize>, values: ArrayRef) -> Result<ArrayRef> {

@@ -203,6 +203,10 @@ impl Groups {
             None => Vec::new(),
         };
         self.has_rows = false;
+        if self.values.is_some() {
+            // What has emitted everything still remembers where its groups were.
+            self.values = Some(new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)?);
+        }
         Ok((keys, rows))
     }
 
@@ -232,7 +236,7 @@ impl Groups {
 }
 
 /// A boolean column as a filter: NULL is false.
-fn mask(column: &ArrayRef) -> Result<BooleanArray> {
+pub(crate) fn mask(column: &ArrayRef) -> Result<BooleanArray> {
     let mask = column.as_boolean_opt().ok_or_else(|| Error::internal("a FILTER that is no boolean"))?;
     Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
 }

@@ -9,8 +9,8 @@ mod window;
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
-    compute::{interleave_record_batch, prep_null_mask_filter},
+    array::{Array, ArrayRef, BooleanArray, RecordBatch},
+    compute::interleave_record_batch,
     datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::physical_expr::PhysicalExpr;
@@ -19,7 +19,10 @@ use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
     operator::{Operator, OperatorContext, OperatorFactory},
-    operators::{groups::batch_of, keys::KeyEncoder},
+    operators::{
+        groups::{batch_of, mask},
+        keys::KeyEncoder,
+    },
 };
 
 /// Which rows without a match come out, padded with NULL.
@@ -131,9 +134,7 @@ impl Join {
     /// Which of the joined rows meet the further condition.
     fn passes(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
         let Some(residual) = &self.residual else { return Ok(None) };
-        let mask = residual.evaluate(rows)?.into_array(rows.num_rows())?;
-        let mask = mask.as_boolean_opt().ok_or_else(|| Error::internal("a join condition that is no boolean"))?;
-        Ok(Some(prep_null_mask_filter(mask)))
+        Ok(Some(mask(&residual.evaluate(rows)?.into_array(rows.num_rows())?)?))
     }
 
     /// A batch of one row of NULLs, at place 0 of each side's batches.

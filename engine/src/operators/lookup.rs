@@ -8,8 +8,8 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{concat_batches, prep_null_mask_filter, take, take_record_batch},
+    array::{ArrayRef, RecordBatch, UInt32Array},
+    compute::{concat_batches, take, take_record_batch},
     datatypes::{Field, Schema, SchemaRef},
 };
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ use crate::{
     message::ChangeBatch,
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
-        groups::batch_of,
+        groups::{batch_of, mask},
         keys::{Key, KeyEncoder},
     },
     runtime::{exchange::take_changes, filter_changes},
@@ -190,9 +190,8 @@ impl Operator for Looking {
         let rows = batch_of(&self.spec.schema, columns, taken.rows.num_rows())?;
         let mut joined = ChangeBatch { rows, kinds: taken.kinds };
         if let Some(residual) = &self.spec.residual {
-            let mask = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
-            let mask = mask.as_boolean_opt().ok_or_else(|| Error::internal("a join condition that is no boolean"))?;
-            joined = filter_changes(&joined, &prep_null_mask_filter(mask))?;
+            let kept = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
+            joined = filter_changes(&joined, &mask(&kept)?)?;
         }
         out.emit(joined);
         Ok(Progress::Done)
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
     use crate::memory::MemoryBudget;
     use arrow::{
-        array::{Array, Int64Array},
+        array::{Array, AsArray, Int64Array},
         datatypes::{DataType, Int64Type},
     };
     use std::sync::atomic::{AtomicI64, Ordering};

@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
-use arrow::{array::AsArray, compute::prep_null_mask_filter, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 
 use crate::{
     connector::ChangelogMode,
-    error::{Error, Result},
+    error::Result,
     graph::Step,
     message::ChangeBatch,
     operator::{Operator, OperatorContext, OperatorFactory, Output, Progress},
+    operators::groups::mask,
     runtime::{evaluate_all, filter_changes},
 };
 
@@ -69,9 +70,8 @@ impl Operator for Steps {
         for step in &self.steps {
             match step {
                 Step::Filter(expr) => {
-                    let mask = expr.evaluate(&changes.rows)?.into_array(changes.num_rows())?;
-                    let mask = mask.as_boolean_opt().ok_or_else(|| Error::internal("a filter that is no boolean"))?;
-                    changes = filter_changes(&changes, &prep_null_mask_filter(mask))?;
+                    let kept = expr.evaluate(&changes.rows)?.into_array(changes.num_rows())?;
+                    changes = filter_changes(&changes, &mask(&kept)?)?;
                 }
                 Step::Project(projection) => changes.rows = evaluate_all(projection, &changes.rows)?,
             }

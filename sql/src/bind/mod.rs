@@ -53,6 +53,8 @@ mod unnest;
 mod window_tables;
 mod windows;
 
+pub(crate) use select::subquery_of;
+
 use ctes::Ctes;
 use scope::{Context, Scope};
 

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     jobs::{self, RunningMark},
-    lower::{Reads, lower_inserts, reads},
+    lower::{Reads, lower_job, reads},
     parser::{Statement, StatementKind, statement::Insert},
     session::{Session, SessionConfig},
 };
@@ -220,7 +220,8 @@ async fn run_job(
     (files, options): (&[PathBuf], &JobOptions),
     stop: CancellationToken,
 ) -> Result<Exit, Failure> {
-    let graph = lower_inserts(session, inserts, options.once).await?;
+    let (graph, notes) = lower_job(session, inserts, options.once).await?;
+    notes.iter().for_each(|note| tell(&format!("note: {note}")));
     let mut config = job_config(session, files, options).await?;
     let name = config.name.clone();
     let (observer, newest) = Observer::channel();

@@ -238,6 +238,7 @@ fn session_config(common: &Common, results: &Results, environment: &Environment)
         parameters: results.parameters.iter().cloned().collect(),
         job: None,
         settings,
+        connectors: Vec::new(),
     })
 }
 

@@ -4,24 +4,37 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::{
     logical_expr::{
-        Aggregate, Expr, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
+        Aggregate, Distinct, Expr, Operator, execution_props::ExecutionProps,
+        physical_planning_context::PhysicalPlanningContext,
     },
-    physical_expr::{PhysicalExpr, aggregate::LoweredAggregateBuilder, expressions::Column},
+    physical_expr::{
+        PhysicalExpr,
+        aggregate::LoweredAggregateBuilder,
+        expressions::{BinaryExpr, CastExpr, Column, Literal},
+    },
+    scalar::ScalarValue,
 };
 use headwater_engine::{
+    connector::ChangelogMode,
     error::{Error, Result},
-    graph::{Branch, BranchInput, Exchange, Input, Lateness, NodeKind, OperatorNode, Projection, Step},
+    graph::{Branch, BranchInput, Exchange, Input, Lateness, Projection, Step},
+    operator::OperatorRef,
     operators::{
+        group_aggregate::{GroupAggregate, Retractable, RetractableCall},
         groups::{AggregateCall, Grouping},
+        running::RunningAggregate,
         window_aggregate::{WindowAggregate, Windows},
     },
     window::WindowSpec,
 };
 
-use super::flow::{Flow, Lowering, Origin, arrow_schema, index_of, physical, unaliased, uses_windows};
+use super::{
+    facts::{Attached, Facts},
+    flow::{Flow, Lowering, Origin, arrow_schema, index_of, physical, unaliased, uses_windows},
+};
 
 /// What a grouping expression is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,48 +43,100 @@ enum GroupColumn {
     Key(usize),
     Start,
     End,
+    Time,
+}
+
+/// The windows of an aggregation with the group columns that name them.
+struct Windowed {
+    windows: Windows,
+    time_type: DataType,
+    groups: Vec<GroupColumn>,
+    keys: Keys,
+    allowed: i64,
 }
 
 impl Lowering {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Flow> {
-        if let [Expr::GroupingSet(_)] = aggregate.group_expr.as_slice() {
-            return Err(Error::not_supported("GROUPING SETS in a job").with_hint("write one INSERT for each set"));
+        let mut flow = self.flow(&aggregate.input)?;
+        flow.settled("an aggregation of")?;
+        let computes = |expr: &Expr| index_of(expr, &flow.schema).is_err() && uses_windows(&flow, expr);
+        if aggregate.aggr_expr.iter().any(|expr| uses_windows(&flow, expr)) || aggregate.group_expr.iter().any(computes)
+        {
+            flow = self.assign(flow)?;
         }
-        let flow = self.flow(&aggregate.input)?;
-        let (windows, time_type, start) = windows_of(&flow)?;
-        let (groups, keys) = groups(&flow, aggregate, start)?;
-        check_windows(&groups, windows)?;
-        if aggregate.aggr_expr.iter().any(|expr| uses_windows(&flow, expr)) {
-            return Err(Error::not_supported("an aggregate over window_start or window_end in a job")
-                .with_hint("they are the same for all rows of a group: use them outside of the aggregate"));
+        match windowed(&flow, aggregate)? {
+            Some(found) if flow.facts.changes == ChangelogMode::Append => self.in_windows(aggregate, flow, found),
+            _ => {
+                let flow = self.assign(flow)?;
+                self.without_windows(aggregate, flow)
+            }
         }
+    }
+
+    /// SELECT DISTINCT is a GROUP BY of all columns.
+    pub(super) fn distinct(&mut self, distinct: &Distinct) -> Result<Flow> {
+        let Distinct::All(input) = distinct else {
+            return Err(Error::not_supported("DISTINCT ON cannot run continuously")
+                .with_hint("number the rows: ROW_NUMBER() OVER (PARTITION BY .. ORDER BY ..) = 1"));
+        };
+        let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+        self.aggregate(&Aggregate::try_new(Arc::clone(input), columns, Vec::new())?)
+    }
+
+    fn in_windows(&mut self, aggregate: &Aggregate, flow: Flow, found: Windowed) -> Result<Flow> {
+        let Windowed { windows, time_type, groups, keys, allowed } = found;
         let grouping = Grouping { keys, aggregates: calls(&flow, aggregate)? };
-        let allowed = flow.pending.as_ref().map_or(0, |pending| pending.allowed);
-        let operator = WindowAggregate::new(windows, grouping, time_type, allowed)?;
+        let operator = WindowAggregate::new(windows, grouping, time_type.clone(), allowed)?;
         let input = self.partial(flow, (windows, allowed), &operator)?;
         let output = operator.output_schema();
-        let node = OperatorNode { inputs: vec![input], operator: operator.finish()? };
-        let id = self.add("window-aggregate", NodeKind::Operator(node));
-        let mut result = Flow::of_node(id, &aggregate.schema);
+        let id = self.add_operator(input, operator.finish()?);
+        let mut result = Flow::of_node(id, &aggregate.schema, facts(&groups, windows, allowed));
         let keys = groups.iter().filter(|group| matches!(group, GroupColumn::Key(_))).count();
-        let mut places: Vec<usize> = groups
-            .iter()
-            .map(|group| match group {
-                GroupColumn::Key(index) => *index,
-                GroupColumn::Start => keys,
-                GroupColumn::End => keys + 1,
-            })
-            .collect();
-        places.extend((0..aggregate.aggr_expr.len()).map(|index| keys + 2 + index));
-        let exprs = places
-            .iter()
-            .map(|place| Arc::new(Column::new(output.field(*place).name(), *place)) as Arc<dyn PhysicalExpr>)
-            .collect();
+        let column = |place: usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(output.field(place).name(), place)) };
+        let mut exprs = Vec::with_capacity(aggregate.schema.fields().len());
+        for group in &groups {
+            exprs.push(match group {
+                GroupColumn::Key(index) => column(*index),
+                GroupColumn::Start => column(keys),
+                GroupColumn::End => column(keys + 1),
+                GroupColumn::Time => before(column(keys + 1), &time_type)?,
+            });
+        }
+        exprs.extend((0..aggregate.aggr_expr.len()).map(|index| column(keys + 2 + index)));
         let schema = arrow_schema(&aggregate.schema);
         result.steps.push(Step::Project(Projection { exprs, schema }));
-        let position = |wanted| groups.iter().position(|group| *group == wanted);
-        result.attached = position(GroupColumn::Start).zip(position(GroupColumn::End));
         Ok(result)
+    }
+
+    /// One row a key, updated as rows come.
+    fn without_windows(&mut self, aggregate: &Aggregate, flow: Flow) -> Result<Flow> {
+        let what = if aggregate.aggr_expr.is_empty() { "DISTINCT" } else { "GROUP BY" };
+        self.unbounded_state(&format!("{what} without a window"))?;
+        let calls = calls(&flow, aggregate)?;
+        let input_changes = flow.facts.changes;
+        let (flow, places, rows) = self.with_columns(flow, &aggregate.group_expr)?;
+        let key = |(index, place): (usize, &usize)| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(rows.field(*place).name(), *place));
+            (column, aggregate.schema.field(index).clone())
+        };
+        let keys: Keys = places.iter().enumerate().map(key).collect();
+        let operator: OperatorRef = match input_changes {
+            ChangelogMode::Append => Arc::new(RunningAggregate::new(Grouping { keys, aggregates: calls })?),
+            ChangelogMode::Upsert | ChangelogMode::Retract => {
+                let calls = calls.into_iter().map(|call| retractable(call, &rows)).collect::<Result<Vec<_>>>()?;
+                Arc::new(GroupAggregate::new(keys, calls, &rows, true)?)
+            }
+        };
+        let mut facts = Facts::of(operator.output(&[input_changes])?);
+        facts.keys = vec![(0..places.len()).collect()];
+        facts.spread = facts.keys.clone();
+        let exchange = if places.is_empty() { Exchange::Single } else { Exchange::Hash(places) };
+        let input = self.input(flow, exchange, rows, None)?;
+        let id = self.add_operator(input, operator);
+        let mut flow = Flow::of_node(id, &aggregate.schema, facts);
+        let schema = arrow_schema(&aggregate.schema);
+        flow.pick((0..schema.fields().len()).map(Some), &schema)?;
+        Ok(flow)
     }
 
     /// The half before the exchange: on the source's branch, or as an operator behind another one.
@@ -93,72 +158,160 @@ impl Lowering {
                 Ok(self.branch(source, branch, exchange))
             }
             _ => {
-                let schema = arrow_schema(&flow.schema);
-                let input = self.input(flow, Exchange::Forward, schema, None)?;
-                let node = OperatorNode { inputs: vec![input], operator: partial };
-                let from = self.add("partial-aggregate", NodeKind::Operator(node));
+                let lateness = match windows {
+                    Windows::Assign { spec, .. } => Some(Lateness::Windows { windows: spec, allowed }),
+                    Windows::Attached { .. } => None,
+                };
+                let (input, _) = self.feed(flow, lateness)?;
+                let from = self.add_operator(input, partial);
                 Ok(Input { from, branch: 0, exchange })
             }
         }
     }
 }
 
-/// Columns of the plan that name a row's window.
-type WindowColumns = (Option<usize>, Option<usize>);
+type Keys = Vec<(Arc<dyn PhysicalExpr>, Arc<Field>)>;
 
-/// The windows rows are grouped by, the type of their columns, and which columns of the plan these are.
-fn windows_of(flow: &Flow) -> Result<(Windows, DataType, WindowColumns)> {
-    match (&flow.pending, flow.attached) {
+/// The windows a query groups by, if it does.
+fn windowed(flow: &Flow, aggregate: &Aggregate) -> Result<Option<Windowed>> {
+    let (windows, time_type, columns, allowed) = match (&flow.pending, flow.facts.attached) {
         (Some(pending), _) => {
             let windows = Windows::Assign { spec: pending.spec, time: pending.time };
             let time_type = flow.rows_schema()?.field(pending.time).data_type().clone();
-            Ok((windows, time_type, (pending.columns[0], pending.columns[1])))
+            (windows, time_type, pending.columns, pending.allowed)
         }
-        (None, Some((start, end))) => {
+        (None, Some(Attached { start, end, time })) => {
             let time_type = flow.schema.field(start).data_type().clone();
-            Ok((Windows::Attached { start, end }, time_type, (Some(start), Some(end))))
+            (Windows::Attached { start, end }, time_type, [Some(start), Some(end), time], 0)
         }
-        (None, None) => Err(Error::not_supported("GROUP BY over an unbounded table without a window")
-            .with_hint("group by window_start and window_end of TABLE(TUMBLE(..)), HOP, CUMULATE or SESSION")),
+        (None, None) => return Ok(None),
+    };
+    let (groups, keys, plain) = groups(flow, aggregate, columns)?;
+    if !is_named(&groups, windows) {
+        return Ok(None);
     }
+    if let Some(pending) = &flow.pending {
+        check_session_keys(flow, &pending.session_keys, windows, &plain)?;
+    }
+    Ok(Some(Windowed { windows, time_type, groups, keys, allowed }))
 }
 
-type Keys = Vec<(Arc<dyn PhysicalExpr>, Arc<Field>)>;
+type Groups = (Vec<GroupColumn>, Keys, Vec<Option<usize>>);
 
-fn groups(flow: &Flow, aggregate: &Aggregate, (start, end): WindowColumns) -> Result<(Vec<GroupColumn>, Keys)> {
+/// What each group expression is, the keys, and for each key the plan's column it is.
+fn groups(flow: &Flow, aggregate: &Aggregate, [start, end, time]: [Option<usize>; 3]) -> Result<Groups> {
     let rows = flow.rows_schema()?;
-    let (mut groups, mut keys): (Vec<GroupColumn>, Keys) = (Vec::new(), Vec::new());
+    let (mut groups, mut keys, mut plain): Groups = (Vec::new(), Vec::new(), Vec::new());
     for (index, expr) in aggregate.group_expr.iter().enumerate() {
         let column = index_of(unaliased(expr), &flow.schema).ok();
-        if column.is_some() && column == start {
-            groups.push(GroupColumn::Start);
-        } else if column.is_some() && column == end {
-            groups.push(GroupColumn::End);
-        } else if uses_windows(flow, expr) {
-            return Err(Error::not_supported("GROUP BY an expression over window columns in a job")
-                .with_hint("group by window_start and window_end themselves"));
-        } else {
-            groups.push(GroupColumn::Key(keys.len()));
-            let field = aggregate.schema.field(index).clone();
-            keys.push((physical(expr, &rows)?, field));
-        }
+        let is = |window: Option<usize>| column.is_some() && column == window;
+        groups.push(match () {
+            () if is(start) => GroupColumn::Start,
+            () if is(end) => GroupColumn::End,
+            () if is(time) => GroupColumn::Time,
+            () => {
+                keys.push((physical(expr, &rows)?, aggregate.schema.field(index).clone()));
+                plain.push(column);
+                GroupColumn::Key(keys.len() - 1)
+            }
+        });
     }
-    Ok((groups, keys))
+    Ok((groups, keys, plain))
 }
 
-/// Start or end name a window alone where all windows have one length; of windows that share a start, only the end does.
-fn check_windows(groups: &[GroupColumn], windows: Windows) -> Result<()> {
-    let (start, end) = (groups.contains(&GroupColumn::Start), groups.contains(&GroupColumn::End));
-    let enough = match windows {
-        Windows::Assign { spec: WindowSpec::Cumulate { .. } | WindowSpec::Session { .. }, .. } => start && end,
-        Windows::Assign { .. } => start || end,
+/// Whether group columns name a window: start or end do alone where all windows have one length; of windows that share
+/// a start, only the end does.
+fn is_named(groups: &[GroupColumn], windows: Windows) -> bool {
+    let start = groups.contains(&GroupColumn::Start);
+    let end = groups.contains(&GroupColumn::End) || groups.contains(&GroupColumn::Time);
+    match windows {
+        Windows::Assign { spec: WindowSpec::Tumble { .. } | WindowSpec::Hop { .. }, .. } => start || end,
+        Windows::Assign { spec: WindowSpec::Cumulate { .. }, .. } => end,
+        Windows::Assign { spec: WindowSpec::Session { .. }, .. } => start && end,
         Windows::Attached { .. } => start && end,
-    };
-    if enough {
+    }
+}
+
+/// A session is one of its PARTITION BY keys, in batch as in a job: the groups within it must be the same.
+fn check_session_keys(flow: &Flow, session: &[Option<usize>], windows: Windows, keys: &[Option<usize>]) -> Result<()> {
+    if !matches!(windows, Windows::Assign { spec: WindowSpec::Session { .. }, .. }) {
         return Ok(());
     }
-    Err(Error::not_supported("GROUP BY over an unbounded table without its window")
-        .with_hint("add window_start and window_end to GROUP BY"))
+    let same = session.iter().all(|key| key.is_some() && keys.contains(key))
+        && keys.iter().all(|key| key.is_some() && session.contains(key));
+    if same {
+        return Ok(());
+    }
+    let names = |columns: &[Option<usize>]| {
+        let name = |column: &Option<usize>| match column {
+            Some(column) => flow.schema.field(*column).name().split('#').next().unwrap_or_default().to_owned(),
+            None => "an expression".to_owned(),
+        };
+        if columns.is_empty() { "nothing".to_owned() } else { columns.iter().map(name).collect::<Vec<_>>().join(", ") }
+    };
+    Err(Error::not_supported(format!("sessions by {} that are grouped by {}", names(session), names(keys)))
+        .with_hint("give SESSION(TABLE t PARTITION BY ..) the same columns as GROUP BY beside its window"))
+}
+
+/// What is known of the rows of windows.
+fn facts(groups: &[GroupColumn], windows: Windows, allowed: i64) -> Facts {
+    let mut facts = Facts::of(if allowed > 0 { ChangelogMode::Upsert } else { ChangelogMode::Append });
+    let place = |wanted| groups.iter().position(|group| *group == wanted);
+    let (start, end, time) = (place(GroupColumn::Start), place(GroupColumn::End), place(GroupColumn::Time));
+    facts.attached = start.zip(end).map(|(start, end)| Attached { start, end, time });
+    facts.times = [end, time].into_iter().flatten().collect();
+    let is_key = |index: &usize| matches!(groups[*index], GroupColumn::Key(_));
+    let keys: Vec<usize> = (0..groups.len()).filter(is_key).collect();
+    let named = [start, end, time].into_iter().flatten().collect::<Vec<_>>();
+    for chosen in 1..1_usize << named.len() {
+        let columns: Vec<usize> =
+            named.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, column)| *column).collect();
+        let of: Vec<GroupColumn> = columns.iter().map(|column| groups[*column]).collect();
+        if is_named(&of, windows) || of.contains(&GroupColumn::End) || of.contains(&GroupColumn::Time) {
+            facts.keys.push([keys.as_slice(), &columns].concat());
+        }
+    }
+    facts.spread = vec![keys];
+    facts
+}
+
+/// `window_time` lies this many microseconds before the window's end.
+const WINDOW_TIME_BEFORE_END: i64 = 1000;
+
+/// `window_time` from `window_end`.
+fn before(end: Arc<dyn PhysicalExpr>, time_type: &DataType) -> Result<Arc<dyn PhysicalExpr>> {
+    let DataType::Timestamp(_, zone) = time_type else {
+        return Err(Error::internal("window columns must be timestamps"));
+    };
+    let exact = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+    let back = Literal::new(ScalarValue::DurationMicrosecond(Some(WINDOW_TIME_BEFORE_END)));
+    let end = Arc::new(CastExpr::new(end, exact, None));
+    let time = Arc::new(BinaryExpr::new(end, Operator::Minus, Arc::new(back)));
+    Ok(Arc::new(CastExpr::new(time, time_type.clone(), None)))
+}
+
+/// A call as one that can take rows back, its argument in the type values are kept in.
+fn retractable(call: AggregateCall, rows: &Schema) -> Result<RetractableCall> {
+    let function = &call.function;
+    let aggregate = Retractable::by_name(function.fun().name(), function.is_distinct())?;
+    let field = function.field();
+    let is_decimal = matches!(field.data_type(), DataType::Decimal128(..));
+    let kept = match aggregate {
+        Retractable::Sum => Some(field.data_type().clone()),
+        Retractable::Avg if is_decimal => match field.data_type() {
+            DataType::Decimal128(_, scale) => Some(DataType::Decimal128(38, *scale)),
+            other => Some(other.clone()),
+        },
+        Retractable::Avg => Some(DataType::Float64),
+        Retractable::Count | Retractable::CountDistinct | Retractable::Min | Retractable::Max => None,
+    };
+    let argument = match (function.expressions().into_iter().next(), kept) {
+        (Some(argument), Some(kept)) if argument.data_type(rows)? != kept => {
+            Some(Arc::new(CastExpr::new(argument, kept, None)) as Arc<dyn PhysicalExpr>)
+        }
+        (argument, _) => argument,
+    };
+    Ok(RetractableCall { aggregate, argument, filter: call.filter, field })
 }
 
 fn calls(flow: &Flow, aggregate: &Aggregate) -> Result<Vec<AggregateCall>> {

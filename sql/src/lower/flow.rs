@@ -2,30 +2,37 @@
 //!
 //! Invariant: the schema of a flow is that of the plan node it stands for, column by column.
 
-use std::{any::Any, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::{
-    catalog::{TableProvider, default_table_source::source_as_provider},
-    common::{DFSchema, DFSchemaRef},
+    catalog::TableProvider,
+    common::{DFSchema, DFSchemaRef, tree_node::TreeNode},
+    execution::SessionState,
     logical_expr::{
-        Expr, LogicalPlan, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
+        Expr, Filter, LogicalPlan, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
     },
-    physical_expr::{PhysicalExpr, create_physical_expr, expressions::Column},
+    physical_expr::{
+        PhysicalExpr, create_physical_expr,
+        expressions::{CastExpr, Column, Literal},
+    },
+    scalar::ScalarValue,
 };
 use headwater_engine::{
+    connector::ChangelogMode,
     error::{Error, Result},
     graph::{Branch, BranchInput, Exchange, Input, Lateness, NodeId, NodeKind, OperatorNode, Projection, Step},
-    operator::{OperatorFactory, OperatorRef},
-    operators::{assign_windows::AssignWindows, stateless::Steps, union::Union},
+    operator::OperatorRef,
+    operators::stateless::Steps,
     window::WindowSpec,
 };
 
-use super::table::{StreamTable, stream_table};
-use crate::windows::WindowNode;
-
-/// Name of the event time where a plan no longer has it.
-const HIDDEN_TIME: &str = "headwater_time";
+use super::{
+    facts::Facts,
+    refused::refused,
+    table::{StreamTable, stream_table},
+};
+use crate::{bind::subquery_of, windows::WindowNode};
 
 /// Rows on their way.
 #[derive(Debug, Clone)]
@@ -36,8 +43,7 @@ pub(super) struct Flow {
     pub(super) schema: DFSchemaRef,
     /// Windows that rows are to be assigned to; their columns are in `schema` but not yet in the rows.
     pub(super) pending: Option<Pending>,
-    /// Where `window_start` and `window_end` of an aggregation below stand.
-    pub(super) attached: Option<(usize, usize)>,
+    pub(super) facts: Facts,
 }
 
 /// Where rows come from.
@@ -59,8 +65,10 @@ pub(super) struct Pending {
     pub(super) allowed: i64,
     /// Where `window_start`, `window_end` and `window_time` are in the plan's columns, if they are still there.
     pub(super) columns: [Option<usize>; 3],
+    /// `PARTITION BY` of sessions, as the plan's columns, if they are still there.
+    pub(super) session_keys: Vec<Option<usize>>,
     /// The event time, when it is in the rows (as the last column) but no longer in the plan's columns.
-    hidden: Option<FieldRef>,
+    pub(super) hidden: Option<FieldRef>,
 }
 
 /// A table that is read, with what its consumers get.
@@ -70,6 +78,8 @@ pub(super) struct SourceTable {
     /// Declared columns that some INSERT uses, ascending.
     pub(super) kept: Vec<usize>,
     pub(super) branches: Vec<Branch>,
+    /// Which changes its rows are.
+    pub(super) changes: ChangelogMode,
 }
 
 impl SourceTable {
@@ -87,14 +97,42 @@ pub(super) struct Lowering {
     pub(super) nodes: Vec<(String, NodeKind)>,
     /// The INSERT being lowered.
     pub(super) insert: String,
+    /// What runs the bounded parts of the INSERT being lowered.
+    pub(super) state: Option<SessionState>,
+    /// What a user should know about the job.
+    pub(super) notes: Vec<String>,
+    /// Whether `table.exec.state.ttl` is set, which no operator keeps to.
+    pub(super) wants_ttl: bool,
+    /// How often tables that are looked up are read again.
+    pub(super) refresh: Option<Duration>,
 }
 
 impl Lowering {
     pub(super) fn add(&mut self, what: &str, kind: NodeKind) -> NodeId {
         let id = NodeId(self.sources.len() + self.nodes.len());
-        let name = format!("{}/{what}-{}", self.insert, self.nodes.len());
-        self.nodes.push((name, kind));
+        let own = format!("{}/", self.insert);
+        let place = self.nodes.iter().filter(|(name, _)| name.starts_with(&own)).count();
+        self.nodes.push((format!("{own}{what}-{place}"), kind));
         id
+    }
+
+    /// Adds an operator with one input.
+    pub(super) fn add_operator(&mut self, input: Input, operator: OperatorRef) -> NodeId {
+        let what = operator.name();
+        self.add(what, NodeKind::Operator(OperatorNode { inputs: vec![input], operator }))
+    }
+
+    /// State that nothing ends: said in EXPLAIN.
+    pub(super) fn unbounded_state(&mut self, what: &str) -> Result<()> {
+        if self.wants_ttl {
+            return Err(Error::not_supported(format!("'table.exec.state.ttl' with {what}"))
+                .with_hint("leave the setting out: state is kept for ever; or use windows, whose state ends with them"));
+        }
+        let note = format!("{}: {what} keeps state for ever", self.insert);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+        Ok(())
     }
 
     /// The flow of a plan.
@@ -102,193 +140,72 @@ impl Lowering {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => {
-                let input = self.flow(&projection.input)?;
+                let input = match projection.input.as_ref() {
+                    LogicalPlan::Filter(filter) => self.filter(filter, Some(&projection.expr))?,
+                    input => self.flow(input)?,
+                };
                 self.project(input, &projection.expr, &projection.schema)
             }
-            LogicalPlan::Filter(filter) => {
-                let mut input = self.flow(&filter.input)?;
-                if uses_windows(&input, &filter.predicate) {
-                    input = self.assign(input)?;
-                }
-                let predicate = physical(&filter.predicate, input.rows_schema()?.as_ref())?;
-                input.steps.push(Step::Filter(predicate));
-                Ok(input)
-            }
+            LogicalPlan::Filter(filter) => self.filter(filter, None),
             LogicalPlan::SubqueryAlias(alias) => {
                 let input = self.flow(&alias.input)?;
                 Ok(Flow { schema: Arc::clone(&alias.schema), ..input })
             }
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
                 Some(node) => self.window(node, plan.schema()),
-                None => Err(unsupported(&format!("the plan node {}", extension.node.name()))),
+                None => Err(refused(plan)),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Union(union) => {
-                let inputs = union.inputs.iter().map(|input| self.union_input(input)).collect::<Result<Vec<_>>>()?;
-                let schema = arrow_schema(&union.schema);
-                let operator: OperatorRef = Arc::new(Union::new(schema));
-                let id = self.add("union", NodeKind::Operator(OperatorNode { inputs, operator }));
-                Ok(Flow::of_node(id, &union.schema))
-            }
+            LogicalPlan::Distinct(distinct) => self.distinct(distinct),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             other => Err(refused(other)),
         }
     }
 
-    fn scan(&mut self, scan: &datafusion::logical_expr::TableScan) -> Result<Flow> {
-        let provider = source_as_provider(&scan.source)?;
-        let Some(table) = stream_table(&provider) else {
-            return Err(Error::not_supported(format!(
-                "a job over the table \"{}\", which has no connector",
-                scan.table_name
-            ))
-            .with_hint("declare it with CREATE TABLE .. WITH ('connector' = ..)"));
-        };
-        let index = self
-            .sources
-            .iter()
-            .position(|source| source.table().is_ok_and(|known| known.name == table.name))
-            .ok_or_else(|| Error::internal(format!("table \"{}\" was not collected", table.name)))?;
-        let source = &self.sources[index];
-        let place = |column: usize| {
-            let kept = source.kept.iter().position(|kept| *kept == column);
-            kept.ok_or_else(|| Error::internal(format!("column {column} of \"{}\" is not read", table.name)))
-        };
-        let all: Vec<usize> = (0..table.schema.fields().len()).collect();
-        let wanted = scan.projection.as_ref().unwrap_or(&all);
-        let exprs = wanted.iter().map(|column| {
-            let name = table.schema.field(*column).name();
-            Ok(Arc::new(Column::new(name, place(*column)?)) as Arc<dyn PhysicalExpr>)
-        });
-        let exprs = exprs.collect::<Result<Vec<_>>>()?;
-        let schema = arrow_schema(&scan.projected_schema);
-        let steps = vec![Step::Project(Projection { exprs, schema })];
-        let schema = Arc::clone(&scan.projected_schema);
-        Ok(Flow { origin: Origin::Source(index), steps, schema, pending: None, attached: None })
-    }
-
-    fn window(&mut self, node: &WindowNode, schema: &DFSchemaRef) -> Result<Flow> {
-        let mut input = self.flow(&node.input)?;
-        if input.pending.is_some() {
+    /// `above` are the expressions over the filtered rows, if they are known.
+    fn filter(&mut self, filter: &Filter, above: Option<&[Expr]>) -> Result<Flow> {
+        if let LogicalPlan::Window(window) = filter.input.as_ref() {
+            let width = window.input.schema().fields().len();
+            let is_rank = |column: &_| window.schema.index_of_column(column).is_ok_and(|index| index == width);
+            let is_ranked = above.is_none_or(|exprs| exprs.iter().any(|expr| expr.column_refs().into_iter().any(is_rank)));
+            return self.rank(filter, window, is_ranked);
+        }
+        let mut input = self.flow(&filter.input)?;
+        input.settled("a condition on")?;
+        if uses_windows(&input, &filter.predicate) {
             input = self.assign(input)?;
         }
-        let Origin::Source(source) = input.origin else {
-            return Err(Error::not_supported("a window function over the result of an aggregation or join in a job")
-                .with_hint("aggregate by its window_start and window_end instead"));
-        };
-        let time = index_of(&node.time, &input.schema)?;
-        self.check_event_time(source, &input, time)?;
-        let width = input.schema.fields().len();
-        let columns = [Some(width), Some(width + 1), Some(width + 2)];
-        let lateness = self.sources[source].table()?.allowed_lateness;
-        let allowed = i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX);
-        let pending = Some(Pending { spec: node.spec, time, allowed, columns, hidden: None });
-        Ok(Flow { schema: Arc::clone(schema), pending, ..input })
+        let predicate = physical(&filter.predicate, input.rows_schema()?.as_ref())?;
+        input.steps.push(Step::Filter(predicate));
+        Ok(input)
     }
 
-    /// Windows run on event time: the column must be the table's own, unchanged.
-    fn check_event_time(&self, source: usize, flow: &Flow, time: usize) -> Result<()> {
-        let source = &self.sources[source];
-        let table = source.table()?;
-        let name = flow.schema.field(time).name();
-        let Some(event_time) = &table.time else {
-            return Err(Error::user("NOT_SUPPORTED", format!("table \"{}\" has no watermark", table.name))
-                .with_hint("declare WATERMARK FOR its time column AS that column - INTERVAL '5' SECOND"));
-        };
-        let mut column = time;
-        for step in flow.steps.iter().rev() {
-            if let Step::Project(projection) = step {
-                let expr = &projection.exprs[column];
-                column = match (expr.as_ref() as &dyn Any).downcast_ref::<Column>() {
-                    Some(from) => from.index(),
-                    None => usize::MAX,
-                };
-                if column == usize::MAX {
-                    break;
-                }
-            }
-        }
-        if source.kept.get(column) == Some(&event_time.column) {
-            return Ok(());
-        }
-        let wanted = table.schema.field(event_time.column).name();
-        Err(Error::not_supported(format!(
-            "windows over \"{}\", which is not the event time \"{wanted}\" of table \"{}\"",
-            name.split('#').next().unwrap_or_default(),
-            table.name
-        ))
-        .with_hint(format!("use DESCRIPTOR({wanted}), or declare the WATERMARK for the other column")))
-    }
-
-    fn project(&mut self, input: Flow, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Flow> {
-        let Some(pending) = input.pending.clone() else { return projected(input, exprs, schema) };
-        let carried = |expr: &Expr| {
-            let index = index_of(expr, &input.schema).ok()?;
-            pending.columns.iter().position(|column| *column == Some(index))
-        };
-        // Anything but window columns carried along as they are needs their values.
-        if exprs.iter().any(|expr| carried(expr).is_none() && uses_windows(&input, expr)) {
-            let assigned = self.assign(input)?;
-            return projected(assigned, exprs, schema);
-        }
-        let rows = input.rows_schema()?;
-        let (mut physicals, mut fields, mut columns) = (Vec::new(), Vec::new(), [None; 3]);
-        for (index, expr) in exprs.iter().enumerate() {
-            match carried(expr) {
-                Some(which) => columns[which] = Some(index),
-                None => {
-                    physicals.push(physical(expr, &rows)?);
-                    fields.push(Arc::clone(&schema.fields()[index]));
-                }
-            }
-        }
-        let is_time = |expr: &Arc<dyn PhysicalExpr>| {
-            (expr.as_ref() as &dyn Any).downcast_ref::<Column>().is_some_and(|column| column.index() == pending.time)
-        };
-        let (time, hidden) = match physicals.iter().position(is_time) {
-            Some(time) => (time, None),
-            None => {
-                let field = Arc::new(rows.field(pending.time).as_ref().clone().with_name(HIDDEN_TIME));
-                physicals.push(Arc::new(Column::new(rows.field(pending.time).name(), pending.time)));
-                fields.push(Arc::clone(&field));
-                (physicals.len() - 1, Some(field))
-            }
-        };
-        let mut flow = input;
-        flow.steps.push(Step::Project(Projection { exprs: physicals, schema: Arc::new(Schema::new(fields)) }));
-        flow.schema = Arc::clone(schema);
-        flow.pending = Some(Pending { time, columns, hidden, ..pending });
-        Ok(flow)
-    }
-
-    /// Makes pending window columns real, by an operator that gives each row once a window.
-    pub(super) fn assign(&mut self, flow: Flow) -> Result<Flow> {
-        let Some(pending) = flow.pending.clone() else { return Ok(flow) };
-        let schema = Arc::clone(&flow.schema);
-        let rows = arrow_schema(flow.rows_schema()?.as_ref());
-        let operator = AssignWindows::new(pending.spec, pending.time, &rows)?;
-        let assigned = operator.schema();
-        let lateness = Lateness::Windows { windows: pending.spec, allowed: pending.allowed };
-        let width = rows.fields().len();
-        let from = self.input(Flow { pending: None, ..flow }, Exchange::Forward, rows, Some(lateness))?;
-        let node = OperatorNode { inputs: vec![from], operator: Arc::new(operator) };
-        let id = self.add("assign-windows", NodeKind::Operator(node));
-        let mut next = 0;
-        let exprs = (0..schema.fields().len()).map(|index| {
-            let window = pending.columns.iter().position(|column| *column == Some(index));
-            let place = window.map_or(next, |which| width + which);
-            next += usize::from(window.is_none());
-            Arc::new(Column::new(assigned.field(place).name(), place)) as Arc<dyn PhysicalExpr>
-        });
-        let step = Projection { exprs: exprs.collect(), schema: arrow_schema(&schema) };
-        let attached = pending.columns[0].zip(pending.columns[1]);
-        Ok(Flow { attached, steps: vec![Step::Project(step)], ..Flow::of_node(id, &schema) })
-    }
-
-    fn union_input(&mut self, plan: &LogicalPlan) -> Result<Input> {
-        let flow = self.flow(plan)?;
-        let flow = self.assign(flow)?;
+    /// Columns for expressions that are none yet, behind the rows' own; with the places of all, and the rows' schema.
+    pub(super) fn with_columns(&self, mut flow: Flow, exprs: &[Expr]) -> Result<(Flow, Vec<usize>, SchemaRef)> {
         let schema = arrow_schema(&flow.schema);
-        self.input(flow, Exchange::Forward, schema, None)
+        let mut fields: Vec<FieldRef> = schema.fields().to_vec();
+        let mut all: Vec<Arc<dyn PhysicalExpr>> =
+            (0..fields.len()).map(|index| Arc::new(Column::new(fields[index].name(), index)) as _).collect();
+        let mut places = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            if let Ok(index) = index_of(expr, &flow.schema) {
+                places.push(index);
+                continue;
+            }
+            let made = physical(expr, &flow.schema)?;
+            let name = format!("headwater_key_{}", all.len());
+            fields.push(Arc::new(Field::new(name, made.data_type(&schema)?, true)));
+            places.push(all.len());
+            all.push(made);
+        }
+        if all.len() == schema.fields().len() {
+            return Ok((flow, places, schema));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        flow.steps.push(Step::Project(Projection { exprs: all, schema: Arc::clone(&schema) }));
+        Ok((flow, places, schema))
     }
 
     /// Ends a flow as the input of a node: a branch of its source, or a chain of steps behind an operator.
@@ -312,13 +229,35 @@ impl Lowering {
                 };
                 Ok(self.branch(source, branch, exchange))
             }
-            Origin::Node(from) if flow.steps.is_empty() => Ok(Input { from, branch: 0, exchange }),
-            Origin::Node(from) => {
-                let operator: OperatorRef = Arc::new(Steps::new(flow.steps, schema));
-                let inputs = vec![Input { from, branch: 0, exchange: Exchange::Forward }];
-                let from = self.add("steps", NodeKind::Operator(OperatorNode { inputs, operator }));
+            Origin::Node(node) => {
+                if let Some(lateness) = lateness {
+                    self.refuse_late(&flow.facts.feeds, lateness);
+                }
+                let steps = flow.steps;
+                let from = Input { from: node, branch: 0, exchange: Exchange::Forward };
+                if steps.is_empty() {
+                    return Ok(Input { exchange, ..from });
+                }
+                let from = self.add_operator(from, Arc::new(Steps::new(steps, schema)));
                 Ok(Input { from, branch: 0, exchange })
             }
+        }
+    }
+
+    /// Ends a flow, and says which branches feed what follows, if that is stateless.
+    pub(super) fn feed(&mut self, flow: Flow, lateness: Option<Lateness>) -> Result<(Input, Vec<(usize, usize)>)> {
+        let rows = flow.rows_schema()?;
+        let schema = arrow_schema(&rows);
+        let (is_source, feeds) = (matches!(flow.origin, Origin::Source(_)), flow.facts.feeds.clone());
+        let input = self.input(Flow { pending: None, ..flow }, Exchange::Forward, schema, lateness)?;
+        let feeds = if is_source { vec![(input.from.0, input.branch)] } else { feeds };
+        Ok((input, feeds))
+    }
+
+    /// Lateness is decided at the source, also for windows behind operators without state.
+    pub(super) fn refuse_late(&mut self, feeds: &[(usize, usize)], lateness: Lateness) {
+        for (source, branch) in feeds {
+            self.sources[*source].branches[*branch].lateness.get_or_insert(lateness);
         }
     }
 
@@ -345,23 +284,34 @@ impl Flow {
         Ok(Arc::new(DFSchema::new_with_metadata(fields, Default::default())?))
     }
 
-    pub(super) fn of_node(id: NodeId, schema: &DFSchemaRef) -> Self {
-        Self { origin: Origin::Node(id), steps: Vec::new(), schema: Arc::clone(schema), pending: None, attached: None }
+    pub(super) fn of_node(id: NodeId, schema: &DFSchemaRef, facts: Facts) -> Self {
+        Self { origin: Origin::Node(id), steps: Vec::new(), schema: Arc::clone(schema), pending: None, facts }
     }
-}
 
-fn projected(mut input: Flow, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Flow> {
-    let physicals = exprs.iter().map(|expr| physical(expr, &input.schema)).collect::<Result<Vec<_>>>()?;
-    let moved = |column: usize| {
-        let index = |expr: &Expr| index_of(unaliased(expr), &input.schema).ok();
-        exprs.iter().position(|expr| index(expr) == Some(column))
-    };
-    input.attached = input.attached.and_then(|(start, end)| Some((moved(start)?, moved(end)?)));
-    let fields = arrow_schema(schema).fields()[..exprs.len()].to_vec();
-    let step = Projection { exprs: physicals, schema: Arc::new(Schema::new(fields)) };
-    input.steps.push(Step::Project(step));
-    input.schema = Arc::clone(schema);
-    Ok(input)
+    /// Puts the rows' columns in the order of a schema; `None` is a column that nothing reads.
+    pub(super) fn pick(&mut self, places: impl Iterator<Item = Option<usize>>, schema: &SchemaRef) -> Result<()> {
+        let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(schema.fields().len());
+        for (place, field) in places.zip(schema.fields()) {
+            exprs.push(match (place, field.data_type()) {
+                (Some(place), DataType::UInt64) => {
+                    Arc::new(CastExpr::new(Arc::new(Column::new(field.name(), place)), DataType::UInt64, None))
+                }
+                (Some(place), _) => Arc::new(Column::new(field.name(), place)),
+                (None, of) => Arc::new(Literal::new(ScalarValue::new_zero(of)?)),
+            });
+        }
+        self.steps.push(Step::Project(Projection { exprs, schema: Arc::clone(schema) }));
+        Ok(())
+    }
+
+    /// Refuses rows that replace each other without naming the old one, as windows with allowed lateness give them.
+    pub(super) fn settled(&self, what: &str) -> Result<()> {
+        if self.facts.changes != ChangelogMode::Upsert {
+            return Ok(());
+        }
+        Err(Error::not_supported(format!("{what} windows that fire again within the allowed lateness"))
+            .with_hint("write them directly to a sink with a PRIMARY KEY, or leave out 'watermark.allowed-lateness'"))
+    }
 }
 
 /// Whether an expression needs the values of window columns that are not there yet.
@@ -391,28 +341,10 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
 
 /// The expression as the engine evaluates it.
 pub(super) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    if expr.exists(|node| Ok(subquery_of(node).is_some()))? {
+        return Err(Error::not_supported("a subquery in an expression cannot run continuously")
+            .with_hint("join the table instead: JOIN .. ON, with a bounded table it is looked up"));
+    }
     let context = PhysicalPlanningContext::default();
     Ok(create_physical_expr(unaliased(expr), schema, &ExecutionProps::new(), &context)?)
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::not_supported(format!("{what} cannot run continuously"))
-}
-
-fn refused(plan: &LogicalPlan) -> Error {
-    match plan {
-        LogicalPlan::Sort(_) => unsupported("ORDER BY over an unbounded table")
-            .with_hint("leave it out: a sink has no order; sort when you read it"),
-        LogicalPlan::Limit(_) => unsupported("LIMIT over an unbounded table").with_hint("leave it out"),
-        LogicalPlan::Join(_) => {
-            unsupported("a join of streams").with_hint("write both sides to tables and join those in batch")
-        }
-        LogicalPlan::Window(_) => {
-            unsupported("a window function with OVER").with_hint("aggregate over TABLE(TUMBLE(..)) instead")
-        }
-        LogicalPlan::Distinct(_) => {
-            unsupported("SELECT DISTINCT over an unbounded table").with_hint("GROUP BY the columns and a window")
-        }
-        other => unsupported(&format!("the plan node {}", other.display())),
-    }
 }

@@ -17,12 +17,15 @@ use datafusion::{
 };
 use headwater_engine::{
     catalog::TableKind,
+    connector::ChangelogMode,
     error::{Error, Result},
     graph::{Exchange, Graph, NodeKind, SinkNode},
+    operators::upsert::{ByKey, Keeps},
 };
 
 use super::{
-    flow::{Lowering, arrow_schema},
+    facts::Facts,
+    flow::{Flow, Lowering, arrow_schema},
     sources,
     table::{ColumnSource, StreamTable, stream_table},
 };
@@ -41,10 +44,16 @@ struct Planned {
     name: String,
     plan: LogicalPlan,
     sink: StreamTable,
+    state: SessionState,
 }
 
 /// The graph of a job that runs these INSERTs.
 pub async fn lower_inserts(session: &Session, inserts: &[Insert], once: bool) -> Result<Graph> {
+    Ok(lower_job(session, inserts, once).await?.0)
+}
+
+/// The graph, and what a user should know about the job.
+pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool) -> Result<(Graph, Vec<String>)> {
     let mut planned: Vec<Planned> = Vec::with_capacity(inserts.len());
     for insert in inserts {
         let next = plan(session, insert, once).await?;
@@ -52,13 +61,18 @@ pub async fn lower_inserts(session: &Session, inserts: &[Insert], once: bool) ->
         let name = if repeats == 0 { next.name } else { format!("{}-{}", next.name, repeats + 1) };
         planned.push(Planned { name, ..next });
     }
-    let mut lowering =
-        Lowering { sources: sources::collect(planned.iter().map(|one| &one.plan))?, ..Lowering::default() };
-    for Planned { name, plan, sink } in planned {
+    let sources = sources::collect(planned.iter().map(|one| &one.plan))?;
+    let settings = session.settings();
+    let wants_ttl = !settings.state_ttl.is_zero();
+    let refresh = Some(settings.lookup_refresh).filter(|every| !every.is_zero());
+    let mut lowering = Lowering { sources, wants_ttl, refresh, ..Lowering::default() };
+    for Planned { name, plan, sink, state } in planned {
         lowering.insert = name;
+        lowering.state = Some(state);
         lower_one(&mut lowering, &plan, sink)?;
     }
-    assemble(lowering)
+    let notes = std::mem::take(&mut lowering.notes);
+    Ok((assemble(lowering)?, notes))
 }
 
 /// What the tables an INSERT reads make of it. With `once`, every table counts as one that goes on.
@@ -97,7 +111,7 @@ async fn plan(session: &Session, insert: &Insert, once: bool) -> Result<Planned>
     let sink = target(session, insert).await.map_err(|error| error.at(at))?;
     let (bound, state) = session.bound_for_job(&insert.query, once).await?;
     let plan = optimize(assign(insert, &sink, bound).map_err(|error| error.at(at))?, &state)?;
-    Ok(Planned { name: sink.name.clone(), plan, sink })
+    Ok(Planned { name: sink.name.clone(), plan, sink, state })
 }
 
 /// The table an INSERT writes to.
@@ -200,11 +214,59 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
     let flow = lowering.flow(plan)?;
     let flow = lowering.assign(flow)?;
     let schema = arrow_schema(&flow.schema);
-    let input = lowering.input(flow, Exchange::Forward, Arc::clone(&schema), None)?;
     let sink = table.connector.sink(&table.spec)?;
+    let flow = match sink.accepts() {
+        ChangelogMode::Upsert => by_key(lowering, flow, &table)?,
+        ChangelogMode::Append | ChangelogMode::Retract => flow,
+    };
+    let input = lowering.input(flow, Exchange::Forward, Arc::clone(&schema), None)?;
     let node = SinkNode { table: table.name, insert: lowering.insert.clone(), input, sink, schema };
     lowering.add("sink", NodeKind::Sink(node));
     Ok(())
+}
+
+/// Changes as a sink with a key takes them: the last one of each key.
+fn by_key(lowering: &mut Lowering, flow: Flow, table: &StreamTable) -> Result<Flow> {
+    let name = |column: &usize| table.spec.schema.field(*column).name().clone();
+    let key = table.spec.primary_key.iter().map(|column| Ok(table.spec.schema.index_of(column)?));
+    let key = key.collect::<Result<Vec<usize>>>()?;
+    if flow.facts.changes == ChangelogMode::Append {
+        if !key.is_empty() && !flow.facts.is_unique(&key) {
+            let note = "of several rows with one key, the last in the order of their splits wins";
+            lowering.notes.push(format!("{}: {note}", lowering.insert));
+        }
+        return Ok(flow);
+    }
+    if !flow.facts.is_key(&key) {
+        let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
+        let of_query = match flow.facts.keys.iter().min_by_key(|key| key.len()) {
+            Some(key) if key.is_empty() => "has one row and no key".to_owned(),
+            Some(key) => format!("has the key ({})", names(key)),
+            None => "has no key among the columns it selects".to_owned(),
+        };
+        let message = format!(
+            "the query {of_query}, but the PRIMARY KEY of \"{}\" is ({}): updates could not find their row",
+            table.name,
+            names(&key)
+        );
+        return Err(Error::user("NOT_SUPPORTED", message)
+            .with_hint("select the columns the query groups, ranks or joins by, and declare exactly these as the key"));
+    }
+    if flow.facts.changes == ChangelogMode::Upsert {
+        return Ok(flow);
+    }
+    let is_together = flow.facts.is_together(&key);
+    let (keeps, exchange) = match is_together {
+        true => (Keeps::Nothing, Exchange::Forward),
+        false => (Keeps::All, Exchange::Hash(key.clone())),
+    };
+    if !is_together {
+        lowering.unbounded_state("a result whose rows of one key come from several tasks")?;
+    }
+    let (schema, rows) = (Arc::clone(&flow.schema), arrow_schema(&flow.schema));
+    let input = lowering.input(flow, exchange, Arc::clone(&rows), None)?;
+    let id = lowering.add_operator(input, Arc::new(ByKey::new(keeps, key, rows)));
+    Ok(Flow::of_node(id, &schema, Facts::of(ChangelogMode::Upsert)))
 }
 
 fn assemble(lowering: Lowering) -> Result<Graph> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::{
     catalog::default_table_source::source_as_provider,
-    common::{DFSchema, tree_node::TreeNodeRecursion},
+    common::DFSchema,
     logical_expr::{LogicalPlan, TableScan},
     physical_expr::{
         PhysicalExpr,
@@ -15,31 +15,40 @@ use datafusion::{
     },
 };
 use headwater_engine::{
+    connector::ChangelogMode,
     error::{Error, Result},
     graph::{Projection, SourceNode, TimeSpec, WatermarkRule},
 };
 
 use super::{
     flow::{SourceTable, physical},
+    join::looked_up,
     table::{ColumnSource, StreamTable, stream_table},
 };
 
-/// The stream tables of these plans with the columns they are read for.
+/// The stream tables of these plans with the columns they are read for. Tables that are looked up are no sources.
 pub(super) fn collect<'p>(plans: impl Iterator<Item = &'p LogicalPlan>) -> Result<Vec<SourceTable>> {
     let mut sources: Vec<SourceTable> = Vec::new();
     for plan in plans {
-        plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
-                add(&mut sources, scan)?;
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        walk(plan, &mut sources)?;
     }
     for source in &mut sources {
         source.kept.sort_unstable();
         source.kept.dedup();
     }
     Ok(sources)
+}
+
+fn walk(plan: &LogicalPlan, sources: &mut Vec<SourceTable>) -> Result<()> {
+    match plan {
+        LogicalPlan::TableScan(scan) => add(sources, scan),
+        LogicalPlan::Join(join) => match looked_up(join) {
+            Some(0) => walk(&join.right, sources),
+            Some(_) => walk(&join.left, sources),
+            None => [&join.left, &join.right].into_iter().try_for_each(|side| walk(side, sources)),
+        },
+        other => other.inputs().into_iter().try_for_each(|input| walk(input, sources)),
+    }
 }
 
 fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
@@ -50,8 +59,12 @@ fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
     let index = match sources.iter().position(|source| source.table().is_ok_and(|known| known.name == table.name)) {
         Some(index) => index,
         None => {
-            let kept = time_columns(table)?;
-            sources.push(SourceTable { provider: Arc::clone(&provider), kept, branches: Vec::new() });
+            let mut kept = time_columns(table)?;
+            let changes = table.connector.source(&table.spec)?.changelog();
+            if changes == ChangelogMode::Upsert {
+                kept.extend(table.key_columns()?);
+            }
+            sources.push(SourceTable { provider: Arc::clone(&provider), kept, branches: Vec::new(), changes });
             sources.len() - 1
         }
     };

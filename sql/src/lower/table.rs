@@ -30,6 +30,7 @@ use crate::{
     bind::{Environment, bind_expression, loaded::LoadedTables},
     diagnostics::did_you_mean,
     functions::library,
+    run_tables::filesystem_entry,
     parser::{
         cursor::Identifier,
         stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
@@ -61,6 +62,8 @@ pub(crate) struct StreamTable {
     pub(crate) time: Option<EventTime>,
     pub(crate) malformed: Malformed,
     pub(crate) allowed_lateness: Duration,
+    /// What reads it in batch, for a folder that is not watched.
+    pub(crate) batch: Option<Arc<dyn TableProvider>>,
 }
 
 /// Where a declared column comes from.
@@ -121,20 +124,29 @@ impl StreamTable {
         };
         let (schema, columns) = declared_columns(session, declared, &spec)?;
         let time = event_time(session, declared, &schema, own)?;
-        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness })
+        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness, batch: None })
+    }
+
+    /// The declared columns of the PRIMARY KEY, by index.
+    pub(crate) fn key_columns(&self) -> Result<Vec<usize>> {
+        self.spec.primary_key.iter().map(|name| Ok(self.schema.index_of(name)?)).collect()
     }
 }
 
 impl StreamTable {
     /// A declared table as a job reads it: with `--once` every folder counts as watched.
     pub(crate) fn of_job(session: &Session, declared: &CreateStreamTable, once: bool) -> Result<Self> {
-        if !once || declared.option("connector") != Some(FILESYSTEM) || declared.option(MONITOR).is_some() {
+        if declared.option("connector") != Some(FILESYSTEM) || declared.option(MONITOR).is_some() {
             return Self::new(session, declared);
+        }
+        let batch = Some(folder(session, declared)?);
+        if !once {
+            return Ok(Self { batch, ..Self::new(session, declared)? });
         }
         let mut watched = declared.clone();
         let (key, value) = (MONITOR.to_owned(), MONITOR_ONCE.to_owned());
         watched.options.push(TableOption { key, value, at: declared.name.at() });
-        Self::new(session, &watched)
+        Ok(Self { batch, ..Self::new(session, &watched)? })
     }
 
     /// A table of the catalog as a job reads and writes it.
@@ -144,11 +156,13 @@ impl StreamTable {
             _ => table.name.to_string(),
         };
         let mut table = session.statement_tables(&Arc::default()).with_secrets(Arc::clone(table))?;
+        let is_watched = table.properties.contains_key(MONITOR);
         if once && !table.properties.contains_key(MONITOR) {
             Arc::make_mut(&mut table).properties.insert(MONITOR.to_owned(), MONITOR_ONCE.to_owned());
         }
         let fails = table.properties.get("malformed").is_some_and(|policy| policy == "fail");
         let all = LakeTable::new(Arc::clone(&table), Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
+        let all: Arc<dyn TableProvider> = Arc::new(all);
         let shown = |field: &&Arc<Field>| !field.metadata().contains_key(HIDDEN_MARK);
         let fields: Vec<Arc<Field>> = all.schema().fields().iter().filter(shown).map(Arc::clone).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
@@ -163,7 +177,9 @@ impl StreamTable {
         let columns = (0..schema.fields().len()).map(ColumnSource::Spec).collect();
         let malformed = if fails { Malformed::Fail } else { Malformed::Reject };
         let connector = Arc::new(CatalogedTable::new(session.filesystem().clone(), table));
-        Ok(Self { name, connector, spec, schema, columns, time: None, malformed, allowed_lateness: Duration::ZERO })
+        let batch = (!is_watched).then_some(all);
+        let (time, allowed_lateness) = (None, Duration::ZERO);
+        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness, batch })
     }
 
     /// The system's own way to answer queries, where all columns are the system's.
@@ -180,6 +196,14 @@ impl StreamTable {
     pub(crate) fn is_unbounded(&self) -> Result<bool> {
         Ok(self.connector.source(&self.spec)?.boundedness() == Boundedness::Unbounded)
     }
+}
+
+/// What reads a declared folder in batch.
+fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn TableProvider>> {
+    let name = session.table_name(&declared.name)?;
+    let entry = Arc::new(filesystem_entry(&name, declared)?);
+    let entry = session.statement_tables(&Arc::default()).with_secrets(entry)?;
+    Ok(Arc::new(LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
 }
 
 struct TimeOptions {
@@ -335,6 +359,13 @@ impl TableProvider for StreamTable {
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         if let Some(table) = self.query_table()? {
             return table.scan(state, projection, filters, limit).await;
+        }
+        if let Some(batch) = &self.batch {
+            let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+            let wanted = projection.unwrap_or(&all).iter().map(|index| self.schema.field(*index).name());
+            let (there, names) = (batch.schema(), wanted.collect::<Vec<_>>());
+            let places = names.iter().map(|name| there.index_of(name)).collect::<Result<Vec<usize>, _>>()?;
+            return batch.scan(state, Some(&places), &[], None).await;
         }
         let message = format!("a SELECT over the {} table \"{}\" is not supported", self.connector.name(), self.name);
         Err(Error::not_supported(message)

@@ -16,14 +16,19 @@ use super::{Outcome, Session};
 use crate::{
     ddl::rows,
     diagnostics::Classify,
+    lower,
     parser::{
-        StatementKind,
-        statement::{Explain, ExplainFormat, ExplainKind},
+        Statement, StatementKind,
+        statement::{Explain, ExplainFormat, ExplainKind, Insert},
     },
 };
 
 impl Session {
     pub(super) async fn explain(&self, explain: &Explain) -> Result<Outcome> {
+        if let Some(text) = self.job_text(explain).await? {
+            let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
+            return rows::texts(&["Query Plan"], lines);
+        }
         let query = match &explain.statement.kind {
             StatementKind::Query(query) => &query.body,
             StatementKind::Insert(insert) => &insert.query,
@@ -54,6 +59,34 @@ impl Session {
         };
         let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
         rows::texts(&["Query Plan"], lines)
+    }
+
+    /// The graph of INSERTs that go on until they are stopped; `None` for anything else.
+    async fn job_text(&self, explain: &Explain) -> Result<Option<String>> {
+        let inserts: Vec<Insert> = match &explain.statement.kind {
+            StatementKind::Insert(insert) => vec![insert.clone()],
+            StatementKind::StatementSet(all) => {
+                let insert = |statement: &Statement| match &statement.kind {
+                    StatementKind::Insert(insert) => Some(insert.clone()),
+                    _ => None,
+                };
+                all.iter().filter_map(insert).collect()
+            }
+            _ => return Ok(None),
+        };
+        let mut goes_on = false;
+        for insert in &inserts {
+            goes_on |= lower::reads(self, insert, false).await? == lower::Reads::Unbounded;
+        }
+        if !goes_on {
+            return Ok(None);
+        }
+        if explain.analyze {
+            return Err(Error::not_supported("EXPLAIN ANALYZE of an INSERT that goes on until it is stopped")
+                .with_hint("run it, and SELECT * FROM headwater.operators"));
+        }
+        let (graph, notes) = lower::lower_job(self, &inserts, false).await?;
+        Ok(Some(lower::text(&graph, &notes)?))
     }
 
     async fn analyze(

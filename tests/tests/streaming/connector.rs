@@ -1,0 +1,127 @@
+//! A connector over logs and tables in memory, under the names of the tables that use it.
+//!
+//! Invariant: a log yields the columns that are asked for, whatever it holds.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use headwater_engine::{
+    connector::{
+        Boundedness, ChangelogMode, Connector, JobContext, Offset, OpenRequest, Sink, Source, SourceData, SourceEvent,
+        Split, SplitId, SplitReader, SplitStart, TableSpec,
+    },
+    error::{Error, Result},
+    format::Decoder,
+    message::ChangeBatch,
+    testing::{MemoryLog, MemoryTable},
+};
+
+/// Logs to read and tables to write, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) logs: Mutex<HashMap<String, MemoryLog>>,
+    pub(crate) tables: Mutex<HashMap<String, (MemoryTable, TableSpec)>>,
+}
+
+impl Connector for Kept {
+    fn name(&self) -> &'static str {
+        "kept"
+    }
+
+    fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
+        let name = table.options.get("data").unwrap_or(&table.name).clone();
+        match self.logs.lock().unwrap().get(&name) {
+            Some(log) => Ok(Arc::new(KeptLog(log.clone()))),
+            None => Err(Error::internal(format!("there are no rows of \"{name}\""))),
+        }
+    }
+
+    fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        let mut tables = self.tables.lock().unwrap();
+        let keys: Vec<usize> = table.primary_key.iter().map(|key| table.schema.index_of(key).unwrap()).collect();
+        let accepts = if keys.is_empty() { ChangelogMode::Append } else { ChangelogMode::Upsert };
+        let new = || (MemoryTable::new(accepts, 1).keyed(keys), table.clone());
+        let (table, _) = tables.entry(table.name.clone()).or_insert_with(new);
+        Ok(Arc::new(table.clone()))
+    }
+}
+
+#[derive(Debug)]
+struct KeptLog(MemoryLog);
+
+impl fmt::Display for KeptLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Source for KeptLog {
+    fn boundedness(&self) -> Boundedness {
+        self.0.boundedness()
+    }
+
+    fn discovery_interval(&self) -> Option<std::time::Duration> {
+        self.0.discovery_interval()
+    }
+
+    fn discovery_holds_watermark(&self) -> bool {
+        self.0.discovery_holds_watermark()
+    }
+
+    fn decoder(&self, _: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        Ok(None)
+    }
+
+    async fn splits(&self, job: &JobContext) -> Result<Vec<Split>> {
+        self.0.splits(job).await
+    }
+
+    async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
+        let columns = Arc::clone(&request.columns);
+        Ok(Box::new(KeptReader { reader: self.0.open(job, request).await?, columns }))
+    }
+
+    async fn acknowledge(&self, job: &JobContext, split: &SplitId, up_to: &Offset) -> Result<()> {
+        self.0.acknowledge(job, split, up_to).await
+    }
+}
+
+#[derive(Debug)]
+struct KeptReader {
+    reader: Box<dyn SplitReader>,
+    columns: SchemaRef,
+}
+
+#[async_trait]
+impl SplitReader for KeptReader {
+    async fn next(&mut self) -> Result<SourceEvent> {
+        let mut event = self.reader.next().await?;
+        if let SourceEvent::Batch(batch) = &mut event
+            && let SourceData::Rows { rows, .. } = &mut batch.data
+        {
+            let there = rows.rows.schema();
+            let places = self.columns.fields().iter().map(|field| there.index_of(field.name()));
+            let kept = rows.rows.project(&places.collect::<Result<Vec<_>, _>>()?)?;
+            *rows = ChangeBatch { rows: kept, kinds: rows.kinds.take() };
+        }
+        Ok(event)
+    }
+
+    async fn assign(&mut self, splits: Vec<SplitStart>) -> Result<()> {
+        self.reader.assign(splits).await
+    }
+
+    fn pause(&mut self, splits: &[SplitId]) {
+        self.reader.pause(splits);
+    }
+
+    fn resume(&mut self, splits: &[SplitId]) {
+        self.reader.resume(splits);
+    }
+}
