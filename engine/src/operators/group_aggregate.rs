@@ -274,7 +274,9 @@ impl Grouped {
         let value = match (call.aggregate, &group.cells[index]) {
             (Retractable::Count, Cell::Sum { count, .. }) => ScalarValue::Int64(Some(*count)),
             (Retractable::Sum, Cell::Sum { sum: Some(sum), count }) if *count > 0 => sum.clone(),
-            (Retractable::Avg, Cell::Sum { sum: Some(ScalarValue::Decimal128(Some(sum), ..)), count }) if *count > 0 => {
+            (Retractable::Avg, Cell::Sum { sum: Some(ScalarValue::Decimal128(Some(sum), ..)), count })
+                if *count > 0 =>
+            {
                 return decimal_average(*sum, *count, wanted);
             }
             (Retractable::Avg, Cell::Sum { sum: Some(sum), count }) if *count > 0 => {

@@ -127,8 +127,7 @@ mod tests {
         ]));
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![10, 20, 30, 40]));
         let rows = RecordBatch::try_new(input, vec![Arc::new(lists), keys]).unwrap();
-        let output =
-            Arc::new(Schema::new(["k", "e"].map(|name| Field::new(name, DataType::Int64, true)).to_vec()));
+        let output = Arc::new(Schema::new(["k", "e"].map(|name| Field::new(name, DataType::Int64, true)).to_vec()));
         let unnest = Unnest::new(0, vec![1, 0], output).unwrap();
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();

@@ -92,7 +92,8 @@ impl Lowering {
         let id = self.add_operator(input, operator.finish()?);
         let mut result = Flow::of_node(id, &aggregate.schema, facts(&groups, windows, allowed));
         let keys = groups.iter().filter(|group| matches!(group, GroupColumn::Key(_))).count();
-        let column = |place: usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(output.field(place).name(), place)) };
+        let column =
+            |place: usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(output.field(place).name(), place)) };
         let mut exprs = Vec::with_capacity(aggregate.schema.fields().len());
         for group in &groups {
             exprs.push(match group {

@@ -46,7 +46,13 @@ fn describe_node(out: &mut String, graph: &Graph, node: &Node) -> Result<()> {
 
 fn describe_source(out: &mut String, name: &str, source: &SourceNode) {
     let columns: Vec<&str> = source.columns.fields().iter().map(|field| field.name().as_str()).collect();
-    let _ = writeln!(out, "{name}: {} ({}), reads {}", source.source, changes(source.source.changelog()), columns.join(", "));
+    let _ = writeln!(
+        out,
+        "{name}: {} ({}), reads {}",
+        source.source,
+        changes(source.source.changelog()),
+        columns.join(", ")
+    );
     if let Some(time) = &source.time {
         let rule = match &time.watermark {
             WatermarkRule::Expr(expr) => expr.to_string(),
@@ -77,7 +83,12 @@ fn describe_branch(out: &mut String, index: usize, branch: &Branch) {
     }
     match &branch.lateness {
         Some(Lateness::Windows { windows, allowed }) => {
-            let _ = writeln!(out, "    late once the windows of {} have ended, by {} ms", describe(windows), allowed / 1000);
+            let _ = writeln!(
+                out,
+                "    late once the windows of {} have ended, by {} ms",
+                describe(windows),
+                allowed / 1000
+            );
         }
         Some(Lateness::EventTime) => {
             let _ = writeln!(out, "    late below the watermark");

@@ -48,22 +48,11 @@ impl Facts {
     }
 
     pub(super) fn of(changes: ChangelogMode) -> Self {
-        Self {
-            changes,
-            attached: None,
-            times: Vec::new(),
-            keys: Vec::new(),
-            spread: Vec::new(),
-            feeds: Vec::new(),
-        }
+        Self { changes, attached: None, times: Vec::new(), keys: Vec::new(), spread: Vec::new(), feeds: Vec::new() }
     }
 
     /// The facts after columns have moved; `same` also finds a column whose values are told apart in another type.
-    pub(super) fn moved(
-        &self,
-        exact: &dyn Fn(usize) -> Option<usize>,
-        same: &dyn Fn(usize) -> Option<usize>,
-    ) -> Self {
+    pub(super) fn moved(&self, exact: &dyn Fn(usize) -> Option<usize>, same: &dyn Fn(usize) -> Option<usize>) -> Self {
         let window = |attached: Attached| {
             let (start, end) = (exact(attached.start)?, exact(attached.end)?);
             Some(Attached { start, end, time: attached.time.and_then(exact) })
@@ -120,7 +109,9 @@ fn distinct_value<'e>(expr: &'e Expr, schema: &DFSchema) -> &'e Expr {
             _ => expr,
         },
         Expr::ScalarFunction(function) => match (kernels::op_of(expr), function.args.as_slice()) {
-            (Some(Op::Cast { from, to, .. }), [inner]) if is_wider(from, to) => distinct_value(unaliased(inner), schema),
+            (Some(Op::Cast { from, to, .. }), [inner]) if is_wider(from, to) => {
+                distinct_value(unaliased(inner), schema)
+            }
             _ => expr,
         },
         _ => expr,
@@ -144,10 +135,7 @@ fn is_wider(from: &Type, to: &Type) -> bool {
 
 /// Whether a plan reads only tables that can be read to their end in batch.
 pub(super) fn is_bounded(plan: &LogicalPlan) -> bool {
-    use datafusion::{
-        catalog::default_table_source::source_as_provider,
-        common::tree_node::TreeNodeRecursion,
-    };
+    use datafusion::{catalog::default_table_source::source_as_provider, common::tree_node::TreeNodeRecursion};
     let mut bounded = true;
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {

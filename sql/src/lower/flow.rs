@@ -125,8 +125,9 @@ impl Lowering {
     /// State that nothing ends: said in EXPLAIN.
     pub(super) fn unbounded_state(&mut self, what: &str) -> Result<()> {
         if self.wants_ttl {
-            return Err(Error::not_supported(format!("'table.exec.state.ttl' with {what}"))
-                .with_hint("leave the setting out: state is kept for ever; or use windows, whose state ends with them"));
+            return Err(Error::not_supported(format!("'table.exec.state.ttl' with {what}")).with_hint(
+                "leave the setting out: state is kept for ever; or use windows, whose state ends with them",
+            ));
         }
         let note = format!("{}: {what} keeps state for ever", self.insert);
         if !self.notes.contains(&note) {
@@ -169,7 +170,8 @@ impl Lowering {
         if let LogicalPlan::Window(window) = filter.input.as_ref() {
             let width = window.input.schema().fields().len();
             let is_rank = |column: &_| window.schema.index_of_column(column).is_ok_and(|index| index == width);
-            let is_ranked = above.is_none_or(|exprs| exprs.iter().any(|expr| expr.column_refs().into_iter().any(is_rank)));
+            let is_ranked =
+                above.is_none_or(|exprs| exprs.iter().any(|expr| expr.column_refs().into_iter().any(is_rank)));
             return self.rank(filter, window, is_ranked);
         }
         let mut input = self.flow(&filter.input)?;

@@ -249,8 +249,9 @@ fn by_key(lowering: &mut Lowering, flow: Flow, table: &StreamTable) -> Result<Fl
             table.name,
             names(&key)
         );
-        return Err(Error::user("NOT_SUPPORTED", message)
-            .with_hint("select the columns the query groups, ranks or joins by, and declare exactly these as the key"));
+        return Err(Error::user("NOT_SUPPORTED", message).with_hint(
+            "select the columns the query groups, ranks or joins by, and declare exactly these as the key",
+        ));
     }
     if flow.facts.changes == ChangelogMode::Upsert {
         return Ok(flow);

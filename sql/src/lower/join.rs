@@ -13,8 +13,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{JoinType, NullEquality, tree_node::{Transformed, TreeNode}},
-    logical_expr::{Expr, Join as JoinPlan, Operator, utils::{conjunction, split_conjunction_owned}},
+    common::{
+        JoinType, NullEquality,
+        tree_node::{Transformed, TreeNode},
+    },
+    logical_expr::{
+        Expr, Join as JoinPlan, Operator,
+        utils::{conjunction, split_conjunction_owned},
+    },
     physical_expr::{PhysicalExpr, expressions::Column},
     scalar::ScalarValue,
 };
@@ -139,8 +145,10 @@ fn kind(join: &JoinPlan) -> Result<JoinKind> {
             return Err(Error::not_supported(
                 "IN, EXISTS, INTERSECT and EXCEPT over unbounded tables cannot run continuously",
             )
-            .with_hint("join by equal keys with SELECT DISTINCT of the other side; for NOT EXISTS keep the rows of a \
-                        LEFT JOIN whose other side IS NULL"));
+            .with_hint(
+                "join by equal keys with SELECT DISTINCT of the other side; for NOT EXISTS keep the rows of a \
+                        LEFT JOIN whose other side IS NULL",
+            ));
         }
     })
 }
@@ -169,10 +177,7 @@ fn condition(join: &JoinPlan) -> Result<Condition> {
 }
 
 /// An expression over rows whose columns stand elsewhere.
-pub(super) fn behind(
-    expr: &Arc<dyn PhysicalExpr>,
-    place: &dyn Fn(usize) -> usize,
-) -> Result<Arc<dyn PhysicalExpr>> {
+pub(super) fn behind(expr: &Arc<dyn PhysicalExpr>, place: &dyn Fn(usize) -> usize) -> Result<Arc<dyn PhysicalExpr>> {
     let moved = Arc::clone(expr).transform_up(|node| {
         Ok(match node.downcast_ref::<Column>() {
             Some(column) => {
@@ -287,9 +292,13 @@ fn joined_facts(sides: &[Side; 2], kind: JoinKind, bound: JoinBound, changes: Ch
                 let place = |column: usize| Some(if *side == 0 { column } else { column + width });
                 let moved = of.moved(&place, &place);
                 facts.attached = facts.attached.or(moved.attached);
-                facts.times.extend(moved.attached.into_iter().flat_map(|window| [Some(window.end), window.time]).flatten());
+                facts
+                    .times
+                    .extend(moved.attached.into_iter().flat_map(|window| [Some(window.end), window.time]).flatten());
             }
-            JoinBound::Interval { times, .. } => facts.times.extend(shift(*side, &[times[*side]]).into_iter().flatten()),
+            JoinBound::Interval { times, .. } => {
+                facts.times.extend(shift(*side, &[times[*side]]).into_iter().flatten())
+            }
             JoinBound::None => {}
         }
         facts.spread.extend(shift(*side, &sides[*side].keys));
@@ -318,7 +327,9 @@ fn joined_keys(sides: &[Side; 2], kind: JoinKind, shift: Shift<'_>) -> Vec<Vec<u
                     let place = sides[side].keys.iter().position(|key| key == column)?;
                     shift(1 - side, &sides[1 - side].keys[place..=place])?.first().copied()
                 };
-                keys.extend(facts[side].keys.iter().filter_map(|key| key.iter().map(swapped).collect::<Option<Vec<_>>>()));
+                keys.extend(
+                    facts[side].keys.iter().filter_map(|key| key.iter().map(swapped).collect::<Option<Vec<_>>>()),
+                );
             }
         }
     }

@@ -79,7 +79,13 @@ impl Lowering {
     }
 
     /// A table whose rows replace each other by key, with the rows they replace.
-    fn normalized(&mut self, index: usize, table: &StreamTable, wanted: &[usize], schema: &DFSchemaRef) -> Result<Flow> {
+    fn normalized(
+        &mut self,
+        index: usize,
+        table: &StreamTable,
+        wanted: &[usize],
+        schema: &DFSchemaRef,
+    ) -> Result<Flow> {
         let key = table.key_columns()?;
         if key.is_empty() {
             return Err(Error::user("MISSING_TABLE_PROPERTY", format!("table \"{}\" has no PRIMARY KEY", table.name))
@@ -111,7 +117,8 @@ impl Lowering {
         let mut input = self.flow(&node.input)?;
         input.settled("windows over")?;
         let time = index_of(&node.time, &input.schema)?;
-        let session_keys = node.keys.iter().map(|key| Ok(Some(index_of(key, &input.schema)?))).collect::<Result<_>>()?;
+        let session_keys =
+            node.keys.iter().map(|key| Ok(Some(index_of(key, &input.schema)?))).collect::<Result<_>>()?;
         input = self.assign(input)?;
         if input.facts.changes != ChangelogMode::Append {
             return Err(Error::not_supported("windows over rows that are updated later")

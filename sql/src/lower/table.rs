@@ -30,11 +30,11 @@ use crate::{
     bind::{Environment, bind_expression, loaded::LoadedTables},
     diagnostics::did_you_mean,
     functions::library,
-    run_tables::filesystem_entry,
     parser::{
         cursor::Identifier,
         stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
     },
+    run_tables::filesystem_entry,
     session::Session,
     types::Type,
 };

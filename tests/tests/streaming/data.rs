@@ -66,8 +66,12 @@ fn maybe(random: &mut SmallRng, text: String) -> Option<String> {
 
 fn clicks(random: &mut SmallRng, count: usize) -> RecordBatch {
     let ts = clock(random, count, 400);
-    let users: Vec<_> =
-        (0..count).map(|_| { let user = format!("u{}", random.random_range(0..7)); maybe(random, user) }).collect();
+    let users: Vec<_> = (0..count)
+        .map(|_| {
+            let user = format!("u{}", random.random_range(0..7));
+            maybe(random, user)
+        })
+        .collect();
     let pages: Vec<_> = (0..count).map(|_| Some(format!("/p{}", random.random_range(0..4)))).collect();
     let amounts: Vec<Option<i64>> =
         (0..count).map(|_| random.random_bool(0.9).then(|| random.random_range(-20..200))).collect();
@@ -159,11 +163,11 @@ fn bids(random: &mut SmallRng) -> RecordBatch {
     let jitter = column(0, 40);
     // No two bids of one price and auction, so that the highest is one row.
     let prices = (0..count).map(|index| (index as i64 * 7919 % 10_007) * 1_000 + index as i64);
-    let auctions: Vec<i64> =
-        (0..count).map(|index| 1000 + (index as i64 / 10 - jitter[index]).clamp(0, 199)).collect();
+    let auctions: Vec<i64> = (0..count).map(|index| 1000 + (index as i64 / 10 - jitter[index]).clamp(0, 199)).collect();
     let channels = ["Google", "Facebook", "Baidu", "Apple", "other"];
     let channel = (0..count).map(|index| Some(channels[index * 13 % 5].to_owned()));
-    let url = |index: usize| format!("https://www.nexmark.com/a{}/b/item.htm?query=1&channel_id={}", index % 3, index % 9);
+    let url =
+        |index: usize| format!("https://www.nexmark.com/a{}/b/item.htm?query=1&channel_id={}", index % 3, index % 9);
     batch(vec![
         ("auction", numbers(auctions)),
         ("bidder", numbers(bidders)),
@@ -174,4 +178,3 @@ fn bids(random: &mut SmallRng) -> RecordBatch {
         ("extra", texts((0..count).map(|index| Some(format!("aabbcc{index}"))))),
     ])
 }
-

@@ -125,8 +125,7 @@ impl Script {
             let data = table.option("data").map_or(table.name.parts.last().unwrap().value.clone(), str::to_owned);
             let path = self.lake.join(data).to_string_lossy().into_owned();
             let option = |key: &str, value: &str| TableOption { key: key.into(), value: value.into(), at };
-            table.options =
-                vec![option("connector", "filesystem"), option("path", &path), option("format", "parquet")];
+            table.options = vec![option("connector", "filesystem"), option("path", &path), option("format", "parquet")];
         }
         statement
     }
@@ -280,8 +279,7 @@ fn folded(changes: &[ChangeBatch], keys: &[usize], schema: &SchemaRef) -> Vec<St
 fn texts(rows: &RecordBatch, schema: &SchemaRef) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let columns: Vec<_> = rows.columns().iter().zip(schema.fields()).collect();
-    let columns: Vec<_> =
-        columns.into_iter().map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+    let columns: Vec<_> = columns.into_iter().map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
     let text = |column: &Arc<dyn Array>, row: usize| match column.data_type() {
         DataType::Float64 if column.is_valid(row) => {
             let number = column.as_any().downcast_ref::<arrow::array::Float64Array>().unwrap().value(row);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{Int8Array, Int64Array, TimestampMicrosecondArray},
+    array::{AsArray, Int8Array, Int64Array, TimestampMicrosecondArray},
     datatypes::{DataType, Int64Type, TimeUnit},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};

@@ -20,7 +20,8 @@ fn operator(keeps: Keeps) -> Box<dyn Operator> {
 }
 
 fn batch(changes: &[Change]) -> ChangeBatch {
-    let column = |of: fn(&Change) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(changes.iter().map(of))) };
+    let column =
+        |of: fn(&Change) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(changes.iter().map(of))) };
     let rows = RecordBatch::try_new(spec(Keeps::All).schema, vec![column(|c| c.0), column(|c| c.1)]).unwrap();
     let kinds = Int8Array::from_iter_values(changes.iter().map(|change| change.2 as i8));
     ChangeBatch { rows, kinds: Some(kinds) }
@@ -78,7 +79,11 @@ fn a_normalized_changelog_takes_back_exactly_what_it_gave() {
         for _ in 0..9 {
             let (key, value) = (random.random_range(0..6), random.random_range(0..4));
             let kind = if random.random_bool(0.3) { RowKind::Delete } else { RowKind::UpdateAfter };
-            if kind == RowKind::Delete { expected.remove(&key) } else { expected.insert(key, value) };
+            if kind == RowKind::Delete {
+                expected.remove(&key)
+            } else {
+                expected.insert(key, value)
+            };
             one.push((key, value, kind));
         }
         batches.push(one);
