@@ -10,6 +10,7 @@ pub mod bind;
 pub mod cli;
 pub mod ddl;
 pub mod diagnostics;
+mod files;
 pub mod functions;
 pub mod generate;
 pub mod information_schema;

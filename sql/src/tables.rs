@@ -34,6 +34,9 @@ const LATE_SUFFIX: &str = "$late";
 /// The database that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
+/// What stands before the name of a table function in the name of the database that a path of files is asked of.
+pub(crate) const FILES: &str = "$files:";
+
 /// Views that read views, at most.
 const VIEWS_MAX: usize = 64;
 
@@ -145,6 +148,9 @@ impl SchemaProvider for StatementDatabase {
     }
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(function) = self.database.strip_prefix(FILES) {
+            return Ok(Some(Arc::new(crate::files::read(&self.tables.session, function, name).await?)));
+        }
         let name = TableName::new(&self.database, name);
         Ok(Some(self.tables.provider(&name).await?))
     }

@@ -17,16 +17,18 @@ use headwater_engine::{
     catalog::{Column, Partition},
     error::{Error, Result},
 };
-use object_store::{ListResult, ObjectMeta, path::Path};
+use object_store::{ListResult, ObjectMeta, ObjectStoreExt, path::Path};
 
+mod pattern;
 mod stored;
 
+pub use pattern::{Pattern, SPECIAL};
 pub use stored::{Excluded, KnownFolders, Stored, of_excluded};
 
 use super::{
     layout::{self, Key, Value},
     pruning::{FileFilter, Known},
-    stores::{Place, store_error},
+    stores::{Place, is_without_bucket, store_error},
 };
 
 /// Listings under way at once.
@@ -211,7 +213,7 @@ async fn list_level(place: &Place, path: &Path) -> Result<ListResult> {
     let prefix = Some(path).filter(|path| !path.as_ref().is_empty());
     match place.store.list_with_delimiter(prefix).await {
         Ok(found) => Ok(found),
-        Err(object_store::Error::NotFound { .. }) => {
+        Err(error @ object_store::Error::NotFound { .. }) if !is_without_bucket(&error) => {
             Ok(ListResult { common_prefixes: Vec::new(), objects: Vec::new() })
         }
         Err(error) => Err(store_error(&place.display(path), error)),
@@ -232,7 +234,9 @@ async fn walk(place: &Place, keys: &[Key], filter: Option<&FileFilter>, listing:
             .await?;
         let mut next = Vec::new();
         for (folder, found) in listed {
-            for object in found.objects.iter().filter(|object| is_data(object, &place.path)) {
+            let only = filter.and_then(FileFilter::only);
+            let is_meant = |object: &&ObjectMeta| only.is_none_or(|only| only.matches(&object.location));
+            for object in found.objects.iter().filter(|object| is_data(object, &place.path)).filter(is_meant) {
                 listing.ignore(place, &object.location);
             }
             for path in found.common_prefixes.into_iter().filter(|path| !is_hidden(path)) {
@@ -296,7 +300,7 @@ fn is_data(object: &ObjectMeta, folder: &Path) -> bool {
 async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut listing: Listing) -> Result<Listing> {
     let places: Vec<Place> = partitions.iter().map(|partition| partition.place.clone()).collect();
     let mut lists = stream::iter(places.into_iter().enumerate())
-        .map(|(index, place)| async move { files_of(index, &place).await })
+        .map(|(index, place)| async move { files_of(index, &place, filter.only()).await })
         .buffered(LISTINGS_AT_ONCE);
     let mut files = Vec::new();
     while let Some(mut found) = lists.try_next().await? {
@@ -318,19 +322,25 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
     Ok(listing)
 }
 
-async fn files_of(index: usize, place: &Place) -> Result<Vec<LakeFile>> {
+async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result<Vec<LakeFile>> {
     let prefix = Some(&place.path).filter(|path| !path.as_ref().is_empty());
-    let mut objects = place.store.list(prefix);
+    let mut objects = match only.and_then(Pattern::exact) {
+        Some(path) => stream::iter([place.store.head(&path).await]).boxed(),
+        None => place.store.list(prefix),
+    };
+    let is_wanted =
+        |object: &ObjectMeta| is_data(object, &place.path) && only.is_none_or(|only| only.matches(&object.location));
     let mut files = Vec::new();
     loop {
         match objects.try_next().await {
-            Ok(Some(object)) if is_data(&object, &place.path) => files.push(LakeFile {
+            Ok(Some(object)) if is_wanted(&object) => files.push(LakeFile {
                 path: object.location,
                 size: object.size,
                 modified: object.last_modified,
                 partition: index,
             }),
-            Ok(Some(_)) | Err(object_store::Error::NotFound { .. }) => {}
+            Ok(Some(_)) => {}
+            Err(error @ object_store::Error::NotFound { .. }) if !is_without_bucket(&error) => {}
             Ok(None) => break,
             Err(error) => return Err(store_error(&place.to_string(), error)),
         }

@@ -28,7 +28,7 @@ use super::{
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
-    listing::{self, LakeFile, ListedPartition, Listing, Stored},
+    listing::{self, LakeFile, ListedPartition, Listing, Pattern, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
     scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
@@ -52,6 +52,7 @@ pub struct LakeTable {
     file_columns: SchemaRef,
     keys: Vec<Key>,
     schema: SchemaRef,
+    only: Option<Pattern>,
 }
 
 impl LakeTable {
@@ -66,7 +67,24 @@ impl LakeTable {
         let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
         let keys =
             keys.iter().map(|key| Key { name: key.name().clone(), data_type: key.data_type().clone() }).collect();
-        Ok(Self { table, catalog, stores, format, malformed, wanted: Wanted::Rows, file_columns, keys, schema })
+        Ok(Self {
+            table,
+            catalog,
+            stores,
+            format,
+            malformed,
+            wanted: Wanted::Rows,
+            file_columns,
+            keys,
+            schema,
+            only: None,
+        })
+    }
+
+    /// The same table with the files that a pattern means.
+    #[must_use]
+    pub fn of_files(self, only: Pattern) -> Self {
+        Self { only: Some(only), ..self }
     }
 
     /// `"t$rejected"`: the records of a table that its decoder refuses, whatever the policy.
@@ -98,10 +116,10 @@ impl LakeTable {
     /// The files of the statements that have happened: those that were done when the listing began, and none that they
     /// replaced (see [`commit`](super::commit)).
     async fn list_committed(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
-        let mut before = Records::read(&*place.store, &place.path).await?;
+        let mut before = Records::read(&*place.store, &place.path, &place.root).await?;
         if !before.unfinished().is_empty() {
             self.finish_others(stats).await?;
-            before = Records::read(&*place.store, &place.path).await?;
+            before = Records::read(&*place.store, &place.path, &place.root).await?;
         }
         let projection = Projection::of(&self.table, &self.keys, projection::at_millis(SystemClock.now().0))?;
         for _ in 0..LISTINGS_MAX {
@@ -114,7 +132,7 @@ impl LakeTable {
                     listing::discover(place, &self.keys, filter).await?
                 }
             };
-            let after = Records::read(&*place.store, &place.path).await?;
+            let after = Records::read(&*place.store, &place.path, &place.root).await?;
             match resolve(std::mem::take(&mut listing.files), &before, &after, |file| file.path.as_ref()) {
                 Resolved::Files(files) => {
                     listing.files = files;
@@ -260,6 +278,7 @@ impl TableProvider for LakeTable {
             Wanted::Rows => FileFilter::new(state, filters, &self.schema, self.constants())?,
             Wanted::Rejected => FileFilter::new(state, &[], &self.schema, rows.constants())?,
         };
+        let filter = filter.of_files(self.only.clone());
         let listing = self.list(&place, &filter, &stats).await?;
         self.stores.known_folders().remember(&listing);
         let excluded = listing::of_excluded(&listing.excluded, self.stores.known_folders()).await?;

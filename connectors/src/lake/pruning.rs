@@ -19,6 +19,8 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
+use super::listing::Pattern;
+
 /// What is known of a candidate: for each constant column its value, or `None` while it is not known.
 pub type Known = Vec<Option<ScalarValue>>;
 
@@ -29,6 +31,7 @@ pub struct FileFilter {
     exact: Vec<Arc<dyn PhysicalExpr>>,
     pruning: Vec<PruningPredicate>,
     filters: Vec<Expr>,
+    only: Option<Pattern>,
 }
 
 impl FileFilter {
@@ -39,6 +42,7 @@ impl FileFilter {
             exact: Vec::new(),
             pruning: Vec::new(),
             filters: Vec::new(),
+            only: None,
         }
     }
 
@@ -62,7 +66,18 @@ impl FileFilter {
             }
         }
         pruning.retain(|predicate| !predicate.always_true());
-        Ok(Self { constants, exact, pruning, filters: filters.to_vec() })
+        Ok(Self { constants, exact, pruning, filters: filters.to_vec(), only: None })
+    }
+
+    /// The same for files that a pattern means.
+    #[must_use]
+    pub fn of_files(self, only: Option<Pattern>) -> Self {
+        Self { only, ..self }
+    }
+
+    /// Which files are meant, if not all.
+    pub fn only(&self) -> Option<&Pattern> {
+        self.only.as_ref()
     }
 
     /// The filters as they were given.

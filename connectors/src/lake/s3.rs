@@ -257,7 +257,10 @@ pub(super) fn explain(what: &str, error: &object_store::Error) -> Option<Error> 
     }
     let text = error.to_string();
     if text.contains("NoSuchBucket") {
-        return Some(Error::user("HIVE_FILESYSTEM_ERROR", format!("the bucket of \"{what}\" does not exist")));
+        return Some(
+            Error::user("HIVE_FILESYSTEM_ERROR", format!("the bucket of \"{what}\" does not exist"))
+                .with_hint("check LOCATION, and 's3.endpoint' if it is not on AWS"),
+        );
     }
     if ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"]
         .iter()

@@ -16,6 +16,11 @@ use super::{
     compression::Compression,
     format::ReadFormat,
     layout,
+    listing::Pattern,
+    read::delimited::{
+        DelimitedOptions,
+        infer::{self, Start},
+    },
     stores::{Place, store_error},
 };
 use crate::formats::json::{JsonInference, RecordPath};
@@ -28,23 +33,41 @@ const LISTED_MAX: usize = 1000;
 const SAMPLE_BYTES: u64 = 1 << 20;
 /// Bytes looked at of each after inflating.
 const INFLATED_MAX: u64 = 4 << 20;
-/// The columns of the files below `place`; none when there is no row.
-pub async fn columns(place: &Place, format: &ReadFormat) -> Result<Schema> {
-    let files = files(place).await?;
-    match format {
-        ReadFormat::Json(options) => json(place, files, &options.records).await,
-        ReadFormat::Parquet => parquet(place, files).await,
-        ReadFormat::Delimited(_) => Err(Error::not_supported("columns of delimited text cannot be found in its files")
-            .with_hint("list the columns with their types")),
-    }
+
+/// What a folder's files hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// The columns; none when there is no row.
+    pub columns: Schema,
+    /// Table properties that reading them needs.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+/// What the files below `place` hold, those that `only` means.
+pub async fn look(place: &Place, format: &ReadFormat, only: Option<&Pattern>) -> Result<Sampled> {
+    let files = files(place, only).await?;
+    let columns = match format {
+        ReadFormat::Json(options) => json(place, files, &options.records).await?,
+        ReadFormat::Parquet => parquet(place, files).await?,
+        ReadFormat::Delimited(options) if options.is_inferable() => return delimited(place, files, options).await,
+        ReadFormat::Delimited(_) => {
+            return Err(Error::not_supported("columns of these files cannot be found in them")
+                .with_hint("list the columns with their types, or say STORED AS CSV"));
+        }
+    };
+    Ok(Sampled { columns, properties: Vec::new() })
 }
 
 /// Some of the files, spread evenly over the first ones listed.
-async fn files(place: &Place) -> Result<Vec<ObjectMeta>> {
+async fn files(place: &Place, only: Option<&Pattern>) -> Result<Vec<ObjectMeta>> {
+    if let Some(path) = only.and_then(Pattern::exact) {
+        let found = place.store.head(&path).await.map_err(|error| store_error(&place.display(&path), error))?;
+        return Ok(vec![found]);
+    }
     let shown = place.display(&place.path);
     let (mut listing, mut listed) = (place.store.list(Some(&place.path)), Vec::new());
     while let Some(meta) = listing.try_next().await.map_err(|error| store_error(&shown, error))? {
-        if is_data(place, &meta) {
+        if is_data(place, &meta) && only.is_none_or(|only| only.matches(&meta.location)) {
             listed.push(meta);
         }
         if listed.len() == LISTED_MAX {
@@ -62,6 +85,30 @@ fn is_data(place: &Place, meta: &ObjectMeta) -> bool {
 }
 
 async fn json(place: &Place, files: Vec<ObjectMeta>, records: &RecordPath) -> Result<Schema> {
+    let mut inference = JsonInference::default();
+    for start in starts(place, files).await? {
+        inference.sample(&start.bytes, records);
+    }
+    Ok(inference.schema())
+}
+
+async fn delimited(place: &Place, files: Vec<ObjectMeta>, options: &DelimitedOptions) -> Result<Sampled> {
+    let Some(found) = infer::infer(&starts(place, files).await?, options) else {
+        return Ok(Sampled { columns: Schema::empty(), properties: Vec::new() });
+    };
+    let mut properties = Vec::new();
+    if found.header {
+        properties.push(("csv.header", "true".to_owned()));
+    }
+    if found.delimiter != b',' {
+        let text = if found.delimiter == b'\t' { "\\t".to_owned() } else { char::from(found.delimiter).to_string() };
+        properties.push(("csv.field-delimiter", text));
+    }
+    Ok(Sampled { columns: found.columns, properties })
+}
+
+/// The starts of some files, fetched side by side.
+async fn starts(place: &Place, files: Vec<ObjectMeta>) -> Result<Vec<Start>> {
     let mut fetches = JoinSet::new();
     for (index, meta) in files.into_iter().enumerate() {
         fetches.spawn(start_of(index, place.clone(), meta));
@@ -71,19 +118,18 @@ async fn json(place: &Place, files: Vec<ObjectMeta>, records: &RecordPath) -> Re
         starts.push(fetched.map_err(|error| Error::internal(format!("a fetch ended early: {error}")))??);
     }
     starts.sort_by_key(|(index, _)| *index);
-    let mut inference = JsonInference::default();
-    for (_, start) in starts {
-        inference.sample(&start, records);
-    }
-    Ok(inference.schema())
+    Ok(starts.into_iter().map(|(_, start)| start).collect())
 }
 
 /// The first bytes of file `index`, inflated; what is cut off is left out.
-async fn start_of(index: usize, place: Place, meta: ObjectMeta) -> Result<(usize, Vec<u8>)> {
+async fn start_of(index: usize, place: Place, meta: ObjectMeta) -> Result<(usize, Start)> {
     let path = &meta.location;
     let range = 0..meta.size.min(SAMPLE_BYTES);
     let bytes = place.store.get_range(path, range).await.map_err(|error| store_error(&place.display(path), error))?;
-    let Some(compression) = Compression::of(path.as_ref(), &bytes) else { return Ok((index, bytes.to_vec())) };
+    let mut is_whole = meta.size <= SAMPLE_BYTES;
+    let Some(compression) = Compression::of(path.as_ref(), &bytes) else {
+        return Ok((index, Start { bytes: bytes.to_vec(), is_whole }));
+    };
     let mut inflated = Vec::new();
     // The sample may end within a block: what was inflated until then is what there is to see.
     if let Ok(reader) = compression.reader(bytes.as_ref()) {
@@ -93,7 +139,8 @@ async fn start_of(index: usize, place: Place, meta: ObjectMeta) -> Result<(usize
             inflated.extend_from_slice(&chunk[..length]);
         }
     }
-    Ok((index, inflated))
+    is_whole &= (inflated.len() as u64) < INFLATED_MAX;
+    Ok((index, Start { bytes: inflated, is_whole }))
 }
 
 #[expect(deprecated, reason = "only footers are read here; the scan has a reader of its own")]

@@ -199,13 +199,16 @@ fn bad_location(location: &str, why: &dyn fmt::Display) -> Error {
 /// What a store's failure means to a user, naming the object; credentials never appear.
 pub fn store_error(what: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
+    if let Some(explained) = s3::explain(what, &error) {
+        return explained;
+    }
     match error {
         Store::NotFound { .. } => {
             Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
                 .with_hint("it was deleted while it was read, or the location is wrong")
         }
         Store::PermissionDenied { .. } => {
-            Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission to read \"{what}\""))
+            Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission for \"{what}\""))
                 .with_hint("check the policy of the bucket, or the owner of the file")
         }
         Store::Unauthenticated { .. } => Error::new(
@@ -214,14 +217,17 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
             format!("the store did not accept the credentials for \"{what}\""),
         )
         .with_hint("check the AWS profile or environment, or set 's3.unsigned' = 'true' for public data"),
-        other => s3::explain(what, &other).unwrap_or_else(|| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "HIVE_FILESYSTEM_ERROR",
-                format!("\"{what}\" could not be read: {}", s3::plain(&other)),
-            )
-        }),
+        other => Error::new(
+            ErrorKind::Unavailable,
+            "HIVE_FILESYSTEM_ERROR",
+            format!("\"{what}\" could not be reached: {}", s3::plain(&other)),
+        ),
     }
+}
+
+/// Whether a store does not know its bucket, rather than the object.
+pub(super) fn is_without_bucket(error: &object_store::Error) -> bool {
+    error.to_string().contains("NoSuchBucket")
 }
 
 #[cfg(test)]

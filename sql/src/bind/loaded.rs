@@ -6,7 +6,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use datafusion::{
     catalog::TableProvider,
-    common::TableReference,
+    common::{ScalarValue, TableReference},
     datasource::provider_as_source,
     execution::SessionState,
     sql::sqlparser::ast::{self, ObjectName},
@@ -14,6 +14,10 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{Relation, TableResolver};
+use crate::{
+    files::FUNCTIONS,
+    tables::{CATALOG, FILES},
+};
 
 /// The name `TABLE t` in an argument is written as.
 pub(crate) const TABLE_ARGUMENT: &str = "$table";
@@ -45,6 +49,10 @@ impl LoadedTables {
             ControlFlow::<()>::Continue(())
         });
         let mut found = HashMap::new();
+        for (function, path) in file_functions(query) {
+            let loaded = files(&function, &path, state).await;
+            found.insert(vec![format!("{FILES}{function}"), path], loaded);
+        }
         for parts in names {
             let loaded = provider(&parts, state).await;
             found.insert(parts, loaded);
@@ -69,6 +77,37 @@ pub(crate) fn table_argument(node: &ast::Expr) -> Option<Vec<ast::Ident>> {
     }
 }
 
+/// The calls of `read_json('..')` and its like in FROM.
+fn file_functions(query: &ast::Query) -> Vec<(String, String)> {
+    #[derive(Default)]
+    struct Calls(Vec<(String, String)>);
+    impl ast::Visitor for Calls {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Table { name, args: Some(args), .. } = factor
+                && let [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value)))] =
+                    args.args.as_slice()
+                && let ast::Value::SingleQuotedString(path) = &value.value
+                && let Some((function, _)) =
+                    FUNCTIONS.iter().find(|(function, _)| name.to_string().eq_ignore_ascii_case(function))
+            {
+                self.0.push(((*function).to_owned(), path.clone()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut calls = Calls::default();
+    let _ = ast::Visit::visit(query, &mut calls);
+    calls.0
+}
+
+async fn files(function: &str, path: &str, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
+    let reference = TableReference::full(CATALOG, format!("{FILES}{function}"), path);
+    let database = state.schema_for_ref(reference)?;
+    let found = database.table(path).await?;
+    found.ok_or_else(|| Error::internal("a path of files is a table or an error"))
+}
+
 async fn provider(parts: &[String], state: &SessionState) -> Result<Arc<dyn TableProvider>> {
     let lower: Vec<String> = parts.iter().map(|part| part.to_lowercase()).collect();
     let reference = match lower.as_slice() {
@@ -91,6 +130,20 @@ impl TableResolver for LoadedTables {
             Some(Ok(provider)) => Ok(Some(Relation::Table(provider_as_source(provider.clone())))),
             Some(Err(error)) => Err(error.duplicate()),
             None => Ok(None),
+        }
+    }
+
+    fn function(&self, name: &str, arguments: &[ScalarValue]) -> Result<Option<Relation>> {
+        if !FUNCTIONS.iter().any(|(function, _)| *function == name) {
+            return Ok(None);
+        }
+        let [path] = arguments else {
+            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name} takes one path or pattern"))
+                .with_hint(format!("write {name}('folder/*'); for other options use CREATE EXTERNAL TABLE")));
+        };
+        match path.try_as_str().flatten() {
+            Some(path) => self.table(&[format!("{FILES}{name}"), path.to_owned()]),
+            None => Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("the path of {name} is a text"))),
         }
     }
 }

@@ -61,7 +61,7 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
         version: 0,
     };
     if table.columns.is_empty() || table.partition_keys.iter().any(|key| key.type_text.is_empty()) {
-        infer::fill_in(session, &mut table).await.map_err(|error| error.at(create.location_at))?;
+        infer::fill_in(session, &mut table, None).await.map_err(|error| error.at(create.location_at))?;
     }
     check_columns(&table.columns, &table.partition_keys, create.name.at())?;
     projection_of(&table).map_err(|error| error.at(create.location_at))?;

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use headwater_connectors::lake::{
     format::{Malformed, ReadFormat},
     hive_type,
-    listing::infer_keys,
+    listing::{Pattern, infer_keys},
     sample,
 };
 use headwater_engine::{
@@ -17,9 +17,12 @@ use headwater_engine::{
 use crate::session::Session;
 
 /// Fills in the columns and the types of partition keys that are missing.
-pub(super) async fn fill_in(session: &Session, table: &mut Table) -> Result<()> {
+pub(crate) async fn fill_in(session: &Session, table: &mut Table, only: Option<&Pattern>) -> Result<()> {
     let place = session.stores().resolve(&table.location, &table.properties).await?;
-    let found = infer_keys(&place).await?;
+    let found = match table.discovery {
+        PartitionDiscovery::Registered if table.partition_keys.is_empty() => Vec::new(),
+        PartitionDiscovery::Registered | PartitionDiscovery::Discovered => infer_keys(&place).await?,
+    };
     let found: Vec<Column> = found.into_iter().map(|key| column(&key.name, &key.data_type)).collect::<Result<_>>()?;
     if table.partition_keys.is_empty() && table.discovery == PartitionDiscovery::Discovered {
         table.partition_keys = found;
@@ -32,7 +35,11 @@ pub(super) async fn fill_in(session: &Session, table: &mut Table) -> Result<()> 
     if !table.columns.is_empty() {
         return Ok(());
     }
-    let schema = sample::columns(&place, &ReadFormat::of(table, Malformed::Skip)?).await?;
+    let sampled = sample::look(&place, &ReadFormat::of(table, Malformed::Skip)?, only).await?;
+    for (key, value) in sampled.properties {
+        table.properties.entry(key.to_owned()).or_insert(value);
+    }
+    let schema = sampled.columns;
     let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
     let fields = schema.fields().iter().filter(|field| !is_key(field.name()));
     table.columns = fields.map(|field| column(field.name(), field.data_type())).collect::<Result<_>>()?;

@@ -6,7 +6,7 @@ mod alter_table;
 mod create_table;
 mod create_text;
 mod database;
-mod infer;
+pub(crate) mod infer;
 mod partitions;
 mod repair;
 pub mod rows;

@@ -19,7 +19,9 @@ use crate::lake::{counting::ListingCost, stores};
 pub fn place_of(place: &stores::Place) -> Arc<dyn Place> {
     match place.listing {
         ListingCost::Free => Arc::new(LocalPlace),
-        ListingCost::PerObject => Arc::new(ObjectPlace::new(place.store.clone(), place.uploads.clone())),
+        ListingCost::PerObject => {
+            Arc::new(ObjectPlace::new(place.store.clone(), place.uploads.clone()).shown_after(&place.root))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     record::{self, Decision, RecordKind},
     statement::{StatementId, StatementKind},
 };
+use crate::lake::stores::store_error;
 
 /// Which records of a statement there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,11 +58,14 @@ impl Records {
         }
     }
 
-    /// Reads the records of the folder `root` of a store: one listing, and rarely a record.
-    pub async fn read(store: &dyn ObjectStore, root: &Path) -> Result<Self> {
+    /// Reads the records of the folder `root` of a store: one listing, and rarely a record. `shown` stands before paths
+    /// in messages.
+    pub async fn read(store: &dyn ObjectStore, root: &Path, shown: &str) -> Result<Self> {
+        let failed = |path: &Path, error| store_error(&format!("{shown}{path}"), error);
         let folder = Path::parse(record::folder(root.as_ref())).map_err(object_store::Error::from)?;
         let mut records = Self::default();
-        for object in store.list_with_delimiter(Some(&folder)).await?.objects {
+        let listed = store.list_with_delimiter(Some(&folder)).await.map_err(|error| failed(root, error))?;
+        for object in listed.objects {
             records.add(object.location.as_ref());
         }
         for id in records.still_deleting() {
@@ -69,11 +73,12 @@ impl Records {
             let path = Path::parse(path).map_err(object_store::Error::from)?;
             match store.get(&path).await {
                 Ok(found) => {
-                    let bytes: Vec<bytes::Bytes> = found.into_stream().try_collect().await?;
+                    let bytes: Vec<bytes::Bytes> =
+                        found.into_stream().try_collect().await.map_err(|error| failed(&path, error))?;
                     records.add_replaced(record::decode(path.as_ref(), &bytes.concat())?);
                 }
                 Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(failed(&path, error)),
             }
         }
         Ok(records)

@@ -30,6 +30,7 @@ use crate::lake::{
     write::format::{TextOptions, TextStyle, WriteFormat},
 };
 
+pub(crate) mod infer;
 mod split;
 mod values;
 
@@ -60,6 +61,8 @@ pub struct DelimitedOptions {
     skip: usize,
     /// The first line names the columns.
     is_named: bool,
+    /// The table says what is between fields.
+    has_delimiter: bool,
     malformed: Malformed,
 }
 
@@ -85,7 +88,23 @@ impl DelimitedOptions {
             TextStyle::Csv { .. } => Habits::Csv,
         };
         let is_named = property("csv.header").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        Ok(Self { text, habits, skip, is_named, malformed })
+        let declared = ["separatorchar", "field.delim", "csv.field-delimiter", "delimiter", "serialization.format"];
+        let serde = &table.storage.serde_properties;
+        let has_delimiter = table
+            .properties
+            .keys()
+            .chain(serde.keys())
+            .any(|key| declared.iter().any(|declared| key.eq_ignore_ascii_case(declared)));
+        Ok(Self { text, habits, skip, is_named, has_delimiter, malformed })
+    }
+
+    /// Whether columns can be found in the files.
+    pub(crate) fn is_inferable(&self) -> bool {
+        match self.habits {
+            Habits::Csv | Habits::OpenCsv => true,
+            Habits::Lazy => self.has_delimiter,
+            Habits::Raw => false,
+        }
     }
 
     /// Whether a line's end is always a record's end.

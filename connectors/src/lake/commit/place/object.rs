@@ -15,7 +15,10 @@ use object_store::{
 };
 
 use super::{Created, Entry, Place, Spot, StagedWriter};
-use crate::lake::commit::record::{self, OpenUpload, Staged, StagedFile};
+use crate::lake::{
+    commit::record::{self, OpenUpload, Staged, StagedFile},
+    stores::store_error,
+};
 
 /// Bytes of each part of an upload but the last; a file below it is one hidden object.
 const PART_BYTES: usize = 8 << 20;
@@ -36,13 +39,27 @@ pub struct ObjectPlace {
     store: Arc<dyn ObjectStore>,
     uploads: Option<Uploads>,
     part_bytes: usize,
+    /// What stands before a path in messages.
+    shown: String,
 }
 
 impl ObjectPlace {
     /// A place in `store`; with `uploads` (the same store) large files are uploads that the commit completes, without it
     /// hidden objects that the commit copies.
     pub fn new(store: Arc<dyn ObjectStore>, uploads: Option<Uploads>) -> Self {
-        Self { store, uploads, part_bytes: PART_BYTES }
+        Self { store, uploads, part_bytes: PART_BYTES, shown: String::new() }
+    }
+
+    /// The same with paths shown after this in messages: `s3://bucket/`.
+    #[must_use]
+    pub fn shown_after(mut self, root: &str) -> Self {
+        root.clone_into(&mut self.shown);
+        self
+    }
+
+    /// What a failure of the store means, naming the object.
+    fn failed(&self, path: &str, error: StoreError) -> Error {
+        store_error(&format!("{}{path}", self.shown), error)
     }
 
     /// The same with smaller parts, for stores that take them.
@@ -70,19 +87,21 @@ fn entry(object: object_store::ObjectMeta) -> Entry {
 #[async_trait]
 impl Place for ObjectPlace {
     async fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        let listed = self.store.list_with_delimiter(Some(&key(folder)?)).await?;
+        let listed = self.store.list_with_delimiter(Some(&key(folder)?)).await;
+        let listed = listed.map_err(|error| self.failed(folder, error))?;
         Ok(listed.objects.into_iter().map(entry).collect())
     }
 
     async fn list_below(&self, folder: &str) -> Result<Vec<Entry>> {
-        Ok(self.store.list(Some(&key(folder)?)).map_ok(entry).try_collect().await?)
+        let listed = self.store.list(Some(&key(folder)?)).map_ok(entry).try_collect().await;
+        listed.map_err(|error| self.failed(folder, error))
     }
 
     async fn read(&self, path: &str) -> Result<Option<Bytes>> {
         match self.store.get(&key(path)?).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
+            Ok(found) => Ok(Some(found.bytes().await.map_err(|error| self.failed(path, error))?)),
             Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.failed(path, error)),
         }
     }
 
@@ -90,7 +109,7 @@ impl Place for ObjectPlace {
         match self.store.head(&key(path)?).await {
             Ok(found) => Ok(Some(found.size)),
             Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.failed(path, error)),
         }
     }
 
@@ -98,12 +117,12 @@ impl Place for ObjectPlace {
         match self.store.put_opts(&key(path)?, bytes.into(), PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Now),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(Created::Before),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.failed(path, error)),
         }
     }
 
     async fn renew(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.store.put(&key(path)?, bytes.into()).await?;
+        self.store.put(&key(path)?, bytes.into()).await.map_err(|error| self.failed(path, error))?;
         Ok(())
     }
 
@@ -124,7 +143,7 @@ impl Place for ObjectPlace {
         let Err(error) = result else { return Ok(()) };
         match self.store.head(&target).await {
             Ok(found) if found.size == file.size => Ok(()),
-            _ => Err(Error::from(error).context(format!("publishing \"{}\"", file.target))),
+            _ => Err(self.failed(&file.target, error).context("publishing a file")),
         }
     }
 
@@ -137,7 +156,7 @@ impl Place for ObjectPlace {
             Ok(()) | Err(StoreError::NotFound { .. } | StoreError::NotImplemented { .. }) => Ok(()),
             // A store in memory says so of an upload that is completed or aborted.
             Err(error) if error.to_string().contains("MultipartUpload not found") => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.failed(&upload.target, error)),
         }
     }
 
@@ -149,7 +168,7 @@ impl Place for ObjectPlace {
             match deleted.try_next().await {
                 Ok(Some(_)) | Err(StoreError::NotFound { .. }) => {}
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.failed("", error)),
             }
         }
     }
@@ -197,13 +216,15 @@ impl ObjectWriter {
         match &mut self.phase {
             Phase::Small => Err(Error::internal("an upload was expected to have begun")),
             Phase::Hidden(upload) => {
-                upload.wait_for_capacity(2).await?;
+                let sent = upload.wait_for_capacity(2).await;
+                sent.map_err(|error| self.place.failed(&self.spot.target, error))?;
                 upload.put(part);
                 Ok(())
             }
             Phase::Upload { id, parts } => {
                 let target = key(&self.spot.target)?;
-                let sent = self.place.uploads()?.put_part(&target, id, parts.len(), PutPayload::from(part)).await?;
+                let sent = self.place.uploads()?.put_part(&target, id, parts.len(), PutPayload::from(part)).await;
+                let sent = sent.map_err(|error| self.place.failed(&self.spot.target, error))?;
                 parts.push(sent.content_id);
                 Ok(())
             }
@@ -212,10 +233,12 @@ impl ObjectWriter {
 
     async fn start_upload(&mut self) -> Result<Phase> {
         let Some(Uploads(uploads)) = &self.place.uploads else {
-            let upload = self.place.store.put_multipart(&key(&self.spot.staging)?).await?;
+            let upload = self.place.store.put_multipart(&key(&self.spot.staging)?).await;
+            let upload = upload.map_err(|error| self.place.failed(&self.spot.target, error))?;
             return Ok(Phase::Hidden(WriteMultipart::new_with_chunk_size(upload, self.place.part_bytes)));
         };
-        let id = uploads.create_multipart(&key(&self.spot.target)?).await?;
+        let id = uploads.create_multipart(&key(&self.spot.target)?).await;
+        let id = id.map_err(|error| self.place.failed(&self.spot.target, error))?;
         let note = OpenUpload { target: self.spot.target.clone(), id: id.clone() };
         self.place.renew(&self.spot.upload, record::encode(&note)?).await?;
         Ok(Phase::Upload { id, parts: Vec::new() })
@@ -241,12 +264,12 @@ impl StagedWriter for ObjectWriter {
         } else if !rest.is_empty() {
             self.send_part(rest).await?;
         }
-        let Self { spot, size, phase, .. } = *self;
+        let Self { place, spot, size, phase, .. } = *self;
         let staged = match phase {
             Phase::Small => Staged::At(spot.staging),
             Phase::Upload { id, parts } => Staged::Upload { id, parts },
             Phase::Hidden(upload) => {
-                upload.finish().await?;
+                upload.finish().await.map_err(|error| place.failed(&spot.target, error))?;
                 Staged::At(spot.staging)
             }
         };

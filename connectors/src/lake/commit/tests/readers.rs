@@ -94,7 +94,7 @@ struct Look {
 
 async fn look(frame: &InMemory) -> Look {
     use futures::TryStreamExt;
-    let records = Records::read(frame, &Path::from("t")).await.unwrap();
+    let records = Records::read(frame, &Path::from("t"), "").await.unwrap();
     let all: Vec<_> = frame.list(Some(&Path::from("t"))).try_collect().await.unwrap();
     let data = all.into_iter().map(|object| (object.location.to_string(), object.size));
     let data = data.filter(|(path, _)| !path.contains("/_headwater/"));

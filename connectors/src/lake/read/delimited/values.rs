@@ -82,7 +82,7 @@ impl TextColumn {
     }
 }
 
-fn scalar(texts: &StringArray, data_type: &DataType, habits: Habits) -> Result<ArrayRef> {
+pub(super) fn scalar(texts: &StringArray, data_type: &DataType, habits: Habits) -> Result<ArrayRef> {
     let safe = CastOptions { safe: true, ..Default::default() };
     let cast = |array: &dyn Array, to: &DataType| cast_with_options(array, to, &safe);
     let numbers = || cast(texts, &DataType::Int64);
