@@ -2,5 +2,6 @@
 
 mod dynamodb;
 mod kafka;
+mod lake;
 mod recovery;
 mod servers;
