@@ -21,6 +21,7 @@ use headwater_engine::{
     error::{Error, Result},
     time::{Clock, SystemClock},
 };
+use object_store::ObjectStoreExt;
 use parking_lot::Mutex;
 
 use super::{
@@ -33,7 +34,7 @@ use super::{
     pruning::FileFilter,
     scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
     stats::ScanStats,
-    stores::{Place, Stores},
+    stores::{Place, Stores, not_a_folder},
 };
 
 /// Key of the metadata that marks a hidden column; its value is `true`.
@@ -102,6 +103,9 @@ impl LakeTable {
 
     async fn list(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
         let listing = self.list_committed(place, filter, stats).await?;
+        if listing.partitions_total <= 1 && listing.files.is_empty() && !self.table.location.ends_with('/') {
+            self.expect_folder(place).await?;
+        }
         if let Some(first) = &listing.first_ignored {
             let count = listing.ignored;
             let files = if count == 1 { "file does" } else { "files do" };
@@ -111,6 +115,14 @@ impl LakeTable {
             ));
         }
         Ok(listing)
+    }
+
+    /// An object by the name of the location is no table of no rows.
+    async fn expect_folder(&self, place: &Place) -> Result<()> {
+        match place.store.head(&place.path).await {
+            Ok(_) => Err(not_a_folder(&place.to_string())),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The files of the statements that have happened: those that were done when the listing began, and none that they

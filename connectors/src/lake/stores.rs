@@ -202,6 +202,14 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
     if let Some(explained) = s3::explain(what, &error) {
         return explained;
     }
+    match io_kind(&error) {
+        Some(std::io::ErrorKind::NotADirectory) => return not_a_folder(what),
+        Some(std::io::ErrorKind::PermissionDenied) => {
+            return Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission for \"{what}\""))
+                .with_hint("check the owner and the mode of the file and of its folders");
+        }
+        _ => {}
+    }
     match error {
         Store::NotFound { .. } => {
             Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
@@ -221,8 +229,27 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
             ErrorKind::Unavailable,
             "HIVE_FILESYSTEM_ERROR",
             format!("\"{what}\" could not be reached: {}", s3::plain(&other)),
-        ),
+        )
+        .with_hint("check the network, and 's3.endpoint' if the store is not on AWS"),
     }
+}
+
+/// The location of a table is a file.
+pub(super) fn not_a_folder(what: &str) -> Error {
+    Error::user("INVALID_TABLE_PROPERTY", format!("\"{what}\" is a file, and a table's location is a folder"))
+        .with_hint("name the folder it is in, or read it alone with read_json, read_csv or read_parquet('..')")
+}
+
+/// What the file system said, if it was asked.
+fn io_kind(error: &object_store::Error) -> Option<std::io::ErrorKind> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(found) = source {
+        if let Some(io) = found.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = found.source();
+    }
+    None
 }
 
 /// Whether a store does not know its bucket, rather than the object.

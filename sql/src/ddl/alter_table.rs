@@ -9,7 +9,7 @@ use headwater_engine::{
 
 use super::{
     create_table::{DISCOVERY_KEY, check_columns, check_location},
-    partitions, secrets, table_named,
+    partitions, properties, secrets, table_named,
 };
 use crate::{
     diagnostics::did_you_mean,
@@ -18,7 +18,6 @@ use crate::{
         ddl::{ColumnPlace, TableChange},
     },
     session::{Outcome, Session},
-    write::projection_of,
 };
 
 /// How often a change is tried on an entry that others keep changing.
@@ -39,7 +38,7 @@ pub(super) async fn run(session: &Session, name: &ObjectName, change: &TableChan
         let before = table_named(session, name).await?;
         let mut after = Table::clone(&before);
         apply(&mut after, change).map_err(|error| error.at(name.at()))?;
-        projection_of(&after).map_err(|error| error.at(name.at()))?;
+        properties::check(session, &after).map_err(|error| error.at(name.at()))?;
         if moves_columns(change) && matches!(after.storage.format, FileFormat::Text | FileFormat::Csv) {
             keep_columns_of_partitions(session, &before).await?;
         }

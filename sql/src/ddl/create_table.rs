@@ -8,12 +8,11 @@ use headwater_engine::{
     error::{Error, Location, Result},
 };
 
-use super::{infer, secrets, storage};
+use super::{infer, properties, secrets, storage};
 use crate::{
     parser::ddl::CreateTable,
     session::{Outcome, Session},
     tables::INFORMATION_SCHEMA,
-    write::projection_of,
 };
 
 /// The property that says how partitions are found where the form of the DDL does not.
@@ -64,7 +63,7 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
         infer::fill_in(session, &mut table, None).await.map_err(|error| error.at(create.location_at))?;
     }
     check_columns(&table.columns, &table.partition_keys, create.name.at())?;
-    projection_of(&table).map_err(|error| error.at(create.location_at))?;
+    properties::check(session, &table).map_err(|error| error.at(create.location_at))?;
     Ok(table)
 }
 

@@ -8,6 +8,7 @@ mod create_text;
 mod database;
 pub(crate) mod infer;
 mod partitions;
+mod properties;
 mod repair;
 pub mod rows;
 pub(crate) mod run_table;

@@ -46,6 +46,12 @@ async fn add(session: &Session, table: &Table, if_not_exists: bool, specs: &[Par
         if let Some(location) = &spec.location {
             check_location(location)
                 .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
+            if table.discovery == PartitionDiscovery::Discovered {
+                let message = format!("partitions of \"{}\" are found in its folder, not elsewhere", table.name);
+                return Err(Error::not_supported(message)
+                    .with_hint("create the table with the property 'partition.discovery' = 'false'")
+                    .at(place_of(spec)));
+            }
         }
         if added.iter().any(|other| other.values == values) {
             return Err(Error::user("ALREADY_EXISTS", "a partition is named twice").at(place_of(spec)));

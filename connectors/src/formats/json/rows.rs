@@ -166,6 +166,8 @@ impl Rows {
             Some(Kind::Array) if is_loose => Ok(end),
             // A number at the very end may go on.
             Some(Kind::Number) if end == row.len() => Err(Refusal::Incomplete),
+            // Words that are no JSON are one bad row up to where the next one may start, not a row each.
+            Some(Kind::Word) => Err(malformed("expected a JSON object".to_owned())),
             _ => Err(Refusal::Malformed { end: Some(at + end), reason: "expected a JSON object".to_owned() }),
         }
     }

@@ -1,6 +1,6 @@
 //! What is stored in folders that a query's filters exclude: for "scanned x of y", not for reading.
 //!
-//! Invariant: nothing is requested over a network for this. A local folder is looked through, up to [`FILES_MAX`] files;
+//! Invariant: nothing is requested over a network for this. A local folder is looked through, up to `FILES_MAX` files;
 //! a remote one counts with what an earlier statement of this process found there, else with nothing. So the total is
 //! exact for local tables of usual size, and a lower bound otherwise.
 

@@ -224,9 +224,14 @@ impl DelimitedReader {
         let mut fields = Fields::default();
         self.splitter.fields(text, &mut fields);
         let found = fields.len();
-        if self.options.habits == Habits::Csv && found != self.names.len() {
-            let expected = self.names.len();
-            self.faults.push((row, format!("{found} fields where {expected} are expected")));
+        let expected = self.names.len();
+        let fault = match self.options.habits {
+            Habits::Csv if fields.is_open() => Some("a quote is not closed".to_owned()),
+            Habits::Csv if found != expected => Some(format!("{found} fields where {expected} are expected")),
+            Habits::Csv | Habits::Lazy | Habits::OpenCsv | Habits::Raw => None,
+        };
+        if let Some(fault) = fault {
+            self.faults.push((row, fault));
             self.columns.iter_mut().for_each(TextColumn::null);
             return;
         }

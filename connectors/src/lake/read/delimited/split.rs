@@ -11,6 +11,8 @@ pub(super) struct Fields {
     buffer: Vec<u8>,
     /// End of each field, and whether its text is escaped or quoted, so that it is no mark of NULL.
     ends: Vec<(usize, bool)>,
+    /// A quote is open at the end.
+    is_open: bool,
 }
 
 /// One field.
@@ -24,6 +26,11 @@ pub(super) struct FieldText<'a> {
 impl Fields {
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Whether a quote at the start of a field has no other at its end.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     pub(super) fn get(&self, index: usize) -> Option<FieldText<'_>> {
@@ -145,6 +152,7 @@ impl Splitter {
             at += 1;
         }
         out.end(was_quoted);
+        out.is_open = is_inside;
     }
 
     /// Whether the field under way holds something already.
