@@ -122,7 +122,7 @@ impl AwsOptions {
 fn configured_endpoint(config: &SdkConfig, services: &[&str]) -> Option<String> {
     let named = |service: &&str| {
         let key = ServiceConfigKey::builder()
-            .service_id(*service)
+            .service_id(service)
             .env("AWS_ENDPOINT_URL")
             .profile("endpoint_url")
             .build()

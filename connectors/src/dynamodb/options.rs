@@ -2,7 +2,7 @@
 //!
 //! Invariant: everything is checked here, before a client exists.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use headwater_engine::{
     connector::TableSpec,
@@ -57,9 +57,6 @@ pub(super) struct DynamoOptions {
     pub(super) segments: Option<usize>,
     /// `scan.consistent-read`.
     pub(super) consistent_read: bool,
-    /// `lookup.cache.max-rows`, `lookup.cache.ttl`: what a join keeps of the table.
-    pub(super) cache_rows: usize,
-    pub(super) cache_ttl: Duration,
 }
 
 impl DynamoOptions {
@@ -83,8 +80,6 @@ impl DynamoOptions {
             sets: sets(&mut options, table)?,
             segments: bounded(&mut options, "scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
             consistent_read: options.flag("scan.consistent-read")?.unwrap_or(false),
-            cache_rows: options.number("lookup.cache.max-rows")?.unwrap_or(100_000) as usize,
-            cache_ttl: options.duration("lookup.cache.ttl")?.unwrap_or(Duration::from_secs(60)),
         };
         options.finish()?;
         Ok(parsed)

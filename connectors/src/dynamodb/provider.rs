@@ -137,6 +137,11 @@ fn equal_to(filter: &Expr, column: &str) -> Option<Vec<ScalarValue>> {
             let value = if is_column(left) { literal(right) } else { literal(left).filter(|_| is_column(right)) };
             value.map(|value| vec![value])
         }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+            let mut values = equal_to(&binary.left, column)?;
+            values.extend(equal_to(&binary.right, column)?);
+            Some(values)
+        }
         Expr::InList(InList { expr, list, negated: false }) if is_column(expr) => list.iter().map(literal).collect(),
         _ => None,
     }
@@ -343,6 +348,8 @@ mod tests {
         assert_eq!(both, [Part::Item(key)]);
         let list = col("post_id").in_list(vec![lit("a"), lit("b"), lit("a")], false);
         assert_eq!(parts(&[list]), [by_post("a"), by_post("b")]);
+        let either = col("post_id").eq(lit("a")).or(lit("b").eq(col("post_id")));
+        assert_eq!(parts(&[either]), [by_post("a"), by_post("b")]);
         for scanned in [col("w").eq(lit(5_i32)), col("post_id").gt(lit("a")), col("n").eq(lit(1_i32))] {
             assert_eq!(parts(&[scanned]).len(), 6, "one segment for each 16 MB");
         }
