@@ -173,7 +173,11 @@ fn decode(
             Some(place) => {
                 let values =
                     metadata.get(place).ok_or_else(|| Error::internal("a source left out a metadata column"))?;
-                indexes.as_ref().map_or_else(|| Ok(Arc::clone(values)), |indexes| take(values, indexes, None))?
+                match &indexes {
+                    Some(indexes) => take(values, indexes, None)?,
+                    // Row `i` is payload `i`, but payloads after the last row may have been rejected.
+                    None => values.slice(0, rows.min(values.len())),
+                }
             }
             None => Arc::clone(physical.next().ok_or_else(|| Error::internal("a decoder left out a column"))?),
         };
