@@ -24,5 +24,6 @@ pub fn all() -> Vec<Arc<dyn Connector>> {
         Arc::new(kinesis::Kinesis),
         Arc::new(dynamodb::DynamoDb),
         Arc::new(dynamodb::DynamoDbStreams),
+        Arc::new(http::Http::default()),
     ]
 }

@@ -26,7 +26,11 @@ const SEND_BYTES: usize = 1 << 20;
 /// Writes one file and makes it visible; returns its rows.
 pub(super) async fn file(folder: &Folder, job: &JobContext, epoch: Epoch, unit: Committable) -> Result<u64> {
     let detail = Detail::parse(&unit.detail)?;
-    let target = join(&folder.layout.folder(&detail.values), &file_name(folder, job, epoch, &unit.unit));
+    let name = file_name(folder, job, epoch, &unit.unit);
+    let target = match &detail.prefix {
+        Some(prefix) => join(&folder.layout.root, &format!("{prefix}{name}")),
+        None => join(&folder.layout.folder(&detail.values), &name),
+    };
     if folder.place.size(&target).await?.is_some() {
         return Ok(0);
     }

@@ -10,6 +10,7 @@
 mod cataloged;
 mod deliver;
 mod options;
+mod prefix;
 mod reader;
 mod sink;
 mod source;
@@ -30,6 +31,7 @@ use headwater_engine::{
 pub use self::{
     cataloged::CatalogedTable,
     options::{SinkOptions, SourceOptions},
+    prefix::Prefix,
     sink::FilesystemSink,
     source::FilesystemSource,
 };

@@ -11,6 +11,7 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
+use super::prefix::Prefix;
 use crate::{lake::hive_type, options::Options};
 
 /// When files close and partitions are declared complete.
@@ -32,6 +33,8 @@ pub struct SinkOptions {
     pub delay: Duration,
     /// Name of the file that says so.
     pub success_file: String,
+    /// Where objects go instead of partition folders.
+    pub prefix: Option<Prefix>,
 }
 
 /// What happens to a row of one partition too many.
@@ -63,6 +66,7 @@ impl Default for SinkOptions {
             policies: Vec::new(),
             delay: Duration::ZERO,
             success_file: "_SUCCESS".into(),
+            prefix: None,
         }
     }
 }
@@ -92,6 +96,12 @@ impl SinkOptions {
             None => Vec::new(),
             Some(kinds) => kinds.split(',').map(|kind| policy(kind.trim())).collect::<Result<_>>()?,
         };
+        let prefix = options.text("sink.prefix").map(|text| Prefix::parse(&text)).transpose()?;
+        if prefix.is_some() && !policies.is_empty() {
+            let message = "'sink.prefix' and 'sink.partition-commit.policy.kind' exclude each other";
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                .with_hint("declare PARTITIONED BY columns instead of a prefix"));
+        }
         let overflow = [("close", Overflow::Close), ("error", Overflow::Error)];
         Ok(Self {
             file_bytes: options.size("sink.rolling-policy.file-size")?.unwrap_or(default.file_bytes),
@@ -105,6 +115,7 @@ impl SinkOptions {
             policies,
             delay: options.duration("sink.partition-commit.delay")?.unwrap_or(default.delay),
             success_file: options.text("sink.partition-commit.success-file.name").unwrap_or(default.success_file),
+            prefix,
         })
     }
 }

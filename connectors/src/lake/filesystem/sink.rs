@@ -140,6 +140,14 @@ impl Sink for FilesystemSink {
 
     async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()> {
         self.projection(&schema)?;
+        if let Some(prefix) = &self.options.prefix {
+            if !self.table.partition_keys.is_empty() {
+                let message = format!("table \"{}\" has both 'sink.prefix' and PARTITIONED BY", self.table.name.table);
+                return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                    .with_hint("name the columns in the prefix, as !{partitionKeyFromQuery:column}"));
+            }
+            prefix.check(&self.schema)?;
+        }
         deliver::probe(&self.folder().await?, job).await
     }
 

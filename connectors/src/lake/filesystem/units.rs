@@ -16,7 +16,10 @@ use headwater_engine::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::options::{Overflow, SinkOptions};
+use super::{
+    options::{Overflow, SinkOptions},
+    prefix,
+};
 use crate::lake::write::partition::{Layout, Values};
 
 /// What a unit is for, and what its commit needs; kept in the checkpoint.
@@ -31,6 +34,9 @@ pub(super) struct Detail {
     pub(super) began_ms: i64,
     /// When it last got a row.
     pub(super) last_ms: i64,
+    /// What stands before the file's name instead of the partition's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +138,9 @@ impl UnitWriter {
     fn new_unit(&mut self, kind: Kind, values: &Values, now: Instant) -> Unit {
         let name = format!("{}-{}-{}", self.job.generation.0, self.task, self.created);
         self.created += 1;
-        let detail = Detail { kind, values: values.clone(), began_ms: now.0, last_ms: now.0 };
+        let evaluated = self.options.prefix.as_ref().and_then(|_| values.first().cloned().flatten());
+        let prefix = evaluated.map(|evaluated| prefix::settled(&evaluated));
+        let detail = Detail { kind, values: values.clone(), began_ms: now.0, last_ms: now.0, prefix };
         Unit { name, detail, bytes: 0, pending: Vec::new() }
     }
 
@@ -213,7 +221,17 @@ impl SinkWriter for UnitWriter {
         let now = self.job.clock.now();
         let rows = changes.rows.project(&self.projection)?;
         let mut refused = Vec::new();
-        for (values, rows) in self.layout.deal(&rows)? {
+        let groups = match &self.options.prefix {
+            None => self.layout.deal(&rows)?,
+            Some(prefix) => {
+                let dealt = prefix.deal(&rows, now)?;
+                for (row, reason) in dealt.refused {
+                    refused.push(RefusedRow::of(&rows, row as usize, reason)?);
+                }
+                dealt.groups.into_iter().map(|(evaluated, rows)| (vec![Some(evaluated)], rows)).collect()
+            }
+        };
+        for (values, rows) in groups {
             refused.extend(self.add(values, rows, now)?);
         }
         self.note_memory();
