@@ -1,4 +1,5 @@
 //! Tests of Headwater as a whole: SQL logic tests, recovery, simulation, real servers, benches.
 
 pub mod jobs;
+pub mod scripts;
 pub mod services;

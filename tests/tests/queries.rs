@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use headwater_sql::{
     generate::{Dataset, DatasetFormat, Options, generate},
     output::{Expanded, Format, Look, Rows},
-    parser::{Parameters, parse},
+    parser::{Parameters, StatementKind, parse, stream_ddl::CreateStreamTable},
     session::{Outcome, Session, SessionConfig},
 };
 use serde_json::Value;
@@ -189,4 +189,30 @@ async fn crimes_keep_their_schema_as_parquet() {
     assert!(lake.path("crimes/crime_year=2006/crime_month=01/crime_day=31").is_dir());
     let counted = lake.script("SELECT count(*) AS n, count(DISTINCT crime_day) AS days FROM crimes", &[]).await;
     assert_eq!((&counted[0]["n"], &counted[0]["days"]), (&400.into(), &31.into()));
+}
+
+/// The tables a file of `queries/` declares, with the names of their columns.
+fn declared(file: &str) -> BTreeMap<String, Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(file);
+    let parameters = Parameters::from([("lake".to_owned(), "lake".to_owned())]);
+    let statements = parse(&fs::read_to_string(path).unwrap(), &parameters).unwrap();
+    let tables = statements.into_iter().filter_map(|statement| match statement.kind {
+        StatementKind::CreateStreamTable(table) => Some(table),
+        _ => None,
+    });
+    let columns = |table: &CreateStreamTable| table.columns.iter().map(|column| column.name.value.clone()).collect();
+    tables.map(|table| (table.name.parts.last().unwrap().value.clone(), columns(&table))).collect()
+}
+
+#[test]
+fn both_forms_of_a_pipeline_declare_the_same_tables() {
+    for (embedded, aws, transformation) in [
+        ("crimes/embedded.sql", "crimes/aws.sql", "crimes/decode.sql"),
+        ("telemetry/embedded.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
+        ("engagement/embedded.sql", "engagement/aws.sql", "engagement/count.sql"),
+    ] {
+        let tables = declared(embedded);
+        assert!(!tables.is_empty() && tables == declared(aws), "{embedded} and {aws}");
+        assert!(declared(transformation).is_empty(), "{transformation} names no connection");
+    }
 }

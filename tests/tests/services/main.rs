@@ -1,7 +1,10 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
 mod dynamodb;
+mod http;
 mod kafka;
+mod kinesis;
 mod lake;
 mod recovery;
 mod servers;
+mod stories;

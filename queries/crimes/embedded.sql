@@ -1,0 +1,33 @@
+-- Crime records as text joined by |, sent over HTTP to this machine, into the lake: the connections.
+--   headwater run queries/crimes/{embedded,decode}.sql --param lake=demo
+
+CREATE TABLE crime_lines (line VARCHAR)
+WITH (
+    'connector' = 'http',
+    'listen' = '127.0.0.1:${port:-8080}',
+    'stream' = '${stream:-crimes}',
+    'format' = 'raw'
+);
+
+CREATE TABLE crimes_decoded (
+    crime_time VARCHAR,
+    address VARCHAR,
+    district INT,
+    beat VARCHAR,
+    grid INT,
+    description VARCHAR,
+    crime_id INT,
+    latitude DOUBLE,
+    longitude DOUBLE,
+    location ROW<lat DOUBLE, lon DOUBLE>,
+    crime_year VARCHAR,
+    crime_month VARCHAR,
+    crime_day VARCHAR
+)
+WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_raw/', 'format' = 'json');
+
+CREATE TABLE crimes_backup (line VARCHAR)
+WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_backup/', 'format' = 'raw');
+
+CREATE TABLE crimes_aside (line VARCHAR)
+WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_aside/', 'format' = 'raw');

@@ -1,0 +1,65 @@
+-- Product telemetry sent over HTTP: both delivery streams on one listener that checks signatures, the lake on S3 with
+-- its objects encrypted.
+--   headwater run queries/telemetry/{aws,deliver}.sql --param lake=s3://bucket --param listen=0.0.0.0:8080
+
+CREATE TABLE events_stream_json (
+    name VARCHAR,
+    tstamp TIMESTAMP(3),
+    payload VARCHAR,
+    payload_md5 VARCHAR,
+    arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL
+)
+WITH (
+    'connector' = 'http',
+    'listen' = '${listen:-127.0.0.1:8080}',
+    'auth' = 'sigv4',
+    'auth.access-key-id' = '${env:AWS_ACCESS_KEY_ID}',
+    'auth.secret-access-key' = '${env:AWS_SECRET_ACCESS_KEY}',
+    'stream' = 'events_stream_json',
+    'format' = 'json'
+);
+
+CREATE TABLE events_stream_parquet (
+    name VARCHAR,
+    tstamp TIMESTAMP(3),
+    payload VARCHAR,
+    payload_md5 VARCHAR,
+    arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL
+)
+WITH (
+    'connector' = 'http',
+    'listen' = '${listen:-127.0.0.1:8080}',
+    'auth' = 'sigv4',
+    'auth.access-key-id' = '${env:AWS_ACCESS_KEY_ID}',
+    'auth.secret-access-key' = '${env:AWS_SECRET_ACCESS_KEY}',
+    'stream' = 'events_stream_parquet',
+    'format' = 'json'
+);
+
+CREATE TABLE delivered_json (
+    tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR, d VARCHAR
+)
+PARTITIONED BY (name, d)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/events_raw/json/',
+    'format' = 'json',
+    'compression' = 'gzip',
+    's3.sse' = 'AES256',
+    'sink.rolling-policy.file-size' = '64 MB',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);
+
+CREATE TABLE delivered_parquet (
+    tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR, d VARCHAR
+)
+PARTITIONED BY (name, d)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/events_raw/parquet/',
+    'format' = 'parquet',
+    'parquet.compression' = 'gzip',
+    's3.sse' = 'AES256',
+    'sink.rolling-policy.file-size' = '64 MB',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);

@@ -1,0 +1,186 @@
+//! Kinesis end to end: exact counts while shards split and merge, restarts, and rows written and read back.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result};
+use aws_sdk_kinesis::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+    primitives::Blob,
+    types::{PutRecordsRequestEntry, StreamStatus},
+};
+use headwater_tests::{
+    scripts::{self, Until},
+    services::{KinesisLocal, Ministack},
+};
+
+pub(crate) fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("id", "secret", None, None, "tests"))
+        .endpoint_url(endpoint);
+    Client::from_conf(config.build())
+}
+
+async fn wait_active(client: &Client, stream: &str) -> Result<()> {
+    for _ in 0..600 {
+        let reply = client.describe_stream_summary().stream_name(stream).send().await?;
+        let status = reply.stream_description_summary().map(|summary| summary.stream_status().clone());
+        if status == Some(StreamStatus::Active) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("stream {stream} does not become active")
+}
+
+pub(crate) async fn create(client: &Client, stream: &str, shards: i32) -> Result<()> {
+    client.create_stream().stream_name(stream).shard_count(shards).send().await?;
+    wait_active(client, stream).await
+}
+
+/// Puts `{"n": ..}` for each number, keyed by it.
+async fn put(client: &Client, stream: &str, numbers: std::ops::Range<u32>) -> Result<()> {
+    for chunk in numbers.collect::<Vec<_>>().chunks(200) {
+        let entry = |number: &u32| {
+            let data = Blob::new(format!("{{\"n\": {number}}}"));
+            PutRecordsRequestEntry::builder().partition_key(number.to_string()).data(data).build()
+        };
+        let entries = chunk.iter().map(entry).collect::<std::result::Result<Vec<_>, _>>()?;
+        let reply = client.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
+        anyhow::ensure!(reply.failed_record_count().unwrap_or(0) == 0, "records were refused");
+    }
+    Ok(())
+}
+
+async fn open_shards(client: &Client, stream: &str) -> Result<Vec<aws_sdk_kinesis::types::Shard>> {
+    let reply = client.list_shards().stream_name(stream).send().await?;
+    let parents: BTreeSet<String> = reply
+        .shards()
+        .iter()
+        .flat_map(|shard| shard.parent_shard_id().into_iter().chain(shard.adjacent_parent_shard_id()))
+        .map(str::to_owned)
+        .collect();
+    let mut open: Vec<_> =
+        reply.shards().iter().filter(|shard| !parents.contains(shard.shard_id())).cloned().collect();
+    open.sort_by_key(|shard| {
+        shard.hash_key_range().and_then(|range| range.starting_hash_key().parse::<u128>().ok()).unwrap_or(0)
+    });
+    Ok(open)
+}
+
+pub(crate) async fn split(client: &Client, stream: &str) -> Result<()> {
+    let shard = open_shards(client, stream).await?.into_iter().next().context("an open shard")?;
+    let range = shard.hash_key_range().context("a range")?;
+    let (first, last): (u128, u128) = (range.starting_hash_key().parse()?, range.ending_hash_key().parse()?);
+    let middle = (first + (last - first) / 2).to_string();
+    let request = client.split_shard().stream_name(stream).shard_to_split(shard.shard_id());
+    request.new_starting_hash_key(middle).send().await?;
+    wait_active(client, stream).await
+}
+
+pub(crate) async fn merge(client: &Client, stream: &str) -> Result<()> {
+    let open = open_shards(client, stream).await?;
+    let request = client.merge_shards().stream_name(stream).shard_to_merge(open[0].shard_id());
+    request.adjacent_shard_to_merge(open[1].shard_id()).send().await?;
+    wait_active(client, stream).await
+}
+
+const INTO_FILES: &str = "
+    CREATE TABLE numbers (n BIGINT, shard VARCHAR METADATA FROM 'shard-id' VIRTUAL)
+    WITH ('connector' = 'kinesis', 'stream' = 'numbers', 'aws.region' = 'us-east-1', 'aws.endpoint' = '${endpoint}',
+          'aws.credentials.basic.accesskeyid' = 'id', 'aws.credentials.basic.secretkey' = 'secret', 'format' = 'json');
+    CREATE TABLE kept (n BIGINT, shard VARCHAR)
+    WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json');
+    INSERT INTO kept SELECT n, shard FROM numbers;";
+
+/// Every number that was kept, ascending.
+fn kept(folder: &std::path::Path) -> Result<Vec<u64>> {
+    let number = |line: &String| {
+        let row: serde_json::Value = serde_json::from_str(line)?;
+        row["n"].as_u64().with_context(|| format!("no number in {line}"))
+    };
+    let mut numbers = scripts::lines(folder)?.iter().map(number).collect::<Result<Vec<u64>>>()?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_is_kept_once_through_splits_merges_and_restarts() -> Result<()> {
+    let kinesis = KinesisLocal::start()?;
+    let (client, folder) = (client(&kinesis.endpoint), tempfile::tempdir()?);
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(&out)?;
+    let parameters = [("endpoint", kinesis.endpoint.as_str()), ("out", &*out.to_string_lossy())];
+    create(&client, "numbers", 2).await?;
+    put(&client, "numbers", 0..500).await?;
+
+    let first = scripts::start(INTO_FILES, &parameters, &state, Until::Stopped).await?;
+    put(&client, "numbers", 500..1000).await?;
+    split(&client, "numbers").await?;
+    put(&client, "numbers", 1000..1500).await?;
+    first.stop().await?;
+
+    put(&client, "numbers", 1500..2000).await?;
+    merge(&client, "numbers").await?;
+    put(&client, "numbers", 2000..2500).await?;
+    // A job that is dropped leaves what a crash leaves.
+    let crashed = scripts::start(INTO_FILES, &parameters, &state, Until::Stopped).await?;
+    split(&client, "numbers").await?;
+    put(&client, "numbers", 2500..3000).await?;
+    drop(crashed);
+
+    let summary = scripts::run_once(INTO_FILES, &parameters, &state).await?;
+    let expected: Vec<u64> = (0..3000).collect();
+    assert_eq!(kept(&out)?, expected);
+    let read: u64 = summary.ledger.values().flat_map(|account| account.values()).map(|tally| tally.read).sum();
+    assert_eq!(read, 3000, "{:?}", summary.ledger);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_written_to_a_stream_are_read_back() -> Result<()> {
+    let kinesis = KinesisLocal::start()?;
+    let (client, folder) = (client(&kinesis.endpoint), tempfile::tempdir()?);
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(&out)?;
+    let parameters = [("endpoint", kinesis.endpoint.as_str()), ("out", &*out.to_string_lossy())];
+    create(&client, "source", 2).await?;
+    create(&client, "numbers", 2).await?;
+    put(&client, "source", 0..700).await?;
+    let options = "'aws.region' = 'us-east-1', 'aws.endpoint' = '${endpoint}', 'format' = 'json',
+        'aws.credentials.basic.accesskeyid' = 'id', 'aws.credentials.basic.secretkey' = 'secret'";
+    let forward = format!(
+        "CREATE TABLE source (n BIGINT) WITH ('connector' = 'kinesis', 'stream' = 'source', {options});
+         CREATE TABLE target (n BIGINT, shard VARCHAR) PARTITIONED BY (n)
+         WITH ('connector' = 'kinesis', 'stream' = 'numbers', {options});
+         INSERT INTO target SELECT n, 'none' FROM source;"
+    );
+    scripts::run_once(&forward, &parameters, &state.join("forward")).await?;
+    scripts::run_once(INTO_FILES, &parameters, &state.join("back")).await?;
+    let expected: Vec<u64> = (0..700).collect();
+    assert_eq!(kept(&out)?, expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
+    let stack = Ministack::start()?;
+    let (client, folder) = (client(&stack.endpoint), tempfile::tempdir()?);
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(&out)?;
+    let parameters = [("endpoint", stack.endpoint.as_str()), ("out", &*out.to_string_lossy())];
+    create(&client, "numbers", 2).await?;
+    put(&client, "numbers", 0..600).await?;
+    let fan_out = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests', 'format' = 'json');
+    CREATE TABLE kept";
+    let script = INTO_FILES.replacen("'format' = 'json');\n    CREATE TABLE kept", fan_out, 1);
+    assert!(script.contains("EFO"));
+    scripts::run_once(&script, &parameters, &state).await?;
+    put(&client, "numbers", 600..800).await?;
+    scripts::run_once(&script, &parameters, &state).await?;
+    let expected: Vec<u64> = (0..800).collect();
+    assert_eq!(kept(&out)?, expected);
+    Ok(())
+}
