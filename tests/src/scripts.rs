@@ -35,8 +35,7 @@ pub enum Until {
 
 /// Starts the INSERTs of a script as a job whose state is in a folder.
 pub async fn start(script: &str, parameters: &[(&str, &str)], state: &Path, until: Until) -> Result<RunningJob> {
-    let filled: Parameters =
-        parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let filled: Parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let session = Session::open(SessionConfig::in_directory(state.to_string_lossy().into_owned())).await?;
     let mut inserts: Vec<Insert> = Vec::new();
     for statement in parse(script, &filled)? {

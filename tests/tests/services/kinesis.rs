@@ -62,8 +62,7 @@ async fn open_shards(client: &Client, stream: &str) -> Result<Vec<aws_sdk_kinesi
         .flat_map(|shard| shard.parent_shard_id().into_iter().chain(shard.adjacent_parent_shard_id()))
         .map(str::to_owned)
         .collect();
-    let mut open: Vec<_> =
-        reply.shards().iter().filter(|shard| !parents.contains(shard.shard_id())).cloned().collect();
+    let mut open: Vec<_> = reply.shards().iter().filter(|shard| !parents.contains(shard.shard_id())).cloned().collect();
     open.sort_by_key(|shard| {
         shard.hash_key_range().and_then(|range| range.starting_hash_key().parse::<u128>().ok()).unwrap_or(0)
     });

@@ -210,7 +210,10 @@ async fn engagements_through_kinesis_become_items_while_shards_split() -> Result
     dynamodb::create(&tables, "ProcessedStream", &keys).await?;
     let text = script(&["engagement/aws.sql", "engagement/count.sql"])?;
     let (before, after) = text.split_once("'connector' = 'dynamodb'").context("a sink into DynamoDB")?;
-    let text = format!("{before}'connector' = 'dynamodb'{}", after.replacen("${endpoint}", "${dynamo}", 1).replacen("'id'", "'local'", 1));
+    let text = format!(
+        "{before}'connector' = 'dynamodb'{}",
+        after.replacen("${endpoint}", "${dynamo}", 1).replacen("'id'", "'local'", 1)
+    );
 
     let lake = place.lake();
     let parameters = [("lake", lake.as_str()), ("endpoint", &kinesis.endpoint), ("dynamo", &dynamo.endpoint)];

@@ -66,7 +66,8 @@ impl Prefix {
     pub fn parse(text: &str) -> Result<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once("!{") {
-            let (expression, after) = after.split_once('}').ok_or_else(|| invalid(text, "an expression is not closed"))?;
+            let (expression, after) =
+                after.split_once('}').ok_or_else(|| invalid(text, "an expression is not closed"))?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
@@ -91,8 +92,11 @@ impl Prefix {
         let find = |name: &String| {
             let found = schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
             found.ok_or_else(|| {
-                Error::user("COLUMN_NOT_FOUND", format!("'sink.prefix' names column \"{name}\", which the table has not"))
-                    .with_hint("a partition key of Firehose's query is a column here")
+                Error::user(
+                    "COLUMN_NOT_FOUND",
+                    format!("'sink.prefix' names column \"{name}\", which the table has not"),
+                )
+                .with_hint("a partition key of Firehose's query is a column here")
             })
         };
         let keys = self.parts.iter().filter_map(|part| match part {
@@ -141,7 +145,10 @@ impl Prefix {
             }
         }
         if out.len() > LENGTH_MAX {
-            return Err(format!("metadata-extraction-failed: a prefix of {} bytes; {LENGTH_MAX} are allowed", out.len()));
+            return Err(format!(
+                "metadata-extraction-failed: a prefix of {} bytes; {LENGTH_MAX} are allowed",
+                out.len()
+            ));
         }
         Ok(out)
     }
