@@ -3,14 +3,18 @@
 //! Knows the engine's seams and no SQL text.
 
 mod aws;
+pub mod blackhole;
 pub mod catalogs;
+pub mod datagen;
 pub mod dynamodb;
 pub mod formats;
 pub mod http;
 pub mod kafka;
 pub mod kinesis;
 pub mod lake;
+pub mod memory;
 pub mod options;
+pub mod print;
 
 use std::sync::Arc;
 
@@ -25,5 +29,9 @@ pub fn all() -> Vec<Arc<dyn Connector>> {
         Arc::new(dynamodb::DynamoDb),
         Arc::new(dynamodb::DynamoDbStreams),
         Arc::new(http::Http::default()),
+        Arc::new(memory::Memory::default()),
+        Arc::new(datagen::Datagen),
+        Arc::new(print::Print),
+        Arc::new(blackhole::Blackhole),
     ]
 }

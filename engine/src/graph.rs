@@ -217,6 +217,14 @@ pub enum Exchange {
     Single,
 }
 
+impl SourceNode {
+    /// Columns of the table's rows, before any branch.
+    pub fn schema(&self) -> SchemaRef {
+        let projected = self.project.as_ref().map(|projection| Arc::clone(&projection.schema));
+        projected.unwrap_or_else(|| Arc::clone(&self.columns))
+    }
+}
+
 impl Graph {
     /// Adds a node.
     pub fn add(&mut self, name: impl Into<String>, kind: NodeKind) -> NodeId {

@@ -10,6 +10,7 @@
 //! which are pure.
 
 pub mod align;
+pub mod bounded;
 pub mod exchange;
 pub mod lifecycle;
 pub mod progress;

@@ -19,10 +19,12 @@ mod join;
 mod lookup;
 mod rank;
 mod refused;
+mod scan;
 mod sources;
 mod stateless;
 pub(crate) mod table;
 
 pub(crate) use self::explain::text;
 pub use self::insert::lower_inserts;
-pub(crate) use self::insert::{Reads, lower_job, reads};
+pub(crate) use self::insert::{Reads, lower_job, plan_for_sink, reads};
+pub(crate) use self::scan::statement_context;

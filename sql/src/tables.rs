@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 
 use crate::{
     diagnostics::did_you_mean,
-    lower::table::StreamTable,
+    lower::table::{RejectedRows, StreamTable},
     parser::{ddl::CreateView, stream_ddl::CreateStreamTable},
     session::Session,
 };
@@ -222,7 +222,12 @@ impl StatementTables {
         }
         let table = match found {
             Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => table,
-            Some(Found::Run(RunTable::Table(table))) => Arc::new(crate::run_tables::filesystem_entry(name, &table)?),
+            Some(Found::Run(RunTable::Table(table))) if table.option("connector") == Some("filesystem") => {
+                Arc::new(crate::run_tables::filesystem_entry(name, &table)?)
+            }
+            Some(Found::Run(RunTable::Table(table))) => {
+                return Ok(Arc::new(RejectedRows(StreamTable::new(session, &table)?)));
+            }
             Some(_) => return Err(Error::not_supported(format!("\"{name}\" is a view and rejects nothing"))),
             None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
         };

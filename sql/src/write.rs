@@ -11,6 +11,7 @@ mod create;
 mod discard;
 mod insert;
 mod options;
+mod system;
 mod target;
 mod unload;
 

@@ -19,6 +19,7 @@ use crate::{
     message::{Barrier, ChangeBatch, Message},
     metrics::{JobMetrics, SplitSample},
     runtime::{
+        bounded,
         effects::{Effects, SourceAck},
         pipe::{Event, Pipe},
         progress::{Mark, TableProgress},
@@ -198,9 +199,7 @@ impl SourceHead {
         }
         let (prepared, origin) = source_batch::prepare(node, self.decoder.as_mut(), batch, &mut run.watermark, now)?;
         if let (Malformed::Fail, Some(row)) = (node.malformed, prepared.rejected.first()) {
-            let message = format!("table \"{}\", split \"{split}\", offset {}: {}", node.table, row.offset, row.reason);
-            return Err(Error::data("MALFORMED_ROW", message)
-                .with_hint("set 'malformed' = 'reject' to keep such rows in a table of their own"));
+            return Err(bounded::malformed(&node.table, &split, row));
         }
         self.run_branches(node, &prepared, &origin, effects).await?;
         if let Some(run) = self.splits.get_mut(&split) {

@@ -15,6 +15,7 @@ use datafusion::{
     },
     scalar::ScalarValue,
 };
+use headwater_connectors::lake::stats::ScanStats;
 use headwater_engine::{
     catalog::TableKind,
     connector::ChangelogMode,
@@ -112,6 +113,22 @@ async fn plan(session: &Session, insert: &Insert, once: bool) -> Result<Planned>
     let (bound, state) = session.bound_for_job(&insert.query, once).await?;
     let plan = optimize(assign(insert, &sink, bound).map_err(|error| error.at(at))?, &state)?;
     Ok(Planned { name: sink.name.clone(), plan, sink, state })
+}
+
+/// The plan of an INSERT that ends, in the columns of the table it writes to, and that table.
+pub(crate) async fn plan_for_sink(
+    session: &Session,
+    insert: &Insert,
+    stats: &Arc<ScanStats>,
+) -> Result<(LogicalPlan, SessionState, StreamTable)> {
+    let at = insert.table.at();
+    if insert.overwrite || !insert.partition.is_empty() {
+        return Err(Error::not_supported("INSERT OVERWRITE and PARTITION (..) into a table that is no folder").at(at));
+    }
+    let sink = target(session, insert).await.map_err(|error| error.at(at))?;
+    let (bound, state) = session.bound(&insert.query, stats).await?;
+    let plan = assign(insert, &sink, bound).map_err(|error| error.at(at))?;
+    Ok((plan, state, sink))
 }
 
 /// The table an INSERT writes to.

@@ -17,7 +17,7 @@ use datafusion::{
 use headwater_engine::{
     connector::ChangelogMode,
     error::{Error, Result},
-    graph::{Projection, SourceNode, TimeSpec, WatermarkRule},
+    graph::{Branch, Projection, SourceNode, TimeSpec, WatermarkRule},
 };
 
 use super::{
@@ -84,27 +84,24 @@ fn time_columns(table: &StreamTable) -> Result<Vec<usize>> {
 
 /// The source node of a table.
 pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
-    let table = source.table()?;
-    let read = read_columns(table, &source.kept)?;
+    let branches = source.branches;
+    let table = stream_table(&source.provider).ok_or_else(|| Error::internal("a source is no table of the run"))?;
+    node_of(table, &source.kept, branches)
+}
+
+/// The source node of a table that is read for these of its columns.
+pub(super) fn node_of(table: &StreamTable, kept: &[usize], branches: Vec<Branch>) -> Result<SourceNode> {
+    let read = read_columns(table, kept)?;
     let columns: SchemaRef = Arc::new(table.spec.schema.project(&read)?);
     let place = |index: usize| read.iter().position(|column| *column == index);
     let metadata = table.spec.metadata.iter().filter_map(|field| Some((place(field.column)?, field.key.clone())));
     let mut metadata: Vec<(usize, String)> = metadata.collect();
     metadata.sort_unstable();
-    let (project, kept) = projection(table, &source.kept, &columns, &place)?;
-    let time = time(table, &source.kept, &kept)?;
+    let (project, schema) = projection(table, kept, &columns, &place)?;
+    let time = time(table, kept, &schema)?;
     let name = table.name.clone();
-    let (malformed, reader) = (table.malformed, table.connector.source(&table.spec)?);
-    Ok(SourceNode {
-        table: name,
-        source: reader,
-        columns,
-        metadata,
-        project,
-        time,
-        branches: source.branches,
-        malformed,
-    })
+    let (malformed, source) = (table.malformed, table.connector.source(&table.spec)?);
+    Ok(SourceNode { table: name, source, columns, metadata, project, time, branches, malformed })
 }
 
 /// Indexes of the spec's columns that the declared columns `kept` need.
@@ -160,8 +157,7 @@ fn projection(
 
 fn time(table: &StreamTable, kept: &[usize], schema: &SchemaRef) -> Result<Option<TimeSpec>> {
     let Some(time) = &table.time else { return Ok(None) };
-    let column = kept.iter().position(|column| *column == time.column);
-    let column = column.ok_or_else(|| Error::internal("the event time is not read"))?;
+    let Some(column) = kept.iter().position(|column| *column == time.column) else { return Ok(None) };
     let watermark = physical(&time.watermark, &DFSchema::try_from(Arc::clone(schema))?)?;
     Ok(Some(TimeSpec {
         column,

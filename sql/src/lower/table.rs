@@ -20,12 +20,14 @@ use headwater_connectors::{
     options::Options,
 };
 use headwater_engine::{
+    accounts::rejected_schema,
     catalog::{Properties, Table},
-    connector::{Boundedness, Connector, MetadataField, TableSpec},
+    connector::{Boundedness, Connector, JobContext, MetadataField, TableSpec},
     error::{Error, Result},
     graph::Malformed,
 };
 
+use super::scan::{StreamScanExec, statement_context};
 use crate::{
     bind::{Environment, bind_expression, loaded::LoadedTables},
     diagnostics::did_you_mean,
@@ -61,6 +63,10 @@ pub(crate) struct StreamTable {
     pub(crate) columns: Vec<ColumnSource>,
     pub(crate) time: Option<EventTime>,
     pub(crate) malformed: Malformed,
+    /// The same for a statement that ends, where nothing may be left out unless it is said.
+    pub(crate) malformed_in_batch: Malformed,
+    /// What a statement that scans it is to its system.
+    context: JobContext,
     pub(crate) allowed_lateness: Duration,
     /// What reads it in batch, for a folder that is not watched.
     pub(crate) batch: Option<Arc<dyn TableProvider>>,
@@ -104,7 +110,7 @@ impl StreamTable {
             alignment: options.duration("scan.watermark.alignment.max-drift")?,
         };
         let allowed_lateness = options.duration("watermark.allowed-lateness")?.unwrap_or_default();
-        let malformed = malformed(&mut options)?;
+        let policy = malformed(&mut options)?;
         let taken = ["connector", "scan.watermark.idle-timeout", "scan.watermark.max-ahead"];
         let more = [
             "scan.watermark.alignment.max-drift",
@@ -124,7 +130,21 @@ impl StreamTable {
         };
         let (schema, columns) = declared_columns(session, declared, &spec)?;
         let time = event_time(session, declared, &schema, own)?;
-        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness, batch: None })
+        let (malformed, malformed_in_batch) = (policy.unwrap_or(Malformed::Reject), policy.unwrap_or(Malformed::Fail));
+        let context = statement_context(session);
+        Ok(Self {
+            name,
+            connector,
+            spec,
+            schema,
+            columns,
+            time,
+            malformed,
+            malformed_in_batch,
+            context,
+            allowed_lateness,
+            batch: None,
+        })
     }
 
     /// The declared columns of the PRIMARY KEY, by index.
@@ -177,9 +197,20 @@ impl StreamTable {
         let columns = (0..schema.fields().len()).map(ColumnSource::Spec).collect();
         let malformed = if fails { Malformed::Fail } else { Malformed::Reject };
         let connector = Arc::new(CatalogedTable::new(session.filesystem().clone(), table));
-        let batch = (!is_watched).then_some(all);
-        let (time, allowed_lateness) = (None, Duration::ZERO);
-        Ok(Self { name, connector, spec, schema, columns, time, malformed, allowed_lateness, batch })
+        let batch: Option<Arc<dyn TableProvider>> = (!is_watched).then_some(all);
+        Ok(Self {
+            name,
+            connector,
+            spec,
+            schema,
+            columns,
+            time: None,
+            malformed,
+            malformed_in_batch: malformed,
+            context: statement_context(session),
+            allowed_lateness: Duration::ZERO,
+            batch,
+        })
     }
 
     /// The system's own way to answer queries, where all columns are the system's.
@@ -229,13 +260,13 @@ fn connector_of(session: &Session, declared: &CreateStreamTable) -> Result<Arc<d
     Err(did_you_mean(error, wanted, known.iter().map(|connector| connector.name())))
 }
 
-fn malformed(options: &mut Options) -> Result<Malformed> {
+fn malformed(options: &mut Options) -> Result<Option<Malformed>> {
     let policy = options.choice(
         "malformed",
         &[("reject", Malformed::Reject), ("skip", Malformed::Reject), ("fail", Malformed::Fail)],
     )?;
     let ignore = options.flag("json.ignore-parse-errors")?;
-    Ok(policy.unwrap_or(if ignore == Some(false) { Malformed::Fail } else { Malformed::Reject }))
+    Ok(policy.or(ignore.map(|ignore| if ignore { Malformed::Reject } else { Malformed::Fail })))
 }
 
 fn spec_columns(connector: &dyn Connector, declared: &CreateStreamTable) -> Result<(Vec<Field>, Vec<MetadataField>)> {
@@ -367,10 +398,34 @@ impl TableProvider for StreamTable {
             let places = names.iter().map(|name| there.index_of(name)).collect::<Result<Vec<usize>, _>>()?;
             return batch.scan(state, Some(&places), &[], None).await;
         }
-        let message = format!("a SELECT over the {} table \"{}\" is not supported", self.connector.name(), self.name);
-        Err(Error::not_supported(message)
-            .with_hint("write INSERT INTO .. SELECT .. and run the file with `headwater run`")
-            .into())
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        Ok(Arc::new(StreamScanExec::rows(self, self.context.clone(), &columns)?))
+    }
+}
+
+/// `"t$rejected"` of a table of the run, in a query that ends: what its decoder refuses when it reads again.
+#[derive(Debug)]
+pub(crate) struct RejectedRows(pub(crate) StreamTable);
+
+#[async_trait]
+impl TableProvider for RejectedRows {
+    fn schema(&self) -> SchemaRef {
+        rejected_schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema().fields().len()).collect());
+        Ok(Arc::new(StreamScanExec::rejected(&self.0, self.0.context.clone(), &columns)?))
     }
 }
 

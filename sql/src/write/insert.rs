@@ -18,11 +18,14 @@ use crate::{
     diagnostics::did_you_mean,
     parser::{cursor::Identifier, statement::Insert},
     session::{Outcome, Session},
-    tables::{self, Found},
+    tables::{self, Found, RunTable},
 };
 
 /// Runs the statement.
 pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome> {
+    if is_system(session, insert)? {
+        return super::system::insert(session, insert).await;
+    }
     let table = target_table(session, insert).await?;
     let stats = session.counters();
     let given = given_columns(&table, insert)?;
@@ -47,6 +50,15 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
         true => Mode::Overwrite { also: static_partition(&table, insert).into_iter().collect() },
     };
     super::run(plan, &state, target, mode, stats).await
+}
+
+/// Whether the target is a table of the run that is no folder.
+fn is_system(session: &Session, insert: &Insert) -> Result<bool> {
+    let name = session.table_name(&insert.table)?;
+    Ok(match session.run_tables().read().get(&name) {
+        Some(RunTable::Table(table)) => table.option("connector") != Some("filesystem"),
+        Some(RunTable::View(_)) | None => false,
+    })
 }
 
 async fn target_table(session: &Session, insert: &Insert) -> Result<Arc<Table>> {

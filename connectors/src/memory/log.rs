@@ -1,0 +1,150 @@
+//! Rows in shards, in the order they were committed.
+//!
+//! Invariant: a row keeps its shard and its number; a unit that is appended again changes nothing.
+
+use std::collections::VecDeque;
+
+use arrow::compute::take;
+use headwater_engine::{
+    error::{Error, ErrorKind, Result},
+    message::ChangeBatch,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Bytes of one log, at most.
+const BYTES_MAX: usize = 1 << 30;
+/// Units that are remembered, so that a repeated commit is seen: far more than one epoch has.
+const UNITS_MAX: usize = 4096;
+/// Rows read at once.
+const BATCH_ROWS: u64 = 8192;
+
+/// Rows of a shard that came together.
+#[derive(Debug, Clone)]
+pub(super) struct Stretch {
+    pub(super) first: u64,
+    pub(super) changes: ChangeBatch,
+    pub(super) arrival_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    stretches: Vec<Stretch>,
+    rows: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shards: Vec<Shard>,
+    bytes: usize,
+    units: VecDeque<String>,
+    turn: usize,
+}
+
+/// A log.
+#[derive(Debug)]
+pub(super) struct Log {
+    state: Mutex<State>,
+    pub(super) changed: Notify,
+    /// Tells this log from one of the same name in an earlier process.
+    pub(super) identity: String,
+}
+
+impl Log {
+    pub(super) fn new(shards: usize) -> Self {
+        let shards = (0..shards.max(1)).map(|_| Shard::default()).collect();
+        let identity = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        Self { state: Mutex::new(State { shards, ..State::default() }), changed: Notify::new(), identity }
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.state.lock().shards.len()
+    }
+
+    /// How many rows a shard has.
+    pub(super) fn rows(&self, shard: usize) -> u64 {
+        self.state.lock().shards.get(shard).map_or(0, |shard| shard.rows)
+    }
+
+    /// Rows of a shard from a number on, up to another.
+    pub(super) fn read(&self, shard: usize, from: u64, to: u64) -> Option<Stretch> {
+        let state = self.state.lock();
+        let stretches = &state.shards.get(shard)?.stretches;
+        let index = stretches.partition_point(|stretch| stretch.first <= from).checked_sub(1)?;
+        let stretch = &stretches[index];
+        let end = stretch.first + stretch.changes.num_rows() as u64;
+        let last = end.min(to).min(from + BATCH_ROWS);
+        if from >= last {
+            return None;
+        }
+        let (start, length) = ((from - stretch.first) as usize, (last - from) as usize);
+        let kinds = stretch.changes.kinds.as_ref().map(|kinds| kinds.slice(start, length));
+        let changes = ChangeBatch { rows: stretch.changes.rows.slice(start, length), kinds };
+        Some(Stretch { first: from, changes, arrival_ms: stretch.arrival_ms })
+    }
+
+    /// Appends the rows of a unit, each to its shard (`None`: all to the shard whose turn it is), unless the unit was
+    /// appended before. Says how many rows became visible.
+    pub(super) fn append(&self, unit: &str, parts: Vec<(Option<Vec<u32>>, ChangeBatch)>, now_ms: i64) -> Result<u64> {
+        let mut state = self.state.lock();
+        if state.units.iter().any(|known| known == unit) {
+            return Ok(0);
+        }
+        let bytes: usize = parts.iter().map(|(_, changes)| changes.rows.get_array_memory_size()).sum();
+        if state.bytes + bytes > BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::User,
+                "EXCEEDED_LOCAL_MEMORY_LIMIT",
+                "a memory table holds no more than 1 GB",
+            )
+            .with_hint("write to a folder with 'connector' = 'filesystem'"));
+        }
+        state.bytes += bytes;
+        let mut count = 0;
+        for (shards, changes) in parts {
+            count += changes.num_rows() as u64;
+            match shards {
+                None => {
+                    let turn = state.turn % state.shards.len();
+                    state.turn += 1;
+                    state.push(turn, changes, now_ms);
+                }
+                Some(shards) => {
+                    for shard in 0..state.shards.len() {
+                        let of_shard = rows_of(&changes, &shards, shard)?;
+                        state.push(shard, of_shard, now_ms);
+                    }
+                }
+            }
+        }
+        state.units.push_back(unit.to_owned());
+        if state.units.len() > UNITS_MAX {
+            state.units.pop_front();
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(count)
+    }
+}
+
+impl State {
+    fn push(&mut self, shard: usize, changes: ChangeBatch, arrival_ms: i64) {
+        if changes.num_rows() == 0 {
+            return;
+        }
+        let shard = &mut self.shards[shard];
+        let first = shard.rows;
+        shard.rows += changes.num_rows() as u64;
+        shard.stretches.push(Stretch { first, changes, arrival_ms });
+    }
+}
+
+fn rows_of(changes: &ChangeBatch, shards: &[u32], shard: usize) -> Result<ChangeBatch> {
+    let own = shards.iter().enumerate().filter(|(_, of)| **of as usize == shard).map(|(row, _)| row as u32);
+    let rows = arrow::array::UInt32Array::from_iter_values(own);
+    let kinds = match &changes.kinds {
+        None => None,
+        Some(kinds) => Some(arrow::array::AsArray::as_primitive(&take(kinds, &rows, None)?).clone()),
+    };
+    Ok(ChangeBatch { rows: arrow::compute::take_record_batch(&changes.rows, &rows)?, kinds })
+}

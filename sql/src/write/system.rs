@@ -1,0 +1,82 @@
+//! `INSERT` into a table of the run that is no folder: one epoch of its sink, without a job.
+//!
+//! Invariant: nothing is visible before the query has ended, unless the sink itself promises less; a row the sink
+//! refuses fails the statement before the commit.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::physical_plan::execute_stream;
+use futures::{StreamExt, TryStreamExt};
+use headwater_connectors::lake::stats::ScanStats;
+use headwater_engine::{
+    connector::{ChangelogMode, CommitFacts, Committable, Cut, JobContext, PreparedUnit, RefusedRow, Sink, SinkTask},
+    error::{Error, ErrorKind, Result},
+    message::{ChangeBatch, Epoch},
+};
+
+use crate::{
+    diagnostics::Classify,
+    lower::{plan_for_sink, statement_context},
+    parser::statement::Insert,
+    session::{Outcome, Session},
+};
+
+/// The epoch of a statement.
+const EPOCH: Epoch = Epoch(1);
+
+/// Runs the statement.
+pub(super) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome> {
+    let stats: Arc<ScanStats> = session.counters();
+    let (plan, state, table) = plan_for_sink(session, insert, &stats).await?;
+    let job = statement_context(session);
+    let sink = table.connector.sink(&table.spec)?;
+    sink.check(&job, Arc::clone(&table.spec.schema)).await?;
+    sink.recover(&job, &CommitFacts { published: None, committed: None }).await?;
+    let physical = state.create_physical_plan(&plan).await.classify()?;
+    let schema = physical.schema();
+    let changes = ChangelogMode::Append;
+    let task = SinkTask { insert: table.name.clone(), index: 0, count: 1, schema, changes };
+    let mut writer = sink.writer(&job, task, Vec::new()).await?;
+    let mut rows = execute_stream(physical, state.task_ctx()).classify()?;
+    let mut count = 0;
+    while let Some(batch) = rows.try_next().await.classify()? {
+        count += batch.num_rows() as u64;
+        refuse(writer.write(ChangeBatch::inserts(batch)).await?)?;
+        if job.memory.is_over() {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "EXCEEDED_LOCAL_MEMORY_LIMIT",
+                format!("the rows for \"{}\" do not fit into the memory of a statement", table.name),
+            )
+            .with_hint("raise 'memory.limit', insert in parts, or run the file as a job"));
+        }
+    }
+    let prepared = writer.prepare(EPOCH, Cut::Final).await?;
+    refuse(prepared.refused)?;
+    commit(sink.as_ref(), &job, prepared.units).await?;
+    Ok(Outcome::Done { rows: Some(count), stats })
+}
+
+async fn commit(sink: &dyn Sink, job: &JobContext, units: Vec<PreparedUnit>) -> Result<()> {
+    let mut merged: BTreeMap<String, (String, Vec<ChangeBatch>)> = BTreeMap::new();
+    for PreparedUnit { unit, rows, detail, .. } in units {
+        let entry = merged.entry(unit).or_default();
+        entry.0 = detail;
+        entry.1.extend(rows);
+    }
+    let committable = |(unit, (detail, rows)): (String, (String, Vec<ChangeBatch>))| Committable {
+        unit,
+        detail,
+        rows: futures::stream::iter(rows.into_iter().map(Ok)).boxed(),
+    };
+    let report = sink.commit(job, EPOCH, merged.into_iter().map(committable).collect()).await?;
+    refuse(report.refused)
+}
+
+/// The error for rows a sink would not take.
+fn refuse(refused: Vec<RefusedRow>) -> Result<()> {
+    match refused.first() {
+        None => Ok(()),
+        Some(row) => Err(Error::data("INVALID_ROW", format!("the sink refuses {}: {}", row.raw, row.reason))),
+    }
+}
