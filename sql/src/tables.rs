@@ -215,8 +215,8 @@ impl StatementTables {
             None => true,
         };
         if of_job {
-            let schema = found.is_some().then(headwater_engine::accounts::rejected_schema);
-            if let Some(kept) = crate::jobs::accounting_table(session, &whole.table, schema).await? {
+            // A table whose job keeps nothing, or that has none, is read again.
+            if let Some(kept) = crate::jobs::accounting_table(session, &whole.table, None).await? {
                 return Ok(kept);
             }
         }

@@ -155,6 +155,41 @@ async fn posts_become_a_report() {
 }
 
 #[tokio::test]
+async fn engagements_are_counted_by_post_and_half_minute() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Engagements, None, 3_000, "engagements");
+    lake.run("engagement/counts_of_files.sql", &[]).await;
+    let busiest = lake.run("engagement/busiest.sql", &[]).await;
+    let mut windows: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+    for event in lake.lines("engagements") {
+        let time = text(&event, "timestamp");
+        let half = if &time[17..19] < "30" { "00" } else { "30" };
+        let kind = ["like", "comment", "share"].iter().position(|kind| event["engagement_type"] == *kind).unwrap();
+        let window = (text(&event, "post_id"), format!("{} {}:{half}.000", &time[..10], &time[11..16]));
+        windows.entry(window).or_default()[kind] += 1;
+    }
+    let mut expected: Vec<_> = windows.into_iter().collect();
+    expected.sort_by_key(|((post, window), counts)| {
+        (std::cmp::Reverse(counts.iter().sum::<u64>()), window.clone(), post.clone())
+    });
+    assert_eq!(busiest.len(), 10);
+    for (row, ((post, window), counts)) in busiest.iter().zip(expected) {
+        let found = ["likes", "comments", "shares"].map(|column| row[column].as_u64().unwrap());
+        assert_eq!((text(row, "post_id"), text(row, "window_start"), found), (post, window, counts));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
+    let insert = |file: &str| {
+        let script = fs::read_to_string(folder.join(file)).unwrap();
+        script[script.find("INSERT INTO").unwrap()..].to_owned()
+    };
+    assert_eq!(
+        insert("engagement/counts_of_files.sql"),
+        insert("engagement/counts.sql"),
+        "only the connections differ"
+    );
+}
+
+#[tokio::test]
 async fn the_top_products_are_those_of_the_lines() {
     let lake = Lake::new().await;
     lake.generate(Dataset::Sales, None, 2_000, "sales");

@@ -23,13 +23,16 @@ use crate::{
 pub(super) enum Demo {
     /// Visits per day over gzip JSON and over Parquet, from 100,000 sessions.
     Telemetry,
-    /// Social-media posts from CSV to a report.
+    /// Social-media posts from CSV to a report, and engagements counted in windows.
     Engagement,
     /// Top products over folders as a crawler finds them.
     Sales,
     /// Crime records from JSON to Parquet by day.
     Crimes,
 }
+
+/// A data set, its format unless it is the usual one, and its folder.
+type Data = (Dataset, Option<DatasetFormat>, &'static str);
 
 /// A query file, built into the program.
 struct File {
@@ -58,12 +61,12 @@ impl Demo {
         }
     }
 
-    fn data(self) -> (Dataset, Option<DatasetFormat>, &'static str) {
+    fn data(self) -> &'static [Data] {
         match self {
-            Self::Telemetry => (Dataset::Telemetry, None, "raw"),
-            Self::Engagement => (Dataset::Posts, None, "rawData/posts"),
-            Self::Sales => (Dataset::Sales, None, "sales"),
-            Self::Crimes => (Dataset::Crimes, Some(DatasetFormat::Ndjson), "crimes_raw"),
+            Self::Telemetry => &[(Dataset::Telemetry, None, "raw")],
+            Self::Engagement => &[(Dataset::Posts, None, "rawData/posts"), (Dataset::Engagements, None, "engagements")],
+            Self::Sales => &[(Dataset::Sales, None, "sales")],
+            Self::Crimes => &[(Dataset::Crimes, Some(DatasetFormat::Ndjson), "crimes_raw")],
         }
     }
 
@@ -76,9 +79,13 @@ impl Demo {
                 file!("telemetry/june.sql", "events" = "events_parquet"),
                 file!("telemetry/deduplicate.sql"),
             ],
-            Self::Engagement => {
-                &[file!("engagement/lake.sql"), file!("engagement/transform.sql"), file!("engagement/report.sql")]
-            }
+            Self::Engagement => &[
+                file!("engagement/lake.sql"),
+                file!("engagement/transform.sql"),
+                file!("engagement/report.sql"),
+                file!("engagement/counts_of_files.sql"),
+                file!("engagement/busiest.sql"),
+            ],
             Self::Sales => &[file!("sales/lake.sql"), file!("sales/top_products.sql")],
             Self::Crimes => &[file!("crimes/lake.sql"), file!("crimes/to_parquet.sql"), file!("crimes/first_ten.sql")],
         }
@@ -97,10 +104,12 @@ pub(super) async fn run(
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|error| Error::from(error).context(folder.display()))?;
     }
-    let (dataset, format, target) = demo.data();
-    let options = generate::Options { dataset, rows, seed: 1, format, target: folder.join(target) };
-    let generated = tokio::task::spawn_blocking(move || super::generate_files(&options)).await;
-    generated.map_err(|error| Error::internal(format!("the generator stopped: {error}")))??;
+    for (dataset, format, target) in demo.data() {
+        let options =
+            generate::Options { dataset: *dataset, rows, seed: 1, format: *format, target: folder.join(target) };
+        let generated = tokio::task::spawn_blocking(move || super::generate_files(&options)).await;
+        generated.map_err(|error| Error::internal(format!("the generator stopped: {error}")))??;
+    }
 
     let lake = folder.to_string_lossy().into_owned();
     let session =
