@@ -37,6 +37,7 @@ mod composed;
 mod conditions;
 mod ctes;
 mod expr;
+mod json_table;
 mod lambdas;
 mod lateral;
 mod literals;

@@ -12,6 +12,7 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Bound, Relation, at, column,
     ctes::{Ctes, Meaning},
+    json_table,
     matching::carrier,
     query::rename,
     scope::{Context, Field, Scope, located},
@@ -62,7 +63,13 @@ impl Binder<'_> {
         cross(before, right)
     }
 
-    fn join(&self, left: Bound, join: &ast::Join, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+    pub(crate) fn join(
+        &self,
+        left: Bound,
+        join: &ast::Join,
+        outer: Option<&Context<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Bound> {
         use ast::JoinOperator as J;
         let (kind, constraint) = match &join.join_operator {
             J::Join(constraint) | J::Inner(constraint) => (JoinType::Inner, constraint),
@@ -103,6 +110,11 @@ impl Binder<'_> {
                 }
             };
             return self.unnest(left, array_exprs, *with_ordinality, alias.as_ref(), (optional, outer, ctes));
+        }
+        if let ast::TableFactor::Derived { subquery, alias, .. } = right
+            && let Some(select) = json_table::carrier(subquery)
+        {
+            return self.json_table(left, (select, alias.as_ref()), (kind, constraint), outer, ctes);
         }
         let around = Context::new(&left.scope, outer, ctes, "LATERAL");
         let right = self.factor(right, is_lateral(right).then_some(&around), outer, ctes)?;
@@ -187,6 +199,11 @@ impl Binder<'_> {
             F::Function { name, args, alias, .. } => {
                 aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref())
             }
+            F::Derived { subquery, alias, .. } if let Some(select) = json_table::carrier(subquery) => {
+                let one = Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: Scope::default() };
+                let join = (JoinType::Inner, &ast::JoinConstraint::None);
+                self.json_table(one, (select, alias.as_ref()), join, around.or(outer), ctes)
+            }
             F::Derived { subquery, alias, .. } if let Some(carried) = carrier(subquery) => {
                 aliased(self.match_recognize(subquery, carried, around.or(outer), ctes)?, alias.as_ref())
             }
@@ -208,7 +225,8 @@ impl Binder<'_> {
                 "write MATCH_RECOGNIZE (PARTITION BY .. ORDER BY .. MEASURES .. AS .. PATTERN (..) DEFINE .. AS ..)",
             )),
             F::JsonTable { .. } => {
-                Err(Error::not_supported("JSON_TABLE is not supported yet").with_hint("use json_extract and UNNEST"))
+                Err(Error::user("SYNTAX_ERROR", "JSON_TABLE is not well formed")
+                    .with_hint("write JSON_TABLE(document, 'lax $[*]' COLUMNS (name type PATH 'lax $.key'))"))
             }
             other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in FROM"))),
         }
@@ -339,6 +357,7 @@ impl Binder<'_> {
 fn is_lateral(factor: &ast::TableFactor) -> bool {
     match factor {
         ast::TableFactor::UNNEST { .. } => true,
+        ast::TableFactor::Derived { subquery, .. } if json_table::carrier(subquery).is_some() => true,
         ast::TableFactor::Derived { lateral, .. } | ast::TableFactor::Function { lateral, .. } => *lateral,
         _ => false,
     }
@@ -358,7 +377,7 @@ fn split(condition: Expr) -> Vec<Expr> {
     datafusion::logical_expr::utils::split_conjunction_owned(condition)
 }
 
-fn is_true(node: &ast::Expr) -> bool {
+pub(crate) fn is_true(node: &ast::Expr) -> bool {
     match node {
         ast::Expr::Nested(inner) => is_true(inner),
         ast::Expr::Value(value) => value.value == ast::Value::Boolean(true),

@@ -64,6 +64,8 @@ pub(crate) struct Collected {
     pub(crate) aggregates: Vec<(Expr, String, Type)>,
     /// Call, column and type of each window function.
     pub(crate) windows: Vec<(Expr, String, Type)>,
+    /// Scalar subqueries to join to the rows before anything else: each with the column that holds its value.
+    pub(crate) laterals: Vec<super::Bound>,
     /// Arguments and column of each `grouping(..)`.
     pub(crate) groupings: Vec<(Vec<Expr>, String)>,
 }

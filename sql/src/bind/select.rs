@@ -74,7 +74,10 @@ impl Binder<'_> {
         };
         let sorts = self.order_keys(order, &items, &context)?;
         let parts = Parts { items, having, sorts };
-        let collected = collected.replace(Collected::default());
+        let mut collected = collected.replace(Collected::default());
+        for right in std::mem::take(&mut collected.laterals) {
+            from = self.dependent_join(from, right, datafusion::common::JoinType::Left, Vec::new())?;
+        }
         let grouped = keys.is_some()
             || !collected.aggregates.is_empty()
             || parts.having.is_some()

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::Spans,
+    common::{Spans, tree_node::TreeNode},
     functions_aggregate::{
         array_agg::array_agg,
         count::count_all,
@@ -45,7 +45,7 @@ impl Binder<'_> {
             }
             ast::Expr::Subquery(query) => {
                 let bound = self.query(query, Some(context), context.ctes)?;
-                self.scalar_subquery(bound)
+                self.scalar_subquery(bound, context)
             }
             ast::Expr::InSubquery { expr, subquery, negated } => {
                 let value = self.expr(expr, context)?;
@@ -73,13 +73,13 @@ impl Binder<'_> {
         Ok((plan, Value::new(column(&made), whole.data_type)))
     }
 
-    fn scalar_subquery(&self, bound: Bound) -> Result<Value> {
+    fn scalar_subquery(&self, bound: Bound, context: &Context<'_>) -> Result<Value> {
         let (plan, value) = self.one_column(bound)?;
         if let Some(expr) = inlined(&plan) {
             return Ok(Value::new(expr, value.data_type));
         }
         if is_single_row(&plan) {
-            return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
+            return self.single_value(plan, value, context);
         }
         let (first, rows) = (self.column(Some("first"), &value.data_type), self.column(Some("rows"), &Type::Bigint));
         let aggregates =
@@ -87,8 +87,32 @@ impl Binder<'_> {
         let plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.build()?;
         let only = kernels::call(Op::AtMostOne, vec![column(&first), column(&rows)], value.data_type.clone());
         let made = self.column(Some("scalar"), &value.data_type);
-        let plan = self.project(plan, vec![only.alias(made)])?;
-        Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type))
+        let plan = self.project(plan, vec![only.alias(made.clone())])?;
+        self.single_value(plan, Value::new(column(&made), value.data_type), context)
+    }
+
+    /// The value of a plan of one row. What DataFusion cannot decorrelate is joined to the rows of the query around.
+    fn single_value(&self, plan: LogicalPlan, value: Value, context: &Context<'_>) -> Result<Value> {
+        let Some(collected) = context.collected.filter(|_| !context.filter && is_hard(&plan)) else {
+            return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
+        };
+        let bound = Bound { plan, scope: super::scope::Scope::default() };
+        let around = Bound { plan: LogicalPlanBuilder::empty(false).build()?, scope: context.scope.clone() };
+        if !super::lateral::depends(&bound, &around)? {
+            return Ok(Value::new(Expr::ScalarSubquery(subquery_node(bound.plan)), value.data_type));
+        }
+        let made = self.column(Some("scalar"), &value.data_type);
+        let plan = self.project(bound.plan, vec![value.expr.alias(made.clone())])?;
+        let field = super::scope::Field {
+            qualifier: Vec::new(),
+            name: None,
+            column: made,
+            data_type: value.data_type,
+            hidden: true,
+        };
+        let value = field.value();
+        collected.borrow_mut().laterals.push(Bound { plan, scope: super::scope::Scope { fields: vec![field] } });
+        Ok(value)
     }
 
     /// EXISTS outside a filter: whether there is more than no row.
@@ -226,6 +250,21 @@ fn inlined(plan: &LogicalPlan) -> Option<Expr> {
         _ => None,
     })
     .ok()
+}
+
+/// Whether a plan has parts through which DataFusion pulls no reference up.
+fn is_hard(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| {
+        Ok(matches!(
+            node,
+            LogicalPlan::Unnest(_)
+                | LogicalPlan::Limit(_)
+                | LogicalPlan::Window(_)
+                | LogicalPlan::Union(_)
+                | LogicalPlan::Distinct(_)
+        ))
+    })
+    .unwrap_or(false)
 }
 
 /// Whether a plan always gives exactly one row.

@@ -13,11 +13,11 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::rewrite::{at, closing, is, is_word, word};
 
-type Tokens = Vec<TokenWithSpan>;
+pub(super) type Tokens = Vec<TokenWithSpan>;
 
 /// Rewrites all calls, the inner ones first.
 pub(super) fn json_calls(tokens: Tokens) -> Tokens {
-    const NAMES: [&str; 5] = ["json_exists", "json_value", "json_query", "json_object", "json_array"];
+    const NAMES: [&str; 6] = ["json_exists", "json_value", "json_query", "json_object", "json_array", "json_table"];
     let mut out: Tokens = Vec::with_capacity(tokens.len());
     let mut index = 0;
     while let Some(token) = tokens.get(index) {
@@ -42,16 +42,18 @@ pub(super) fn json_calls(tokens: Tokens) -> Tokens {
     out
 }
 
-fn rewritten(name: &str, inside: &[TokenWithSpan], place: &TokenWithSpan) -> Option<Tokens> {
+pub(super) fn rewritten(name: &str, inside: &[TokenWithSpan], place: &TokenWithSpan) -> Option<Tokens> {
     let made = Maker { place };
     match name {
         "json_object" => object(inside, &made),
         "json_array" => array(inside, &made),
+        "json_table" => super::json_table::json_table(inside, &made),
         _ => {
             let comma = top(inside, |token| token.token == Token::Comma)?;
             let (input, rest) = (without_format(&inside[..comma]).0, &inside[comma + 1..]);
             let (path, clauses) = rest.split_first()?;
-            let path = std::slice::from_ref(path);
+            let (path, clauses) = passing(std::slice::from_ref(path), clauses, &made)?;
+            let path = path.as_slice();
             match name {
                 "json_exists" => exists(input, path, clauses, &made),
                 "json_value" => value(input, path, clauses, &made),
@@ -61,25 +63,56 @@ fn rewritten(name: &str, inside: &[TokenWithSpan], place: &TokenWithSpan) -> Opt
     }
 }
 
+/// A path with the values of `PASSING value AS name, ..`, and what follows them: the path's text, a mark, an object.
+pub(super) fn passing<'t>(
+    path: &[TokenWithSpan],
+    clauses: &'t [TokenWithSpan],
+    made: &Maker<'_>,
+) -> Option<(Tokens, &'t [TokenWithSpan])> {
+    if !begins(clauses, &["PASSING"]) {
+        return Some((path.to_vec(), clauses));
+    }
+    let (mut keys, mut values, mut rest) = (Vec::new(), Vec::new(), &clauses[1..]);
+    loop {
+        let name_as = top_word(rest, "AS")?;
+        let name = word(rest.get(name_as + 1))?;
+        let key = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_uppercase() };
+        keys.push(made.text(&key));
+        values.push(item(&rest[..name_as], made));
+        rest = &rest[name_as + 2..];
+        if !is(rest.first(), &Token::Comma) {
+            break;
+        }
+        rest = &rest[1..];
+    }
+    let members = vec![made.text("null"), made.text(""), made.array(keys), made.array(values)];
+    let parts = vec![path.to_vec(), made.text("\u{1}"), made.call("$json_object", members)];
+    Some((made.call("concat", parts), rest))
+}
+
 /// Makes tokens at the place of the call.
-struct Maker<'a> {
-    place: &'a TokenWithSpan,
+pub(super) struct Maker<'a> {
+    pub(super) place: &'a TokenWithSpan,
 }
 
 impl Maker<'_> {
-    fn token(&self, token: Token) -> TokenWithSpan {
+    pub(super) fn token(&self, token: Token) -> TokenWithSpan {
         at(self.place, token)
     }
 
-    fn text(&self, text: &str) -> Tokens {
+    pub(super) fn name(&self, name: &str) -> Tokens {
+        vec![self.token(Token::make_word(name, Some('"')))]
+    }
+
+    pub(super) fn text(&self, text: &str) -> Tokens {
         vec![self.token(Token::SingleQuotedString(text.to_owned()))]
     }
 
-    fn keyword(&self, word: &str) -> TokenWithSpan {
+    pub(super) fn keyword(&self, word: &str) -> TokenWithSpan {
         self.token(Token::make_keyword(word))
     }
 
-    fn list(&self, open: Token, items: Vec<Tokens>, close: Token) -> Tokens {
+    pub(super) fn list(&self, open: Token, items: Vec<Tokens>, close: Token) -> Tokens {
         let mut out = vec![self.token(open)];
         for (index, item) in items.into_iter().enumerate() {
             if index > 0 {
@@ -91,7 +124,7 @@ impl Maker<'_> {
         out
     }
 
-    fn call(&self, name: &str, arguments: Vec<Tokens>) -> Tokens {
+    pub(super) fn call(&self, name: &str, arguments: Vec<Tokens>) -> Tokens {
         let mut out = vec![self.token(Token::make_word(name, Some('"')))];
         out.extend(self.list(Token::LParen, arguments, Token::RParen));
         out
@@ -114,7 +147,7 @@ impl Maker<'_> {
 }
 
 /// The first token outside of brackets for which the test holds.
-fn top(tokens: &[TokenWithSpan], test: impl Fn(&TokenWithSpan) -> bool) -> Option<usize> {
+pub(super) fn top(tokens: &[TokenWithSpan], test: impl Fn(&TokenWithSpan) -> bool) -> Option<usize> {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate() {
         if depth == 0 && test(token) {
@@ -129,12 +162,12 @@ fn top(tokens: &[TokenWithSpan], test: impl Fn(&TokenWithSpan) -> bool) -> Optio
     None
 }
 
-fn top_word(tokens: &[TokenWithSpan], wanted: &str) -> Option<usize> {
+pub(super) fn top_word(tokens: &[TokenWithSpan], wanted: &str) -> Option<usize> {
     top(tokens, |token| is_word(Some(token), wanted))
 }
 
 /// Whether tokens begin with these words.
-fn begins(tokens: &[TokenWithSpan], words: &[&str]) -> bool {
+pub(super) fn begins(tokens: &[TokenWithSpan], words: &[&str]) -> bool {
     words.iter().enumerate().all(|(index, wanted)| is_word(tokens.get(index), wanted))
 }
 
@@ -143,7 +176,7 @@ fn ends<'t>(tokens: &'t [TokenWithSpan], words: &[&str]) -> Option<&'t [TokenWit
     begins(&tokens[start..], words).then(|| &tokens[..start])
 }
 
-fn without_format(tokens: &[TokenWithSpan]) -> (&[TokenWithSpan], bool) {
+pub(super) fn without_format(tokens: &[TokenWithSpan]) -> (&[TokenWithSpan], bool) {
     match ends(tokens, &["FORMAT", "JSON"]) {
         Some(rest) => (rest, true),
         None => (tokens, false),
@@ -301,7 +334,7 @@ fn clauses<'t>(tokens: &'t [TokenWithSpan], nulls: &'static str) -> (&'t [TokenW
     (rest, nulls, unique)
 }
 
-fn split(tokens: &[TokenWithSpan]) -> Vec<&[TokenWithSpan]> {
+pub(super) fn split(tokens: &[TokenWithSpan]) -> Vec<&[TokenWithSpan]> {
     let (mut parts, mut rest) = (Vec::new(), tokens);
     while let Some(comma) = top(rest, |token| token.token == Token::Comma) {
         parts.push(&rest[..comma]);

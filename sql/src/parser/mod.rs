@@ -14,6 +14,7 @@ pub mod ddl;
 mod ddl_statements;
 pub mod dialect;
 mod json_calls;
+mod json_table;
 pub mod lexer;
 mod lines;
 mod match_recognize;

@@ -38,6 +38,12 @@ pub(super) fn definitions() -> Vec<Definition> {
                 r#"SELECT "$json_query"('{"a": [1, 7]}', 'lax $.a[*] ? (@ > 1)', 'always', 'keep', 'null', 'null')"#,
                 "[7]",
             ),
+        json("$json_rows", "the items a standard JSON path finds, as rows of JSON text, place and a number given")
+            .on(
+                "$json_rows(varchar, varchar, varchar, bigint) -> array(row(varchar, bigint, bigint))",
+                whole(query::rows),
+            )
+            .example(r#"SELECT cardinality("$json_rows"('[5, 7]', 'lax $[*]', 'empty', 0))"#, "2"),
         json("$json_item", "the JSON text of an SQL value")
             .on("$json_item(T) -> json", whole(construct::item))
             .example(r#"SELECT "$json_item"('a')"#, r#""a""#),

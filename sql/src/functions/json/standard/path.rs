@@ -84,9 +84,13 @@ pub enum Predicate {
 }
 
 impl StandardPath {
-    /// Parses a path.
+    /// Parses a path; after a mark, [`VARIABLES`], the object of its variables may follow.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut reader = Reader { rest: text };
+        let (text, variables) = match text.split_once(VARIABLES) {
+            Some((text, object)) => (text, serde_json::from_str(object).unwrap_or_default()),
+            None => (text, Value::Null),
+        };
+        let mut reader = Reader { rest: text, variables: &variables };
         let lax = reader.word("lax");
         if !lax && !reader.word("strict") {
             return Err(reader.error("a JSON path begins with 'lax' or 'strict'"));
@@ -100,8 +104,12 @@ impl StandardPath {
     }
 }
 
+/// Stands between a path and its variables.
+const VARIABLES: char = '\u{1}';
+
 struct Reader<'a> {
     rest: &'a str,
+    variables: &'a Value,
 }
 
 impl Reader<'_> {
@@ -183,8 +191,13 @@ impl Reader<'_> {
             return Ok(inner);
         }
         if self.rest.starts_with('$') && self.rest[1..].starts_with(is_key) {
-            return Err(Error::not_supported("variables in JSON paths are not supported")
-                .with_hint("put the value into the path's text"));
+            self.rest = &self.rest[1..];
+            let name = self.key()?;
+            let unknown = || {
+                Error::user("INVALID_PATH", format!("no value passed for parameter {name} of the JSON path"))
+                    .with_hint("write PASSING value AS \"name\", the name in double quotes")
+            };
+            return self.variables.get(&name).cloned().map(Node::Literal).ok_or_else(unknown);
         }
         for (word, node) in [("$", Node::Root), ("@", Node::Current)] {
             if self.eat(word) {

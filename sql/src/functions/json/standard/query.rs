@@ -6,7 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBuilder};
+use arrow::{
+    array::{ArrayRef, BooleanBuilder, Int64Builder, ListArray, StringBuilder, StructArray, UInt32Array},
+    buffer::OffsetBuffer,
+    compute::take,
+    datatypes::DataType,
+};
 use headwater_engine::error::{Error, Result};
 use serde_json::Value;
 
@@ -121,6 +126,39 @@ pub(super) fn value(call: &Call<'_>) -> Result<ArrayRef> {
         out.end(chosen.is_some());
     }
     Ok(out.finish())
+}
+
+/// `(document, path, on error, number of the sibling)`: an array of the items found as JSON text, each with its place.
+pub(super) fn rows(call: &Call<'_>) -> Result<ArrayRef> {
+    let (documents, paths, on_error) = (call.column::<Str>(0)?, call.column::<Str>(1)?, call.column::<Str>(2)?);
+    let siblings = call.full(3)?;
+    let mut path = Compiled::default();
+    let (mut texts, mut places, mut taken) = (StringBuilder::new(), Int64Builder::new(), Vec::new());
+    let mut lengths = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        let found = match (documents.value(row), paths.value(row)) {
+            (Some(text), Some(path_text)) => match items(path.get(path_text, StandardPath::parse)?, text) {
+                Ok(items) => items,
+                Err(error) if option(&on_error, row) == "error" => return Err(error),
+                Err(_) => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        lengths.push(found.len());
+        for (index, item) in found.iter().enumerate() {
+            texts.append_value(json_text(item));
+            places.append_value(index as i64 + 1);
+            taken.push(row as u32);
+        }
+    }
+    let siblings = take(&siblings, &UInt32Array::from(taken), None)?;
+    let parts: Vec<ArrayRef> = vec![Arc::new(texts.finish()), Arc::new(places.finish()), siblings];
+    let DataType::List(field) = call.result else { return Err(Error::internal("JSON rows are a list")) };
+    let DataType::Struct(fields) = field.data_type() else {
+        return Err(Error::internal("JSON rows are a list of rows"));
+    };
+    let rows = StructArray::try_new(fields.clone(), parts, None)?;
+    Ok(Arc::new(ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), Arc::new(rows), None)?))
 }
 
 fn no_json(problem: &str) -> Error {
