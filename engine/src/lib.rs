@@ -20,4 +20,5 @@ pub mod runtime;
 pub mod state;
 pub mod testing;
 pub mod time;
+pub mod verdict;
 pub mod window;

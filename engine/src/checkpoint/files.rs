@@ -36,7 +36,19 @@ pub fn decode(path: &str, bytes: Bytes) -> Result<Vec<RecordBatch>> {
         let reader = FileReader::try_new(std::io::Cursor::new(bytes), None)?;
         Ok(reader.collect::<Result<Vec<_>, _>>()?)
     };
-    read().map_err(|error| error.context(format!("checkpoint file \"{path}\"")))
+    read().map_err(|error| {
+        Error::data("CHECKPOINT_CORRUPT", format!("checkpoint file \"{path}\" cannot be read: {}", error.message()))
+            .with_hint(GO_BACK)
+    })
+}
+
+/// What to do about a checkpoint that cannot be restored.
+const GO_BACK: &str = "go back to an older checkpoint with --from-checkpoint EPOCH (headwater checkpoints JOB lists \
+                       them), or restore the file";
+
+/// The error that a file which a manifest names is not there.
+pub fn missing(folder: &str, path: &str) -> Error {
+    Error::data("CHECKPOINT_CORRUPT", format!("{folder} file \"{path}\" of the checkpoint is gone")).with_hint(GO_BACK)
 }
 
 /// The schema changes have in a file: a kind column in front.
@@ -60,4 +72,24 @@ pub fn rows_to_changes(rows: &RecordBatch) -> Result<ChangeBatch> {
     let others: Vec<usize> = (1..rows.num_columns()).collect();
     let kinds = (kinds.null_count() < kinds.len()).then_some(kinds);
     Ok(ChangeBatch { rows: rows.project(&others)?, kinds })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn a_torn_file_is_an_error_that_names_it_and_the_way_out() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
+        let whole = encode(&schema, std::slice::from_ref(&rows)).unwrap();
+        assert_eq!(decode("j/state/x", whole.clone()).unwrap(), [rows]);
+        for torn in [whole.slice(..whole.len() / 2), whole.slice(..whole.len() - 1), Bytes::new()] {
+            let error = decode("j/state/x", torn).unwrap_err();
+            assert_eq!(error.code().0, "CHECKPOINT_CORRUPT");
+            assert!(error.message().contains("j/state/x") && error.hint().is_some_and(|h| h.contains("--from")));
+        }
+    }
 }

@@ -49,7 +49,8 @@ impl LogEntry {
     /// Reads an entry, refusing formats of the future.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
         let entry: LogEntry = serde_json::from_slice(bytes).map_err(|error| {
-            Error::data("GENERIC_INTERNAL_ERROR", format!("log entry \"{path}\" cannot be read: {error}"))
+            Error::data("CHECKPOINT_CORRUPT", format!("log entry \"{path}\" cannot be read: {error}"))
+                .with_hint("restore this file from a copy; the job does not start without its log")
         })?;
         let format = match &entry {
             LogEntry::Claim(claim) => claim.format,

@@ -33,6 +33,7 @@ use crate::{
         splits::SplitTable,
     },
     time::{Clock, Instant, Watermark},
+    verdict::{self, Verdict},
 };
 
 /// Runs a job once, until it is done, stopped or has failed; the newest manifest.
@@ -116,27 +117,9 @@ fn check_state(graph: &Graph, config: &JobConfig, manifest: &Manifest) -> Result
 
 /// State of a checkpoint that a graph has no use for.
 pub(super) fn dropped_state(graph: &Graph, manifest: &Manifest) -> Vec<String> {
-    let fingerprint = |name: &str| {
-        graph.nodes.iter().find(|node| node.name == name).and_then(|node| match &node.kind {
-            NodeKind::Operator(operator) => operator.operator.fingerprint(),
-            NodeKind::Source(_) | NodeKind::Sink(_) => None,
-        })
-    };
-    let holds = |state: &&crate::checkpoint::manifest::OperatorState| {
-        state.tasks.iter().any(|tables| tables.values().any(|files| !files.is_empty()))
-    };
-    let operators = manifest.operators.iter().filter(|(_, state)| holds(state)).filter_map(|(name, state)| {
-        match fingerprint(name) {
-            Some(fingerprint) if fingerprint == state.fingerprint => None,
-            Some(_) => Some(format!("\"{name}\" computes something else now")),
-            None => Some(format!("\"{name}\" is no longer there")),
-        }
-    });
-    let has = |name: &str| graph.nodes.iter().any(|node| node.name == name);
-    let sources = manifest.sources.keys().filter(|name| !has(name)).map(|name| format!("\"{name}\" is no longer read"));
-    let sinks = manifest.sinks.iter().filter(|(name, sink)| !has(name) && !sink.open.is_empty());
-    let sinks = sinks.map(|(name, _)| format!("\"{name}\" has rows that are not committed"));
-    operators.chain(sources).chain(sinks).collect()
+    let all = verdict::against(graph, manifest).into_iter();
+    let dropped = all.filter(|state| state.verdict == Verdict::Dropped);
+    dropped.map(|state| format!("\"{}\" {}", state.node, state.reason)).collect()
 }
 
 fn job_context(config: &JobConfig, log: &Log, claimed: &Claimed) -> Result<JobContext> {

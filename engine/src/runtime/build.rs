@@ -327,7 +327,7 @@ impl<'a> Builder<'a> {
             for file in list {
                 let store = self.log.store();
                 let bytes = self.log.retrying(|| store.get(&file.path)).await?;
-                let missing = || Error::internal(format!("state file \"{}\" is gone", file.path));
+                let missing = || files::missing("state", &file.path);
                 let batches = files::decode(&file.path, bytes.ok_or_else(missing)?)?;
                 read.entry(table.clone()).or_default().extend(batches);
             }

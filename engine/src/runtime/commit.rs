@@ -130,7 +130,7 @@ async fn outbox_file(log: &Log, path: &str, last: &LastRead) -> Result<Arc<Vec<R
         return Ok(rows);
     }
     let bytes = log.retrying(|| log.store().get(path)).await?;
-    let bytes = bytes.ok_or_else(|| Error::internal(format!("outbox file \"{path}\" is gone")))?;
+    let bytes = bytes.ok_or_else(|| files::missing("outbox", path))?;
     let rows = Arc::new(files::decode(path, bytes)?);
     *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.to_owned(), Arc::clone(&rows)));
     Ok(rows)

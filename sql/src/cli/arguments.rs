@@ -129,6 +129,9 @@ pub(super) enum Command {
         /// The files; - is standard input.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Say what becomes of the state of this job if these files run under its name.
+        #[arg(long, value_name = "JOB")]
+        against: Option<String>,
         #[command(flatten)]
         results: Results,
     },

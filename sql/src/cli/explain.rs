@@ -5,19 +5,28 @@
 use std::sync::Arc;
 
 use headwater_connectors::catalogs::memory::MemoryCatalog;
-use headwater_engine::catalog::{Catalog, IfExists};
+use headwater_engine::{
+    catalog::{Catalog, IfExists},
+    error::Error,
+    verdict::{self, StateVerdict},
+};
 
 use super::{
-    exit::Failure,
+    exit::{Exit, Failure},
     interrupt::Watched,
+    job,
     runner::{self, Output, Style, Tally},
 };
 use crate::{
+    information_schema::text_batch,
+    jobs::Jobs,
+    lower::{Reads, lower_inserts, reads},
+    output::Rows,
     parser::{
         Statement, StatementKind,
         statement::{Explain, ExplainFormat, ExplainKind},
     },
-    session::Session,
+    session::{Session, SessionConfig},
 };
 
 /// Explains the statements that read or write, and runs the others on a copy of the catalog.
@@ -31,6 +40,44 @@ pub(super) async fn run(
     let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let statements: Vec<Statement> = statements.into_iter().map(explained).collect();
     runner::run(&copy, &statements, style, watched, out).await
+}
+
+/// Says for each piece of a job's state whether it carries over into a script, is dropped or is new.
+pub(super) async fn against(
+    config: SessionConfig,
+    statements: Vec<Statement>,
+    job: &str,
+    style: &Style,
+) -> Result<Exit, Failure> {
+    let session = Session::open(config).await?;
+    let jobs = Jobs::read(&session).await?;
+    let newest = jobs.job(job)?.newest.clone();
+    let manifest = newest.ok_or_else(|| Error::user("NOT_FOUND", format!("job \"{job}\" has no checkpoint yet")))?;
+    let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
+    let mut inserts = Vec::new();
+    for statement in &statements {
+        match &statement.kind {
+            StatementKind::Insert(_) | StatementKind::StatementSet(_) => inserts.extend(job::inserts_of(statement)),
+            StatementKind::CreateStreamTable(_) | StatementKind::Ddl(_) | StatementKind::Set { .. } => {
+                copy.execute(statement).await?;
+            }
+            _ => {}
+        }
+    }
+    let mut of_job = Vec::new();
+    for insert in inserts {
+        if reads(&copy, insert, false).await? != Reads::Nothing {
+            of_job.push(insert.clone());
+        }
+    }
+    let graph = lower_inserts(&copy, &of_job, false).await?;
+    let row = |state: StateVerdict| vec![Some(state.node), Some(state.verdict.to_string()), Some(state.reason)];
+    let rows: Vec<_> = verdict::against(&graph, &manifest).into_iter().map(row).collect();
+    let batch = text_batch(&["state", "verdict", "reason"], &rows)?;
+    let mut out = Rows::begin(style.look, batch.schema(), runner::standard_output())?;
+    out.write(&batch)?;
+    out.finish()?;
+    Ok(Exit::Done)
 }
 
 fn explained(statement: Statement) -> Statement {

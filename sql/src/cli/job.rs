@@ -178,7 +178,8 @@ impl Script {
     }
 }
 
-fn inserts_of(statement: &Statement) -> Vec<&Insert> {
+/// The INSERTs of a statement.
+pub(super) fn inserts_of(statement: &Statement) -> Vec<&Insert> {
     let all = match &statement.kind {
         StatementKind::StatementSet(statements) => statements.as_slice(),
         _ => std::slice::from_ref(statement),

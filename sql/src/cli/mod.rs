@@ -92,7 +92,13 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             runner::check_format(style.look.format, shown, environment.stdout_is_terminal)?;
             job::run(config, statements, &files, &job.shown(common.metrics, style.progress), style)
         }
-        Some(Command::Explain { files, results }) => {
+        Some(Command::Explain { files, against: Some(job), results }) => {
+            let results = results.or(before);
+            let config = session_config(&common, &results, environment)?;
+            let statements = crate::parser::parse(&runner::read_files(&files)?, &config.parameters)?;
+            runtime()?.block_on(explain::against(config, statements, &job, &style(&results, environment)))
+        }
+        Some(Command::Explain { files, against: None, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);
             batch(&common, &results.or(before), work, environment)
         }
