@@ -21,7 +21,7 @@ use super::{
     suggest,
 };
 use crate::{
-    functions::{Callable, scalar::ScalarFunction},
+    functions::{Callable, bound::BOUND, scalar::ScalarFunction},
     types::Type,
 };
 
@@ -185,12 +185,7 @@ impl Binder<'_> {
         if given.contains(&Type::Unknown) {
             refuse_ambiguous(udf, &given)?;
         }
-        if let ("concat" | "map_concat", [_]) = (udf.name(), given.as_slice()) {
-            return Err(Error::user(
-                "INVALID_FUNCTION_ARGUMENT",
-                format!("there must be two or more arguments of {}", udf.name()),
-            ));
-        }
+        refuse_by_types(udf.name(), &given)?;
         let wanted = udf.coerce_types(&arrow_types(&given))?;
         let args = self.convert_all(args, &wanted)?;
         let fields: Vec<FieldRef> = args.iter().map(|arg| arg.data_type.to_field("").into()).collect();
@@ -201,8 +196,11 @@ impl Binder<'_> {
         let result = refined(field.as_ref(), &args);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
         let value = Value::new(Expr::ScalarFunction(ScalarCall::new_udf(udf.clone(), exprs)), result);
+        if let ("map", [Type::Array(key), Type::Array(of)]) = (udf.name(), given.as_slice()) {
+            return Ok(Value::new(value.expr, Type::map(key.as_ref().clone(), of.as_ref().clone())));
+        }
         match (udf.name(), given.first()) {
-            ("lower" | "upper" | "reverse" | "trim" | "ltrim" | "rtrim", Some(fixed @ Type::Char(_))) => {
+            ("lower" | "upper" | "reverse", Some(fixed @ Type::Char(_))) => {
                 self.cast(value, fixed, false)
             }
             _ => Ok(value),
@@ -261,7 +259,31 @@ impl Binder<'_> {
     pub(crate) fn no_function(&self, name: &str) -> Error {
         let error = Error::user("FUNCTION_NOT_FOUND", format!("function '{name}' not registered"));
         let names: Vec<&str> = self.environment.library.iter().map(|function| function.name).collect();
-        suggest(error, name, names.into_iter().chain(AGGREGATES.iter().copied()))
+        suggest(error, name, names.into_iter().chain(BOUND.iter().map(|function| function.name)))
+    }
+}
+
+/// Refuses what a function's signature allows and Trino does not.
+fn refuse_by_types(name: &str, given: &[Type]) -> Result<()> {
+    let unknown = |of: &Type| matches!(of, Type::Array(element) if **element == Type::Unknown);
+    let too_long = |of: Option<&Type>, most: u32| match of {
+        Some(Type::Varchar(length)) => length.is_none_or(|length| length > most),
+        _ => false,
+    };
+    match (name, given) {
+        ("concat" | "map_concat", [_]) => {
+            Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("there must be two or more arguments of {name}")))
+        }
+        ("concat", [a @ Type::Array(_), b @ Type::Array(_)]) if unknown(a) != unknown(b) => {
+            Err(super::expr::ambiguous(name))
+        }
+        ("codepoint", _) if too_long(given.first(), 1) => {
+            Err(Error::user("FUNCTION_NOT_FOUND", format!("codepoint takes a varchar(1), not {}", given[0])))
+        }
+        ("word_stem", _) if too_long(given.get(1), 2) => {
+            Err(Error::user("FUNCTION_NOT_FOUND", "the language of word_stem is a varchar(2)"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -316,7 +338,7 @@ pub(crate) fn refined(field: &arrow::datatypes::Field, args: &[Value]) -> Type {
     refine(stated, &parts)
 }
 
-fn collect_leaves<'t>(of: &'t Type, parts: &mut Vec<&'t Type>) {
+pub(crate) fn collect_leaves<'t>(of: &'t Type, parts: &mut Vec<&'t Type>) {
     match of {
         Type::Array(element) => collect_leaves(element, parts),
         Type::Map(key, value) => {
@@ -328,7 +350,7 @@ fn collect_leaves<'t>(of: &'t Type, parts: &mut Vec<&'t Type>) {
     }
 }
 
-fn refine(stated: Type, parts: &[&Type]) -> Type {
+pub(crate) fn refine(stated: Type, parts: &[&Type]) -> Type {
     match stated {
         Type::Array(element) => Type::array(refine(*element, parts)),
         Type::Map(key, value) => Type::map(refine(*key, parts), refine(*value, parts)),

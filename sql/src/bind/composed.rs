@@ -13,10 +13,9 @@ use arrow::datatypes::DataType;
 use datafusion::{
     common::ScalarValue,
     functions_aggregate::{
-        array_agg::array_agg_udaf,
         average::avg_udaf,
         bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
-        bool_and_or::bool_and_udaf,
+        bool_and_or::{bool_and_udaf, bool_or_udaf},
         correlation::corr_udaf,
         count::count_udaf,
         covariance::{covar_pop_udaf, covar_samp_udaf},
@@ -31,17 +30,12 @@ use datafusion::{
         AggregateUDF, Expr, SortExpr, WindowFunctionDefinition,
         expr::{AggregateFunction, NullTreatment},
     },
-    sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::{Binder, Value, calls::Call, expr::row, literal, scope::Context};
 use crate::{
-    kernels::{
-        self, Op,
-        collected::{Collected, Overflow},
-        totals::Total,
-    },
+    kernels::{self, Op, collected::Collected, totals::Total},
     types::Type,
 };
 
@@ -53,6 +47,8 @@ const COMPOSED: &[&str] = &[
     "arbitrary",
     "any_value",
     "every",
+    "bool_and",
+    "bool_or",
     "variance",
     "var_samp",
     "var_pop",
@@ -103,6 +99,10 @@ fn is_number(value: &Value) -> bool {
     value.data_type.is_numeric() || value.data_type == Type::Unknown
 }
 
+fn is_truth(value: &Value) -> bool {
+    matches!(value.data_type, Type::Boolean | Type::Unknown)
+}
+
 fn is_whole(value: &Value) -> bool {
     value.data_type.is_integer() || value.data_type == Type::Unknown
 }
@@ -149,20 +149,16 @@ impl Composition<'_, '_> {
                 let with = With { ignore_nulls: true, ..With::default() };
                 self.inner(first_value_udaf(), vec![x.clone()], x.data_type.clone(), with)?
             }
-            ("every", [x]) if matches!(x.data_type, Type::Boolean | Type::Unknown) => {
+            ("bool_or", [x]) if self.call.over.is_some() && is_truth(x) => self.truth(max_udaf(), x)?,
+            ("bool_and" | "every", [x]) if self.call.over.is_some() && is_truth(x) => self.truth(min_udaf(), x)?,
+            ("bool_or", [x]) if is_truth(x) => {
+                let x = self.binder.convert(x.clone(), &Type::Boolean)?;
+                self.inner(bool_or_udaf(), vec![x], Type::Boolean, With::default())?
+            }
+            ("bool_and" | "every", [x]) if is_truth(x) => {
                 let x = self.binder.convert(x.clone(), &Type::Boolean)?;
                 self.inner(bool_and_udaf(), vec![x], Type::Boolean, With::default())?
             }
-            ("variance" | "var_samp", [x]) if is_number(x) => self.doubles(var_samp_udaf(), &[x])?,
-            ("var_pop", [x]) if is_number(x) => self.doubles(var_pop_udaf(), &[x])?,
-            ("stddev" | "stddev_samp", [x]) if is_number(x) => self.doubles(stddev_udaf(), &[x])?,
-            ("stddev_pop", [x]) if is_number(x) => self.doubles(stddev_pop_udaf(), &[x])?,
-            ("covar_pop", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_pop_udaf(), &[y, x])?,
-            ("covar_samp", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_samp_udaf(), &[y, x])?,
-            ("corr", [y, x]) if is_number(y) && is_number(x) => self.finite(corr_udaf(), y, x)?,
-            ("regr_slope", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_slope_udaf(), y, x)?,
-            ("regr_intercept", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_intercept_udaf(), y, x)?,
-            ("geometric_mean", [x]) if is_number(x) => self.geometric_mean(x)?,
             ("max_by" | "min_by", [x, y]) if y.data_type.is_orderable() => self.extreme_by(x, y)?,
             ("max_by" | "min_by", [x, y, n]) if y.data_type.is_orderable() => self.extremes_by(x, y, n)?,
             ("max", [x]) if x.data_type.is_orderable() => self.extreme(max_udaf(), x)?,
@@ -174,7 +170,24 @@ impl Composition<'_, '_> {
             ("bitwise_or_agg", [x]) if is_whole(x) => self.bits(bit_or_udaf(), x)?,
             ("bitwise_xor_agg", [x]) if is_whole(x) => self.bits(bit_xor_udaf(), x)?,
             ("approx_distinct", [x] | [x, _]) => self.distinct_count(x)?,
-            _ => return self.of_collected(name, &args),
+            _ => return self.statistic(name, &args),
+        }))
+    }
+
+    /// Moments, correlations and regressions.
+    fn statistic(&self, name: &str, args: &[Value]) -> Result<Option<Value>> {
+        Ok(Some(match (name, args) {
+            ("variance" | "var_samp", [x]) if is_number(x) => self.doubles(var_samp_udaf(), &[x])?,
+            ("var_pop", [x]) if is_number(x) => self.doubles(var_pop_udaf(), &[x])?,
+            ("stddev" | "stddev_samp", [x]) if is_number(x) => self.doubles(stddev_udaf(), &[x])?,
+            ("stddev_pop", [x]) if is_number(x) => self.doubles(stddev_pop_udaf(), &[x])?,
+            ("covar_pop", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_pop_udaf(), &[y, x])?,
+            ("covar_samp", [y, x]) if is_number(y) && is_number(x) => self.doubles(covar_samp_udaf(), &[y, x])?,
+            ("corr", [y, x]) if is_number(y) && is_number(x) => self.finite(corr_udaf(), y, x)?,
+            ("regr_slope", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_slope_udaf(), y, x)?,
+            ("regr_intercept", [y, x]) if is_number(y) && is_number(x) => self.finite(regr_intercept_udaf(), y, x)?,
+            ("geometric_mean", [x]) if is_number(x) => self.geometric_mean(x)?,
+            _ => return self.of_collected(name, args),
         }))
     }
 
@@ -247,7 +260,7 @@ impl Composition<'_, '_> {
     fn sum(&self, x: Value) -> Result<Option<Value>> {
         let data_type = match &x.data_type {
             of if of.is_integer() => Type::Bigint,
-            Type::Unknown => Type::Bigint,
+            Type::Unknown => return Err(super::expr::ambiguous("sum")),
             Type::Decimal(_, s) => Type::Decimal(38, *s),
             Type::IntervalDaySecond | Type::IntervalYearMonth => x.data_type.clone(),
             Type::Real | Type::Double => {
@@ -327,12 +340,20 @@ impl Composition<'_, '_> {
         self.inner(count_udaf(), vec![one], Type::Bigint, with)
     }
 
-    /// An aggregate of doubles; of reals, the result is one.
+    /// An aggregate of doubles; of two columns of which none is a double the result is a real.
     fn doubles(&self, udaf: Arc<AggregateUDF>, args: &[&Value]) -> Result<Value> {
-        let real = args.iter().all(|arg| arg.data_type == Type::Real);
+        let real = args.len() == 2 && args.iter().all(|arg| !matches!(arg.data_type, Type::Double | Type::Unknown));
         let wide = args.iter().map(|arg| self.binder.convert((*arg).clone(), &Type::Double));
         let value = self.inner(udaf, wide.collect::<Result<_>>()?, Type::Double, With::default())?;
         if real { self.binder.cast(value, &Type::Real, false) } else { Ok(value) }
+    }
+
+    /// The greatest or least truth value, which a sliding frame can take back.
+    fn truth(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
+        let x = self.binder.convert(x.clone(), &Type::Boolean)?;
+        let x = self.binder.cast(x, &Type::Tinyint, false)?;
+        let found = self.inner(udaf, vec![x], Type::Tinyint, With::default())?;
+        self.binder.cast(found, &Type::Boolean, false)
     }
 
     /// An aggregate that is NULL where it would be a NaN.
@@ -356,7 +377,7 @@ impl Composition<'_, '_> {
     }
 
     fn geometric_mean(&self, x: &Value) -> Result<Value> {
-        let real = x.data_type == Type::Real;
+        let real = matches!(x.data_type, Type::Real | Type::Decimal(..));
         let x = self.binder.convert(x.clone(), &Type::Double)?;
         let logarithm = self.binder.function_value("ln", vec![x])?;
         let mean = self.inner(avg_udaf(), vec![logarithm], Type::Double, With::default())?;
@@ -382,120 +403,6 @@ impl Composition<'_, '_> {
             With { order, filter: known, ..With::default() },
         )
     }
-
-    fn extremes_by(&self, x: &Value, y: &Value, n: &Value) -> Result<Value> {
-        let n = self.binder.coerce(n.clone(), &Type::Bigint)?;
-        let list = Type::array(x.data_type.clone());
-        let order = vec![SortExpr::new(self.key(y).expr, !self.is_greatest(), false)];
-        let with = With { order, filter: Some(y.expr.clone().is_not_null()), ..With::default() };
-        let values = self.inner(array_agg_udaf(), vec![x.clone()], list.clone(), with)?;
-        let n = self.settled(n)?;
-        let call = kernels::call(Op::Collected(Collected::Prefix), vec![values.expr, n.expr], list.clone());
-        Ok(Value::new(call, list))
-    }
-
-    fn listagg(&self, x: &Value, separator: Value) -> Result<Value> {
-        let x = self.binder.coerce(x.clone(), &Type::VARCHAR)?;
-        let known = x.expr.clone().is_not_null();
-        let mut args = vec![self.binder.coerce(separator, &Type::VARCHAR)?];
-        let overflow = match self.call.overflow {
-            Some(ast::ListAggOnOverflow::Truncate { filler, with_count }) => {
-                args.push(match filler {
-                    Some(node) => self.binder.expr(node, self.inner)?,
-                    None => super::literals::text_value("..."),
-                });
-                Overflow::Truncate { count: *with_count }
-            }
-            Some(ast::ListAggOnOverflow::Error) | None => Overflow::Error,
-        };
-        self.collected_with(Collected::Join(overflow), x, Some(known), args, Type::VARCHAR)
-    }
-
-    fn percentile(&self, x: &Value, weight: Option<&Value>, share: &Value) -> Result<Value> {
-        if share.data_type == Type::Unknown {
-            return Err(super::expr::ambiguous(&self.call.name));
-        }
-        let x = match &x.data_type {
-            of if of.is_integer() => self.binder.convert(x.clone(), &Type::Bigint)?,
-            Type::Decimal(..) => self.binder.convert(x.clone(), &Type::Double)?,
-            _ => x.clone(),
-        };
-        let (share, result) = match &share.data_type {
-            Type::Array(_) => {
-                (self.binder.coerce(share.clone(), &Type::array(Type::Double))?, Type::array(x.data_type.clone()))
-            }
-            _ => (self.binder.coerce(share.clone(), &Type::Double)?, x.data_type.clone()),
-        };
-        let weight = match weight {
-            Some(weight) => self.binder.coerce(weight.clone(), &Type::Double)?,
-            None => Value::new(literal(ScalarValue::Float64(Some(1.0))), Type::Double),
-        };
-        let known = x.expr.clone().is_not_null().and(weight.expr.clone().is_not_null());
-        let pair = row(vec![(None, x), (None, weight)]);
-        self.collected(Collected::Percentile, pair, Some(known), Some(share), result)
-    }
-
-    /// `reduce_agg(x, state, (state, x) -> state, (state, state) -> state)`: the values folded in their order.
-    fn folded(&self, x: &Value, nodes: &[&ast::Expr]) -> Result<Value> {
-        let [_, initial, ast::Expr::Lambda(step), ast::Expr::Lambda(combine)] = nodes else {
-            return Err(Error::user("FUNCTION_NOT_FOUND", "reduce_agg takes a value, a state and two lambdas"));
-        };
-        let initial = self.binder.expr(initial, self.inner)?;
-        let list = Type::array(x.data_type.clone());
-        let with = With { filter: Some(x.expr.clone().is_not_null()), ..With::default() };
-        let values = self.inner(array_agg_udaf(), vec![x.clone()], list, with)?;
-        let Some(state) = combine.params.iter().next() else {
-            return Err(Error::user("INVALID_ARGUMENTS", "the last lambda of reduce_agg takes two states"));
-        };
-        let same = ast::LambdaFunction {
-            params: ast::OneOrManyWithParens::One(state.clone()),
-            body: Box::new(ast::Expr::Identifier(state.name.clone())),
-            syntax: combine.syntax.clone(),
-        };
-        let args = vec![
-            super::calls::Argument::Value(values),
-            super::calls::Argument::Value(initial),
-            super::calls::Argument::Lambda(step),
-            super::calls::Argument::Lambda(&same),
-        ];
-        self.binder.scalar_call("reduce", args, self.outer)
-    }
-
-    /// An expression over the values collected in an array.
-    fn collected(
-        &self,
-        kind: Collected,
-        value: Value,
-        filter: Option<Expr>,
-        extra: Option<Value>,
-        result: Type,
-    ) -> Result<Value> {
-        self.collected_with(kind, value, filter, extra.into_iter().collect(), result)
-    }
-
-    /// A further argument: itself if it is the same for all rows, else that of the first row.
-    fn settled(&self, argument: Value) -> Result<Value> {
-        if argument.expr.column_refs().is_empty() {
-            return Ok(argument);
-        }
-        let with = With { ignore_nulls: true, ..With::default() };
-        self.inner(first_value_udaf(), vec![argument.clone()], argument.data_type, with)
-    }
-
-    fn collected_with(
-        &self,
-        kind: Collected,
-        value: Value,
-        filter: Option<Expr>,
-        extra: Vec<Value>,
-        result: Type,
-    ) -> Result<Value> {
-        let list = Type::array(value.data_type.clone());
-        let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
-        let mut args = vec![values.expr];
-        for one in extra {
-            args.push(self.settled(one)?.expr);
-        }
-        Ok(Value::new(kernels::call(Op::Collected(kind), args, result.clone()), result))
-    }
 }
+
+mod gathered;

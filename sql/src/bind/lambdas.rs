@@ -18,7 +18,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{
     Binder, Value, arrow_field,
-    calls::Argument,
+    calls::{Argument, collect_leaves, refine},
     scope::{Context, Field},
 };
 use crate::{
@@ -55,6 +55,7 @@ impl Binder<'_> {
             })
             .collect();
         known = function.coerce(&known)?;
+        let mut given: Vec<Type> = Vec::new();
         let (mut slots, mut values, mut captured) = (Vec::new(), Vec::new(), Vec::new());
         for (index, half) in halves.into_iter().enumerate() {
             match half {
@@ -63,6 +64,7 @@ impl Binder<'_> {
                         Some(ArgumentType::Value(wanted)) => kept(&value.data_type, wanted),
                         _ => value.data_type.clone(),
                     };
+                    given.push(value.data_type.clone());
                     values.push(self.convert(value, &wanted)?.expr);
                     slots.push(Slot::Value);
                 }
@@ -74,6 +76,7 @@ impl Binder<'_> {
                     if let Some(ArgumentType::Lambda(_, known)) = known.get_mut(index) {
                         *known = Some(result.to_arrow());
                     }
+                    given.push(result);
                     slots.push(Slot::Lambda(closed));
                     captured.extend(captures);
                 }
@@ -84,7 +87,9 @@ impl Binder<'_> {
         let udf = std::sync::Arc::new(datafusion::logical_expr::ScalarUDF::new_from_impl(call));
         values.extend(captured);
         let expr = Expr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(udf, values));
-        Ok(Value::new(expr, Type::from_arrow(&result)))
+        let mut parts = Vec::new();
+        given.iter().for_each(|of| collect_leaves(of, &mut parts));
+        Ok(Value::new(expr, refine(Type::from_arrow(&result), &parts)))
     }
 
     fn lambda(

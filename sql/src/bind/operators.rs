@@ -32,7 +32,10 @@ impl Binder<'_> {
         let unknown = [&left.data_type, &right.data_type].into_iter().filter(|of| **of == Type::Unknown).count();
         let spans = matches!(left.data_type, Type::Double | Type::Bigint)
             || matches!(right.data_type, Type::Double | Type::Bigint);
-        if unknown == 2 || unknown == 1 && kind == Arithmetic::Multiply && spans {
+        if unknown == 2
+            || unknown == 1 && kind == Arithmetic::Multiply && spans
+            || kind == Arithmetic::Divide && left.data_type == Type::Unknown && right.data_type == Type::Double
+        {
             return Err(super::expr::ambiguous(kind.symbol()));
         }
         if let Some((to_left, to_right, result)) = numeric_types(kind, &left.data_type, &right.data_type)? {

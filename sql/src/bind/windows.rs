@@ -68,6 +68,12 @@ impl Binder<'_> {
         let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
         let frame = self.frame(spec.window_frame.as_ref(), &order_values, &order_by)?;
+        if is_ranking(&call.name) && spec.window_frame.is_some() {
+            return Err(Error::user(
+                "INVALID_WINDOW_FRAME",
+                format!("cannot specify a window frame for {}", call.name),
+            ));
+        }
         let frame = if is_ranking(&call.name) { WindowFrame::new(None) } else { frame };
         let mut function = WindowFunction::new(fun, args.into_iter().map(|arg| arg.expr).collect());
         function.params.partition_by = partition_by;

@@ -11,7 +11,7 @@ use headwater_engine::{
 
 use super::{create_text, database, partitions, rows, run_table, table_named};
 use crate::{
-    functions::{Callable, library},
+    functions::{Callable, bound::BOUND, library},
     parser::{
         StatementKind,
         cursor::{Identifier, ObjectName},
@@ -187,6 +187,14 @@ fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
                 [&name, *signature, kind, function.summary].map(|text| Some(text.to_owned())).to_vec()
             };
             shown.extend(function.signatures.iter().map(row));
+        }
+    }
+    for function in BOUND {
+        for name in kept(pattern, std::iter::once(function.name.to_owned()))? {
+            let row = |signature: &&str| {
+                [&name, *signature, function.kind, function.summary].map(|text| Some(text.to_owned()))
+            };
+            shown.extend(function.signatures.iter().map(|signature| row(signature).to_vec()));
         }
     }
     shown.sort();

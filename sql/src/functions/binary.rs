@@ -2,10 +2,12 @@
 //!
 //! Invariant: what an encoding writes its decoding reads back; text that is no encoding is an error.
 
+use arrow::array::FixedSizeBinaryBuilder;
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use datafusion::logical_expr::Volatility;
 use headwater_engine::error::{Error, Result};
 use hmac::{Hmac, Mac};
 use md5::{Digest, Md5};
@@ -26,7 +28,28 @@ pub fn functions() -> Result<Vec<Function>> {
     all.extend(hashes());
     all.extend(keyed());
     all.extend(numbers());
+    all.push(uuid());
+    all.extend(super::spooky::definitions(binary));
     define::build(all)
+}
+
+fn uuid() -> Definition {
+    binary("uuid", "a random UUID")
+        .on(
+            "uuid() -> uuid",
+            super::kernel::whole(|call| {
+                let mut out = FixedSizeBinaryBuilder::with_capacity(call.rows, 16);
+                for _ in 0..call.rows {
+                    let mut bytes: [u8; 16] = rand::random();
+                    bytes[6] = bytes[6] & 0x0F | 0x40;
+                    bytes[8] = bytes[8] & 0x3F | 0x80;
+                    out.append_value(bytes)?;
+                }
+                Ok(std::sync::Arc::new(out.finish()))
+            }),
+        )
+        .volatility(Volatility::Volatile)
+        .example("SELECT uuid() IS NOT NULL", "true")
 }
 
 fn binary(name: &'static str, summary: &'static str) -> Definition {

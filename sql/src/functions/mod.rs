@@ -18,6 +18,7 @@ use headwater_engine::error::Result;
 
 pub mod array;
 pub mod binary;
+pub mod bound;
 pub mod coercion;
 pub mod column;
 pub mod datetime;
@@ -32,6 +33,7 @@ pub mod nested;
 pub mod regexp;
 pub mod scalar;
 pub mod signature;
+mod spooky;
 pub mod string;
 pub mod url;
 

@@ -257,7 +257,8 @@ fn target(pattern: &Pattern, argument: &DataType, bindings: &Bindings) -> Option
         (Pattern::Timestamp(true), DataType::Date32 | DataType::Null) => {
             DataType::Timestamp(millis, Some("UTC".into()))
         }
-        (Pattern::Timestamp(false), DataType::Date32 | DataType::Null) => DataType::Timestamp(millis, None),
+        (Pattern::Timestamp(false), DataType::Date32) => DataType::Timestamp(TimeUnit::Second, None),
+        (Pattern::Timestamp(false), DataType::Null) => DataType::Timestamp(millis, None),
         (Pattern::Time, DataType::Time32(_) | DataType::Time64(_)) => argument.clone(),
         (Pattern::Time, DataType::Null) => DataType::Time32(millis),
         (Pattern::Decimal | Pattern::Timestamp(_) | Pattern::Time, _) => return None,

@@ -69,6 +69,12 @@ async fn every_example_answers_as_documented() {
             wrong.push(format!("{}: wanted {}, got {given}", function.example.statement, function.example.result));
         }
     }
+    for function in super::bound::BOUND {
+        let given = answer(&session, function.example.statement).await;
+        if given != function.example.result {
+            wrong.push(format!("{}: wanted {}, got {given}", function.example.statement, function.example.result));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

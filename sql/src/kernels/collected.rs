@@ -6,8 +6,8 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryBuilder, Float64Array, Int64Array, ListArray, MapArray, StringBuilder,
-        StructArray, UInt32Array, new_empty_array,
+        Array, ArrayRef, AsArray, BinaryBuilder, Float64Array, Int64Array, ListArray, MapArray, StructArray,
+        UInt32Array, new_empty_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat, take},
@@ -17,8 +17,14 @@ use arrow::{
 use headwater_engine::error::{Error, Result};
 use twox_hash::XxHash64;
 
-use super::{compare, tdigest::Digest};
+use super::compare;
 use crate::types::Type;
+
+mod joined;
+mod percentile;
+
+use joined::join;
+use percentile::percentiles;
 
 /// What to make of an array of collected values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -279,49 +285,6 @@ fn merged(mut values: Vec<f64>, buckets: usize) -> Vec<(f64, f64)> {
     all
 }
 
-/// Longest text that `listagg` makes.
-const JOINED_BYTES_MAX: usize = 1_048_576;
-
-fn join(lists: &ListArray, args: &[ArrayRef], overflow: Overflow) -> Result<ArrayRef> {
-    let separators = need(args.get(1))?.as_string::<i32>();
-    let mut out = StringBuilder::new();
-    for row in 0..lists.len() {
-        if lists.is_null(row) {
-            out.append_null();
-            continue;
-        }
-        let values = lists.value(row);
-        let separator = if separators.is_null(row) { "" } else { separators.value(row) };
-        let parts: Vec<&str> = values.as_string::<i32>().iter().flatten().collect();
-        let mut bytes = 0;
-        let fits = parts.iter().enumerate().position(|(at, part)| {
-            bytes += part.len() + if at == 0 { 0 } else { separator.len() };
-            bytes > JOINED_BYTES_MAX
-        });
-        let Some(kept) = fits else {
-            out.append_value(parts.join(separator));
-            continue;
-        };
-        let Overflow::Truncate { count } = overflow else {
-            return Err(Error::user(
-                "EXCEEDED_FUNCTION_MEMORY_LIMIT",
-                format!("concatenated string is longer than the maximum output length {JOINED_BYTES_MAX}"),
-            ));
-        };
-        let mut text = parts[..kept].join(separator);
-        if kept > 0 {
-            text.push_str(separator);
-        }
-        let fillers = need(args.get(2))?.as_string::<i32>();
-        text.push_str(if fillers.is_null(row) { "" } else { fillers.value(row) });
-        if count {
-            text.push_str(&format!("({})", parts.len() - kept));
-        }
-        out.append_value(text);
-    }
-    Ok(Arc::new(out.finish()))
-}
-
 fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
     let count = number_of(count)?;
     if count == 0 {
@@ -369,63 +332,6 @@ fn kurtosis(values: &[f64]) -> f64 {
     let variance = central(values, 2) / (n - 1.0);
     let scale = n * (n + 1.0) / ((n - 1.0) * (n - 2.0) * (n - 3.0));
     scale * central(values, 4) / (variance * variance) - 3.0 * (n - 1.0).powi(2) / ((n - 2.0) * (n - 3.0))
-}
-
-/// Over arrays of `row(value, weight)`.
-fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -> Result<ArrayRef> {
-    let pairs = lists.values().as_struct();
-    let (values, weights) = (doubles_or_null(pairs.column(0))?, doubles_or_null(pairs.column(1))?);
-    let several = matches!(shares.data_type(), DataType::List(_));
-    let (mut found, mut lengths): (Vec<Option<f64>>, Vec<usize>) = (Vec::new(), Vec::new());
-    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
-        let shares = if several && shares.is_valid(row) {
-            doubles(&shares.as_list::<i32>().value(row))?
-        } else if several {
-            Vec::new()
-        } else {
-            doubles(&shares.slice(row, 1))?
-        };
-        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
-            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", "percentile must be between 0 and 1"));
-        }
-        let mut digest = Digest::default();
-        let own = if lists.is_null(row) { 0..0 } else { ends[0] as usize..ends[1] as usize };
-        for at in own {
-            let (Some(value), Some(weight)) = (values[at], weights[at]) else { continue };
-            if weight < 1.0 {
-                return Err(Error::user(
-                    "INVALID_FUNCTION_ARGUMENT",
-                    format!("weight must be >= 1, was {}", super::render::java_double(weight)),
-                ));
-            }
-            digest.add(value, weight);
-        }
-        digest.finish();
-        lengths.push(shares.len());
-        if shares.is_empty() && !several {
-            found.push(None);
-        }
-        found.extend(shares.into_iter().map(|share| digest.quantile(share)));
-    }
-    let of = if let Type::Array(element) = result { element.as_ref() } else { result };
-    let values: ArrayRef = match of {
-        Type::Bigint => Arc::new(
-            found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>(),
-        ),
-        of => arrow::compute::cast(&Float64Array::from(found), &of.to_arrow())?,
-    };
-    if !several {
-        return Ok(values);
-    }
-    let DataType::List(item) = result.to_arrow() else { return Err(Error::internal("expected an array type")) };
-    let empty = |row: usize| lists.is_null(row) || lists.value_length(row) == 0;
-    let nulls: NullBuffer = (0..lists.len()).map(|row| !empty(row)).collect();
-    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, Some(nulls))?))
-}
-
-fn doubles_or_null(values: &ArrayRef) -> Result<Vec<Option<f64>>> {
-    let cast = arrow::compute::cast(values, &DataType::Float64)?;
-    Ok(cast.as_primitive::<Float64Type>().iter().collect())
 }
 
 const PRIME64: u64 = 0x9E37_79B1_85EB_CA87;

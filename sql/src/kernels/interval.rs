@@ -70,7 +70,7 @@ pub fn evaluate(
 
 fn difference(a: &ArrayRef, b: &ArrayRef) -> Result<ArrayRef> {
     let (a, b) = (time::values(a)?, time::values(b)?);
-    let values = a.into_iter().zip(b).map(|(a, b)| Some(((a? - b?).div_euclid(1_000_000)) as i64));
+    let values = a.into_iter().zip(b).map(|(a, b)| Some(((a? - b?) + 500_000).div_euclid(1_000_000) as i64));
     Ok(Arc::new(values.collect::<DurationMillisecondArray>()))
 }
 

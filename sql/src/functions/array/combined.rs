@@ -110,6 +110,7 @@ fn chosen(count: usize, size: usize) -> Result<Vec<Vec<usize>>> {
         }
         all = longer;
     }
+    all.sort_by(|a, b| a.iter().rev().cmp(b.iter().rev()));
     Ok(all)
 }
 

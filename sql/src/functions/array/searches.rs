@@ -28,6 +28,7 @@ pub(super) fn definitions() -> Vec<Definition> {
         define_array_min(),
         define_array_position(),
         define_contains(),
+        define_contains_sequence(),
         define_array_remove(),
         define_element_at(),
         define_cardinality(),
@@ -88,6 +89,35 @@ fn define_contains() -> Definition {
             }),
         )
         .example("SELECT contains(ARRAY[1, 2], 2)", "true")
+}
+
+fn define_contains_sequence() -> Definition {
+    array("contains_sequence", "whether an array holds the elements of another one after the other")
+        .on(
+            "contains_sequence(array(E), array(E)) -> boolean",
+            whole(|call| {
+                let (lists, wanted) = (call.full(0)?, call.full(1)?);
+                let (list, wanted) = (as_list(&lists)?, as_list(&wanted)?);
+                let found = (0..call.rows).map(|row| {
+                    if list.is_null(row) || wanted.is_null(row) {
+                        return Ok(None);
+                    }
+                    let (values, part) = (list.value(row), wanted.value(row));
+                    for start in 0..(values.len() + 1).saturating_sub(part.len()) {
+                        let mut all = true;
+                        for at in 0..part.len() {
+                            all = all && compare::same(&values, start + at, &part, at)?;
+                        }
+                        if all {
+                            return Ok(Some(true));
+                        }
+                    }
+                    Ok(Some(false))
+                });
+                Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
+            }),
+        )
+        .example("SELECT contains_sequence(ARRAY[1, 2, 3], ARRAY[2, 3])", "true")
 }
 
 fn define_array_remove() -> Definition {

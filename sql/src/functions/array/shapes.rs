@@ -123,12 +123,13 @@ pub(super) fn sorted(values: &ArrayRef) -> Result<Vec<usize>> {
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
-        (false, false) => compare::order(values, a, values, b)
-            .unwrap_or_else(|error| {
+        (false, false) => compare::nan_last(values, a, b).then_with(|| {
+            let order = compare::order(values, a, values, b).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
-            })
-            .unwrap_or(Ordering::Equal),
+            });
+            order.unwrap_or(Ordering::Equal)
+        }),
     });
     failed.map_or(Ok(order), Err)
 }

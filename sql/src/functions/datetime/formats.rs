@@ -48,6 +48,7 @@ fn print_kernel(compile: fn(&str) -> Result<Pattern>, zone_wanted: bool) -> Kern
                      contain TZ information",
                 ));
             }
+            let instant = moments.scale.to_whole_millis(instant);
             let local = moments.to_local(instant);
             print(pattern, Printed { local, instant, scale: moments.scale, zone, fraction_digits: 3 }, &mut out);
             out.end(true);

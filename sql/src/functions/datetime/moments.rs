@@ -28,6 +28,15 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// Ticks rounded to whole milliseconds, as formats show them.
+    pub fn to_whole_millis(self, ticks: i64) -> i64 {
+        let millis = self.per_second / 1_000;
+        if millis <= 1 {
+            return ticks;
+        }
+        (ticks + millis / 2).div_euclid(millis) * millis
+    }
+
     /// The scale of a type.
     pub fn of(data_type: &DataType) -> Result<Self> {
         let per_second = match data_type {

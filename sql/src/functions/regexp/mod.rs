@@ -212,12 +212,16 @@ fn replace() -> Definition {
 }
 
 fn replaced(pattern: &Pattern, text: &str, with: &str, out: &mut Text) -> Result<bool> {
-    let parts = replacement(pattern, with)?;
+    let mut parsed = None;
     let mut last = 0;
     pattern.each(text, |found| {
         let Some(Some((start, end))) = found.first().copied() else { return Ok(()) };
         out.push_str(&text[last..start]);
-        for part in &parts {
+        let parts = match parsed.take() {
+            Some(parts) => parts,
+            None => replacement(pattern, with)?,
+        };
+        for part in parsed.insert(parts) {
             match part {
                 Part::Text(literal) => out.push_str(literal),
                 Part::Group(group) => {
