@@ -200,9 +200,7 @@ impl Binder<'_> {
             return Ok(Value::new(value.expr, Type::map(key.as_ref().clone(), of.as_ref().clone())));
         }
         match (udf.name(), given.first()) {
-            ("lower" | "upper" | "reverse", Some(fixed @ Type::Char(_))) => {
-                self.cast(value, fixed, false)
-            }
+            ("lower" | "upper" | "reverse", Some(fixed @ Type::Char(_))) => self.cast(value, fixed, false),
             _ => Ok(value),
         }
     }
