@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is judged here: what is no JSON is a record like any other, and becomes a rejected row.
 
-use std::{io::Read, ops::Range};
+use std::{io::Read, iter, ops::Range};
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
@@ -66,7 +66,7 @@ fn json_records(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let start = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
     let end = body.len() - body.iter().rev().position(|byte| !byte.is_ascii_whitespace())?;
     match body[start] {
-        b'{' => (value_end(body, start)? == end).then(|| vec![start..end]),
+        b'{' => (value_end(body, start)? == end).then(|| iter::once(start..end).collect()),
         b'[' if value_end(body, start)? == end => elements(body, start, end),
         _ => None,
     }

@@ -106,7 +106,7 @@ impl Feed for FakeFeed {
     async fn fetch(&mut self) -> std::result::Result<Fetched, Failure> {
         let mut state = self.stream.state.lock();
         state.calls += 1;
-        if self.stream.is_faulty && state.calls % 2 == 0 {
+        if self.stream.is_faulty && state.calls.is_multiple_of(2) {
             return Err(match state.calls % 6 {
                 0 => Failure::Throttled,
                 2 => Failure::Expired,
@@ -162,7 +162,7 @@ impl StreamApi for FakeStream {
     async fn put(&self, entries: &[Entry]) -> std::result::Result<Vec<PutOutcome>, Failure> {
         let mut state = self.state.lock();
         state.calls += 1;
-        let fails = |index: usize| self.refuses_puts && (index as u64 + state.calls) % 3 == 0;
+        let fails = |index: usize| self.refuses_puts && (index as u64 + state.calls).is_multiple_of(3);
         let failed = || PutOutcome::Failed("ProvisionedThroughputExceededException".to_owned());
         let outcomes: Vec<PutOutcome> =
             (0..entries.len()).map(|index| if fails(index) { failed() } else { PutOutcome::Taken }).collect();

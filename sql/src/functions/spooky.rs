@@ -106,8 +106,8 @@ fn long(bytes: &[u8]) -> u64 {
     let mut last = [0u8; BLOCK_BYTES];
     last[..rest.len()].copy_from_slice(rest);
     last[BLOCK_BYTES - 1] = rest.len() as u8;
-    for at in 0..12 {
-        h[at] = h[at].wrapping_add(word(&last, at * 8));
+    for (at, slot) in h.iter_mut().enumerate() {
+        *slot = slot.wrapping_add(word(&last, at * 8));
     }
     for _ in 0..3 {
         end_long(&mut h);

@@ -96,7 +96,7 @@ impl Composition<'_, '_> {
         let same = ast::LambdaFunction {
             params: ast::OneOrManyWithParens::One(state.clone()),
             body: Box::new(ast::Expr::Identifier(state.name.clone())),
-            syntax: combine.syntax.clone(),
+            syntax: combine.syntax,
         };
         let args =
             vec![Argument::Value(values), Argument::Value(initial), Argument::Lambda(step), Argument::Lambda(&same)];

@@ -144,13 +144,16 @@ fn has_header(records: &[Vec<String>]) -> bool {
     first.iter().all(is_word) && !(0..first.len()).any(repeats)
 }
 
+/// A type, and what a text must look like to be tried as one.
+type Candidate = (DataType, fn(&str) -> bool);
+
 /// The least type that reads all values.
 fn type_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> DataType {
     let texts: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
     if texts.is_empty() {
         return DataType::Utf8;
     }
-    let candidates: [(DataType, fn(&str) -> bool); 5] = [
+    let candidates: [Candidate; 5] = [
         (DataType::Boolean, |text| text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")),
         (DataType::Int64, is_whole),
         (DataType::Float64, is_number),
@@ -216,8 +219,8 @@ mod tests {
     #[test]
     fn without_a_header_columns_are_numbered() {
         assert_eq!(found("1\ta\n2\tb\n"), (false, b'\t', vec!["col0:Int64".into(), "col1:Utf8".into()]));
-        assert_eq!(found("a,b\na,c\n").0, false, "a value that comes again is no name");
-        assert_eq!(found("city,country\nParis,France\nRome,Italy\n").0, true);
-        assert_eq!(found("only,one\n").0, false);
+        assert!(!found("a,b\na,c\n").0, "a value that comes again is no name");
+        assert!(found("city,country\nParis,France\nRome,Italy\n").0);
+        assert!(!found("only,one\n").0);
     }
 }
