@@ -240,9 +240,10 @@ fn unit(random: u64) -> f64 {
 }
 
 fn between(random: u64, min: i64, max: i64) -> i64 {
-    let width = i128::from(max) - i128::from(min) + 1;
-    let offset = (i128::from(random) * width.max(1)) >> 64;
-    i64::try_from(i128::from(min) + offset).unwrap_or(max)
+    // The width is at most 2^64, so the product fits.
+    let width = u128::from(max.max(min).abs_diff(min)) + 1;
+    let offset = (u128::from(random) * width) >> 64;
+    i64::try_from(i128::from(min) + offset as i128).unwrap_or(max)
 }
 
 fn text(random: u64, length: u64, vary: bool) -> String {

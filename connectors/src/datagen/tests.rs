@@ -1,3 +1,5 @@
+//! The generator: rows repeat, sequences end, options belong to columns.
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit, TimestampMillisecondType};
 

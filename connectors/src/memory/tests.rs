@@ -1,3 +1,5 @@
+//! The connector: what was written is read, in order.
+
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use futures::StreamExt;

@@ -25,6 +25,7 @@ fn counts_schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]))
 }
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 fn counts(rows: &[(&str, i64)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(id, _)| *id)));
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, n)| *n)));
