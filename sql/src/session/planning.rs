@@ -87,7 +87,10 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
     let mut runtime = RuntimeEnvBuilder::new();
     let local_state = config.local_state();
     if local_state.is_dir() {
-        runtime = runtime.with_temp_file_path(local_state.join("spill"));
+        let spill = local_state.join("spill");
+        // DataFusion makes a folder that is not there, and fails if another process makes it in the same moment.
+        std::fs::create_dir_all(&spill)?;
+        runtime = runtime.with_temp_file_path(spill);
     }
     if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
         runtime = runtime.with_memory_limit(limit, 1.0);
