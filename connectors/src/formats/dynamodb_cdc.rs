@@ -5,7 +5,7 @@
 //! carrier may repeat and reorder records. So the newest change of each key is remembered, in all readers of the table
 //! together: a changelog drops what is older or known, events drop what is known.
 //!
-//! Invariant: at most [`KEYS_MAX`] keys are remembered; those that changed longest ago are forgotten first.
+//! Invariant: at most `KEYS_MAX` keys are remembered; those that changed longest ago are forgotten first.
 
 use std::sync::Arc;
 

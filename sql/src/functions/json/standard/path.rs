@@ -84,7 +84,7 @@ pub enum Predicate {
 }
 
 impl StandardPath {
-    /// Parses a path; after a mark, [`VARIABLES`], the object of its variables may follow.
+    /// Parses a path; after a mark, `VARIABLES`, the object of its variables may follow.
     pub fn parse(text: &str) -> Result<Self> {
         let (text, variables) = match text.split_once(VARIABLES) {
             Some((text, object)) => (text, serde_json::from_str(object).unwrap_or_default()),
