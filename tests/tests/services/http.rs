@@ -88,10 +88,10 @@ if secret != "sekret":
     assert post("/other", b"{}")[0] == 404
     assert post("/events", b"{}", method="DELETE")[0] == 405
     # A listener may answer and close while the client still writes: the client then sees either.
-try:
-    assert post("/events", b" " * (17 << 20))[0] == 413
-except urllib.error.URLError as error:
-    assert isinstance(error.reason, (BrokenPipeError, ConnectionResetError)), error
+    try:
+        assert post("/events", b" " * (17 << 20))[0] == 413
+    except urllib.error.URLError as error:
+        assert isinstance(error.reason, (BrokenPipeError, ConnectionResetError)), error
     sent += 10
 print(sent)
 "#;
