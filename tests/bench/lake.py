@@ -68,7 +68,7 @@ WINDOW = {
 
 DUCKDB = """
 import csv, duckdb, sys
-connection = duckdb.connect(config={"threads": int(sys.argv[2])})
+connection = duckdb.connect(config={"threads": int(sys.argv[2]), "enable_progress_bar": False})
 csv.writer(sys.stdout).writerows(connection.execute(sys.argv[1]).fetchall())
 """
 DATAFUSION = """
@@ -155,7 +155,7 @@ def answer(text):
             return round(float(value), 3)
         except ValueError:
             return value.replace("T", " ").removesuffix(".000").removesuffix(" 00:00:00")
-    rows = [[field(value) for value in row] for row in csv.reader(io.StringIO(text))]
+    rows = [[field(value) for value in row] for row in csv.reader(text.splitlines())]
     return [row for row in rows if row and isinstance(row[-1], float)]
 
 
@@ -236,9 +236,9 @@ def june(args, python, work):
         args.trino.declare()
     threads = str(os.cpu_count())
     for kind, table in (("json", "events_json"), ("parquet", "events_parquet")):
-        duck = f"read_json('{folder}/json/*/*/*', hive_partitioning=true, format='newline_delimited', " \
+        duck = f"read_json('{folder}/json/name=*/d=*/*', hive_partitioning=true, format='newline_delimited', " \
                "columns={tstamp:'TIMESTAMP', payload:'VARCHAR', payload_md5:'VARCHAR', name:'VARCHAR', d:'VARCHAR'})" \
-            if kind == "json" else f"read_parquet('{folder}/parquet/*/*/*', hive_partitioning=true)"
+            if kind == "json" else f"read_parquet('{folder}/parquet/name=*/d=*/*', hive_partitioning=true)"
         format_ = "JSON" if kind == "json" else "PARQUET"
         extra = " OPTIONS ('format.compression' 'gzip')" if kind == "json" else ""
         declared = "" if kind == "parquet" else " (tstamp TIMESTAMP, payload VARCHAR, payload_md5 VARCHAR, name VARCHAR, d VARCHAR)"
