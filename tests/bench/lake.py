@@ -68,7 +68,8 @@ WINDOW = {
 
 DUCKDB = """
 import csv, duckdb, sys
-connection = duckdb.connect(config={"threads": int(sys.argv[2]), "enable_progress_bar": False})
+connection = duckdb.connect(config={"threads": int(sys.argv[2])})
+connection.execute("SET enable_progress_bar = false")
 csv.writer(sys.stdout).writerows(connection.execute(sys.argv[1]).fetchall())
 """
 DATAFUSION = """
