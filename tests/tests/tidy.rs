@@ -116,19 +116,12 @@ fn every_file_says_why_it_exists() {
     });
 }
 
-/// Files that are longer until they are split, each with its own bound.
-const LONGER: [(&str, usize); 1] = [("sql/src/functions/higher.rs", 509)];
-
-fn lines_max(path: &Path) -> usize {
-    LONGER.iter().find(|(longer, _)| path.ends_with(longer)).map_or(FILE_LINES_MAX, |(_, max)| *max)
-}
-
 #[test]
 fn files_are_short() {
     check(|file| {
         let (lines, max) = match is_test(file) {
             true => (file.text.lines().count(), TEST_FILE_LINES_MAX),
-            false => (before_tests(&file.text).lines().count(), lines_max(&file.path)),
+            false => (before_tests(&file.text).lines().count(), FILE_LINES_MAX),
         };
         if lines <= max { Vec::new() } else { vec![at(file, max, &format!("{lines} lines, at most {max} are read"))] }
     });
