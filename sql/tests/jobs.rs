@@ -173,8 +173,9 @@ fn a_job_that_is_killed_again_and_again_delivers_each_row_once() {
     assert_eq!(folder.copied(), all(2100));
     // Until 20.99 s - 1 s.
     assert_eq!(folder.counted(), "3,3,1000");
-    let staged = files(&folder.path("out/_headwater")).len() + files(&folder.path("counts/_headwater")).len();
-    assert_eq!(staged, 0, "nothing half-written is left");
+    for sink in ["out/_headwater", "counts/_headwater"] {
+        assert_eq!(files(&folder.path(sink)), Vec::<PathBuf>::new(), "nothing half-written is left");
+    }
 }
 
 #[test]

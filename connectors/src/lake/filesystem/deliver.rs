@@ -82,18 +82,17 @@ fn own_folder(folder: &Folder, job: &JobContext) -> String {
     join(&record::folder(&folder.layout.root), &format!("jobs/{}", job.incarnation))
 }
 
-/// Deletes and aborts what a commit that was cut short left.
+/// Deletes and aborts what a commit that was cut short left, and what a probe did.
 pub(super) async fn clean(folder: &Folder, job: &JobContext) -> Result<()> {
     let own = own_folder(folder, job);
     for entry in folder.place.list(&join(&own, "uploads")).await? {
         if let Some(bytes) = folder.place.read(&entry.path).await? {
             folder.place.abort_upload(&record::decode(&entry.path, &bytes)?).await?;
         }
-        folder.place.delete(&[entry.path]).await?;
     }
-    let staged = folder.place.list(&join(&own, "staging")).await?;
-    let staged: Vec<String> = staged.into_iter().map(|entry| entry.path).collect();
-    folder.place.delete(&staged).await
+    let left = folder.place.list_below(&own).await?;
+    let left: Vec<String> = left.into_iter().map(|entry| entry.path).collect();
+    folder.place.delete(&left).await
 }
 
 /// Whether a file can be written: one is, and deleted again.

@@ -196,6 +196,20 @@ async fn a_restored_writer_goes_on_with_its_files() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_a_killed_probe_or_commit_left_is_gone_after_recovery() -> Result<()> {
+    let bench = Bench::new();
+    let own = bench.folder.path().join("out/_headwater/jobs/i1");
+    for name in ["probe", ".tmp-0123", "staging/1-0-0", "staging/.tmp-4567"] {
+        std::fs::create_dir_all(own.join(name).parent().unwrap())?;
+        std::fs::write(own.join(name), "half")?;
+    }
+    let sink = connector().sink(&bench.spec(&[], &[]))?;
+    sink.recover(&bench.job(2), &CommitFacts { published: None, committed: None }).await?;
+    assert_eq!(bench.files(), BTreeMap::new());
+    Ok(())
+}
+
+#[tokio::test]
 async fn files_close_by_size_and_partitions_overflow_as_asked() -> Result<()> {
     let bench = Bench::new();
     let options = [("sink.rolling-policy.file-size", "30 b"), ("sink.partition.max-open", "2")];
