@@ -12,6 +12,7 @@ pub mod http;
 pub mod kafka;
 pub mod kinesis;
 pub mod lake;
+mod lookup;
 pub mod memory;
 pub mod options;
 pub mod print;

@@ -11,9 +11,11 @@
 //!
 //! Invariant: nothing here does I/O before a job runs; `Connector::source` and `Connector::sink` only parse options.
 
+mod keyed;
 mod sink;
 mod source;
 
+pub use keyed::{KeyedTable, LookupCache, PartialCache};
 pub use sink::{
     ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee, OpenUnit, OutboxRows,
     Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter,
@@ -49,6 +51,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
 
     /// What answers a query that ends, for a system that can do better than being read from end to end (by key).
     fn query_table(&self, _table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+
+    /// What answers a join for its keys, for a system whose rows can be had one by one.
+    fn keyed_table(&self, _table: &TableSpec) -> Result<Option<Arc<dyn KeyedTable>>> {
         Ok(None)
     }
 }

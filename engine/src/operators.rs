@@ -6,6 +6,7 @@ pub mod assign_windows;
 pub mod group_aggregate;
 pub mod groups;
 pub mod join;
+pub mod keyed_lookup;
 mod keys;
 pub mod lookup;
 pub mod rank;

@@ -3,6 +3,7 @@
 //! ```text
 //! sink:     outbox ──commit(epoch)──> last write of each key ──> BatchWriteItem, or PutItem on condition
 //! query:    key given ──> GetItem, Query      else ──> Scan in segments
+//! lookup:   keys of a batch ──> BatchGetItem, Query ──> rows, cached if the table says so
 //! streams:  streams of the table ──> shards, parents first ──> change records ──> rows
 //! ```
 //!
@@ -14,6 +15,7 @@ mod decode;
 mod deliver;
 mod encode;
 mod keys;
+mod lookup;
 mod options;
 mod pace;
 mod pages;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use headwater_engine::{
-    connector::{Connector, MetadataColumn, Sink, Source, TableSpec},
+    connector::{Connector, KeyedTable, MetadataColumn, Sink, Source, TableSpec},
     error::{Error, Result},
 };
 
@@ -63,6 +65,10 @@ impl Connector for DynamoDb {
 
     fn query_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(Some(Arc::new(provider::DynamoTable::new(table)?)))
+    }
+
+    fn keyed_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn KeyedTable>>> {
+        Ok(Some(Arc::new(lookup::DynamoLookup::new(table)?)))
     }
 }
 

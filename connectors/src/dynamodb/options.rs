@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use headwater_engine::{
-    connector::TableSpec,
+    connector::{LookupCache, TableSpec},
     error::{Error, Result},
 };
 
-use crate::{aws::AwsOptions, options::Options};
+use crate::{aws::AwsOptions, lookup, options::Options};
 
 /// Items of one BatchWriteItem, the service's limit.
 const BATCH_ITEMS_MAX: u64 = 25;
@@ -57,6 +57,8 @@ pub(super) struct DynamoOptions {
     pub(super) segments: Option<usize>,
     /// `scan.consistent-read`.
     pub(super) consistent_read: bool,
+    /// `lookup.*`.
+    pub(super) lookup: LookupCache,
 }
 
 impl DynamoOptions {
@@ -80,6 +82,7 @@ impl DynamoOptions {
             sets: sets(&mut options, table)?,
             segments: bounded(&mut options, "scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
             consistent_read: options.flag("scan.consistent-read")?.unwrap_or(false),
+            lookup: lookup::cache(&mut options)?,
         };
         options.finish()?;
         Ok(parsed)

@@ -60,20 +60,14 @@ impl Lookup {
         keeps_unmatched: bool,
         refresh: Option<Duration>,
     ) -> Self {
-        let [input, table_schema] = schemas;
-        let padded =
-            |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(keeps_unmatched || field.is_nullable()));
-        let fields = input.fields().iter().cloned().chain(table_schema.fields().iter().map(padded));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let schema = joined_schema(&schemas, keeps_unmatched);
+        let [_, table_schema] = schemas;
         Self { table, table_schema, keys, keeps_unmatched, residual: None, refresh, schema }
     }
 
     /// Adds a further condition over the joined columns; for inner joins only.
     pub fn with_condition(mut self, condition: Arc<dyn PhysicalExpr>) -> Result<Self> {
-        if self.keeps_unmatched {
-            return Err(Error::not_supported("a LEFT lookup join with a condition beside equal keys")
-                .with_hint("filter the table in a subquery, or use an inner join"));
-        }
+        check_condition(self.keeps_unmatched)?;
         self.residual = Some(condition);
         Ok(self)
     }
@@ -93,13 +87,7 @@ impl OperatorFactory for Lookup {
     }
 
     fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
-        match inputs.iter().copied().max().unwrap_or(ChangelogMode::Append) {
-            ChangelogMode::Append => Ok(ChangelogMode::Append),
-            ChangelogMode::Upsert | ChangelogMode::Retract => {
-                Err(Error::not_supported("a lookup join of rows that are updated later")
-                    .with_hint("look the values up before aggregating"))
-            }
-        }
+        append_only(inputs)
     }
 
     fn fingerprint(&self) -> Option<String> {
@@ -153,7 +141,50 @@ impl Looking {
     }
 }
 
-fn key_columns(rows: &RecordBatch, indexes: &[usize]) -> Vec<ArrayRef> {
+/// The stream's columns, then the table's, which may be NULL where rows without a match stay.
+pub(super) fn joined_schema([input, table]: &[SchemaRef; 2], keeps_unmatched: bool) -> SchemaRef {
+    let padded =
+        |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(keeps_unmatched || field.is_nullable()));
+    let fields = input.fields().iter().cloned().chain(table.fields().iter().map(padded));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// What a lookup join emits; rows that are updated later would have to find what they found before.
+pub(super) fn append_only(inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
+    match inputs.iter().copied().max().unwrap_or(ChangelogMode::Append) {
+        ChangelogMode::Append => Ok(ChangelogMode::Append),
+        ChangelogMode::Upsert | ChangelogMode::Retract => {
+            Err(Error::not_supported("a lookup join of rows that are updated later")
+                .with_hint("look the values up before aggregating"))
+        }
+    }
+}
+
+/// A condition beside equal keys cannot decide whether a row of a LEFT join has a match.
+pub(super) fn check_condition(keeps_unmatched: bool) -> Result<()> {
+    match keeps_unmatched {
+        false => Ok(()),
+        true => Err(Error::not_supported("a LEFT lookup join with a condition beside equal keys")
+            .with_hint("filter the table in a subquery, or use an inner join")),
+    }
+}
+
+/// Rows of the stream beside what they found, those that meet a condition.
+pub(super) fn paired(
+    schema: &SchemaRef,
+    residual: Option<&Arc<dyn PhysicalExpr>>,
+    taken: ChangeBatch,
+    looked_up: Vec<ArrayRef>,
+) -> Result<ChangeBatch> {
+    let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
+    let rows = batch_of(schema, columns, taken.rows.num_rows())?;
+    let joined = ChangeBatch { rows, kinds: taken.kinds };
+    let Some(residual) = residual else { return Ok(joined) };
+    let kept = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
+    filter_changes(&joined, &mask(&kept)?)
+}
+
+pub(super) fn key_columns(rows: &RecordBatch, indexes: &[usize]) -> Vec<ArrayRef> {
     indexes.iter().map(|index| Arc::clone(rows.column(*index))).collect()
 }
 
@@ -186,14 +217,7 @@ impl Operator for Looking {
             true => table.columns().iter().map(|column| take(column, &right, None)).collect::<Result<Vec<_>, _>>()?,
             false => take_record_batch(table, &right)?.columns().to_vec(),
         };
-        let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
-        let rows = batch_of(&self.spec.schema, columns, taken.rows.num_rows())?;
-        let mut joined = ChangeBatch { rows, kinds: taken.kinds };
-        if let Some(residual) = &self.spec.residual {
-            let kept = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
-            joined = filter_changes(&joined, &mask(&kept)?)?;
-        }
-        out.emit(joined);
+        out.emit(paired(&self.spec.schema, self.spec.residual.as_ref(), taken, looked_up)?);
         Ok(Progress::Done)
     }
 

@@ -133,13 +133,13 @@ fn is_wider(from: &Type, to: &Type) -> bool {
     }
 }
 
-/// Whether a plan reads only tables that can be read to their end in batch.
+/// Whether a plan reads only tables that a join looks up.
 pub(super) fn is_bounded(plan: &LogicalPlan) -> bool {
     use datafusion::{catalog::default_table_source::source_as_provider, common::tree_node::TreeNodeRecursion};
     let mut bounded = true;
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            let ends = |provider| super::table::stream_table(&provider).is_none_or(|table| table.batch.is_some());
+            let ends = |provider| super::table::stream_table(&provider).is_none_or(|table| table.is_looked_up());
             bounded &= source_as_provider(&scan.source).is_ok_and(ends);
         }
         Ok(if bounded { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })

@@ -1,7 +1,7 @@
 //! Joins: within windows, within an interval of event time, without bound as a changelog, and with a bounded table.
 //!
 //! ```text
-//!  one side reads bounded tables only ........................ lookup
+//!  one side reads tables that end, or that answer for keys .... lookup
 //!  both sides carry windows, and their ends are equal ........ window join: comes out when the window has ended
 //!  l.ts between r.ts - a and r.ts + b, event times ........... interval join: rows wait no longer than that
 //!  equal keys and nothing else ............................... changelog: rows wait for ever

@@ -22,7 +22,7 @@ use headwater_connectors::{
 use headwater_engine::{
     accounts::rejected_schema,
     catalog::{Properties, Table},
-    connector::{Boundedness, Connector, JobContext, MetadataField, TableSpec},
+    connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec},
     error::{Error, Result},
     graph::Malformed,
 };
@@ -213,14 +213,26 @@ impl StreamTable {
         })
     }
 
-    /// The system's own way to answer queries, where all columns are the system's.
-    fn query_table(&self) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// Whether all columns are the system's own.
+    fn has_own_columns(&self) -> bool {
         let is_own = |(index, column): (usize, &ColumnSource)| matches!(column, ColumnSource::Spec(at) if *at == index);
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
-        match self.columns.iter().enumerate().all(is_own) && types(&self.schema) == types(&self.spec.schema) {
-            true => self.connector.query_table(&self.spec),
-            false => Ok(None),
-        }
+        self.columns.iter().enumerate().all(is_own) && types(&self.schema) == types(&self.spec.schema)
+    }
+
+    /// The system's own way to answer queries, where all columns are the system's.
+    fn query_table(&self) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.has_own_columns() { self.connector.query_table(&self.spec) } else { Ok(None) }
+    }
+
+    /// The system's own way to answer joins by key, where all columns are the system's.
+    pub(crate) fn keyed_table(&self) -> Result<Option<Arc<dyn KeyedTable>>> {
+        if self.has_own_columns() { self.connector.keyed_table(&self.spec) } else { Ok(None) }
+    }
+
+    /// Whether a join looks its rows up: all of it is read in batch, or it answers for keys.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.batch.is_some() || !matches!(self.keyed_table(), Ok(None))
     }
 
     /// Whether it goes on until the job stops.

@@ -1,5 +1,6 @@
 //! DynamoDB's tables and streams against DynamoDB Local, with a throttling proxy in front where that matters.
 
+mod lookup;
 mod pipelines;
 mod reading;
 mod sink;
