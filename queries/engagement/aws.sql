@@ -1,5 +1,7 @@
--- Likes, comments and shares from Kinesis: every event into the lake by hour of arrival, and counts of 30 seconds into
--- DynamoDB: the connections. The table has the partition key post_id and the sort key window_start.
+-- Posts from files, and likes, comments and shares from Kinesis: the connections. Posts become Parquet and items of
+-- ProcessedData (partition key post_id); every event is kept by hour of arrival, and counts of 30 seconds become items of
+-- ProcessedStream (partition key post_id, sort key window_start).
+--   headwater run queries/engagement/{aws,posts}.sql --param lake=s3://bucket
 --   headwater run queries/engagement/{aws,count}.sql --param lake=s3://bucket
 
 CREATE TABLE engagement_events (
@@ -43,5 +45,59 @@ CREATE TABLE processed_stream (
 WITH (
     'connector' = 'dynamodb',
     'table-name' = '${table:-ProcessedStream}',
+    'aws.region' = '${region:-us-east-1}'
+);
+
+CREATE TABLE posts_arriving (
+    "Platform" VARCHAR,
+    "Post ID" VARCHAR,
+    "Post Type" VARCHAR,
+    "Post Timestamp" VARCHAR,
+    "Likes" BIGINT,
+    "Comments" BIGINT,
+    "Shares" BIGINT,
+    "Reach" BIGINT
+)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/rawData/posts/',
+    'format' = 'csv',
+    'csv.header' = 'true',
+    'source.monitor-interval' = '1 s'
+);
+
+CREATE TABLE posts_delivered (
+    post_id VARCHAR,
+    platform VARCHAR,
+    post_type VARCHAR,
+    post_timestamp TIMESTAMP(3),
+    likes BIGINT,
+    comments BIGINT,
+    shares BIGINT,
+    reach BIGINT,
+    engagement_rate DOUBLE
+)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/processedData/posts_processed/',
+    'format' = 'parquet',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);
+
+CREATE TABLE processed_data (
+    post_id VARCHAR,
+    platform VARCHAR,
+    post_type VARCHAR,
+    post_timestamp TIMESTAMP(3),
+    likes BIGINT,
+    comments BIGINT,
+    shares BIGINT,
+    reach BIGINT,
+    engagement_rate DOUBLE,
+    PRIMARY KEY (post_id) NOT ENFORCED
+)
+WITH (
+    'connector' = 'dynamodb',
+    'table-name' = '${items_table:-ProcessedData}',
     'aws.region' = '${region:-us-east-1}'
 );

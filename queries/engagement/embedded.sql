@@ -1,6 +1,8 @@
--- Likes, comments and shares sent over HTTP to this machine: every event into a local lake by hour of arrival, and
--- counts of 30 seconds into a folder: the connections. Clients of Kinesis send with another endpoint and nothing else.
---   headwater run queries/engagement/{embedded,count}.sql --param lake=demo
+-- Posts from files, and likes, comments and shares without a server: a memory log takes the place of Kinesis, and memory
+-- tables that of DynamoDB's: the connections. What clients send is put on the log by send.sql.
+--   headwater generate posts demo/rawData/posts; headwater generate engagements demo/engagements
+--   headwater run queries/engagement/{embedded,posts}.sql --param lake=demo
+--   headwater run queries/engagement/{embedded,send,count}.sql --param lake=demo
 
 CREATE TABLE engagement_events (
     post_id VARCHAR,
@@ -11,9 +13,8 @@ CREATE TABLE engagement_events (
     WATERMARK FOR "timestamp" AS "timestamp" - INTERVAL '5' SECOND
 )
 WITH (
-    'connector' = 'http',
-    'listen' = '127.0.0.1:${port:-8080}',
-    'stream' = '${stream:-input_stream}',
+    'connector' = 'memory',
+    'name' = 'input_stream',
     'scan.watermark.idle-timeout' = '10 s',
     'format' = 'json'
 );
@@ -37,6 +38,57 @@ CREATE TABLE processed_stream (
     window_end TIMESTAMP(6),
     "engagement_counts.like" BIGINT,
     "engagement_counts.comment" BIGINT,
-    "engagement_counts.share" BIGINT
+    "engagement_counts.share" BIGINT,
+    PRIMARY KEY (post_id, window_start) NOT ENFORCED
 )
-WITH ('connector' = 'filesystem', 'path' = '${lake}/processedData/stream/', 'format' = 'json');
+WITH ('connector' = 'memory');
+
+CREATE TABLE posts_arriving (
+    "Platform" VARCHAR,
+    "Post ID" VARCHAR,
+    "Post Type" VARCHAR,
+    "Post Timestamp" VARCHAR,
+    "Likes" BIGINT,
+    "Comments" BIGINT,
+    "Shares" BIGINT,
+    "Reach" BIGINT
+)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/rawData/posts/',
+    'format' = 'csv',
+    'csv.header' = 'true',
+    'source.monitor-interval' = '1 s'
+);
+
+CREATE TABLE posts_delivered (
+    post_id VARCHAR,
+    platform VARCHAR,
+    post_type VARCHAR,
+    post_timestamp TIMESTAMP(3),
+    likes BIGINT,
+    comments BIGINT,
+    shares BIGINT,
+    reach BIGINT,
+    engagement_rate DOUBLE
+)
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/processedData/posts_processed/',
+    'format' = 'parquet',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);
+
+CREATE TABLE processed_data (
+    post_id VARCHAR,
+    platform VARCHAR,
+    post_type VARCHAR,
+    post_timestamp TIMESTAMP(3),
+    likes BIGINT,
+    comments BIGINT,
+    shares BIGINT,
+    reach BIGINT,
+    engagement_rate DOUBLE,
+    PRIMARY KEY (post_id) NOT ENFORCED
+)
+WITH ('connector' = 'memory');

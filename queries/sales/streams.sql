@@ -36,7 +36,13 @@ CREATE TABLE sales_delivered (
     partition_2 VARCHAR
 )
 PARTITIONED BY (partition_0, partition_1, partition_2)
-WITH ('connector' = 'filesystem', 'path' = '${lake}/sales_delivered/', 'format' = 'json');
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/sales_delivered/',
+    'format' = 'json',
+    'sink.rolling-policy.file-size' = '5 MB',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);
 
 CREATE TABLE order_state (
     orderid VARCHAR,

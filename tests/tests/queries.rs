@@ -73,6 +73,10 @@ impl Lake {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if name.starts_with(['_', '.']) {
+                    continue;
+                }
                 if path.is_dir() {
                     folders.push(path);
                 } else {
@@ -158,14 +162,16 @@ async fn posts_become_a_report() {
 async fn engagements_are_counted_by_post_and_half_minute() {
     let lake = Lake::new().await;
     lake.generate(Dataset::Engagements, None, 3_000, "engagements");
-    lake.run("engagement/counts_of_files.sql", &[]).await;
+    for file in ["engagement/embedded.sql", "engagement/send.sql", "engagement/count.sql"] {
+        lake.run(file, &[]).await;
+    }
     let busiest = lake.run("engagement/busiest.sql", &[]).await;
     let mut windows: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
     for event in lake.lines("engagements") {
         let time = text(&event, "timestamp");
         let half = if &time[17..19] < "30" { "00" } else { "30" };
         let kind = ["like", "comment", "share"].iter().position(|kind| event["engagement_type"] == *kind).unwrap();
-        let window = (text(&event, "post_id"), format!("{} {}:{half}.000", &time[..10], &time[11..16]));
+        let window = (text(&event, "post_id"), format!("{} {}:{half}.000000", &time[..10], &time[11..16]));
         windows.entry(window).or_default()[kind] += 1;
     }
     let mut expected: Vec<_> = windows.into_iter().collect();
@@ -177,6 +183,11 @@ async fn engagements_are_counted_by_post_and_half_minute() {
         let found = ["likes", "comments", "shares"].map(|column| row[column].as_u64().unwrap());
         assert_eq!((text(row, "post_id"), text(row, "window_start"), found), (post, window, counts));
     }
+    assert_eq!(lake.lines("rawData/stream").len(), 3_000);
+    lake.run("engagement/counts_of_files.sql", &[]).await;
+    let counts = lake.script("SELECT count(*) AS n FROM counts", &[]).await;
+    let windows = lake.script("SELECT count(*) AS n FROM processed_stream", &[]).await;
+    assert_eq!(counts, windows);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
     let insert = |file: &str| {
         let script = fs::read_to_string(folder.join(file)).unwrap();
@@ -208,6 +219,58 @@ async fn the_top_products_are_those_of_the_lines() {
         assert_eq!((text(row, "product_name"), row["quantity"].as_u64()), (product, Some(quantity)));
         assert!((row["revenue"].as_f64().unwrap() - revenue).abs() < 0.01);
     }
+}
+
+#[tokio::test]
+async fn changes_of_orders_are_delivered_and_make_the_orders_as_they_are() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Sales, Some(DatasetFormat::Stream), 2_000, "changes");
+    for file in ["sales/embedded.sql", "sales/send.sql", "sales/deliver.sql"] {
+        lake.run(file, &[]).await;
+    }
+    let (mut orders, mut delivered): (BTreeMap<String, (String, u64)>, u64) = (BTreeMap::new(), 0);
+    for change in lake.lines("changes") {
+        let order = text(&change["dynamodb"]["Keys"]["orderid"], "S");
+        let image = &change["dynamodb"]["NewImage"];
+        match change["eventName"].as_str().unwrap() {
+            "REMOVE" => drop(orders.remove(&order)),
+            _ => {
+                let quantity = text(&image["quantity"], "N").parse().unwrap();
+                orders.insert(order, (text(&image["product_name"], "S"), quantity));
+                delivered += 1;
+            }
+        }
+    }
+    let mut products: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (product, quantity) in orders.into_values() {
+        let entry = products.entry(product).or_default();
+        *entry = (entry.0 + 1, entry.1 + quantity);
+    }
+    let now = lake.run("sales/orders_now.sql", &[]).await;
+    let found = now
+        .iter()
+        .map(|row| (text(row, "product_name"), (row["orders"].as_u64().unwrap(), row["quantity"].as_u64().unwrap())));
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), products);
+    let by_day = lake.run("sales/delivered.sql", &[]).await;
+    assert_eq!(by_day.iter().map(|row| row["changes"].as_u64().unwrap()).sum::<u64>(), delivered);
+    assert_eq!(lake.lines("sales_delivered").len() as u64, delivered);
+}
+
+#[tokio::test]
+async fn counted_engagements_join_the_posts_they_were_on() {
+    let lake = Lake::new().await;
+    lake.generate(Dataset::Posts, None, 300, "rawData/posts");
+    lake.generate(Dataset::Engagements, None, 1_200, "engagements");
+    lake.run("engagement/lake.sql", &[]).await;
+    for file in ["embedded", "posts", "send", "count"] {
+        lake.run(&format!("engagement/{file}.sql"), &[]).await;
+    }
+    let report = lake.run("engagement/report.sql", &[]).await;
+    assert_eq!(report.iter().map(|row| row["posts"].as_u64().unwrap()).sum::<u64>(), 300, "the files are Parquet");
+    let joined = lake.run("engagement/report_stream.sql", &[]).await;
+    let sum = |column: &str| joined.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("likes") + sum("comments") + sum("shares"), 1_200, "every post that is engaged with is known");
+    assert!(joined.iter().all(|row| row["engagement_rate"].as_f64().is_some()), "{joined:?}");
 }
 
 #[tokio::test]
@@ -245,6 +308,9 @@ fn both_forms_of_a_pipeline_declare_the_same_tables() {
         ("crimes/embedded.sql", "crimes/aws.sql", "crimes/decode.sql"),
         ("telemetry/embedded.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
         ("engagement/embedded.sql", "engagement/aws.sql", "engagement/count.sql"),
+        ("engagement/embedded.sql", "engagement/aws.sql", "engagement/posts.sql"),
+        ("sales/embedded.sql", "sales/aws.sql", "sales/deliver.sql"),
+        ("sales/embedded.sql", "sales/streams.sql", "sales/deliver.sql"),
     ] {
         let tables = declared(embedded);
         assert!(!tables.is_empty() && tables == declared(aws), "{embedded} and {aws}");

@@ -1,7 +1,7 @@
 //! `'connector' = 'memory'`: logs and tables shared by the tables of a process, in place of Kinesis, Kafka or DynamoDB.
 //!
 //! Without a PRIMARY KEY a table is a log in shards; with one it is a changelog by that key, which a query sees as the
-//! rows there are.
+//! rows there are. With a 'format' the log holds payloads, which every table of its name reads in its own columns.
 //!
 //! Invariant: what is here is gone with the process; an offset into a log that is gone reads as the log's beginning.
 
@@ -21,7 +21,10 @@ use headwater_engine::{
 use parking_lot::Mutex;
 
 use self::{log::Log, sink::MemorySink, source::MemorySource};
-use crate::options::Options;
+use crate::{
+    formats::{self, TableFormat},
+    options::Options,
+};
 
 /// Shards of one log, at most.
 const SHARDS_MAX: u64 = 1024;
@@ -38,7 +41,12 @@ struct MemoryOptions {
     log: Arc<Log>,
     is_bounded: bool,
     from_latest: bool,
+    /// What the payloads of the log are, if it holds payloads.
+    format: Option<TableFormat>,
 }
+
+/// Name of the only column of a log that holds payloads.
+const PAYLOAD: &str = "headwater_payload";
 
 impl Memory {
     fn options(&self, table: &TableSpec) -> Result<MemoryOptions> {
@@ -53,6 +61,7 @@ impl Memory {
         let is_bounded = options.choice("scan.bounded.mode", &[("unbounded", false), ("latest-offset", true)])?;
         let from_latest =
             options.choice("scan.startup.mode", &[("earliest-offset", false), ("latest-offset", true)])?;
+        let format = formats::from_options(&mut options, &["format"], "")?;
         options.finish()?;
         let mut logs = self.logs.lock();
         let wanted = usize::try_from(shards.unwrap_or(1)).unwrap_or(1);
@@ -63,7 +72,7 @@ impl Memory {
                 .with_hint("the first table of a name decides; leave 'shards' out of the others"));
         }
         let (is_bounded, from_latest) = (is_bounded.unwrap_or_default(), from_latest.unwrap_or_default());
-        Ok(MemoryOptions { log: Arc::clone(log), is_bounded, from_latest })
+        Ok(MemoryOptions { log: Arc::clone(log), is_bounded, from_latest, format })
     }
 }
 
@@ -88,6 +97,6 @@ impl Connector for Memory {
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(MemorySink::new(table, self.options(table)?.log)?))
+        Ok(Arc::new(MemorySink::new(table, self.options(table)?)?))
     }
 }

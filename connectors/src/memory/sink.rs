@@ -4,7 +4,10 @@
 
 use std::{fmt, sync::Arc};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::{
+    array::{BinaryArray, RecordBatch},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use headwater_engine::{
@@ -17,7 +20,8 @@ use headwater_engine::{
     message::{ChangeBatch, Epoch},
 };
 
-use super::log::Log;
+use super::{MemoryOptions, PAYLOAD, log::Log};
+use crate::formats::TableFormat;
 
 /// A log as a sink.
 #[derive(Debug)]
@@ -27,14 +31,29 @@ pub(super) struct MemorySink {
     is_keyed: bool,
     /// Indices of the columns whose hash picks a row's shard; empty: the shards take turns.
     shard_by: Vec<usize>,
+    format: Option<TableFormat>,
+    /// Indices of the columns that are in the payload.
+    physical: Vec<usize>,
 }
 
 impl MemorySink {
-    pub(super) fn new(table: &TableSpec, log: Arc<Log>) -> Result<Self> {
+    pub(super) fn new(table: &TableSpec, options: MemoryOptions) -> Result<Self> {
         let is_keyed = !table.primary_key.is_empty();
         let names = if is_keyed { &table.primary_key } else { &table.partitioned_by };
         let shard_by = names.iter().map(|name| column(&table.schema, &table.name, name)).collect::<Result<_>>()?;
-        Ok(Self { table: table.name.clone(), log, is_keyed, shard_by })
+        let physical = (0..table.schema.fields().len()).filter(|index| table.metadata_key(*index).is_none()).collect();
+        let MemoryOptions { log, format, .. } = options;
+        Ok(Self { table: table.name.clone(), log, is_keyed, shard_by, format, physical })
+    }
+
+    /// The rows as the log holds them.
+    fn held(&self, changes: ChangeBatch) -> Result<ChangeBatch> {
+        let Some(format) = &self.format else { return Ok(changes) };
+        let rows = changes.rows.project(&self.physical)?;
+        let payloads = format.encoder(rows.schema())?.encode(&rows)?;
+        let column = BinaryArray::from_iter_values((0..payloads.len()).map(|index| payloads.payload(index)));
+        let schema = Arc::new(Schema::new(vec![Field::new(PAYLOAD, DataType::Binary, false)]));
+        Ok(ChangeBatch { rows: RecordBatch::try_new(schema, vec![Arc::new(column)])?, kinds: None })
     }
 }
 
@@ -52,7 +71,11 @@ impl fmt::Display for MemorySink {
 #[async_trait]
 impl Sink for MemorySink {
     fn accepts(&self) -> ChangelogMode {
-        if self.is_keyed { ChangelogMode::Upsert } else { ChangelogMode::Append }
+        match &self.format {
+            Some(format) => format.changelog(),
+            None if self.is_keyed => ChangelogMode::Upsert,
+            None => ChangelogMode::Append,
+        }
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -63,8 +86,9 @@ impl Sink for MemorySink {
         if self.shard_by.is_empty() { Distribution::Any } else { Distribution::ByKey(self.shard_by.clone()) }
     }
 
-    async fn check(&self, _: &JobContext, _: SchemaRef) -> Result<()> {
-        Ok(())
+    async fn check(&self, _: &JobContext, schema: SchemaRef) -> Result<()> {
+        let Some(format) = &self.format else { return Ok(()) };
+        format.encoder(Arc::new(schema.project(&self.physical)?)).map(drop)
     }
 
     async fn writer(&self, job: &JobContext, task: SinkTask, _: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
@@ -91,7 +115,7 @@ impl Sink for MemorySink {
                         Some(hashes.into_iter().map(|hash| (hash % shards) as u32).collect())
                     }
                 };
-                parts.push((of_rows, changes));
+                parts.push((of_rows, self.held(changes)?));
             }
             let name = format!("{}/{}", job.incarnation, unit.unit);
             report.rows += self.log.append(&name, parts, job.clock.now().0)?;

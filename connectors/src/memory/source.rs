@@ -6,7 +6,8 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use arrow::{
     array::{
-        ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+        Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+        TimestampMillisecondArray,
     },
     compute::cast,
     datatypes::SchemaRef,
@@ -18,12 +19,12 @@ use headwater_engine::{
         SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
     },
     error::{Error, Result},
-    format::Decoder,
+    format::{Decoder, Payloads},
     message::ChangeBatch,
 };
 
 use super::{
-    MemoryOptions,
+    MemoryOptions, PAYLOAD,
     log::{Log, Stretch},
 };
 
@@ -54,11 +55,15 @@ impl Source for MemorySource {
     }
 
     fn changelog(&self) -> ChangelogMode {
-        if self.is_keyed { ChangelogMode::Upsert } else { ChangelogMode::Append }
+        match &self.options.format {
+            Some(format) => format.changelog(),
+            None if self.is_keyed => ChangelogMode::Upsert,
+            None => ChangelogMode::Append,
+        }
     }
 
-    fn decoder(&self, _: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
-        Ok(None)
+    fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        self.options.format.as_ref().map(|format| format.decoder(columns)).transpose()
     }
 
     async fn splits(&self, _: &JobContext) -> Result<Vec<Split>> {
@@ -71,6 +76,7 @@ impl Source for MemorySource {
             from_latest: self.options.from_latest,
             ends: request.bound == Bound::EndNow || self.options.is_bounded,
             is_bounded: self.options.is_bounded,
+            holds_payloads: self.options.format.is_some(),
             columns: request.columns,
             metadata: request.metadata,
             splits: VecDeque::new(),
@@ -100,6 +106,7 @@ struct LogReader {
     from_latest: bool,
     ends: bool,
     is_bounded: bool,
+    holds_payloads: bool,
     columns: SchemaRef,
     metadata: Vec<(usize, String)>,
     splits: VecDeque<OpenSplit>,
@@ -142,8 +149,26 @@ impl LogReader {
             positions: Positions::From(i64::try_from(stretch.first).unwrap_or(i64::MAX)),
             arrivals_ms: Some(vec![stretch.arrival_ms; rows]),
             lag_records: Some(self.log.rows(open.shard).saturating_sub(open.next)),
-            data: SourceData::Rows { rows: self.as_wanted(open, &stretch)?, rejected: Vec::new() },
+            data: match self.holds_payloads {
+                true => self.payloads(open, &stretch)?,
+                false => SourceData::Rows { rows: self.as_wanted(open, &stretch)?, rejected: Vec::new() },
+            },
         })
+    }
+
+    fn payloads(&self, open: &OpenSplit, stretch: &Stretch) -> Result<SourceData> {
+        let stored = stretch.changes.rows.column_by_name(PAYLOAD).and_then(|column| column.as_binary_opt::<i32>());
+        let stored = stored.ok_or_else(|| {
+            Error::user("INVALID_TABLE_PROPERTY", "a memory table with 'format' reads a log that holds rows")
+                .with_hint("give the table that writes to it a 'format' too, or neither")
+        })?;
+        let (mut buffer, mut ends) = (Vec::new(), Vec::with_capacity(stored.len()));
+        for payload in stored.iter().flatten() {
+            buffer.extend_from_slice(payload);
+            ends.push(buffer.len());
+        }
+        let metadata = self.metadata.iter().map(|(_, key)| metadata(key, open, stretch)).collect::<Result<_>>()?;
+        Ok(SourceData::Payloads { payloads: Payloads { buffer: buffer.into(), ends }, metadata })
     }
 
     fn as_wanted(&self, open: &OpenSplit, stretch: &Stretch) -> Result<ChangeBatch> {

@@ -10,6 +10,7 @@ use headwater_engine::error::Error;
 use super::{
     exit::Failure,
     interrupt::Watched,
+    job,
     runner::{self, Style, Tally},
     tell,
 };
@@ -23,9 +24,9 @@ use crate::{
 pub(super) enum Demo {
     /// Visits per day over gzip JSON and over Parquet, from 100,000 sessions.
     Telemetry,
-    /// Social-media posts from CSV to a report, and engagements counted in windows.
+    /// Social-media posts from CSV to Parquet, items and reports; engagements kept and counted in windows.
     Engagement,
-    /// Top products over folders as a crawler finds them.
+    /// Top products over folders as a crawler finds them; changes of orders delivered, and the orders as they are.
     Sales,
     /// Crime records from JSON to Parquet by day.
     Crimes,
@@ -33,6 +34,14 @@ pub(super) enum Demo {
 
 /// A data set, its format unless it is the usual one, and its folder.
 type Data = (Dataset, Option<DatasetFormat>, &'static str);
+
+/// What a demo does after its data is there.
+enum Step {
+    /// The statements of a file, one after another.
+    Statements(File),
+    /// The INSERTs of a file as a job, up to the ends that are there; its other statements before.
+    Job(&'static str, File),
+}
 
 /// A query file, built into the program.
 struct File {
@@ -51,6 +60,16 @@ macro_rules! file {
     };
 }
 
+macro_rules! statements {
+    ($($all:tt)*) => { Step::Statements(file!($($all)*)) };
+}
+
+macro_rules! job {
+    ($name:literal, $path:literal) => {
+        Step::Job($name, file!($path))
+    };
+}
+
 impl Demo {
     fn name(self) -> &'static str {
         match self {
@@ -65,29 +84,44 @@ impl Demo {
         match self {
             Self::Telemetry => &[(Dataset::Telemetry, None, "raw")],
             Self::Engagement => &[(Dataset::Posts, None, "rawData/posts"), (Dataset::Engagements, None, "engagements")],
-            Self::Sales => &[(Dataset::Sales, None, "sales")],
+            Self::Sales => &[(Dataset::Sales, None, "sales"), (Dataset::Sales, Some(DatasetFormat::Stream), "changes")],
             Self::Crimes => &[(Dataset::Crimes, Some(DatasetFormat::Ndjson), "crimes_raw")],
         }
     }
 
-    fn files(self) -> &'static [File] {
+    fn steps(self) -> &'static [Step] {
         match self {
             Self::Telemetry => &[
-                file!("telemetry/lake.sql"),
-                file!("telemetry/load.sql"),
-                file!("telemetry/june.sql", "events" = "events_json"),
-                file!("telemetry/june.sql", "events" = "events_parquet"),
-                file!("telemetry/deduplicate.sql"),
+                statements!("telemetry/lake.sql"),
+                statements!("telemetry/load.sql"),
+                statements!("telemetry/june.sql", "events" = "events_json"),
+                statements!("telemetry/june.sql", "events" = "events_parquet"),
+                statements!("telemetry/deduplicate.sql"),
             ],
             Self::Engagement => &[
-                file!("engagement/lake.sql"),
-                file!("engagement/transform.sql"),
-                file!("engagement/report.sql"),
-                file!("engagement/counts_of_files.sql"),
-                file!("engagement/busiest.sql"),
+                statements!("engagement/lake.sql"),
+                statements!("engagement/embedded.sql"),
+                job!("posts", "engagement/posts.sql"),
+                statements!("engagement/report.sql"),
+                job!("send", "engagement/send.sql"),
+                job!("count", "engagement/count.sql"),
+                statements!("engagement/busiest.sql"),
+                statements!("engagement/report_stream.sql"),
             ],
-            Self::Sales => &[file!("sales/lake.sql"), file!("sales/top_products.sql")],
-            Self::Crimes => &[file!("crimes/lake.sql"), file!("crimes/to_parquet.sql"), file!("crimes/first_ten.sql")],
+            Self::Sales => &[
+                statements!("sales/lake.sql"),
+                statements!("sales/top_products.sql"),
+                statements!("sales/embedded.sql"),
+                job!("send", "sales/send.sql"),
+                job!("deliver", "sales/deliver.sql"),
+                statements!("sales/delivered.sql"),
+                statements!("sales/orders_now.sql"),
+            ],
+            Self::Crimes => &[
+                statements!("crimes/lake.sql"),
+                statements!("crimes/to_parquet.sql"),
+                statements!("crimes/first_ten.sql"),
+            ],
         }
     }
 }
@@ -115,14 +149,24 @@ pub(super) async fn run(
     let session =
         Session::open(SessionConfig { settings: config.settings, ..SessionConfig::in_directory(&*lake) }).await?;
     let mut tally = Tally::default();
-    for file in demo.files() {
+    for step in demo.steps() {
+        let (file, job) = match step {
+            Step::Statements(file) => (file, None),
+            Step::Job(name, file) => (file, Some(*name)),
+        };
         let mut parameters = crate::parser::Parameters::from([("lake".to_owned(), lake.clone())]);
         parameters.extend(file.parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let shown: Vec<String> =
             file.parameters.iter().map(|(name, value)| format!(" --param {name}={value}")).collect();
         tell(&format!("\n-- {}{}", file.path, shown.concat()));
-        let statements = crate::parser::parse(file.text, &parameters)?;
+        let all = crate::parser::parse(file.text, &parameters)?;
+        let (of_job, statements): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|statement| job.is_some() && !job::inserts_of(statement).is_empty());
         let done = runner::run(&session, &statements, style, watched, runner::standard_output()).await?;
+        if let Some(name) = job {
+            let inserts: Vec<_> = of_job.iter().flat_map(job::inserts_of).cloned().collect();
+            job::run_once(&session, &inserts, name).await?;
+        }
         tally = Tally { warned: tally.warned || done.warned, ..done };
     }
     tell(&format!("\nGo on from here: headwater --state {lake}"));

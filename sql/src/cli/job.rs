@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// What `headwater run` says about its job.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct JobOptions {
     /// Name of the job [default: the last file's name without its extension].
     #[arg(long, value_name = "NAME")]
@@ -190,6 +190,12 @@ pub(super) fn inserts_of(statement: &Statement) -> Vec<&Insert> {
             _ => None,
         })
         .collect()
+}
+
+/// Runs INSERTs as a job up to the ends that are there now.
+pub(super) async fn run_once(session: &Session, inserts: &[Insert], name: &str) -> Result<(), Failure> {
+    let options = JobOptions { job: Some(name.to_owned()), once: true, ..JobOptions::default() };
+    run_job(session, inserts, (&[], &options), CancellationToken::new()).await.map(drop)
 }
 
 /// Runs the job until it ends or a signal asks it to stop.

@@ -247,7 +247,7 @@ async fn engagements_are_kept_and_counted_once() -> Result<()> {
     let (lake, port) = (place.lake(), free_port()?);
     let port_text = port.to_string();
     let parameters = [("lake", lake.as_str()), ("port", &port_text)];
-    let embedded = script(&["engagement/embedded.sql", "engagement/count.sql"])?;
+    let embedded = script(&["engagement/http.sql", "engagement/count.sql"])?;
     let mut job = scripts::start(&embedded, &parameters, &place.path("state"), Until::Stopped).await?;
     listening(&mut job, port).await?;
     let mut events = lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;

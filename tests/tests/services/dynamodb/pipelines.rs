@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, ScalarAttributeType, StreamSpecification, StreamViewType},
@@ -19,6 +19,7 @@ use headwater_sql::{
     parser::{Parameters, StatementKind, parse},
     session::{Session, SessionConfig},
 };
+use headwater_tests::services::Ministack;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -128,26 +129,91 @@ async fn sales_changes_become_lines_and_the_orders_as_they_are() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processed_posts_become_items_however_often_they_are_stored() -> Result<()> {
+async fn posts_become_parquet_and_items_and_no_file_is_taken_twice() -> Result<()> {
     let server = local()?;
     let client = client(&server.endpoint);
     create(&client, "ProcessedData", &[("post_id", ScalarAttributeType::S)]).await?;
     let folder = tempfile::tempdir()?;
-    let target = folder.path().join("rawData/posts");
-    generate(&Options { dataset: Dataset::Posts, rows: Some(100), seed: 3, format: None, target })?;
-    let session = Session::open(SessionConfig::in_directory(folder.path().join("state").to_string_lossy())).await?;
-    let parameters = Parameters::from([("lake".to_owned(), folder.path().to_string_lossy().into_owned())]);
-    for statement in parse(&script("", &["engagement/lake.sql", "engagement/transform.sql"])?, &parameters)? {
-        drop(session.execute(&statement).await?);
-    }
-    let items_file = script(&server.endpoint, &["engagement/items.sql"])?;
+    let posts = |seed: u64, rows: u64, to: &str| {
+        let target = folder.path().join(to);
+        generate(&Options { dataset: Dataset::Posts, rows: Some(rows), seed, format: None, target })
+    };
+    let text_of_files = script(&server.endpoint, &["engagement/aws.sql", "engagement/posts.sql"])?;
+    posts(3, 100, "rawData/posts")?;
     for _ in 0..2 {
-        run_once(&items_file, folder.path()).await?;
+        run_once(&text_of_files, folder.path()).await?;
         let stored = items(&client, "ProcessedData").await?;
         assert_eq!(stored.len(), 100);
         assert!(stored.iter().all(|item| text(item, "likes").is_ok() && text(item, "post_timestamp").is_ok()));
+        assert_eq!(parquet_rows(&folder.path().join("processedData/posts_processed"))?, 100, "each file once");
     }
+    // Another file arrives: it alone is taken.
+    posts(4, 25, "more")?;
+    for entry in fs::read_dir(folder.path().join("more"))? {
+        let from = entry?.path();
+        let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        fs::rename(&from, folder.path().join("rawData/posts").join(format!("more-{name}")))?;
+    }
+    run_once(&text_of_files, folder.path()).await?;
+    assert_eq!(items(&client, "ProcessedData").await?.len(), 125);
+    assert_eq!(parquet_rows(&folder.path().join("processedData/posts_processed"))?, 125);
     Ok(())
+}
+
+/// Orders as an application leaves them: inserted, changed, deleted.
+async fn change_orders(client: &Client, orders: std::ops::Range<u32>) -> Result<BTreeMap<String, String>> {
+    let mut now = BTreeMap::new();
+    for id in orders {
+        let name = id.to_string();
+        for quantity in 1..=1 + id % 3 {
+            order(client, &name, "Phone", quantity).await?;
+            now.insert(name.clone(), quantity.to_string());
+        }
+        if id % 5 == 0 {
+            let key = AttributeValue::S(name.clone());
+            client.delete_item().table_name("OrderTable").key("orderid", key).send().await?;
+            now.remove(&name);
+        }
+    }
+    Ok(now)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sales_changes_come_through_kinesis_in_any_order() -> Result<()> {
+    let stack = Ministack::start()?;
+    let (tables, streams) = (client(&stack.endpoint), crate::kinesis::client(&stack.endpoint));
+    create(&tables, "OrderTable", &[("orderid", ScalarAttributeType::S)]).await?;
+    create(&tables, "OrderState", &[("orderid", ScalarAttributeType::S)]).await?;
+    crate::kinesis::create(&streams, "kinesis-sales-order", 3).await?;
+    let described = streams.describe_stream_summary().stream_name("kinesis-sales-order").send().await?;
+    let arn = described.stream_description_summary.context("a stream")?.stream_arn;
+    tables.enable_kinesis_streaming_destination().table_name("OrderTable").stream_arn(arn).send().await?;
+    let folder = tempfile::tempdir()?;
+    let script = script(&stack.endpoint, &["sales/aws.sql", "sales/deliver.sql"])?;
+
+    // The changes of one order are spread over the shards, in seconds that many share.
+    let mut expected = change_orders(&tables, 0..40).await?;
+    run_once(&script, folder.path()).await?;
+    assert_eq!(orders_now(&tables).await?, expected);
+    expected.extend(change_orders(&tables, 40..60).await?);
+    run_once(&script, folder.path()).await?;
+    assert_eq!(orders_now(&tables).await?, expected);
+    let written = (0..60).map(|id| 1 + id % 3).sum::<usize>();
+    assert_eq!(lines(&folder.path().join("sales_delivered"))?.len(), written, "every change but removals, once");
+    Ok(())
+}
+
+/// Rows of the Parquet files of a folder.
+fn parquet_rows(folder: &Path) -> Result<i64> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let mut rows = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            rows += SerializedFileReader::new(fs::File::open(path)?)?.metadata().file_metadata().num_rows();
+        }
+    }
+    Ok(rows)
 }
 
 #[tokio::test]
