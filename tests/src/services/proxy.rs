@@ -34,6 +34,8 @@ pub enum Verdict {
     Half,
     /// It is forwarded, and the answer is a 500.
     LoseReply,
+    /// It is forwarded, and never answered.
+    Hold,
 }
 
 type Decide = dyn Fn(&str, u64) -> Verdict + Send + Sync;
@@ -59,6 +61,7 @@ struct Seen {
     overlaps: u64,
     most_at_once: usize,
     now: usize,
+    held: u64,
 }
 
 impl fmt::Debug for Proxy {
@@ -90,6 +93,11 @@ impl Proxy {
     /// How often an operation was asked for.
     pub fn requests(&self, operation: &str) -> u64 {
         self.state.seen().requests.get(operation).copied().unwrap_or(0)
+    }
+
+    /// Requests that were forwarded and never answered.
+    pub fn held(&self) -> u64 {
+        self.state.seen().held
     }
 
     /// How often an item was written while another write of its key was on its way.
@@ -145,6 +153,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Verdict::LoseReply => {
             let forwarded = forward(&shared.upstream, &parts.headers, &body).await;
             forwarded.map(|_| answer(StatusCode::INTERNAL_SERVER_ERROR, r#"{"__type":"InternalServerError"}"#.into()))
+        }
+        Verdict::Hold => {
+            let _kept = forward(&shared.upstream, &parts.headers, &body).await;
+            shared.end(&keys);
+            shared.seen().held += 1;
+            std::future::pending().await
         }
         Verdict::Half => half(&shared.upstream, &parts.headers, content).await,
     };

@@ -54,7 +54,7 @@ async fn put(client: &Client, stream: &str, numbers: std::ops::Range<u32>) -> Re
     Ok(())
 }
 
-async fn open_shards(client: &Client, stream: &str) -> Result<Vec<aws_sdk_kinesis::types::Shard>> {
+pub(crate) async fn open_shards(client: &Client, stream: &str) -> Result<Vec<aws_sdk_kinesis::types::Shard>> {
     let reply = client.list_shards().stream_name(stream).send().await?;
     let parents: BTreeSet<String> = reply
         .shards()

@@ -1,6 +1,7 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
 mod dynamodb;
+mod exact;
 mod http;
 mod kafka;
 mod kinesis;
