@@ -107,6 +107,20 @@ impl WindowSpec {
         floor(time, self.pane_length(), self.offset())
     }
 
+    /// Starts of the tumbling windows of times in units of `unit` microseconds, and their length in that unit: what
+    /// [`Self::pane_of`] says of each. `None` for other windows, for bounds that are no whole units, and for times that
+    /// microseconds cannot count.
+    pub fn tumbling_starts(&self, times: &[i64], unit: i64) -> Option<(Vec<i64>, i64)> {
+        let Self::Tumble { size, offset } = *self else { return None };
+        let farthest = i64::MAX / unit;
+        let counts = |time: &i64| (-farthest..=farthest).contains(time);
+        if size % unit != 0 || offset % unit != 0 || !times.iter().fold(true, |all, time| all & counts(time)) {
+            return None;
+        }
+        let (size, offset) = (size / unit, offset / unit);
+        Some((near(times, size, |time| floor(time, size, offset)), size))
+    }
+
     /// End of the last window a row of this time belongs to: it is released, and late rows begin, when that is reached.
     /// For a session that is the earliest it can be: time + gap.
     pub fn last_end(&self, time: i64) -> i64 {
@@ -119,12 +133,34 @@ impl WindowSpec {
         }
     }
 
-    /// Whether a row is late against a watermark: all its windows ended at least `allowed` before it; for a session,
-    /// whether its time is below the watermark.
-    pub fn is_late(&self, time: i64, allowed: i64, watermark: Watermark) -> bool {
+    /// [`Self::pane_of`] of each time.
+    pub fn panes_of(&self, times: &[i64]) -> Vec<i64> {
+        let (length, offset) = (self.pane_length(), self.offset());
+        near(times, length, |time| floor(time, length, offset))
+    }
+
+    /// [`Self::last_end`] of each time.
+    pub fn last_ends(&self, times: &[i64]) -> Vec<i64> {
+        let (step, offset) = match *self {
+            Self::Tumble { size, offset } | Self::Cumulate { size, offset, .. } => (size, offset),
+            Self::Hop { slide, offset, .. } => (slide, offset),
+            Self::Session { gap } => return times.iter().map(|time| time.saturating_add(gap)).collect(),
+        };
+        let mut ends = near(times, step, |time| floor(time, step, offset));
+        let size = match *self {
+            Self::Hop { size, .. } => size,
+            _ => step,
+        };
+        ends.iter_mut().for_each(|end| *end = end.saturating_add(size));
+        ends
+    }
+
+    /// Whether a row is late against a watermark: `end`, the [`Self::last_end`] of its time with the allowed lateness, is
+    /// not after it; for a session, whether its time is below the watermark.
+    pub fn is_late(&self, time: i64, end: i64, watermark: Watermark) -> bool {
         match self {
             Self::Session { .. } => time < watermark.0,
-            _ => self.last_end(time).saturating_add(allowed) <= watermark.0,
+            Self::Tumble { .. } | Self::Hop { .. } | Self::Cumulate { .. } => end <= watermark.0,
         }
     }
 
@@ -158,6 +194,19 @@ impl WindowSpec {
     }
 }
 
+/// The start of each time's slice of `length`. Rows near each other in time are near each other in a batch, so that few of
+/// them need the division.
+fn near(times: &[i64], length: i64, start_of: impl Fn(i64) -> i64) -> Vec<i64> {
+    let mut start = times.first().map_or(0, |first| start_of(*first));
+    let starts = times.iter().map(|&time| {
+        if time.wrapping_sub(start) as u64 >= length as u64 {
+            start = start_of(time);
+        }
+        start
+    });
+    starts.collect()
+}
+
 fn floor(time: i64, length: i64, offset: i64) -> i64 {
     let shifted = time.saturating_sub(offset);
     shifted.div_euclid(length).saturating_mul(length).saturating_add(offset)
@@ -185,14 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn starts_in_a_unit_are_those_of_the_panes() {
+        let spec = WindowSpec::Tumble { size: 10_000, offset: 3000 };
+        let times = [0, 2, 3, 12, 13, -1, -7, -8, 1000, 5];
+        let (starts, size) = spec.tumbling_starts(&times, 1000).unwrap();
+        assert_eq!(size, 10);
+        let panes: Vec<i64> = times.iter().map(|time| spec.pane_of(time * 1000) / 1000).collect();
+        assert_eq!(starts, panes);
+        assert_eq!(spec.tumbling_starts(&[i64::MAX / 999], 1000), None);
+        assert_eq!(spec.tumbling_starts(&[0], 1_000_000), None);
+        assert_eq!(WindowSpec::Session { gap: 1 }.tumbling_starts(&[0], 1), None);
+    }
+
+    #[test]
     fn hop_windows_share_panes() {
         let spec = WindowSpec::Hop { size: 6, slide: 4, offset: 0 };
         assert_eq!(spec.pane_length(), 2);
         assert_eq!(spec.windows_of_pane(4), vec![window(0, 6), window(4, 10)]);
         assert_eq!(spec.windows_of_pane(2), vec![window(0, 6)]);
-        assert!(!spec.is_late(5, 0, Watermark(9)));
-        assert!(spec.is_late(5, 0, Watermark(10)));
-        assert!(!spec.is_late(5, 1, Watermark(10)));
+        assert!(!spec.is_late(5, spec.last_end(5), Watermark(9)));
+        assert!(spec.is_late(5, spec.last_end(5), Watermark(10)));
+        assert!(!spec.is_late(5, spec.last_end(5) + 1, Watermark(10)));
     }
 
     #[test]
@@ -223,6 +285,9 @@ mod tests {
                 assert!(windows.iter().all(|window| window.start <= time && time < window.end), "{spec:?} {time}");
                 assert_eq!(windows.iter().map(|window| window.end).max(), Some(spec.last_end(time)), "{spec:?} {time}");
             }
+            let times: Vec<i64> = (-50..50).chain([7, i64::MIN, i64::MAX, 0]).collect();
+            assert_eq!(spec.panes_of(&times), times.iter().map(|time| spec.pane_of(*time)).collect::<Vec<_>>());
+            assert_eq!(spec.last_ends(&times), times.iter().map(|time| spec.last_end(*time)).collect::<Vec<_>>());
         }
     }
 }

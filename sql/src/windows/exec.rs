@@ -5,9 +5,11 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array},
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, make_array},
     compute::{cast, concat_batches, take_record_batch},
-    datatypes::{DataType, SchemaRef, TimeUnit},
+    datatypes::{
+        DataType, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
+    },
     row::{RowConverter, SortField},
 };
 use datafusion::{
@@ -143,7 +145,41 @@ fn micros(column: &ArrayRef) -> Result<Int64Array> {
     numbers.ok_or_else(|| Error::internal("a time column does not count microseconds").into())
 }
 
+/// The values of a time column and how many microseconds one of them stands for, where that is a whole number.
+fn counted(column: &ArrayRef) -> Option<(&[i64], i64)> {
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            Some((column.as_primitive::<TimestampSecondType>().values(), 1_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            Some((column.as_primitive::<TimestampMillisecondType>().values(), 1000))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            Some((column.as_primitive::<TimestampMicrosecondType>().values(), 1))
+        }
+        _ => None,
+    }
+}
+
+/// Tumbling windows of a batch in which every row has one: the rows stay as they are.
+fn assign_each(batch: &RecordBatch, spec: WindowSpec, time: usize, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    let column = batch.column(time);
+    let Some((times, unit)) = counted(column).filter(|_| column.null_count() == 0) else { return Ok(None) };
+    let Some((starts, size)) = spec.tumbling_starts(times, unit) else { return Ok(None) };
+    let ends: Vec<i64> = starts.iter().map(|start| start.saturating_add(size)).collect();
+    let lasts = ends.iter().map(|end| (end.saturating_mul(unit) - WINDOW_TIME_BEFORE_END) / unit).collect();
+    let mut columns = batch.columns().to_vec();
+    for values in [starts, ends, lasts] {
+        let typed = Int64Array::from(values).into_data().into_builder().data_type(column.data_type().clone());
+        columns.push(make_array(typed.build()?));
+    }
+    Ok(Some(RecordBatch::try_new(Arc::clone(schema), columns)?))
+}
+
 fn assign(batch: &RecordBatch, spec: WindowSpec, time: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    if let Some(assigned) = assign_each(batch, spec, time, schema)? {
+        return Ok(assigned);
+    }
     let times = micros(batch.column(time))?;
     let (mut rows, mut windows) = (Vec::new(), Vec::new());
     let mut last: Option<(i64, Vec<Window>)> = None;
