@@ -145,28 +145,58 @@ fn unzip(archive: Vec<u8>) -> io::Result<Vec<u8>> {
 }
 
 /// Inflates a gzip file as a whole if it is one member of a bearable size; `None` leaves it to the streaming reader.
-pub fn inflate_whole(compressed: &[u8]) -> Option<Bytes> {
+/// `spare` is memory that may be used for it.
+pub fn inflate_whole(compressed: &[u8], mut spare: BytesMut) -> Option<Bytes> {
     let trailer = compressed.len().checked_sub(8)?;
     let mut tail = &compressed[trailer..];
     let (crc, length) = (tail.get_u32_le(), tail.get_u32_le() as usize);
-    if length > WHOLE_INFLATED_MAX || may_have_members(&compressed[1..]) {
+    let members = if length > WHOLE_INFLATED_MAX { Members::Several } else { members(&compressed[1..]) };
+    if members == Members::Several {
         return None;
     }
-    let mut inflated = BytesMut::zeroed(length);
-    let found = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut inflated).ok()?;
-    let mut sum = libdeflater::Crc::new();
-    sum.update(&inflated);
-    (found == length && sum.sum() == crc).then(|| inflated.freeze())
+    if spare.capacity() < length {
+        spare = BytesMut::zeroed(length);
+    } else {
+        spare.resize(length, 0);
+    }
+    // This compares the checksum of the member it finds; a file that may have another one is compared with its end too.
+    let found = libdeflater::Decompressor::new().gzip_decompress(compressed, &mut spare).ok()?;
+    let is_whole = found == length && (members == Members::One || checksum(&spare) == crc);
+    is_whole.then(|| spare.freeze())
 }
 
-/// Whether something that looks like the start of a gzip member follows; a false yes costs time only.
-fn may_have_members(rest: &[u8]) -> bool {
-    memchr::memmem::find_iter(rest, &[0x1f, 0x8b, 0x08]).any(|at| {
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut sum = libdeflater::Crc::new();
+    sum.update(bytes);
+    sum.sum()
+}
+
+/// What a look for the start of another gzip member finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Members {
+    /// There is none.
+    One,
+    /// Bytes that no known program would begin a member with.
+    Perhaps,
+    /// What looks like one; wrong at times, which costs time only.
+    Several,
+}
+
+fn members(rest: &[u8]) -> Members {
+    let mut found = Members::One;
+    for at in memchr::memmem::find_iter(rest, &[0x1f, 0x8b, 0x08]) {
         let header = &rest[at..];
-        header.get(3).is_some_and(|flags| *flags < 0x20)
-            && header.get(8).is_some_and(|effort| matches!(effort, 0 | 2 | 4))
+        if header.get(3).is_none_or(|flags| *flags >= 0x20) {
+            continue;
+        }
+        found = Members::Perhaps;
+        if header.get(8).is_some_and(|effort| matches!(effort, 0 | 2 | 4))
             && header.get(9).is_some_and(|system| *system <= 13 || *system == 255)
-    })
+        {
+            return Members::Several;
+        }
+    }
+    found
 }
 
 /// The error of a file that does not inflate.

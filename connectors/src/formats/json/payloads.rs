@@ -45,8 +45,11 @@ impl JsonDecoder {
             let (from, refused) = match self.frame.find(payload, at, true) {
                 Found::Row(from) => match self.rows.add(payload, from, batch.is_utf8) {
                     Ok(row_end) => {
-                        self.frame.row_read(&payload[from..row_end]);
                         batch.row(index, self.rows.len());
+                        if row_end == end {
+                            return;
+                        }
+                        self.frame.row_read(&payload[from..row_end]);
                         (at, found_any) = (row_end, true);
                         continue;
                     }

@@ -51,7 +51,10 @@ pub struct JsonReader {
     buffer: Bytes,
     at: usize,
     is_utf8: bool,
-    is_last: bool,
+    /// The chunk that the buffer ends with a part of.
+    ahead: Option<Ahead>,
+    /// The last chunk was fed.
+    has_all: bool,
     /// The rest of a row that was too long is skipped to the end of its line.
     skips_line: bool,
     /// Offset of the buffer's first byte in the file.
@@ -64,6 +67,29 @@ pub struct JsonReader {
     row_bytes_max: usize,
 }
 
+/// A chunk of which only the first bytes are in the buffer, behind the row that the chunk before it cut: enough to end that
+/// row, so that the others are read where they are.
+#[derive(Debug)]
+struct Ahead {
+    chunk: Bytes,
+    /// How many of its bytes the buffer ends with.
+    shared: usize,
+}
+
+/// Why a batch is not filled further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// It is full.
+    Full,
+    /// The buffer ends within a row.
+    Starved,
+    /// There is no more row.
+    End,
+}
+
+/// Bytes of a chunk that are first put behind a cut row, and by how much that grows when the row is longer.
+const SHARED_MIN: usize = 4 << 10;
+const SHARED_GROWTH: usize = 16;
 /// Bytes of rows after which a batch ends, so that offsets of text columns stay far from their limit.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// Rejected rows after which a batch ends.
@@ -79,7 +105,8 @@ impl JsonReader {
             buffer: Bytes::new(),
             at: 0,
             is_utf8: true,
-            is_last: false,
+            ahead: None,
+            has_all: false,
             skips_line: false,
             offset: 0,
             line: 1,
@@ -101,26 +128,53 @@ impl JsonReader {
         (self.offset, self.line) = (offset, line);
     }
 
-    /// Adds the next bytes of the file.
+    /// Adds the next bytes of the file, once [`Self::next_rows`] asks for more.
     pub fn feed(&mut self, chunk: Bytes) {
+        let rest = self.buffer.len() - self.at;
+        if rest == 0 {
+            self.go_on_in(chunk);
+        } else {
+            self.share(Ahead { chunk, shared: 0 }, SHARED_MIN);
+        }
+    }
+
+    /// Goes on with the chunk ahead; `false` if there is none.
+    fn advance(&mut self) -> bool {
+        let Some(ahead) = self.ahead.take() else { return false };
+        match ahead.shared.checked_sub(self.buffer.len() - self.at) {
+            Some(read) => self.go_on_in(ahead.chunk.slice(read..)),
+            None => {
+                let wanted = ahead.shared.saturating_mul(SHARED_GROWTH);
+                self.share(ahead, wanted);
+            }
+        }
+        true
+    }
+
+    /// Puts bytes of the chunk up to `wanted` behind what is left of the buffer.
+    fn share(&mut self, ahead: Ahead, wanted: usize) {
+        let wanted = wanted.min(ahead.chunk.len());
+        let joined = [&self.buffer[self.at..], &ahead.chunk[ahead.shared..wanted]].concat();
+        self.go_on_in(joined.into());
+        self.ahead = (wanted < ahead.chunk.len()).then_some(Ahead { shared: wanted, ..ahead });
+    }
+
+    /// Makes `buffer`, which starts with what is not yet read, the buffer.
+    fn go_on_in(&mut self, buffer: Bytes) {
         self.count_lines(self.at);
         self.offset += self.at as u64;
-        let rest = self.buffer.slice(self.at..);
-        self.buffer = if rest.is_empty() {
-            chunk
-        } else {
-            let mut joined = Vec::with_capacity(rest.len() + chunk.len());
-            joined.extend_from_slice(&rest);
-            joined.extend_from_slice(&chunk);
-            joined.into()
-        };
-        (self.at, self.counted) = (0, 0);
+        (self.buffer, self.at, self.counted) = (buffer, 0, 0);
         self.is_utf8 = simdutf8::basic::from_utf8(without_cut_character(&self.buffer)).is_ok();
     }
 
     /// Says that the file has no more bytes.
     pub fn finish_input(&mut self) {
-        self.is_last = true;
+        self.has_all = true;
+    }
+
+    /// Whether no byte follows those of the buffer.
+    fn is_last(&self) -> bool {
+        self.has_all && self.ahead.is_none()
     }
 
     /// Offset in the file of the first byte that is not yet part of a row.
@@ -130,44 +184,53 @@ impl JsonReader {
 
     /// The next batch; `None` when more bytes are needed, or at the end once the input is finished.
     pub fn next_rows(&mut self) -> Result<Option<FileRows>> {
+        loop {
+            match self.fill() {
+                Stop::Full => return self.take().map(Some),
+                Stop::End => return self.last_rows(),
+                Stop::Starved if self.advance() => {}
+                Stop::Starved if self.has_all => return self.last_rows(),
+                Stop::Starved => return Ok(None),
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Stop {
+        let is_last = self.is_last();
         while self.rows.len() < self.rows_max
             && self.rows.bytes() < BATCH_BYTES_MAX
             && self.rejected.len() < REJECTED_MAX
         {
             if self.skips_line && !self.skip_line() {
-                return self.wait();
+                return Stop::Starved;
             }
-            match self.frame.find(&self.buffer, self.at, self.is_last) {
+            match self.frame.find(&self.buffer, self.at, is_last) {
                 Found::Row(start) => {
                     self.at = start;
                     if !self.row() {
-                        return self.wait();
+                        return Stop::Starved;
                     }
                 }
                 Found::NeedMore(at) => {
                     self.at = at;
                     if !self.is_too_long() {
-                        return Ok(None);
+                        return Stop::Starved;
                     }
                     self.refuse_too_long();
                 }
                 Found::End => {
                     self.at = self.buffer.len();
-                    return self.last_rows();
+                    return Stop::End;
                 }
                 Found::Malformed { start, reason } => {
                     self.at = start;
                     if !self.refuse(None, reason.to_owned()) {
-                        return self.wait();
+                        return Stop::Starved;
                     }
                 }
             }
         }
-        self.take().map(Some)
-    }
-
-    fn wait(&mut self) -> Result<Option<FileRows>> {
-        if self.is_last { self.last_rows() } else { Ok(None) }
+        Stop::Full
     }
 
     fn last_rows(&mut self) -> Result<Option<FileRows>> {
@@ -193,7 +256,7 @@ impl JsonReader {
                 self.refuse_too_long();
                 true
             }
-            Err(Refusal::Incomplete) if !self.is_last => false,
+            Err(Refusal::Incomplete) if !self.is_last() => false,
             Err(Refusal::Incomplete) => self.refuse(None, "the row ends early".to_owned()),
             Err(Refusal::Malformed { end, reason }) => self.refuse(end, reason),
         }
@@ -223,7 +286,7 @@ impl JsonReader {
     /// Rejects what stands here, up to `end` or where rows can start again; `false` when more bytes are needed.
     fn refuse(&mut self, end: Option<usize>, reason: String) -> bool {
         let start = self.at;
-        match end.or_else(|| self.frame.after_malformed(&self.buffer, start, self.is_last)) {
+        match end.or_else(|| self.frame.after_malformed(&self.buffer, start, self.is_last())) {
             Some(end) => {
                 self.reject(start, end, reason);
                 self.frame.row_refused();

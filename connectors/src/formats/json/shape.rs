@@ -108,6 +108,7 @@ impl Shape {
                     pushed += 1;
                     target.value(column, buffer, at)?
                 }
+                None if buffer.get(at) == Some(&b'"') => lexer::string_end(buffer, at + 1).ok()?.0 + 1,
                 None => lexer::skip_value(buffer, at, 1).ok()?,
             };
             if buffer.get(at) == Some(&b'}') {

@@ -356,3 +356,21 @@ fn payloads_are_framed_one_by_one() {
     let plain = Payloads { buffer: Bytes::from_static(b"{\"a\":1}{\"a\":2}{\"a\":3}"), ends };
     assert_eq!(decoder.decode(&plain).unwrap().payload_of_row, None);
 }
+
+#[test]
+fn rows_cut_between_large_chunks_are_those_of_the_whole() {
+    let mut input = String::new();
+    for row in 0..120usize {
+        let length = if row == 60 { 90_000 } else { row * row * 37 % 9000 };
+        let line = format!("{{\"a\":{row},\"b\":\"{}\"}}\n", "é".repeat(length));
+        input.push_str(if row % 17 == 3 { line.trim_end_matches("}\n") } else { &line });
+        input.push_str(if row % 17 == 3 { "\n" } else { "" });
+    }
+    let schema = schema(&[("a", "bigint"), ("b", "varchar")]);
+    let whole = read_in_chunks(&schema, &JsonOptions::default(), input.as_bytes(), usize::MAX);
+    assert_eq!((whole.rows.len(), whole.rejected.len()), (113, 7));
+    for chunk in [4_097, 5_000, 65_537, 70_001, 300_000] {
+        let found = read_in_chunks(&schema, &JsonOptions::default(), input.as_bytes(), chunk);
+        assert!(found == whole, "in chunks of {chunk}");
+    }
+}

@@ -15,8 +15,13 @@ impl Moment {
     /// The moment in units of 10^-`digits` seconds.
     #[inline]
     pub(super) fn in_unit(self, digits: u32) -> Option<i64> {
-        let fraction = i64::from(self.nanos / 10u32.pow(9 - digits));
-        self.seconds.checked_mul(10i64.pow(digits))?.checked_add(fraction)
+        let (units, nanos) = match digits {
+            0 => (1, 0),
+            3 => (1000, self.nanos / 1_000_000),
+            6 => (1_000_000, self.nanos / 1000),
+            _ => (10i64.pow(digits), self.nanos / 10u32.pow(9 - digits)),
+        };
+        self.seconds.checked_mul(units)?.checked_add(i64::from(nanos))
     }
 }
 
@@ -89,23 +94,13 @@ impl Civil {
     /// The usual form with every number padded.
     #[inline]
     fn parse_padded(head: &[u8; 19], tail: &[u8]) -> Option<Self> {
-        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, separator @ (b' ' | b'T'), h1, h2, b':', n1, n2, b':', s1, s2] =
-            *head
-        else {
-            return None;
-        };
-        let mut are_digits = true;
-        let mut two = |tens: u8, ones: u8| {
-            let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-            are_digits &= tens < 10 && ones < 10;
-            u32::from(tens) * 10 + u32::from(ones)
-        };
-        let year = i64::from(two(y1, y2)) * 100 + i64::from(two(y3, y4));
-        let (month, day) = (two(m1, m2), two(d1, d2));
-        let (hour, minute, second) = (two(h1, h2), two(n1, n2), two(s1, s2));
-        if !are_digits {
-            return None;
-        }
+        let [y1, y2, y3, y4, m1, m2, m3, m4, d1, d2, separator @ (b' ' | b'T'), time @ ..] = *head else { return None };
+        let date = number_pairs([y1, y2, y3, y4, m1, m2, m3, m4], *b"0000-00-")?;
+        let days = number_pairs([d1, d2, b'0', b'0', b'0', b'0', b'0', b'0'], *b"00000000")?;
+        let time = number_pairs(time, *b"00:00:00")?;
+        let year = i64::from(date[0]) * 100 + i64::from(date[2]);
+        let (month, day) = (u32::from(date[5]), u32::from(days[0]));
+        let (hour, minute, second) = (u32::from(time[0]), u32::from(time[3]), u32::from(time[6]));
         let (nanos, tail) = fraction(tail)?;
         let offset = offset(tail)?;
         Some(Self { year, month, day, hour, minute, second, nanos, offset, separator })
@@ -133,10 +128,27 @@ impl Civil {
     }
 }
 
+/// Eight bytes that look like `form`, where 0 stands for any digit: at each digit that another one follows, the number of
+/// the two. All bytes are judged and computed at once.
+#[inline(always)]
+fn number_pairs(text: [u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(form);
+    let is_digit = form.map(|byte| if byte == b'0' { 0xFF } else { 0 });
+    let most = u64::from_le_bytes(is_digit) & (EACH * 9);
+    // Beyond nine a byte becomes 0x80 or more; where no digit stands, beyond zero.
+    let beyond = digits.wrapping_add(EACH * 0x7F - most) | digits;
+    (beyond & (EACH * 0x80) == 0).then(|| (digits * 10 + (digits >> 8)).to_le_bytes())
+}
+
 /// Nanoseconds of `.f`, if it is there, and what follows it.
 #[inline]
 fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     let [b'.' | b',', digits @ ..] = text else { return Some((0, text)) };
+    if let [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] = digits {
+        let millis = u32::from(a - b'0') * 100 + u32::from(b - b'0') * 10 + u32::from(c - b'0');
+        return Some((millis * 1_000_000, &[]));
+    }
     let length = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
     let (mut nanos, mut unit) = (0, 100_000_000);
     for digit in &digits[..length] {
@@ -198,7 +210,9 @@ pub(super) fn headwater_timestamp(text: &[u8], standard: TimestampStandard) -> O
 
 /// A timestamp as the OpenX SerDe reads it: an offset only with `T`, no date alone, and what does not exist rolls over.
 pub(super) fn openx_timestamp(text: &[u8]) -> Option<Moment> {
-    if text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'))
+    let has_year = text.get(4) == Some(&b'-');
+    if !has_year
+        && text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'))
         && memchr::memchr(b'-', &text[1.min(text.len())..]).is_none()
     {
         let digits = if text.len() >= 13 && memchr::memchr(b'.', text).is_none() { 3 } else { 0 };

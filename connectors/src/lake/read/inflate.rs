@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use headwater_engine::error::{Error, Result};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -20,6 +20,9 @@ pub(super) struct Inflater {
     mode: Mode,
     pending: Option<Bytes>,
     is_last: bool,
+    /// Memory to inflate a whole file into, and what was.
+    spare: BytesMut,
+    whole: Option<Bytes>,
 }
 
 enum Mode {
@@ -32,13 +35,20 @@ enum Mode {
 }
 
 impl Inflater {
-    pub(super) fn new(shown: &str, compression: Option<Compression>, size: u64) -> Self {
+    /// An inflater of a file of so many bytes. `spare` is memory of an earlier one, by [`Self::into_spare`].
+    pub(super) fn new(shown: &str, compression: Option<Compression>, size: u64, spare: BytesMut) -> Self {
         let mode = match compression {
             None => Mode::Plain,
             Some(Compression::Gzip) if size <= WHOLE_COMPRESSED_MAX => Mode::Whole(Vec::new()),
             Some(compression) => streaming(compression),
         };
-        Self { shown: shown.to_owned(), mode, pending: None, is_last: false }
+        Self { shown: shown.to_owned(), mode, pending: None, is_last: false, spare, whole: None }
+    }
+
+    /// The memory a whole file was inflated into, if nobody holds a part of it: to fetch it from the system again for each
+    /// file takes as long as half of the inflating.
+    pub(super) fn into_spare(self) -> BytesMut {
+        self.whole.and_then(|whole| whole.try_into_mut().ok()).unwrap_or(self.spare)
     }
 
     /// Adds the next chunk of the file; take all that [`Self::next`] gives before the next one.
@@ -57,9 +67,13 @@ impl Inflater {
                 }
                 let compressed = join(std::mem::take(parts));
                 let kept = compressed.clone();
-                let inflated = tokio::task::spawn_blocking(move || compression::inflate_whole(&kept)).await;
+                let spare = std::mem::take(&mut self.spare);
+                let inflated = tokio::task::spawn_blocking(move || compression::inflate_whole(&kept, spare)).await;
                 match inflated.map_err(|error| Error::internal(format!("inflating ended early: {error}")))? {
-                    Some(inflated) => return Ok(Some(inflated)),
+                    Some(inflated) => {
+                        self.whole = Some(inflated.clone());
+                        return Ok(Some(inflated));
+                    }
                     None => {
                         self.mode = streaming(Compression::Gzip);
                         self.pending = Some(compressed);
@@ -186,11 +200,11 @@ mod tests {
             (Some(Compression::Gzip), &twice, 0, 2),
             (Some(Compression::Zstd), &zstd, 0, 1),
         ] {
-            let mut inflater = Inflater::new("f", compression, size);
+            let mut inflater = Inflater::new("f", compression, size, BytesMut::new());
             let out = all(&mut inflater, bytes, 100_000).await?;
             assert!(out == data.repeat(times), "{compression:?} {size}");
         }
-        let mut cut = Inflater::new("f.gz", Some(Compression::Gzip), 0);
+        let mut cut = Inflater::new("f.gz", Some(Compression::Gzip), 0, BytesMut::new());
         let error = all(&mut cut, &gzip[..gzip.len() / 2], 10_000).await.unwrap_err();
         assert!(error.message().contains("f.gz"), "{error}");
         Ok(())

@@ -5,15 +5,23 @@
 //!          (a few ahead)     (several ahead)
 //! ```
 //!
-//! Invariant: at most [`CHUNKS_AHEAD`] chunks of [`CHUNK_BYTES`] wait per partition; a part of a file begins and ends
-//! where the format says a record surely starts, and neighbours agree on that without speaking to each other.
+//! Invariant: at most [`CHUNKS_AHEAD`] chunks of [`CHUNK_BYTES`] wait per partition, of local files fewer and smaller
+//! ones; a part of a file begins and ends where the format says a record surely starts, and neighbours agree on that
+//! without speaking to each other.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    ops::Range,
+    sync::Arc,
+};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use headwater_engine::error::Result;
-use object_store::ObjectStoreExt;
+use headwater_engine::error::{Error, Result};
+use object_store::{GetOptions, GetResultPayload};
+use parking_lot::Mutex;
 
 use super::{
     RowReader,
@@ -22,14 +30,21 @@ use super::{
 };
 use crate::lake::{
     compression::Compression,
+    counting::ListingCost,
     scan::{LakeScan, Unit},
     stores::store_error,
 };
 
 /// Bytes of one request.
 pub(crate) const CHUNK_BYTES: u64 = 4 << 20;
+/// Bytes handed to a reader at a time: what a core's own cache holds, for a reader goes over them more than once.
+const FED_BYTES: usize = 256 << 10;
 /// Requests under way or answered and not yet decoded, per partition.
 const CHUNKS_AHEAD: usize = 8;
+/// The same for local files, which answer at once: what is read should still be in the processor's cache when it is
+/// decoded, and its memory be used again soon.
+const LOCAL_CHUNK_BYTES: u64 = 1 << 20;
+const LOCAL_CHUNKS_AHEAD: usize = 2;
 /// Parts whose ends are looked for ahead.
 const UNITS_AHEAD: usize = 2;
 /// Bytes after a cut within which a start of a record is looked for.
@@ -50,38 +65,69 @@ struct Chunk {
 
 /// Reads the units of one partition.
 pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Output) -> Result<()> {
-    let mut chunks = std::pin::pin!(chunks(scan, units));
+    let used = Used::default();
+    let mut chunks = std::pin::pin!(chunks(scan, units, &used));
     let mut open: Option<Open> = None;
+    let mut spare = BytesMut::new();
     while !output.is_done() {
         let Some(chunk) = chunks.try_next().await? else { break };
         let mut current = match open.take() {
             Some(current) => current,
-            None => Open::new(scan, &units[chunk.request.unit], &chunk)?,
+            None => Open::new(scan, &units[chunk.request.unit], &chunk, std::mem::take(&mut spare))?,
         };
         if current.push(&chunk, output).await? == Flow::Enough {
             break;
         }
-        if !chunk.request.is_last {
+        if chunk.request.is_last {
+            spare = current.into_spare();
+        } else {
             open = Some(current);
         }
+        used.put(chunk.bytes);
     }
     Ok(())
 }
 
-fn chunks<'a>(scan: &'a LakeScan, units: &'a [Unit]) -> impl Stream<Item = Result<Chunk>> + 'a {
+/// Chunks that were decoded: their memory serves the next ones, since to get it from the system takes as long as to read
+/// into it. Holds as many as are under way at once.
+#[derive(Debug, Default)]
+struct Used(Mutex<VecDeque<Bytes>>);
+
+impl Used {
+    fn put(&self, chunk: Bytes) {
+        let mut chunks = self.0.lock();
+        chunks.push_back(chunk);
+        if chunks.len() > LOCAL_CHUNKS_AHEAD {
+            chunks.pop_front();
+        }
+    }
+
+    /// Memory of the oldest chunk, if no row or rejected record refers to it.
+    fn take(&self) -> Vec<u8> {
+        let mut chunks = self.0.lock();
+        match chunks.front() {
+            Some(oldest) if oldest.is_unique() => chunks.pop_front().map(Vec::from).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn chunks<'a>(scan: &'a LakeScan, units: &'a [Unit], used: &'a Used) -> impl Stream<Item = Result<Chunk>> + 'a {
+    let is_local = scan.listing.partitions.iter().all(|partition| partition.place.listing == ListingCost::Free);
+    let (size, ahead) = if is_local { (LOCAL_CHUNK_BYTES, LOCAL_CHUNKS_AHEAD) } else { (CHUNK_BYTES, CHUNKS_AHEAD) };
     stream::iter(0..units.len())
         .map(move |index| async move { bounds(scan, &units[index]).await.map(|range| (index, range)) })
         .buffered(UNITS_AHEAD)
-        .map_ok(|(unit, range)| stream::iter(requests(unit, range)).map(Ok))
+        .map_ok(move |(unit, range)| stream::iter(requests(unit, range, size)).map(Ok))
         .try_flatten()
-        .map_ok(move |request| fetch(scan, &units[request.unit], request))
-        .try_buffered(CHUNKS_AHEAD)
+        .map_ok(move |request| fetch(scan, &units[request.unit], request, used))
+        .try_buffered(ahead)
 }
 
-fn requests(unit: usize, range: Range<u64>) -> Vec<Request> {
+fn requests(unit: usize, range: Range<u64>, size: u64) -> Vec<Request> {
     let mut requests: Vec<Request> = (range.start..range.end)
-        .step_by(usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX))
-        .map(|start| Request { unit, range: start..(start + CHUNK_BYTES).min(range.end), is_last: false })
+        .step_by(usize::try_from(size).unwrap_or(usize::MAX))
+        .map(|start| Request { unit, range: start..(start + size).min(range.end), is_last: false })
         .collect();
     if let Some(last) = requests.last_mut() {
         last.is_last = true;
@@ -89,16 +135,38 @@ fn requests(unit: usize, range: Range<u64>) -> Vec<Request> {
     requests
 }
 
-async fn fetch(scan: &LakeScan, unit: &Unit, request: Request) -> Result<Chunk> {
-    let bytes = fetch_range(scan, unit.file, request.range.clone()).await?;
+async fn fetch(scan: &LakeScan, unit: &Unit, request: Request, used: &Used) -> Result<Chunk> {
+    let bytes = fetch_range(scan, unit.file, request.range.clone(), used.take()).await?;
     Ok(Chunk { request, bytes })
 }
 
-async fn fetch_range(scan: &LakeScan, file: usize, range: Range<u64>) -> Result<Bytes> {
+async fn fetch_range(scan: &LakeScan, file: usize, range: Range<u64>, memory: Vec<u8>) -> Result<Bytes> {
     let file = &scan.listing.files[file];
     let place = &scan.listing.partitions[file.partition].place;
-    let found = place.store.get_range(&file.path, range).await;
-    found.map_err(|error| store_error(&place.display(&file.path), error))
+    let failed = |error| store_error(&place.display(&file.path), error);
+    let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+    let found = place.store.get_opts(&file.path, options).await.map_err(failed)?;
+    match found.payload {
+        GetResultPayload::File(opened, _) => {
+            let read = tokio::task::spawn_blocking(move || read_part(opened, found.range, memory)).await;
+            let read = read.map_err(|error| Error::internal(format!("reading ended early: {error}")))?;
+            read.map_err(|error| Error::from(error).context(place.display(&file.path)))
+        }
+        GetResultPayload::Stream(_) => found.bytes().await.map_err(failed),
+    }
+}
+
+/// A part of a local file, into memory that is not cleared before.
+fn read_part(mut file: File, range: Range<u64>, mut bytes: Vec<u8>) -> std::io::Result<Bytes> {
+    let length = range.end - range.start;
+    file.seek(SeekFrom::Start(range.start))?;
+    bytes.clear();
+    bytes.reserve_exact(usize::try_from(length).unwrap_or(usize::MAX));
+    file.take(length).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == length {
+        true => Ok(bytes.into()),
+        false => Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file has become shorter")),
+    }
 }
 
 /// Where a unit's records start and end: at its cuts' first sure starts of a record.
@@ -128,7 +196,7 @@ async fn boundary(scan: &LakeScan, file: usize, cut: u64) -> Result<Option<u64>>
     let mut length = 64 << 10;
     loop {
         let end = (cut + length).min(size);
-        let window = fetch_range(scan, file, cut - 1..end).await?;
+        let window = fetch_range(scan, file, cut - 1..end, Vec::new()).await?;
         if let Some(at) = scan.format.record_start(&window) {
             return Ok(Some(cut - 1 + at as u64));
         }
@@ -147,22 +215,29 @@ struct Open {
 }
 
 impl Open {
-    fn new(scan: &LakeScan, unit: &Unit, first: &Chunk) -> Result<Self> {
+    fn new(scan: &LakeScan, unit: &Unit, first: &Chunk, spare: BytesMut) -> Result<Self> {
         let file = scan.open(&scan.listing.files[unit.file], unit.range.start == 0);
         let is_whole = unit.range.start == 0 && first.request.range.start == 0;
         let compression = is_whole.then(|| Compression::of(file.file.path.as_ref(), &first.bytes)).flatten();
         let columns = scan.listing.partitions[file.file.partition].columns.as_deref();
         let mut reader = scan.format.reader(scan, columns, first.request.range.start == 0)?;
         reader.starts_at(first.request.range.start, 1);
-        Ok(Self { inflater: Inflater::new(&file.shown, compression, file.file.size), file, reader })
+        Ok(Self { inflater: Inflater::new(&file.shown, compression, file.file.size, spare), file, reader })
+    }
+
+    fn into_spare(self) -> BytesMut {
+        drop(self.reader);
+        self.inflater.into_spare()
     }
 
     async fn push(&mut self, chunk: &Chunk, output: &mut Output) -> Result<Flow> {
         self.inflater.feed(chunk.bytes.clone(), chunk.request.is_last);
-        while let Some(bytes) = self.inflater.next().await? {
-            self.reader.feed(bytes);
-            if self.drain(output).await? == Flow::Enough {
-                return Ok(Flow::Enough);
+        while let Some(mut bytes) = self.inflater.next().await? {
+            while !bytes.is_empty() {
+                self.reader.feed(bytes.split_to(bytes.len().min(FED_BYTES)));
+                if self.drain(output).await? == Flow::Enough {
+                    return Ok(Flow::Enough);
+                }
             }
         }
         if chunk.request.is_last {
@@ -188,11 +263,11 @@ mod tests {
 
     #[test]
     fn requests_cover_the_range_and_mark_the_last() {
-        let found = requests(3, 10..CHUNK_BYTES * 2 + 11);
+        let found = requests(3, 10..CHUNK_BYTES * 2 + 11, CHUNK_BYTES);
         assert_eq!(found.len(), 3);
         assert_eq!((found[0].range.start, found[2].range.end), (10, CHUNK_BYTES * 2 + 11));
         assert!(found.windows(2).all(|pair| pair[0].range.end == pair[1].range.start && !pair[0].is_last));
         assert!(found[2].is_last);
-        assert!(requests(0, 5..5).is_empty());
+        assert!(requests(0, 5..5, CHUNK_BYTES).is_empty());
     }
 }

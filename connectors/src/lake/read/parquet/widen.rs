@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array},
     compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, FieldRef, Fields},
+    datatypes::{DataType, FieldRef, Fields, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType},
     error::ArrowError,
 };
 
@@ -130,8 +130,17 @@ pub(in crate::lake) fn widen(array: &ArrayRef, to: &DataType) -> Result<ArrayRef
                 *sorted,
             )?))
         }
+        DataType::Timestamp(TimeUnit::Millisecond, None) if is_micros(array) => {
+            // As the cast does it, but by a number that the compiler knows.
+            let micros = array.as_primitive::<TimestampMicrosecondType>();
+            Ok(Arc::new(micros.unary::<_, TimestampMillisecondType>(|micros| micros / 1000)))
+        }
         _ => cast_with_options(&without_zone(array)?, to, &CastOptions { safe: false, ..Default::default() }),
     }
+}
+
+fn is_micros(array: &ArrayRef) -> bool {
+    matches!(array.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
 }
 
 /// An instant as the wall clock of UTC, so that a cast does not shift it.
