@@ -228,13 +228,18 @@ impl Poller {
         let mut dry = VecDeque::new();
         let mut taken = 0;
         let mut wait = POLL;
+        // Messages of a partition come in long runs, and its split's name is made once for a run.
+        let mut run: Option<(String, i32, SplitId)> = None;
         while taken < BATCH_MESSAGES {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    let id = start::split_id(message.topic(), message.partition());
-                    let full =
-                        self.splits.get_mut(&id).is_some_and(|reading| reading.take(&message, self.with_headers));
+                    let (topic, partition) = (message.topic(), message.partition());
+                    if !run.as_ref().is_some_and(|(name, number, _)| *number == partition && name == topic) {
+                        run = Some((topic.to_owned(), partition, start::split_id(topic, partition)));
+                    }
+                    let reading = run.as_ref().and_then(|(_, _, id)| self.splits.get_mut(id));
+                    let full = reading.is_some_and(|reading| reading.take(&message, self.with_headers));
                     taken += 1;
                     if full {
                         break;

@@ -158,7 +158,7 @@ fn panes(windows: Windows, rows: &RecordBatch) -> Result<Vec<(i64, i64)>> {
     match windows {
         Windows::Assign { spec, time } => {
             let times = micros(rows.column(time))?;
-            Ok(times.values().iter().map(|time| (spec.pane_of(*time), 0)).collect())
+            Ok(spec.panes_of(times.values()).into_iter().map(|pane| (pane, 0)).collect())
         }
         Windows::Attached { start, end } => {
             let (starts, ends) = (micros(rows.column(start))?, micros(rows.column(end))?);

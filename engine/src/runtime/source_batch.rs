@@ -312,50 +312,50 @@ pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) ->
             }
         }
     }
+    let mut ends = Vec::new();
     if let (Some(lateness), Some(times)) = (&branch.lateness, &prepared.times) {
-        let late: Vec<bool> =
-            origin.iter().map(|row| is_late(lateness, times[*row as usize], prepared.before[*row as usize])).collect();
+        let (late, last_ends) = late_rows(lateness, times, &prepared.before, &origin);
+        ends = last_ends;
         if late.contains(&true) {
             let mask: BooleanArray = late.iter().map(|late| Some(!late)).collect();
             branched.late = origin.iter().zip(&late).filter(|(_, late)| **late).map(|(row, _)| *row).collect();
             tally.late += branched.late.len() as u64;
             changes = filter_changes(&changes, &mask)?;
-            origin = origin.into_iter().zip(late).filter(|(_, late)| !late).map(|(row, _)| row).collect();
+            let mut kept = late.iter();
+            ends.retain(|_| kept.next() == Some(&false));
         }
     }
-    hold(branch, prepared, &origin, tally);
+    hold(branch, changes.num_rows(), &ends, tally);
     branched.changes = (changes.num_rows() > 0).then_some(changes);
     Ok(branched)
 }
 
-fn is_late(lateness: &Lateness, time: i64, watermark: i64) -> bool {
+/// Which rows are late, and for window functions with the end of each row's last window, lateness included.
+fn late_rows(lateness: &Lateness, times: &[i64], before: &[i64], rows: &[u32]) -> (Vec<bool>, Vec<i64>) {
     match lateness {
-        Lateness::Windows { windows, allowed } => windows.is_late(time, *allowed, Watermark(watermark)),
-        Lateness::EventTime => time < watermark,
+        Lateness::Windows { windows, allowed } => {
+            let times: Vec<i64> = rows.iter().map(|row| times[*row as usize]).collect();
+            let mut ends = windows.last_ends(&times);
+            ends.iter_mut().for_each(|end| *end = end.saturating_add(*allowed));
+            let marks = rows.iter().map(|row| Watermark(before[*row as usize]));
+            let rows = times.iter().zip(&ends).zip(marks);
+            let late = rows.map(|((time, end), mark)| windows.is_late(*time, *end, mark)).collect();
+            (late, ends)
+        }
+        Lateness::EventTime => {
+            (rows.iter().map(|row| times[*row as usize] < before[*row as usize]).collect(), Vec::new())
+        }
     }
 }
 
-fn hold(branch: &Branch, prepared: &Prepared, rows: &[u32], tally: &mut Tally) {
-    let (true, Some(Lateness::Windows { windows, allowed }), Some(times)) =
-        (branch.holds, &branch.lateness, &prepared.times)
-    else {
-        tally.released += rows.len() as u64;
+/// Accounts for rows that go on: held until `ends` where the branch holds them, else released.
+fn hold(branch: &Branch, rows: usize, ends: &[i64], tally: &mut Tally) {
+    if !branch.holds || ends.len() != rows {
+        tally.released += rows as u64;
         return;
-    };
-    let mut last: Option<(i64, u64)> = None;
-    for row in rows {
-        let end = windows.last_end(times[*row as usize]).saturating_add(*allowed);
-        match &mut last {
-            Some((same, count)) if *same == end => *count += 1,
-            _ => {
-                if let Some((end, count)) = last.replace((end, 1)) {
-                    *tally.held.entry(end).or_default() += count;
-                }
-            }
-        }
     }
-    if let Some((end, count)) = last {
-        *tally.held.entry(end).or_default() += count;
+    for run in ends.chunk_by(|a, b| a == b) {
+        *tally.held.entry(run[0]).or_default() += run.len() as u64;
     }
 }
 

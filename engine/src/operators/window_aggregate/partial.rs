@@ -24,6 +24,9 @@ use crate::{
 /// Groups kept before they are handed on whatever the watermark says.
 const PARTIAL_GROUPS: usize = 65_536;
 
+/// Most runs of rows of one pane that are taken as they are; in more, rows are first gathered by pane.
+const RUNS_MAX: usize = 16;
+
 /// Partial aggregates of one task since they were last handed on.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -71,9 +74,14 @@ impl Partial {
 impl Operator for Partial {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let panes = panes(self.spec.windows, &changes.rows)?;
-        let Some(first) = panes.first() else { return Ok(Progress::Done) };
-        if panes.iter().all(|pane| pane == first) {
-            group_of(&mut self.panes, *first, &self.spec.grouping)?.update(&changes.rows)?;
+        let runs = panes.chunk_by(|a, b| a == b);
+        if runs.clone().take(RUNS_MAX + 1).count() <= RUNS_MAX {
+            let mut start = 0;
+            for run in runs {
+                let part = changes.rows.slice(start, run.len());
+                group_of(&mut self.panes, run[0], &self.spec.grouping)?.update(&part)?;
+                start += run.len();
+            }
         } else {
             let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
             panes.iter().enumerate().for_each(|(row, pane)| rows_of.entry(*pane).or_default().push(row as u32));
