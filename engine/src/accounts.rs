@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::time::Watermark;
+use crate::{connector::Carries, time::Watermark};
 
 /// Accounts of one split by INSERT.
 pub type SplitAccount = BTreeMap<String, Tally>;
@@ -87,6 +87,12 @@ pub fn rejected_schema() -> SchemaRef {
         field("offset", DataType::Utf8),
         field("arrival", DataType::Timestamp(TimeUnit::Millisecond, None)),
     ]))
+}
+
+/// Columns of the records of a table as they came.
+pub fn records_schema() -> SchemaRef {
+    let raw = Arc::new(Schema::new(vec![Field::new("raw", DataType::Binary, true)]));
+    Carries::Arrival.extend(&raw)
 }
 
 /// Columns of `"t$late"` for a table with these columns. A column of the table with one of our names keeps it, ours gets

@@ -17,8 +17,8 @@ mod source;
 
 pub use keyed::{KeyedTable, LookupCache, PartialCache};
 pub use sink::{
-    ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee, OpenUnit, OutboxRows,
-    Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter,
+    ARRIVAL, Beside, BesideRows, Carries, ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution,
+    Guarantee, OpenUnit, OutboxRows, Prepared, PreparedUnit, RECORD, RefusedRow, Sink, SinkTask, SinkWriter,
 };
 pub use source::{
     Bound, Boundedness, Offset, OpenRequest, Positions, RejectedRecord, Source, SourceBatch, SourceData, SourceEvent,

@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::{
-    connector::{ChangelogMode, Sink, Source},
+    connector::{Carries, ChangelogMode, Sink, Source},
     error::{Error, Result},
     operator::OperatorRef,
     window::WindowSpec,
@@ -133,6 +133,8 @@ pub struct Branch {
     pub holds: bool,
     /// Stateless operators or pre-aggregation run in the source task; their state must be flushed at each barrier.
     pub local: Vec<OperatorRef>,
+    /// What comes along with each row of the table, behind the columns of the last step.
+    pub carries: Carries,
     /// Schema of what leaves the branch.
     pub schema: SchemaRef,
 }
@@ -142,6 +144,8 @@ pub struct Branch {
 pub enum BranchInput {
     /// The table's rows.
     Rows,
+    /// Every record as it came, with the columns of [`crate::accounts::records_schema`], for a source of records.
+    Records,
     /// `"t$rejected"`, with the columns of [`crate::accounts::rejected_schema`]; such rows have no event time.
     Rejected,
     /// `"t$late"`, with the columns of [`crate::accounts::late_schema`]; such rows have no event time.

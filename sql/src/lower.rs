@@ -11,6 +11,7 @@
 //! Invariant: lowering decides nothing about time or windows; the engine's own types carry what the query says.
 
 mod aggregate;
+mod beside;
 mod explain;
 mod facts;
 mod flow;

@@ -15,9 +15,12 @@
 //!
 //! Invariant: what `commit` does is a function of its arguments, so that repeating it repeats nothing outside.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use arrow::{
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    record_batch::RecordBatch,
+};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -42,6 +45,22 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
         Distribution::Any
     }
 
+    /// What it wants to know of each row beside its columns. It gets that as further columns named [`ARRIVAL`] and
+    /// [`RECORD`], where the query keeps rows and records together; the schema of its task says whether it does.
+    fn carries(&self) -> Carries {
+        Carries::Nothing
+    }
+
+    /// Whether it cannot do without the record of each row.
+    fn needs_records(&self) -> bool {
+        false
+    }
+
+    /// Sinks that get what goes into an INSERT beside its rows.
+    fn beside(&self) -> Vec<Beside> {
+        Vec::new()
+    }
+
     /// Checks the outside before anything is read: the table is there, keys agree, the folder can be written.
     async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()>;
 
@@ -56,6 +75,58 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
     /// Makes the units visible. Called for every epoch of an exactly-once sink, with an empty `work` too, in the order
     /// of epochs, and again for the last one after a crash; repeating an epoch changes nothing outside.
     async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport>;
+}
+
+/// Column with the time at which the system received a row's record, in milliseconds.
+pub const ARRIVAL: &str = "headwater_arrival";
+/// Column with the bytes of a row's record; NULL where its source yields ready rows.
+pub const RECORD: &str = "headwater_record";
+
+/// What comes along with each row. Ordered: each later one includes the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Carries {
+    /// Its columns alone.
+    #[default]
+    Nothing,
+    /// When its record arrived.
+    Arrival,
+    /// That, and the record's bytes.
+    Record,
+}
+
+impl Carries {
+    /// The schema of rows with these columns, with what comes along behind them.
+    pub fn extend(self, rows: &SchemaRef) -> SchemaRef {
+        let arrival = || Field::new(ARRIVAL, DataType::Timestamp(TimeUnit::Millisecond, None), true);
+        let record = || Field::new(RECORD, DataType::Binary, true);
+        let more = match self {
+            Carries::Nothing => return Arc::clone(rows),
+            Carries::Arrival => vec![arrival()],
+            Carries::Record => vec![arrival(), record()],
+        };
+        let fields = rows.fields().iter().cloned().chain(more.into_iter().map(Arc::new));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+}
+
+/// A sink beside another one: it is written by the same INSERT, in the same epochs.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// What it is for, as part of its name.
+    pub name: &'static str,
+    /// What it gets.
+    pub takes: BesideRows,
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// What a sink beside another one gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BesideRows {
+    /// What could not be read from the tables of the INSERT: rows of [`crate::accounts::rejected_schema`].
+    Rejected,
+    /// Every record of the one table it reads: rows of [`crate::accounts::records_schema`].
+    Records,
 }
 
 /// Which changes a query makes, or a sink takes. Ordered: each later one includes the earlier.

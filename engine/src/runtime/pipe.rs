@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 
 use crate::{
@@ -244,27 +245,32 @@ impl SinkSlot {
         let prepared = self.writer.prepare(barrier.epoch, barrier.cut).await.map_err(|error| self.named(error))?;
         self.refused.extend(prepared.refused);
         let mut units = Vec::with_capacity(prepared.units.len());
-        let mut batches: Vec<ChangeBatch> = Vec::new();
+        // Units of one writer may have different columns; a file has one schema.
+        let mut outbox: Vec<OutboxFile> = Vec::new();
         for unit in prepared.units {
             let rows: Vec<ChangeBatch> = unit.rows.into_iter().filter(|rows| rows.num_rows() > 0).collect();
-            let segment = UnitSegment { path: String::new(), first: batches.len(), count: rows.len() };
+            let file = rows.first().map(|first| OutboxFile::of(&mut outbox, &first.rows.schema()));
+            let segment = file.map(|file| (file, outbox[file].batches.len(), rows.len()));
             units.push(UnitAck {
                 unit: unit.unit,
                 detail: unit.detail,
                 closes: unit.closes,
                 rows: rows.iter().map(|rows| rows.num_rows() as u64).sum(),
                 bytes: rows.iter().map(|rows| rows.rows.get_array_memory_size() as u64).sum(),
-                segment: (!rows.is_empty()).then_some(segment),
+                segment: None,
             });
-            batches.extend(rows);
+            if let Some((file, first, count)) = segment {
+                outbox[file].batches.extend(rows);
+                outbox[file].segments.push((units.len() - 1, first, count));
+            }
         }
-        if let Some(first) = batches.first() {
-            let schema = files::change_schema(&first.rows.schema());
-            let rows = batches.iter().map(|changes| files::changes_to_rows(changes, &schema));
+        for file in outbox {
+            let schema = files::change_schema(&file.schema);
+            let rows = file.batches.iter().map(|changes| files::changes_to_rows(changes, &schema));
             let rows = rows.collect::<Result<Vec<_>>>()?;
             let (path, _) = effects.write(DataFolder::Outbox, &self.node, &schema, &rows).await?;
-            for segment in units.iter_mut().filter_map(|unit| unit.segment.as_mut()) {
-                segment.path.clone_from(&path);
+            for (unit, first, count) in file.segments {
+                units[unit].segment = Some(UnitSegment { path: path.clone(), first, count });
             }
         }
         let refused = std::mem::take(&mut self.refused);
@@ -277,5 +283,25 @@ impl SinkSlot {
             refused: refused.len() as u64,
         });
         Ok(())
+    }
+}
+
+/// Rows of one schema on their way into the outbox.
+#[derive(Debug)]
+struct OutboxFile {
+    schema: SchemaRef,
+    batches: Vec<ChangeBatch>,
+    /// Index of a unit, its first batch here and how many.
+    segments: Vec<(usize, usize, usize)>,
+}
+
+impl OutboxFile {
+    /// The file for rows of this schema, by its index.
+    fn of(files: &mut Vec<Self>, schema: &SchemaRef) -> usize {
+        let known = files.iter().position(|file| file.schema == *schema);
+        known.unwrap_or_else(|| {
+            files.push(Self { schema: Arc::clone(schema), batches: Vec::new(), segments: Vec::new() });
+            files.len() - 1
+        })
     }
 }

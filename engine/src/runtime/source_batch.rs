@@ -18,8 +18,8 @@ use arrow::{
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::{
-    accounts::{Tally, late_schema, rejected_schema},
-    connector::{Positions, SourceBatch, SourceData, SplitId},
+    accounts::{Tally, late_schema, records_schema, rejected_schema},
+    connector::{Carries, Positions, SourceBatch, SourceData, SplitId},
     error::{Error, Result},
     format::{Decoder, Payloads},
     graph::{Branch, Lateness, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
@@ -61,6 +61,8 @@ pub(super) struct Branched {
     pub(super) late: Vec<u32>,
     /// Rows an expression failed on.
     pub(super) failed: Vec<(u32, String)>,
+    /// Indexes in the prepared batch of the rows that go on.
+    rows: Vec<u32>,
 }
 
 /// The payloads and places of a batch, for rejected and late rows.
@@ -78,11 +80,13 @@ impl Origin {
         self.arrivals_ms.as_ref().and_then(|arrivals| arrivals.get(record)).copied().unwrap_or(self.now.0)
     }
 
+    fn record(&self, record: usize) -> Option<&[u8]> {
+        let payloads = self.payloads.as_ref()?;
+        (record < payloads.len()).then(|| payloads.payload(record))
+    }
+
     fn rejected(&self, record: usize, raw: Option<Vec<u8>>, reason: String) -> Rejected {
-        let raw = raw.or_else(|| {
-            let payloads = self.payloads.as_ref()?;
-            (record < payloads.len()).then(|| payloads.payload(record).to_vec())
-        });
+        let raw = raw.or_else(|| self.record(record).map(<[u8]>::to_vec));
         Rejected {
             raw: raw.unwrap_or_default(),
             reason,
@@ -323,11 +327,38 @@ pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) ->
             changes = filter_changes(&changes, &mask)?;
             let mut kept = late.iter();
             ends.retain(|_| kept.next() == Some(&false));
+            let mut kept = late.iter();
+            origin.retain(|_| kept.next() == Some(&false));
         }
     }
     hold(branch, changes.num_rows(), &ends, tally);
     branched.changes = (changes.num_rows() > 0).then_some(changes);
+    branched.rows = origin;
     Ok(branched)
+}
+
+/// Adds to the rows of a branch what comes along with them.
+pub(super) fn carry(branch: &Branch, prepared: &Prepared, origin: &Origin, branched: &mut Branched) -> Result<()> {
+    let Some(changes) = branched.changes.as_mut().filter(|_| branch.carries > Carries::Nothing) else { return Ok(()) };
+    let records: Vec<usize> = branched.rows.iter().map(|row| prepared.record_of(*row as usize)).collect();
+    let mut columns = changes.rows.columns().to_vec();
+    let arrivals = records.iter().map(|record| origin.arrival_ms(*record));
+    columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(arrivals)));
+    if branch.carries == Carries::Record {
+        let bytes = records.iter().map(|record| origin.record(*record));
+        columns.push(Arc::new(bytes.collect::<BinaryArray>()));
+    }
+    changes.rows = RecordBatch::try_new(Arc::clone(&branch.schema), columns)?;
+    Ok(())
+}
+
+/// Every record of a batch as it came; `None` from a source of ready rows.
+pub(super) fn records_batch(origin: &Origin) -> Result<Option<RecordBatch>> {
+    let Some(payloads) = &origin.payloads else { return Ok(None) };
+    let records = 0..payloads.len();
+    let raw = BinaryArray::from_iter_values(records.clone().map(|record| payloads.payload(record)));
+    let arrivals = TimestampMillisecondArray::from_iter_values(records.map(|record| origin.arrival_ms(record)));
+    Ok(Some(RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)])?))
 }
 
 /// Which rows are late, and for window functions with the end of each row's last window, lateness included.

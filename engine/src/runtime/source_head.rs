@@ -225,7 +225,8 @@ impl SourceHead {
             let (index, branch) = branch;
             let Some(run) = self.splits.get_mut(&origin.split) else { continue };
             let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            let done = source_batch::branch(branch, prepared, tally)?;
+            let mut done = source_batch::branch(branch, prepared, tally)?;
+            source_batch::carry(branch, prepared, origin, &mut done)?;
             debug_assert!(tally.is_balanced(), "{tally:?}");
             for row in done.late {
                 let inserts = late.entry(row).or_default();
@@ -240,6 +241,7 @@ impl SourceHead {
                 self.branches[index].push(0, event, effects).await?;
             }
         }
+        self.records(node, origin, effects).await?;
         let mut rejected: Vec<Rejected> = prepared.rejected.clone();
         rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
         if !rejected.is_empty() {
@@ -253,12 +255,41 @@ impl SourceHead {
         Ok(())
     }
 
+    /// Gives the records as they came to the INSERTs that keep them.
+    async fn records(&mut self, node: &SourceNode, origin: &Origin, effects: &mut Effects) -> Result<()> {
+        if node.branches.iter().all(|branch| branch.input != BranchInput::Records) {
+            return Ok(());
+        }
+        match source_batch::records_batch(origin)? {
+            Some(batch) => self.side_branches(node, BranchInput::Records, &batch, origin, effects).await,
+            None => Ok(()),
+        }
+    }
+
     /// Keeps rows of an accounting table, and gives them to the INSERTs that read it.
     async fn side_rows(
         &mut self,
         node: &SourceNode,
         which: BranchInput,
         batch: RecordBatch,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        self.side_branches(node, which, &batch, origin, effects).await?;
+        let segments = match which {
+            BranchInput::Late => &mut self.late,
+            BranchInput::Rejected | BranchInput::Rows | BranchInput::Records => &mut self.rejected,
+        };
+        segments.rows += batch.num_rows();
+        segments.batches.push(batch);
+        if segments.rows >= SEGMENT_ROWS { self.write_segments(effects).await } else { Ok(()) }
+    }
+
+    async fn side_branches(
+        &mut self,
+        node: &SourceNode,
+        which: BranchInput,
+        batch: &RecordBatch,
         origin: &Origin,
         effects: &mut Effects,
     ) -> Result<()> {
@@ -270,13 +301,7 @@ impl SourceHead {
                 self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
             }
         }
-        let segments = match which {
-            BranchInput::Late => &mut self.late,
-            BranchInput::Rejected | BranchInput::Rows => &mut self.rejected,
-        };
-        segments.rows += batch.num_rows();
-        segments.batches.push(batch);
-        if segments.rows >= SEGMENT_ROWS { self.write_segments(effects).await } else { Ok(()) }
+        Ok(())
     }
 
     async fn write_segments(&mut self, effects: &mut Effects) -> Result<()> {
@@ -379,6 +404,19 @@ impl SourceHead {
         self.emitted = Watermark::MAX;
         self.push_all(Event::Message(Message::Watermark(Watermark::MAX)), effects).await?;
         self.push_all(Event::Message(Message::EndOfInput), effects).await
+    }
+
+    /// Before the last barrier: what this process has accepted from clients is read to its end.
+    pub(super) async fn close(&mut self, effects: &mut Effects) -> Result<()> {
+        let mut open = self.reader.close().await?;
+        while !open.is_empty() {
+            let event = self.next().await?;
+            if let SourceEvent::ReachedEnd { split, .. } = &event {
+                open.retain(|other| other != split);
+            }
+            self.take(event, effects).await?;
+        }
+        Ok(())
     }
 
     /// Closes an epoch: everything out, then the splits as they are.

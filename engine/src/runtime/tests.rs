@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint::store::{CheckpointStore, MemoryStore},
-    connector::ChangelogMode,
+    connector::{Carries, ChangelogMode},
     graph::{
         Branch, BranchInput, Exchange, Graph, Input, Lateness, Malformed, NodeKind, OperatorNode, SinkNode, SourceNode,
         Step, TimeSpec, WatermarkRule,
@@ -107,6 +107,7 @@ fn graph(log: &MemoryLog, table: &MemoryTable, spec: WindowSpec) -> Arc<Graph> {
                 steps: vec![Step::Filter(Arc::new(filter))],
                 lateness: Some(Lateness::Windows { windows: spec, allowed: 0 }),
                 holds: true,
+                carries: Carries::Nothing,
                 schema: partial.schema(),
                 local: vec![partial],
             }],

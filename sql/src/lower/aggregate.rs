@@ -18,7 +18,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use headwater_engine::{
-    connector::ChangelogMode,
+    connector::{Carries, ChangelogMode},
     error::{Error, Result},
     graph::{Branch, BranchInput, Exchange, Input, Lateness, Projection, Step},
     operator::OperatorRef,
@@ -153,6 +153,7 @@ impl Lowering {
                     steps: flow.steps,
                     lateness: Some(Lateness::Windows { windows: spec, allowed }),
                     holds: true,
+                    carries: Carries::Nothing,
                     schema: partial.schema(),
                     local: vec![partial],
                 };

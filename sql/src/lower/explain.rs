@@ -68,6 +68,7 @@ fn describe_source(out: &mut String, name: &str, source: &SourceNode) {
 fn describe_branch(out: &mut String, index: usize, branch: &Branch) {
     let rows = match branch.input {
         BranchInput::Rows => "rows",
+        BranchInput::Records => "records",
         BranchInput::Rejected => "rejected rows",
         BranchInput::Late => "late rows",
     };

@@ -19,7 +19,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use headwater_engine::{
-    connector::ChangelogMode,
+    connector::{Carries, ChangelogMode},
     error::{Error, Result},
     graph::{Branch, BranchInput, Exchange, Input, Lateness, NodeId, NodeKind, OperatorNode, Projection, Step},
     operator::OperatorRef,
@@ -227,6 +227,7 @@ impl Lowering {
                     lateness,
                     holds: false,
                     local: Vec::new(),
+                    carries: Carries::Nothing,
                     schema,
                 };
                 Ok(self.branch(source, branch, exchange))

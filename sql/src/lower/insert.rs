@@ -25,6 +25,7 @@ use headwater_engine::{
 };
 
 use super::{
+    beside,
     facts::Facts,
     flow::{Flow, Lowering, arrow_schema},
     sources,
@@ -236,10 +237,15 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
         ChangelogMode::Upsert => by_key(lowering, flow, &table)?,
         ChangelogMode::Append | ChangelogMode::Retract => flow,
     };
+    let origin = flow.origin.clone();
     let input = lowering.input(flow, Exchange::Forward, Arc::clone(&schema), None)?;
-    let node = SinkNode { table: table.name, insert: lowering.insert.clone(), input, sink, schema };
+    let carried = beside::carry(lowering, &origin, &input, sink.as_ref(), &table.name)?;
+    let schema = carried.extend(&schema);
+    let others = sink.beside();
+    let node =
+        SinkNode { table: table.name.clone(), insert: lowering.insert.clone(), input: input.clone(), sink, schema };
     lowering.add("sink", NodeKind::Sink(node));
-    Ok(())
+    others.into_iter().try_for_each(|other| beside::add(lowering, &origin, &input, other, &table.name))
 }
 
 /// Changes as a sink with a key takes them: the last one of each key.

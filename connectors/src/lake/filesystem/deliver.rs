@@ -3,7 +3,10 @@
 //! Invariant: everything here may be repeated: a file that is there is left alone, an upload that was begun is begun
 //! again after the sink's recovery has aborted it.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use chrono::DateTime;
 use futures::TryStreamExt;
 use headwater_engine::{
     connector::{Committable, JobContext, OutboxRows},
@@ -11,22 +14,22 @@ use headwater_engine::{
     message::Epoch,
 };
 
-use super::{sink::Folder, units::Detail};
+use super::{sink::Folder, units::Detail, writer::Role};
 use crate::lake::{
     commit::{
         place::Spot,
         record::{self, join},
     },
-    write::encode,
+    write::{WriteFormat, encode},
 };
 
 /// Encoded bytes collected before they are sent.
 const SEND_BYTES: usize = 1 << 20;
 
 /// Writes one file and makes it visible; returns its rows.
-pub(super) async fn file(folder: &Folder, job: &JobContext, epoch: Epoch, unit: Committable) -> Result<u64> {
+pub(super) async fn file(folder: Arc<Folder>, job: &JobContext, epoch: Epoch, unit: Committable) -> Result<u64> {
     let detail = Detail::parse(&unit.detail)?;
-    let name = file_name(folder, job, epoch, &unit.unit);
+    let name = file_name(&folder, job, epoch, &unit.unit, &detail);
     let target = match &detail.prefix {
         Some(prefix) => join(&folder.layout.root, &format!("{prefix}{name}")),
         None => join(&folder.layout.folder(&detail.values), &name),
@@ -34,13 +37,13 @@ pub(super) async fn file(folder: &Folder, job: &JobContext, epoch: Epoch, unit: 
     if folder.place.size(&target).await?.is_some() {
         return Ok(0);
     }
-    let own = own_folder(folder, job);
+    let own = own_folder(&folder, job);
     let spot = Spot {
         staging: join(&own, &format!("staging/{}", unit.unit)),
         upload: join(&own, &format!("uploads/{}", unit.unit)),
         target,
     };
-    let rows = write_rows(folder, spot, unit.rows).await?;
+    let rows = write_rows(&folder, spot, unit.rows).await?;
     folder.place.delete(&[join(&own, &format!("uploads/{}", unit.unit))]).await?;
     Ok(rows)
 }
@@ -69,12 +72,26 @@ async fn write_rows(folder: &Folder, spot: Spot, mut rows: OutboxRows) -> Result
     Ok(count)
 }
 
-/// `part-<job>-<generation>-<epoch>-<task>-<n>`: the unit's name with the epoch in it.
-fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '_' };
-    let job: String = job.job.chars().map(plain).collect();
+/// `part-<job>-<generation>-<epoch>-<task>-<n>-<insert>`: the unit's name with the epoch in it. Or Firehose's:
+/// `<stream>-<version>-<arrival of the oldest row>-<uuid>`, the extension being that of the compression alone.
+fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str, detail: &Detail) -> String {
+    if let Some(object) = &detail.object {
+        let oldest = detail.oldest_ms.unwrap_or(detail.began_ms);
+        let oldest = DateTime::from_timestamp_millis(oldest).unwrap_or_default().format("%Y-%m-%d-%H-%M-%S");
+        let extension = match &folder.format {
+            WriteFormat::Parquet(_) => ".parquet",
+            WriteFormat::Json { codec, .. } | WriteFormat::Text { codec, .. } => codec.extension(),
+        };
+        return format!("{}-1-{oldest}-{object}{extension}", folder.stream);
+    }
     let (generation, rest) = unit.split_once('-').unwrap_or((unit, "0"));
-    format!("part-{job}-{generation}-{}-{rest}.{}", epoch.0, folder.format.extension())
+    let extension = if folder.role == Role::Errors { "json".to_owned() } else { folder.format.extension() };
+    format!("part-{}-{generation}-{}-{rest}.{extension}", plain(&job.job), epoch.0)
+}
+
+/// A name as it may be part of a file's name.
+pub(super) fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '_' }).collect()
 }
 
 /// Where this job keeps what is not visible yet.

@@ -9,12 +9,15 @@
 
 mod cataloged;
 mod deliver;
+mod failure;
+mod keys_query;
 mod options;
 mod prefix;
 mod reader;
 mod sink;
 mod source;
 mod units;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +33,8 @@ use headwater_engine::{
 
 pub use self::{
     cataloged::CatalogedTable,
-    options::{SinkOptions, SourceOptions},
-    prefix::Prefix,
+    options::{ObjectNames, Overflow, PartitionPolicy, SinkOptions, SourceOptions},
+    prefix::{Prefix, Purpose},
     sink::FilesystemSink,
     source::FilesystemSource,
 };

@@ -11,7 +11,10 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
-use super::prefix::Prefix;
+use super::{
+    keys_query::KeysQuery,
+    prefix::{Prefix, Purpose},
+};
 use crate::{lake::hive_type, options::Options};
 
 /// When files close and partitions are declared complete.
@@ -35,6 +38,23 @@ pub struct SinkOptions {
     pub success_file: String,
     /// Where objects go instead of partition folders.
     pub prefix: Option<Prefix>,
+    /// Where error objects go; without it refused rows are in the accounts alone.
+    pub error_prefix: Option<Prefix>,
+    /// Where source records are kept as they came.
+    pub backup_prefix: Option<Prefix>,
+    /// JQ that takes partition keys from the raw record.
+    pub keys_query: Option<String>,
+    /// How objects are named.
+    pub object_names: ObjectNames,
+}
+
+/// How objects are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectNames {
+    /// `part-<job>-<generation>-<epoch>-<task>-<n>`.
+    Part,
+    /// `<table>-1-<arrival of the oldest row>-<uuid>`, as Firehose names them.
+    Firehose,
 }
 
 /// What happens to a row of one partition too many.
@@ -67,6 +87,10 @@ impl Default for SinkOptions {
             delay: Duration::ZERO,
             success_file: "_SUCCESS".into(),
             prefix: None,
+            error_prefix: None,
+            backup_prefix: None,
+            keys_query: None,
+            object_names: ObjectNames::Part,
         }
     }
 }
@@ -96,7 +120,16 @@ impl SinkOptions {
             None => Vec::new(),
             Some(kinds) => kinds.split(',').map(|kind| policy(kind.trim())).collect::<Result<_>>()?,
         };
-        let prefix = options.text("sink.prefix").map(|text| Prefix::parse(&text)).transpose()?;
+        let mut take_prefix =
+            |purpose: Purpose| options.text(purpose.option()).map(|text| Prefix::parse(&text, purpose)).transpose();
+        let prefix = take_prefix(Purpose::Rows)?;
+        let (error_prefix, backup_prefix) = (take_prefix(Purpose::Errors)?, take_prefix(Purpose::Backup)?);
+        let keys_query = options.text("sink.partition-keys-query");
+        if let Some(query) = &keys_query {
+            KeysQuery::parse(query)?;
+        }
+        let names = [("part", ObjectNames::Part), ("firehose", ObjectNames::Firehose)];
+        let usual = if prefix.is_some() { ObjectNames::Firehose } else { ObjectNames::Part };
         if prefix.is_some() && !policies.is_empty() {
             let message = "'sink.prefix' and 'sink.partition-commit.policy.kind' exclude each other";
             return Err(Error::user("INVALID_TABLE_PROPERTY", message)
@@ -116,6 +149,10 @@ impl SinkOptions {
             delay: options.duration("sink.partition-commit.delay")?.unwrap_or(default.delay),
             success_file: options.text("sink.partition-commit.success-file.name").unwrap_or(default.success_file),
             prefix,
+            error_prefix,
+            backup_prefix,
+            keys_query,
+            object_names: options.choice("sink.object-names", &names)?.unwrap_or(usual),
         })
     }
 }

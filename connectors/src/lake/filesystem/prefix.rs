@@ -1,26 +1,22 @@
 //! Where Firehose would put an object: a prefix with expressions, evaluated for each row.
 //!
 //! ```text
-//! events/name=!{partitionKeyFromQuery:name}/d=!{timestamp:yyyy-MM-dd}/     column "name", time of writing in UTC
+//! events/name=!{partitionKeyFromQuery:name}/d=!{timestamp:yyyy-MM-dd}/     a key of the row, its arrival in UTC
 //! raw/!{firehose:random-string}/                                           eleven characters, new for each object
+//! errors/!{firehose:error-output-type}/                                    why its rows are there
 //! legacy                                                                   legacy2026/07/13/14/  (no expression)
 //! ```
 //!
-//! Invariant: rows of one object have the same prefix; a key that is NULL or empty refuses its row.
+//! Invariant: rows of one object have the same prefix, and no prefix leaves the folder it is relative to.
 
-use std::collections::BTreeMap;
+mod time;
 
-use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{cast, take_record_batch},
-    datatypes::{DataType, Schema},
-};
-use chrono::{DateTime, Datelike, Timelike, Utc};
-use headwater_engine::{
-    error::{Error, Result},
-    time::Instant,
-};
+use chrono::{DateTime, Utc};
+use headwater_engine::error::{Error, Result};
 use rand::Rng;
+
+use self::time::TimePart;
+use super::failure::ErrorType;
 
 /// Longest prefix, evaluated.
 const LENGTH_MAX: usize = 512;
@@ -30,9 +26,33 @@ const RANDOM_CHARACTERS: usize = 11;
 /// What a prefix without expressions gets.
 const DEFAULT_TIME: &str = "yyyy/MM/dd/HH/";
 
+/// What a prefix is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The rows of the INSERT.
+    Rows,
+    /// What could not be delivered.
+    Errors,
+    /// Records as they came.
+    Backup,
+}
+
+impl Purpose {
+    /// The option that holds it.
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Self::Rows => "sink.prefix",
+            Self::Errors => "sink.error-prefix",
+            Self::Backup => "sink.backup-prefix",
+        }
+    }
+}
+
 /// A prefix with expressions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
+    /// Where it is relative to, when it says so itself.
+    location: Option<String>,
     parts: Vec<Part>,
 }
 
@@ -40,115 +60,98 @@ pub struct Prefix {
 enum Part {
     Text(String),
     Time(Vec<TimePart>),
-    /// The text of a column.
-    Key(String),
+    Key(Key),
+    ErrorType,
     Random,
 }
 
+/// A partition key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum TimePart {
-    Text(String),
-    /// A letter of Java's formatter and how often it stands there.
-    Field(char, usize),
+pub(super) struct Key {
+    /// Its name.
+    pub(super) name: String,
+    /// Whose word it is.
+    pub(super) from: KeyFrom,
 }
 
-/// Rows of one evaluated prefix, or rows that have none.
-#[derive(Debug)]
-pub(super) struct Dealt {
-    /// Prefix and its rows.
-    pub(super) groups: Vec<(String, RecordBatch)>,
-    /// Rows and why they have no prefix.
-    pub(super) refused: Vec<(u32, String)>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyFrom {
+    /// `sink.partition-keys-query`, else a column.
+    Query,
+    /// A column, which the query of the INSERT computes.
+    Lambda,
+}
+
+/// What a prefix is evaluated with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    /// Arrival of the row.
+    pub(super) time: DateTime<Utc>,
+    /// Values of [`Prefix::keys`].
+    pub(super) keys: &'a [String],
+    /// Why a row is an error.
+    pub(super) error: Option<ErrorType>,
 }
 
 impl Prefix {
-    /// Reads a prefix as Firehose writes it.
-    pub fn parse(text: &str) -> Result<Self> {
-        let (mut parts, mut rest) = (Vec::new(), text);
+    /// Reads a prefix as Firehose writes it. One that begins with `/` or has a scheme is relative to the folder it names
+    /// itself, others to that of the table.
+    pub fn parse(text: &str, purpose: Purpose) -> Result<Self> {
+        let invalid = |why: &str| invalid(text, purpose, why);
+        let (location, relative) = located(text);
+        let (mut parts, mut rest) = (Vec::new(), relative);
         while let Some((before, after)) = rest.split_once("!{") {
-            let (expression, after) =
-                after.split_once('}').ok_or_else(|| invalid(text, "an expression is not closed"))?;
+            let (expression, after) = after.split_once('}').ok_or_else(|| invalid("an expression is not closed"))?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            parts.push(expression_of(text, expression)?);
+            parts.push(expression_of(expression, purpose).map_err(|why| invalid(&why))?);
             rest = after;
         }
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
         if parts.iter().all(|part| matches!(part, Part::Text(_))) {
-            parts.push(Part::Time(time_parts(text, DEFAULT_TIME)?));
-        }
-        Ok(Self { parts })
-    }
-
-    /// The columns it needs must be there.
-    pub(super) fn check(&self, schema: &Schema) -> Result<()> {
-        self.keys(schema).map(drop)
-    }
-
-    fn keys(&self, schema: &Schema) -> Result<Vec<usize>> {
-        let find = |name: &String| {
-            let found = schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
-            found.ok_or_else(|| {
-                Error::user(
-                    "COLUMN_NOT_FOUND",
-                    format!("'sink.prefix' names column \"{name}\", which the table has not"),
-                )
-                .with_hint("a partition key of Firehose's query is a column here")
-            })
-        };
-        let keys = self.parts.iter().filter_map(|part| match part {
-            Part::Key(name) => Some(find(name)),
-            Part::Text(_) | Part::Time(_) | Part::Random => None,
-        });
-        keys.collect()
-    }
-
-    /// Deals rows out by their prefix at this time.
-    pub(super) fn deal(&self, rows: &RecordBatch, now: Instant) -> Result<Dealt> {
-        let columns = self.keys(&rows.schema())?;
-        let texts = columns.iter().map(|column| Ok(cast(rows.column(*column), &DataType::Utf8)?));
-        let texts: Vec<ArrayRef> = texts.collect::<Result<_>>()?;
-        let time = DateTime::<Utc>::from_timestamp_millis(now.0).unwrap_or_default();
-        let (mut rows_of, mut refused) = (BTreeMap::<String, Vec<u32>>::new(), Vec::new());
-        for row in 0..rows.num_rows() {
-            match self.evaluated(&texts, row, time) {
-                Ok(prefix) => rows_of.entry(prefix).or_default().push(row as u32),
-                Err(reason) => refused.push((row as u32, reason)),
+            if purpose == Purpose::Errors {
+                parts.extend([Part::ErrorType, Part::Text("/".to_owned())]);
             }
+            parts.push(Part::Time(time::parse(DEFAULT_TIME).map_err(|why| invalid(&why))?));
+        } else if purpose == Purpose::Errors && !parts.contains(&Part::ErrorType) {
+            return Err(invalid("it has expressions, but not !{firehose:error-output-type}"));
         }
-        let batch = |(prefix, indexes): (String, Vec<u32>)| {
-            let is_all = indexes.len() == rows.num_rows();
-            let rows = if is_all { rows.clone() } else { take_record_batch(rows, &UInt32Array::from(indexes))? };
-            Ok((prefix, rows))
-        };
-        Ok(Dealt { groups: rows_of.into_iter().map(batch).collect::<Result<_>>()?, refused })
+        Ok(Self { location: location.map(str::to_owned), parts })
     }
 
-    fn evaluated(&self, keys: &[ArrayRef], row: usize, time: DateTime<Utc>) -> std::result::Result<String, String> {
-        let (mut out, mut keys) = (String::new(), keys.iter());
+    /// The folder it is relative to, if that is not the table's.
+    pub(super) fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The partition keys it needs, in their order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Key(key) => Some(key),
+            Part::Text(_) | Part::Time(_) | Part::ErrorType | Part::Random => None,
+        })
+    }
+
+    /// The prefix of a row, or what is wrong with it.
+    pub(super) fn evaluated(&self, facts: Facts<'_>) -> std::result::Result<String, String> {
+        let (mut out, mut keys) = (String::new(), facts.keys.iter());
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Random => out.push(RANDOM),
-                Part::Time(parts) => parts.iter().for_each(|part| part.write(time, &mut out)),
-                Part::Key(name) => {
-                    let text = keys.next().map(|array| array.as_string::<i32>());
-                    let value = text.filter(|text| text.is_valid(row)).map(|text| text.value(row)).unwrap_or_default();
-                    if value.is_empty() {
-                        return Err(format!("metadata-extraction-failed: partition key \"{name}\" is null or empty"));
-                    }
-                    out.push_str(value);
-                }
+                Part::Time(parts) => parts.iter().for_each(|part| part.write(facts.time, &mut out)),
+                Part::Key(_) => out.push_str(keys.next().map(String::as_str).unwrap_or_default()),
+                Part::ErrorType => out.push_str(facts.error.map(ErrorType::name).unwrap_or_default()),
             }
         }
         if out.len() > LENGTH_MAX {
-            return Err(format!(
-                "metadata-extraction-failed: a prefix of {} bytes; {LENGTH_MAX} are allowed",
-                out.len()
-            ));
+            return Err(format!("a prefix of {} bytes; {LENGTH_MAX} are allowed", out.len()));
+        }
+        if out.split('/').any(|folder| matches!(folder, "." | "..")) {
+            return Err(format!("the prefix \"{out}\" names a folder above its own"));
         }
         Ok(out)
     }
@@ -168,118 +171,85 @@ pub(super) fn settled(evaluated: &str) -> String {
     out
 }
 
-fn invalid(text: &str, why: &str) -> Error {
-    Error::user("INVALID_TABLE_PROPERTY", format!("'sink.prefix' = '{text}': {why}"))
-        .with_hint("expressions are !{timestamp:..}, !{partitionKeyFromQuery:..} and !{firehose:random-string}")
+/// The folder an absolute prefix is relative to, and the rest.
+fn located(text: &str) -> (Option<&str>, &str) {
+    let literal = text.split("!{").next().unwrap_or_default();
+    if !literal.starts_with('/') && !literal.contains("://") {
+        return (None, text);
+    }
+    let end = literal.rfind('/').map_or(0, |slash| slash + 1);
+    (Some(&text[..end]), &text[end..])
 }
 
-fn expression_of(text: &str, expression: &str) -> Result<Part> {
+fn invalid(text: &str, purpose: Purpose, why: &str) -> Error {
+    let keys = match purpose {
+        Purpose::Rows => "!{partitionKeyFromQuery:..}",
+        Purpose::Errors => "!{firehose:error-output-type}",
+        Purpose::Backup => "!{firehose:random-string}",
+    };
+    Error::user("INVALID_TABLE_PROPERTY", format!("'{}' = '{text}': {why}", purpose.option()))
+        .with_hint(format!("expressions are !{{timestamp:yyyy-MM-dd}}, {keys} and !{{firehose:random-string}}"))
+}
+
+fn expression_of(expression: &str, purpose: Purpose) -> std::result::Result<Part, String> {
+    let key = |name: &str, from| match purpose {
+        _ if name.is_empty() => Err(format!("\"{expression}\" names no key")),
+        Purpose::Rows => Ok(Part::Key(Key { name: name.to_owned(), from })),
+        Purpose::Errors | Purpose::Backup => Err("partition keys stand in 'sink.prefix' only".to_owned()),
+    };
     match expression.split_once(':') {
-        Some(("timestamp", pattern)) => Ok(Part::Time(time_parts(text, pattern)?)),
-        Some(("partitionKeyFromQuery" | "partitionKeyFromLambda", key)) if !key.is_empty() => {
-            Ok(Part::Key(key.to_owned()))
-        }
+        Some(("timestamp", pattern)) => Ok(Part::Time(time::parse(pattern)?)),
+        Some(("partitionKeyFromQuery", name)) => key(name, KeyFrom::Query),
+        Some(("partitionKeyFromLambda", name)) => key(name, KeyFrom::Lambda),
         Some(("firehose", "random-string")) => Ok(Part::Random),
+        Some(("firehose", "error-output-type")) if purpose == Purpose::Errors => Ok(Part::ErrorType),
         Some(("firehose", "error-output-type")) => {
-            Err(invalid(text, "error-output-type stands in 'sink.error-prefix' only"))
+            Err("error-output-type stands in 'sink.error-prefix' only".to_owned())
         }
-        _ => Err(invalid(text, &format!("\"{expression}\" is no expression"))),
-    }
-}
-
-/// A pattern of Java's DateTimeFormatter, as far as dates and times of day go.
-fn time_parts(text: &str, pattern: &str) -> Result<Vec<TimePart>> {
-    let (mut parts, mut letters) = (Vec::new(), pattern.chars().peekable());
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\'' => {
-                let quoted: String = letters.by_ref().take_while(|letter| *letter != '\'').collect();
-                parts.push(TimePart::Text(if quoted.is_empty() { "'".to_owned() } else { quoted }));
-            }
-            'y' | 'u' | 'Y' | 'M' | 'd' | 'D' | 'H' | 'm' | 's' | 'S' => {
-                let mut count = 1;
-                while letters.next_if_eq(&letter).is_some() {
-                    count += 1;
-                }
-                parts.push(TimePart::Field(letter, count));
-            }
-            letter if letter.is_ascii_alphabetic() => {
-                return Err(invalid(text, &format!("the letter {letter} of a time pattern is not supported")));
-            }
-            other => parts.push(TimePart::Text(other.to_string())),
-        }
-    }
-    Ok(parts)
-}
-
-impl TimePart {
-    fn write(&self, time: DateTime<Utc>, out: &mut String) {
-        let (letter, count) = match self {
-            Self::Text(text) => return out.push_str(text),
-            Self::Field(letter, count) => (*letter, *count),
-        };
-        let number = match letter {
-            // Weeks of the United States begin on Sunday, and the first is the one with January 1.
-            'Y' if time.month() == 12 && time.day() + 6 - time.weekday().num_days_from_sunday() > 31 => time.year() + 1,
-            'y' | 'u' | 'Y' => time.year(),
-            'M' => time.month() as i32,
-            'd' => time.day() as i32,
-            'D' => time.ordinal() as i32,
-            'H' => time.hour() as i32,
-            'm' => time.minute() as i32,
-            's' => time.second() as i32,
-            _ => {
-                let nanos = format!("{:09}", time.nanosecond());
-                out.push_str(&nanos[..count.min(9)]);
-                return;
-            }
-        };
-        let number = if matches!(letter, 'y' | 'u' | 'Y') && count == 2 { number % 100 } else { number };
-        out.push_str(&format!("{number:0count$}"));
+        _ => Err(format!("\"{expression}\" is no expression")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::{array::StringArray, datatypes::Field};
-
     use super::*;
 
-    /// 2026-07-03T14:05:09.120Z.
-    const NOW: Instant = Instant(1_783_087_509_120);
-
-    fn deal(prefix: &str) -> Result<Dealt> {
-        let schema = Arc::new(Schema::new(vec![Field::new("name", DataType::Utf8, true)]));
-        let names = StringArray::from(vec![Some("a"), Some("b"), None, Some("a"), Some("")]);
-        Prefix::parse(prefix)?.deal(&RecordBatch::try_new(schema, vec![Arc::new(names)])?, NOW)
+    fn facts(keys: &[String]) -> Facts<'_> {
+        // 2026-07-03T14:05:09.120Z.
+        let time = DateTime::from_timestamp_millis(1_783_087_509_120).unwrap();
+        Facts { time, keys, error: Some(ErrorType::Processing) }
     }
 
-    fn evaluated(prefix: &str) -> String {
-        deal(prefix).unwrap().groups.into_iter().map(|(prefix, _)| prefix).collect::<Vec<_>>().join(" ")
+    fn evaluated(prefix: &str, purpose: Purpose, keys: &[&str]) -> String {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        Prefix::parse(prefix, purpose).unwrap().evaluated(facts(&keys)).unwrap_or_else(|why| format!("refused: {why}"))
     }
 
     #[test]
     fn time_is_added_only_where_there_is_no_expression() {
-        assert_eq!(evaluated("legacy"), "legacy2026/07/03/14/");
-        assert_eq!(evaluated(""), "2026/07/03/14/");
-        assert_eq!(evaluated("d=!{timestamp:yyyy-MM-dd'T'HHmmss.SSS}/"), "d=2026-07-03T140509.120/");
-        assert_eq!(evaluated("!{timestamp:yy/M/d/D/DDD/YYYY}/"), "26/7/3/184/184/2026/");
+        let rows = |prefix| evaluated(prefix, Purpose::Rows, &["a"]);
+        assert_eq!(rows("legacy"), "legacy2026/07/03/14/");
+        assert_eq!(rows(""), "2026/07/03/14/");
+        assert_eq!(rows("d=!{timestamp:yyyy-MM-dd'T'HHmmss.SSS}/"), "d=2026-07-03T140509.120/");
+        assert_eq!(rows("!{timestamp:yy/M/d/D/DDD/YYYY}/"), "26/7/3/184/184/2026/");
+        assert_eq!(rows("n=!{partitionKeyFromQuery:name}/"), "n=a/");
+        assert_eq!(evaluated("errors/", Purpose::Errors, &[]), "errors/processing-failed/2026/07/03/14/");
+        let errors = "e/!{firehose:error-output-type}/!{timestamp:yyyy}/";
+        assert_eq!(evaluated(errors, Purpose::Errors, &[]), "e/processing-failed/2026/");
     }
 
     #[test]
-    fn rows_are_dealt_by_their_keys_and_one_without_is_refused() {
-        let dealt = deal("n=!{partitionKeyFromQuery:name}/d=!{timestamp:yyyy}/").unwrap();
-        let groups: Vec<_> = dealt.groups.iter().map(|(prefix, rows)| (prefix.as_str(), rows.num_rows())).collect();
-        assert_eq!(groups, [("n=a/d=2026/", 2), ("n=b/d=2026/", 1)]);
-        assert_eq!(dealt.refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 4]);
-        assert!(deal("!{partitionKeyFromLambda:other}/").unwrap_err().message().contains("\"other\""));
+    fn a_prefix_stays_where_it_belongs() {
+        assert!(evaluated("!{partitionKeyFromQuery:n}/x", Purpose::Rows, &["../up"]).starts_with("refused: "));
+        assert!(evaluated("!{partitionKeyFromQuery:n}/x", Purpose::Rows, &[&"a".repeat(511)]).starts_with("refused: "));
+        let elsewhere = Prefix::parse("s3://b/a/c!{timestamp:yyyy}/", Purpose::Backup).unwrap();
+        assert_eq!((elsewhere.location(), &elsewhere.parts[0]), (Some("s3://b/a/"), &Part::Text("c".into())));
+        assert_eq!(Prefix::parse("a/b/", Purpose::Backup).unwrap().location(), None);
     }
 
     #[test]
     fn a_random_text_is_new_for_each_object() {
-        let evaluated = evaluated("r/!{firehose:random-string}/");
+        let evaluated = evaluated("r/!{firehose:random-string}/", Purpose::Rows, &[]);
         let (one, two) = (settled(&evaluated), settled(&evaluated));
         assert!(one != two && one.len() == "r//".len() + RANDOM_CHARACTERS, "{one} {two}");
     }
@@ -287,7 +257,10 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for wrong in ["!{timestamp:yyyy", "!{time:yyyy}", "!{firehose:error-output-type}/", "!{timestamp:QQ}"] {
-            assert!(Prefix::parse(wrong).is_err(), "{wrong}");
+            assert!(Prefix::parse(wrong, Purpose::Rows).is_err(), "{wrong}");
+        }
+        for wrong in ["!{timestamp:yyyy}/", "!{firehose:error-output-type}/!{partitionKeyFromQuery:k}/"] {
+            assert!(Prefix::parse(wrong, Purpose::Errors).is_err(), "{wrong}");
         }
     }
 }

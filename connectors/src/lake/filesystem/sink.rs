@@ -4,15 +4,15 @@
 
 use std::{fmt, sync::Arc};
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
-    catalog::{Catalog, IfExists, Partition, PartitionDiscovery, Table},
+    catalog::{Catalog, Column, FileFormat, IfExists, Partition, PartitionDiscovery, Properties, Storage, Table},
     connector::{
-        ChangelogMode, CommitFacts, CommitReport, Committable, Guarantee, JobContext, OpenUnit, Sink, SinkTask,
-        SinkWriter,
+        Beside, BesideRows, Carries, ChangelogMode, CommitFacts, CommitReport, Committable, Guarantee, JobContext,
+        OpenUnit, Sink, SinkTask, SinkWriter,
     },
     error::{Error, Result},
     message::Epoch,
@@ -20,32 +20,43 @@ use headwater_engine::{
 
 use super::{
     deliver,
-    options::{PartitionPolicy, SinkOptions},
-    units::{Detail, Kind, UnitWriter},
+    options::{Overflow, PartitionPolicy, SinkOptions},
+    prefix::{KeyFrom, Prefix},
+    units::{Detail, Kind},
+    writer::{self, Role, Target, UnitWriter},
 };
 use crate::lake::{
     commit::{Place, record::join, site::place_of},
     hive_type,
     stores::Stores,
-    write::{Layout, WriteFormat, partition::Values},
+    write::{Layout, WriteFormat, compress::Codec, partition::Values},
 };
 
 /// Files of one commit that are written at once.
 const FILES_AT_ONCE: usize = 4;
 
 /// A folder that a job writes.
+#[derive(Clone)]
 pub struct FilesystemSink {
+    role: Role,
     table: Table,
     options: SinkOptions,
     format: WriteFormat,
     schema: SchemaRef,
     stores: Arc<Stores>,
     catalog: Option<Arc<dyn Catalog>>,
+    /// What takes the records that this one cannot.
+    errors: Option<Arc<FilesystemSink>>,
+    /// What takes all records as they came.
+    backup: Option<Arc<FilesystemSink>>,
 }
 
 /// The folder, resolved.
 #[derive(Debug)]
 pub(super) struct Folder {
+    /// Name of the table, which Firehose's names of objects begin with.
+    pub(super) stream: String,
+    pub(super) role: Role,
     pub(super) place: Arc<dyn Place>,
     pub(super) layout: Layout,
     pub(super) format: WriteFormat,
@@ -78,24 +89,90 @@ impl FilesystemSink {
             Ok(Field::new(&column.name, data_type, true))
         });
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        Ok(Self { table, options, format, schema, stores, catalog })
+        let mut sink =
+            Self { role: Role::Rows, table, options, format, schema, stores, catalog, errors: None, backup: None };
+        sink.errors = sink.options.error_prefix.as_ref().map(|prefix| sink.other(Role::Errors, prefix)).transpose()?;
+        sink.backup = sink.options.backup_prefix.as_ref().map(|prefix| sink.other(Role::Backup, prefix)).transpose()?;
+        Ok(sink)
+    }
+
+    /// A sink beside this one: the same rules for its files, another place and other rows.
+    fn other(&self, role: Role, prefix: &Prefix) -> Result<Arc<Self>> {
+        let (name, data_type) = match role {
+            Role::Backup => ("raw", DataType::Binary),
+            Role::Errors | Role::Rows => ("line", DataType::Utf8),
+        };
+        let mut table = self.table.clone();
+        let column = Column { name: name.into(), type_text: hive_type::text(&data_type)?, comment: None };
+        (table.columns, table.partition_keys) = (vec![column], Vec::new());
+        let codec = if role == Role::Backup { self.format.codec() } else { Codec::None };
+        table.properties.retain(|key, _| key.starts_with("s3."));
+        table.properties.insert("compression".into(), codec.name().into());
+        table.storage = Storage {
+            format: FileFormat::Raw,
+            serde: None,
+            serde_properties: Properties::new(),
+            input_format: None,
+            output_format: None,
+        };
+        if let Some(location) = prefix.location() {
+            table.location = location.to_owned();
+        }
+        let options = SinkOptions {
+            prefix: (role == Role::Backup).then(|| prefix.clone()),
+            error_prefix: (role == Role::Errors).then(|| prefix.clone()),
+            backup_prefix: None,
+            keys_query: None,
+            policies: Vec::new(),
+            overflow: Overflow::Close,
+            ..self.options.clone()
+        };
+        let format = WriteFormat::of(&table.storage, &table.properties)?;
+        let schema = match role {
+            Role::Errors => writer::error_schema(),
+            Role::Rows | Role::Backup => Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
+        };
+        let (stores, catalog) = (Arc::clone(&self.stores), self.catalog.clone());
+        Ok(Arc::new(Self { role, table, options, format, schema, stores, catalog, errors: None, backup: None }))
     }
 
     async fn folder(&self) -> Result<Folder> {
         let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
         let mut layout = Layout::flat(place.path.to_string());
         layout.keys = self.table.partition_keys.iter().map(|key| key.name.clone()).collect();
-        Ok(Folder { place: place_of(&place), layout, format: self.format.clone(), schema: self.schema.clone() })
+        Ok(Folder {
+            stream: self.table.name.table.clone(),
+            role: self.role,
+            place: place_of(&place),
+            layout,
+            format: self.format.clone(),
+            schema: self.schema.clone(),
+        })
     }
 
-    /// Columns of the files, then keys, as indices of a row's columns.
-    fn projection(&self, rows: &Schema) -> Result<Vec<usize>> {
-        let all = self.table.columns.iter().chain(&self.table.partition_keys);
-        let index = |name: &str| {
-            let found = rows.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
-            found.ok_or_else(|| Error::internal(format!("rows without column \"{name}\"")))
-        };
-        all.map(|column| index(&column.name)).collect()
+    /// The folder of the error objects that this sink writes itself.
+    async fn error_folder(&self) -> Result<Option<Arc<Folder>>> {
+        match &self.errors {
+            Some(errors) => Ok(Some(Arc::new(errors.folder().await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// What Firehose's definition asks for can be done with these columns.
+    fn check_prefix(&self, prefix: &Prefix) -> Result<()> {
+        let name = &self.table.name.table;
+        if !self.table.partition_keys.is_empty() {
+            let message = format!("table \"{name}\" has both 'sink.prefix' and PARTITIONED BY");
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                .with_hint("name the columns in the prefix, as !{partitionKeyFromQuery:column}"));
+        }
+        let is_column = |name: &str| self.schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
+        let of_query = |from| from == KeyFrom::Query && self.options.keys_query.is_some();
+        let unknown = prefix.keys().find(|key| !of_query(key.from) && !is_column(&key.name));
+        let Some(key) = unknown else { return Ok(()) };
+        let message = format!("'sink.prefix' names column \"{}\", which table \"{name}\" has not", key.name);
+        Err(Error::user("COLUMN_NOT_FOUND", message)
+            .with_hint("a partition key is a column here, unless 'sink.partition-keys-query' gives it"))
     }
 
     async fn register(&self, partitions: Vec<Values>) -> Result<()> {
@@ -138,23 +215,48 @@ impl Sink for FilesystemSink {
         Guarantee::ExactlyOnce
     }
 
+    fn carries(&self) -> Carries {
+        match &self.options {
+            _ if self.role != Role::Rows => Carries::Nothing,
+            options if options.keys_query.is_some() || options.error_prefix.is_some() => Carries::Record,
+            options if options.prefix.is_some() => Carries::Arrival,
+            _ => Carries::Nothing,
+        }
+    }
+
+    fn needs_records(&self) -> bool {
+        self.options.keys_query.is_some()
+    }
+
+    fn beside(&self) -> Vec<Beside> {
+        let beside = |name, takes, sink: &Option<Arc<Self>>| {
+            sink.as_ref().map(|sink| Beside { name, takes, sink: Arc::clone(sink) as Arc<dyn Sink> })
+        };
+        let errors = beside("errors", BesideRows::Rejected, &self.errors);
+        errors.into_iter().chain(beside("backup", BesideRows::Records, &self.backup)).collect()
+    }
+
     async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()> {
-        self.projection(&schema)?;
-        if let Some(prefix) = &self.options.prefix {
-            if !self.table.partition_keys.is_empty() {
-                let message = format!("table \"{}\" has both 'sink.prefix' and PARTITIONED BY", self.table.name.table);
-                return Err(Error::user("INVALID_TABLE_PROPERTY", message)
-                    .with_hint("name the columns in the prefix, as !{partitionKeyFromQuery:column}"));
+        if self.role == Role::Rows {
+            let has = |name: &str| schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
+            let all = self.table.columns.iter().chain(&self.table.partition_keys);
+            if let Some(column) = all.into_iter().find(|column| !has(&column.name)) {
+                return Err(Error::internal(format!("rows without column \"{}\"", column.name)));
             }
-            prefix.check(&self.schema)?;
+            self.options.prefix.as_ref().map_or(Ok(()), |prefix| self.check_prefix(prefix))?;
         }
         deliver::probe(&self.folder().await?, job).await
     }
 
     async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
-        let layout = self.folder().await?.layout;
-        let projection = self.projection(&task.schema)?;
-        Ok(Box::new(UnitWriter::new(self.options.clone(), layout, projection, job, &task, open)?))
+        let target = Target {
+            role: self.role,
+            options: self.options.clone(),
+            layout: self.folder().await?.layout,
+            table: self.table.name.clone(),
+            files: self.table.columns.iter().map(|column| column.name.clone()).collect(),
+        };
+        Ok(Box::new(UnitWriter::new(target, job, &task, open)?))
     }
 
     async fn recover(&self, job: &JobContext, _facts: &CommitFacts) -> Result<()> {
@@ -165,19 +267,24 @@ impl Sink for FilesystemSink {
         if work.is_empty() {
             return Ok(CommitReport::default());
         }
-        let folder = self.folder().await?;
+        let (folder, errors) = (Arc::new(self.folder().await?), self.error_folder().await?);
         let (mut files, mut complete, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
         for unit in work {
             let detail = Detail::parse(&unit.detail)?;
             match detail.kind {
                 Kind::File => {
                     partitions.push(detail.values);
-                    files.push(unit);
+                    files.push((Arc::clone(&folder), unit));
+                }
+                Kind::Error => {
+                    let errors =
+                        errors.as_ref().ok_or_else(|| Error::internal("error objects without their folder"))?;
+                    files.push((Arc::clone(errors), unit));
                 }
                 Kind::Partition => complete.push(detail.values),
             }
         }
-        let written = futures::stream::iter(files).map(|unit| deliver::file(&folder, job, epoch, unit));
+        let written = futures::stream::iter(files).map(|(folder, unit)| deliver::file(folder, job, epoch, unit));
         let rows: Vec<u64> = written.buffer_unordered(FILES_AT_ONCE).try_collect().await?;
         if self.registers_at_once() {
             partitions.sort();

@@ -1,4 +1,4 @@
-//! The writer: rows to units, and when a unit closes.
+//! Units: files that will be, and when each closes.
 //!
 //! Invariant: a unit holds rows of one partition; its rows leave for the outbox at each barrier, and it is told to close
 //! only there.
@@ -6,21 +6,21 @@
 use std::{collections::HashMap, time::Duration};
 
 use arrow::record_batch::RecordBatch;
-use async_trait::async_trait;
 use headwater_engine::{
-    connector::{Cut, JobContext, OpenUnit, Prepared, PreparedUnit, RefusedRow, SinkTask, SinkWriter},
+    connector::{Cut, JobContext, OpenUnit, Prepared, PreparedUnit, SinkTask},
     error::{Error, Result},
     memory::MemoryLease,
-    message::{ChangeBatch, Epoch},
+    message::ChangeBatch,
     time::Instant,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    options::{Overflow, SinkOptions},
+    deliver,
+    options::{ObjectNames, Overflow, SinkOptions},
     prefix,
 };
-use crate::lake::write::partition::{Layout, Values};
+use crate::lake::write::partition::Values;
 
 /// What a unit is for, and what its commit needs; kept in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,13 +37,39 @@ pub(super) struct Detail {
     /// What stands before the file's name instead of the partition's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prefix: Option<String>,
+    /// Arrival of its oldest row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) oldest_ms: Option<i64>,
+    /// The part of an object's name that is its own, where names are Firehose's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What becomes of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// A file of the table's rows.
     File,
+    /// A file of rows that the table would not take.
+    Error,
+    /// The declaration that a partition is complete.
     Partition,
+}
+
+/// Rows on their way into a unit.
+#[derive(Debug)]
+pub(super) struct Portion {
+    /// File or error.
+    pub(super) kind: Kind,
+    /// The partition, or the evaluated prefix.
+    pub(super) values: Values,
+    /// Columns of the file.
+    pub(super) rows: RecordBatch,
+    /// Arrival of the oldest of them.
+    pub(super) oldest_ms: i64,
+    /// Whether `values` is a prefix.
+    pub(super) has_prefix: bool,
 }
 
 impl Detail {
@@ -76,38 +102,29 @@ impl Unit {
     }
 }
 
-/// Writes the rows of one task.
+/// The units of one task.
 #[derive(Debug)]
-pub(super) struct UnitWriter {
+pub(super) struct Units {
     options: SinkOptions,
-    layout: Layout,
-    projection: Vec<usize>,
     job: JobContext,
     task: usize,
+    /// The INSERT: several may write one folder.
+    insert: String,
     created: u64,
-    open: HashMap<Values, Unit>,
+    open: HashMap<(Kind, Values), Unit>,
     closing: Vec<Unit>,
     partitions: HashMap<Values, Unit>,
     memory: MemoryLease,
 }
 
-impl UnitWriter {
-    /// A writer that goes on with the units of a checkpoint. `projection` brings a row's columns into the order of the
-    /// files, keys last.
-    pub(super) fn new(
-        options: SinkOptions,
-        layout: Layout,
-        projection: Vec<usize>,
-        job: &JobContext,
-        task: &SinkTask,
-        open: Vec<OpenUnit>,
-    ) -> Result<Self> {
-        let mut writer = Self {
+impl Units {
+    /// The units of a checkpoint, taken up again.
+    pub(super) fn new(options: SinkOptions, job: &JobContext, task: &SinkTask, open: Vec<OpenUnit>) -> Result<Self> {
+        let mut units = Self {
             options,
-            layout,
-            projection,
             job: job.clone(),
             task: task.index,
+            insert: deliver::plain(&task.insert),
             created: 0,
             open: HashMap::new(),
             closing: Vec::new(),
@@ -117,64 +134,73 @@ impl UnitWriter {
         for OpenUnit { unit, detail, bytes, .. } in open {
             let detail = Detail::parse(&detail)?;
             let unit = Unit { name: unit, detail, bytes, pending: Vec::new() };
-            writer.take_up(unit);
+            units.take_up(unit);
         }
-        Ok(writer)
+        Ok(units)
     }
 
     /// Two open files of one partition can meet in one task after a change of parallelism: the second one closes.
     fn take_up(&mut self, unit: Unit) {
-        let of_kind = match unit.detail.kind {
-            Kind::File => &mut self.open,
-            Kind::Partition => &mut self.partitions,
+        let values = unit.detail.values.clone();
+        let is_taken = match unit.detail.kind {
+            Kind::Partition => self.partitions.contains_key(&values),
+            kind => self.open.contains_key(&(kind, values.clone())),
         };
-        if of_kind.contains_key(&unit.detail.values) {
-            self.closing.push(unit);
-        } else {
-            of_kind.insert(unit.detail.values.clone(), unit);
+        match unit.detail.kind {
+            _ if is_taken => self.closing.push(unit),
+            Kind::Partition => drop(self.partitions.insert(values, unit)),
+            kind => drop(self.open.insert((kind, values), unit)),
         }
     }
 
-    fn new_unit(&mut self, kind: Kind, values: &Values, now: Instant) -> Unit {
-        let name = format!("{}-{}-{}", self.job.generation.0, self.task, self.created);
+    fn new_unit(&mut self, kind: Kind, values: &Values, has_prefix: bool, now: Instant) -> Unit {
+        let name = format!("{}-{}-{}-{}", self.job.generation.0, self.task, self.created, self.insert);
         self.created += 1;
-        let evaluated = self.options.prefix.as_ref().and_then(|_| values.first().cloned().flatten());
-        let prefix = evaluated.map(|evaluated| prefix::settled(&evaluated));
-        let detail = Detail { kind, values: values.clone(), began_ms: now.0, last_ms: now.0, prefix };
+        let evaluated = values.first().filter(|_| has_prefix).cloned().flatten();
+        let is_named = kind != Kind::Partition && self.options.object_names == ObjectNames::Firehose;
+        let detail = Detail {
+            kind,
+            values: values.clone(),
+            began_ms: now.0,
+            last_ms: now.0,
+            prefix: evaluated.map(|evaluated| prefix::settled(&evaluated)),
+            oldest_ms: None,
+            object: is_named.then(|| uuid::Uuid::new_v4().to_string()),
+        };
         Unit { name, detail, bytes: 0, pending: Vec::new() }
     }
 
-    fn add(&mut self, values: Values, rows: RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
-        if !self.open.contains_key(&values) {
-            if self.open.len() >= self.options.open_max {
+    /// Adds rows; `false` when that would be one partition too many, and the sink says that this is an error.
+    pub(super) fn add(&mut self, portion: Portion, now: Instant) -> bool {
+        let Portion { kind, values, rows, oldest_ms, has_prefix } = portion;
+        let key = (kind, values);
+        if !self.open.contains_key(&key) {
+            if self.open.keys().filter(|(open, _)| *open == kind).count() >= self.options.open_max {
                 match self.options.overflow {
-                    Overflow::Error => return self.refuse(&rows),
-                    Overflow::Close => self.close_oldest(),
+                    Overflow::Error if kind == Kind::File => return false,
+                    Overflow::Error | Overflow::Close => self.close_oldest(kind),
                 }
             }
-            let unit = self.new_unit(Kind::File, &values, now);
-            self.open.insert(values.clone(), unit);
+            let unit = self.new_unit(kind, &key.1, has_prefix, now);
+            self.open.insert(key.clone(), unit);
         }
-        let Some(unit) = self.open.get_mut(&values) else { return Ok(Vec::new()) };
+        let Some(unit) = self.open.get_mut(&key) else { return true };
         unit.bytes += logical_bytes(&rows);
         unit.detail.last_ms = now.0;
+        unit.detail.oldest_ms = Some(unit.detail.oldest_ms.map_or(oldest_ms, |known| known.min(oldest_ms)));
         unit.pending.push(rows);
         if unit.bytes >= self.options.file_bytes
-            && let Some(full) = self.open.remove(&values)
+            && let Some(full) = self.open.remove(&key)
         {
             self.closing.push(full);
         }
-        Ok(Vec::new())
+        true
     }
 
-    fn refuse(&self, rows: &RecordBatch) -> Result<Vec<RefusedRow>> {
-        let reason = format!("ActivePartitionLimitExceeded: more than {} partitions are open", self.options.open_max);
-        (0..rows.num_rows()).map(|row| RefusedRow::of(rows, row, &reason)).collect()
-    }
-
-    fn close_oldest(&mut self) {
-        let oldest = self.open.iter().min_by_key(|(_, unit)| unit.detail.last_ms).map(|(values, _)| values.clone());
-        if let Some(unit) = oldest.and_then(|values| self.open.remove(&values)) {
+    fn close_oldest(&mut self, kind: Kind) {
+        let of_kind = self.open.iter().filter(|((open, _), _)| *open == kind);
+        let oldest = of_kind.min_by_key(|(_, unit)| unit.detail.last_ms).map(|(key, _)| key.clone());
+        if let Some(unit) = oldest.and_then(|key| self.open.remove(&key)) {
             self.closing.push(unit);
         }
     }
@@ -203,50 +229,28 @@ impl UnitWriter {
         if self.options.policies.is_empty() || self.partitions.contains_key(values) {
             return Ok(());
         }
-        let mut unit = self.new_unit(Kind::Partition, values, now);
+        let mut unit = self.new_unit(Kind::Partition, values, false, now);
         prepared.units.push(unit.prepared(false)?);
         self.partitions.insert(values.clone(), unit);
         Ok(())
     }
 
-    fn note_memory(&mut self) {
+    /// Counts what is held against the budget.
+    pub(super) fn note_memory(&mut self) {
         let held = self.open.values().chain(&self.closing).map(Unit::pending_bytes).sum();
         self.memory.resize(held);
     }
-}
 
-#[async_trait]
-impl SinkWriter for UnitWriter {
-    async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
-        let now = self.job.clock.now();
-        let rows = changes.rows.project(&self.projection)?;
-        let mut refused = Vec::new();
-        let groups = match &self.options.prefix {
-            None => self.layout.deal(&rows)?,
-            Some(prefix) => {
-                let dealt = prefix.deal(&rows, now)?;
-                for (row, reason) in dealt.refused {
-                    refused.push(RefusedRow::of(&rows, row as usize, reason)?);
-                }
-                dealt.groups.into_iter().map(|(evaluated, rows)| (vec![Some(evaluated)], rows)).collect()
-            }
-        };
-        for (values, rows) in groups {
-            refused.extend(self.add(values, rows, now)?);
-        }
-        self.note_memory();
-        Ok(refused)
-    }
-
-    async fn prepare(&mut self, _epoch: Epoch, cut: Cut) -> Result<Prepared> {
+    /// What came since the last barrier, and what closes.
+    pub(super) fn prepare(&mut self, cut: Cut) -> Result<Prepared> {
         let now = self.job.clock.now();
         let mut prepared = Prepared::default();
-        let due: Vec<Values> = (self.open.iter())
+        let due: Vec<(Kind, Values)> = (self.open.iter())
             .filter(|(_, unit)| cut == Cut::Final || self.is_due(unit, now))
-            .map(|(values, _)| values.clone())
+            .map(|(key, _)| key.clone())
             .collect();
-        for values in due {
-            self.closing.extend(self.open.remove(&values));
+        for key in due {
+            self.closing.extend(self.open.remove(&key));
         }
         for mut unit in std::mem::take(&mut self.closing) {
             let is_file = unit.detail.kind == Kind::File;

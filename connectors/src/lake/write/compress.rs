@@ -56,6 +56,11 @@ impl Codec {
         })
     }
 
+    /// Its name as options spell it.
+    pub fn name(self) -> &'static str {
+        CODECS.iter().find(|(_, codec)| *codec == self).map_or("none", |(name, _)| name)
+    }
+
     /// What follows the extension of the format, with its dot.
     pub fn extension(self) -> &'static str {
         match self {

@@ -174,6 +174,14 @@ impl WriteFormat {
         })
     }
 
+    /// How its files are compressed as a whole.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Parquet(_) => Codec::None,
+            Self::Json { codec, .. } | Self::Text { codec, .. } => *codec,
+        }
+    }
+
     /// Extension of its files.
     pub fn extension(&self) -> String {
         match self {

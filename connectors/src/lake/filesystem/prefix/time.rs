@@ -1,0 +1,65 @@
+//! Time patterns as Java's DateTimeFormatter has them, as far as dates and times of day go.
+//!
+//! Invariant: a letter that is not understood is refused, never written as it is.
+
+use chrono::{DateTime, Datelike, Timelike, Utc};
+
+/// A piece of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TimePart {
+    Text(String),
+    /// A letter of Java's formatter and how often it stands there.
+    Field(char, usize),
+}
+
+/// A pattern of Java's DateTimeFormatter, as far as dates and times of day go.
+pub(super) fn parse(pattern: &str) -> Result<Vec<TimePart>, String> {
+    let (mut parts, mut letters) = (Vec::new(), pattern.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\'' => {
+                let quoted: String = letters.by_ref().take_while(|letter| *letter != '\'').collect();
+                parts.push(TimePart::Text(if quoted.is_empty() { "'".to_owned() } else { quoted }));
+            }
+            'y' | 'u' | 'Y' | 'M' | 'd' | 'D' | 'H' | 'm' | 's' | 'S' => {
+                let mut count = 1;
+                while letters.next_if_eq(&letter).is_some() {
+                    count += 1;
+                }
+                parts.push(TimePart::Field(letter, count));
+            }
+            letter if letter.is_ascii_alphabetic() => {
+                return Err(format!("the letter {letter} of a time pattern is not supported"));
+            }
+            other => parts.push(TimePart::Text(other.to_string())),
+        }
+    }
+    Ok(parts)
+}
+
+impl TimePart {
+    pub(super) fn write(&self, time: DateTime<Utc>, out: &mut String) {
+        let (letter, count) = match self {
+            Self::Text(text) => return out.push_str(text),
+            Self::Field(letter, count) => (*letter, *count),
+        };
+        let number = match letter {
+            // Weeks of the United States begin on Sunday, and the first is the one with January 1.
+            'Y' if time.month() == 12 && time.day() + 6 - time.weekday().num_days_from_sunday() > 31 => time.year() + 1,
+            'y' | 'u' | 'Y' => time.year(),
+            'M' => time.month() as i32,
+            'd' => time.day() as i32,
+            'D' => time.ordinal() as i32,
+            'H' => time.hour() as i32,
+            'm' => time.minute() as i32,
+            's' => time.second() as i32,
+            _ => {
+                let nanos = format!("{:09}", time.nanosecond());
+                out.push_str(&nanos[..count.min(9)]);
+                return;
+            }
+        };
+        let number = if matches!(letter, 'y' | 'u' | 'Y') && count == 2 { number % 100 } else { number };
+        out.push_str(&format!("{number:0count$}"));
+    }
+}
