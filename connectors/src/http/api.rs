@@ -43,12 +43,17 @@ pub(super) async fn answer(listener: &Listener, request: Request<Body>) -> Respo
     let (endpoint, is_batch) = match (found, listener.by_path(parts.uri.path()), gateway) {
         (_, Some(endpoint), _) => (endpoint, None),
         (Some(endpoint), None, Some((_, is_batch))) => (endpoint, Some(is_batch)),
-        _ => return reply::refused(StatusCode::NOT_FOUND, "no table takes records at this path"),
+        _ => {
+            body::drain(body).await;
+            return reply::refused(StatusCode::NOT_FOUND, "no table takes records at this path");
+        }
     };
     if parts.method != Method::POST && parts.method != Method::PUT {
+        body::drain(body).await;
         return reply::wrong_method();
     }
     let Some(_budget) = budget(listener, &parts.headers, endpoint.options.max_body) else {
+        body::drain(body).await;
         return reply::unavailable("too many requests are under way");
     };
     let body = match read(&endpoint, &parts, body).await {
@@ -94,7 +99,7 @@ pub(super) async fn store(
     payloads: Vec<(Bytes, String)>,
 ) -> Result<u64, Refused> {
     let arrival_ms = endpoint.clock.now().0;
-    let headers = Arc::new(kept_headers(headers));
+    let headers = if endpoint.options.keeps_headers { Arc::new(kept_headers(headers)) } else { Arc::default() };
     let record =
         |(payload, partition_key)| Record { payload, partition_key, headers: Arc::clone(&headers), arrival_ms };
     endpoint.log.append(payloads.into_iter().map(record).collect()).await
@@ -126,7 +131,10 @@ async fn service_call(
     let (service, operation) = Service::of_target(target)?;
     let endpoints = listener.endpoints();
     let limit = endpoints.iter().map(|endpoint| endpoint.options.max_body).max().unwrap_or(0);
-    let _budget = budget(listener, &parts.headers, limit).ok_or_else(|| service.slow_down())?;
+    let Some(_budget) = budget(listener, &parts.headers, limit) else {
+        body::drain(sent).await;
+        return Err(service.slow_down());
+    };
     let raw = body::raw(sent, limit).await.map_err(|bad| ServiceError {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         code: "RequestEntityTooLargeException",

@@ -2,12 +2,18 @@
 //!
 //! Invariant: nothing is judged here: what is no JSON is a record like any other, and becomes a rejected row.
 
-use std::{io::Read, iter, ops::Range};
+use std::{io::Read, iter, ops::Range, time::Duration};
 
-use axum::body::{Body, to_bytes};
-use bytes::Bytes;
+use axum::body::{Body, BodyDataStream};
+use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
+use futures::StreamExt;
 use hyper::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
+
+/// Bytes of a refused body that are read all the same.
+const DRAINED_BYTES: usize = 64 << 20;
+/// How long that may take.
+const DRAINED_TIME: Duration = Duration::from_secs(10);
 
 /// Why a body cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +32,39 @@ fn too_large(limit: usize) -> BadBody {
     BadBody::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
 }
 
-/// Reads a body of at most `limit` bytes as it comes.
+/// Reads a body of at most `limit` bytes as it comes. More is read and forgotten, up to a bound: a client reads its
+/// answer only once it has sent all, and closing before that takes the answer away from it.
 pub(super) async fn raw(body: Body, limit: usize) -> Result<Bytes, BadBody> {
-    to_bytes(body, limit).await.map_err(|error| {
-        if format!("{error:?}").contains("LengthLimit") {
-            too_large(limit)
-        } else {
-            BadBody::new(StatusCode::BAD_REQUEST, "the body ended early")
+    let mut chunks = body.into_data_stream();
+    let mut read = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| BadBody::new(StatusCode::BAD_REQUEST, "the body ended early"))?;
+        if read.len() + chunk.len() > limit {
+            drop(read);
+            forget(chunks).await;
+            return Err(too_large(limit));
         }
-    })
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.freeze())
+}
+
+/// Reads what is left of a body that is refused, up to a bound, so that the client reads its answer.
+pub(super) async fn drain(body: Body) {
+    forget(body.into_data_stream()).await;
+}
+
+async fn forget(mut chunks: BodyDataStream) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            bytes += chunk.len();
+            if bytes > DRAINED_BYTES {
+                break;
+            }
+        }
+    };
+    let _slow_client = tokio::time::timeout(DRAINED_TIME, rest).await;
 }
 
 /// Unpacks a body into at most `limit` bytes.

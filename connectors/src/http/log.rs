@@ -69,6 +69,8 @@ struct Books {
     appended: u64,
     /// Bytes appended before the first record no checkpoint has.
     acknowledged: u64,
+    /// Whether records are no longer taken.
+    is_closed: bool,
 }
 
 /// A log.
@@ -114,18 +116,28 @@ impl Log {
 
     /// Appends records and waits until they are on disk; gives the number of the first.
     pub(super) async fn append(&self, records: Vec<Record>) -> std::result::Result<u64, Refused> {
-        if self.waiting_bytes() > self.limit {
-            return Err(Refused::Full);
-        }
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Append { records, answer }).map_err(|_| Refused::Full)?;
+        self.enqueue(Append { records, answer })?;
         answered.await.unwrap_or_else(|_| Err(Refused::Failed("the log's writer has ended".to_owned())))
     }
 
-    /// Bytes no checkpoint has.
-    fn waiting_bytes(&self) -> u64 {
+    /// Lets records wait for the writer, unless too many bytes wait for a checkpoint.
+    fn enqueue(&self, append: Append) -> std::result::Result<(), Refused> {
         let books = self.books.lock();
-        books.appended - books.acknowledged
+        if books.is_closed || books.appended - books.acknowledged > self.limit {
+            return Err(Refused::Full);
+        }
+        self.queue.try_send(append).map_err(|_| Refused::Full)
+    }
+
+    /// Takes no more records; returns once all that were taken are on disk and answered.
+    pub(super) async fn close(&self) -> Result<()> {
+        self.books.lock().is_closed = true;
+        let (answer, answered) = oneshot::channel();
+        let ended = || Error::internal("the writer of a log has ended");
+        // The writer takes requests in order: when it answers this one, it has answered all others.
+        self.queue.send(Append { records: Vec::new(), answer }).await.map_err(|_| ended())?;
+        answered.await.map(drop).map_err(|_| ended())
     }
 
     /// One past the last record on disk, and how to wait for more.
@@ -219,7 +231,8 @@ fn claim(folder: &Path, incarnation: &str) -> Result<()> {
 
 /// What is on disk: segments, and the next number.
 fn recover(folder: &Path) -> Result<(Books, u64)> {
-    let mut books = Books { segments: VecDeque::new(), marks: VecDeque::new(), appended: 0, acknowledged: 0 };
+    let (segments, marks) = (VecDeque::new(), VecDeque::new());
+    let mut books = Books { segments, marks, appended: 0, acknowledged: 0, is_closed: false };
     let numbers = segment::list(folder)?;
     let mut next = numbers.first().copied().unwrap_or(0);
     for (index, first) in numbers.iter().enumerate() {
@@ -286,6 +299,9 @@ impl Writer {
     }
 
     fn commit(&mut self, frames: &[u8], starts: &[u64], count: u64) -> io::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
         let written = self.write(frames);
         if let Err(error) = written {
             tracing::error!("http: the log in \"{}\" cannot be written: {error}", self.folder.display());

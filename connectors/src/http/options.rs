@@ -60,6 +60,8 @@ pub(super) struct HttpOptions {
     pub(super) max_body: usize,
     pub(super) buffer_bytes: u64,
     pub(super) log_dir: Option<PathBuf>,
+    /// Whether some column is made of the request's headers.
+    pub(super) keeps_headers: bool,
     pub(super) format: TableFormat,
 }
 
@@ -87,7 +89,19 @@ impl HttpOptions {
         })?;
         options.finish()?;
         let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
-        Ok(Self { table: table.name.clone(), listen, path, stream, auth, tls, max_body, buffer_bytes, log_dir, format })
+        Ok(Self {
+            table: table.name.clone(),
+            listen,
+            path,
+            stream,
+            auth,
+            tls,
+            max_body,
+            buffer_bytes,
+            log_dir,
+            keeps_headers: table.metadata.iter().any(|field| field.key == "headers"),
+            format,
+        })
     }
 }
 

@@ -121,6 +121,16 @@ impl SplitReader for HttpReader {
         }
     }
 
+    async fn close(&mut self) -> Result<Vec<SplitId>> {
+        let Some(reading) = self.reading.as_mut().filter(|reading| !reading.has_ended) else { return Ok(Vec::new()) };
+        if reading.end.is_none() {
+            reading.log.close().await?;
+            reading.end = Some(*reading.durable.borrow());
+        }
+        reading.is_paused = false;
+        Ok(vec![reading.split.clone()])
+    }
+
     fn pause(&mut self, splits: &[SplitId]) {
         self.set_paused(splits, true);
     }

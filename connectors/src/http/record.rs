@@ -46,7 +46,10 @@ impl Record {
         let key = &key[..key.len().min(usize::from(u16::MAX))];
         out.extend_from_slice(&(key.len() as u16).to_le_bytes());
         out.extend_from_slice(key);
-        let headers = serde_json::to_vec(&*self.headers).unwrap_or_default();
+        let headers = match self.headers.is_empty() {
+            true => Vec::new(),
+            false => serde_json::to_vec(&*self.headers).unwrap_or_default(),
+        };
         out.extend_from_slice(&(headers.len() as u32).to_le_bytes());
         out.extend_from_slice(&headers);
         out.extend_from_slice(&self.payload);
@@ -68,7 +71,10 @@ impl Record {
         let key = body.get(10..10 + key_length)?;
         let rest = &body[10 + key_length..];
         let headers_length = u32::from_le_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-        let headers = serde_json::from_slice(rest.get(4..4 + headers_length)?).ok()?;
+        let headers = match rest.get(4..4 + headers_length)? {
+            [] => Vec::new(),
+            text => serde_json::from_slice(text).ok()?,
+        };
         let record = Self {
             payload: Bytes::copy_from_slice(&rest[4 + headers_length..]),
             partition_key: String::from_utf8_lossy(key).into_owned(),

@@ -178,6 +178,12 @@ pub trait SplitReader: fmt::Debug + Send {
     /// Adds splits; they are opened with the bound of the request.
     async fn assign(&mut self, splits: Vec<SplitStart>) -> Result<()>;
 
+    /// The job stops: takes no more from clients. Splits that are named are read until they have reached their end; after
+    /// that the last barrier goes. Called once, and only for a system whose records this process itself accepts.
+    async fn close(&mut self) -> Result<Vec<SplitId>> {
+        Ok(Vec::new())
+    }
+
     /// Stops yielding batches of these splits until resumed (watermark alignment). Unknown ones are ignored.
     fn pause(&mut self, splits: &[SplitId]);
 

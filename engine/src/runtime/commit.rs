@@ -31,8 +31,8 @@ pub(super) struct Delivery {
     pub(super) keep: usize,
 }
 
-/// Times a sink's commit is tried while the outside does not answer.
-const TRIES: u32 = 10;
+/// Longest wait before a commit is tried again, while the outside does not answer.
+const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Delivery {
     /// Publishes and commits an epoch; the number of its log entry.
@@ -71,19 +71,20 @@ impl Delivery {
         let units = manifest.sinks.get(name).map_or(&empty, |state| &state.closed);
         let last = LastRead::default();
         let mut wait = std::time::Duration::from_millis(100);
-        for attempt in 1.. {
+        loop {
             let work = units.iter().map(|unit| self.committable(unit, &last)).collect();
             match sink.sink.commit(&self.job, manifest.epoch, work).await {
                 Ok(report) => return Ok(report.refused),
-                Err(error) if is_transient(&error) && attempt < TRIES => {
+                // Starting again would stop the sources too, and a listener must go on answering.
+                Err(error) if is_transient(&error) => {
                     tracing::warn!(%error, sink = name, "the sink does not answer; its commit is tried again");
                     self.job.clock.sleep(wait).await;
-                    wait = (wait * 2).min(std::time::Duration::from_secs(10));
+                    wait = (wait * 2).min(WAIT_MAX);
+                    self.job.fence.check().await?;
                 }
                 Err(error) => return Err(error.context(format!("sink \"{}\"", sink.table))),
             }
         }
-        Err(Error::internal("the loop above always returns"))
     }
 
     fn committable(&self, unit: &UnitState, last: &LastRead) -> Committable {

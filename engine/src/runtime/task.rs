@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connector::SourceEvent,
+    connector::{Cut, SourceEvent},
     error::{Error, ErrorKind, Result},
     message::{Barrier, Message},
     runtime::{
@@ -123,6 +123,13 @@ impl Task {
             Command::Assign(splits) => head.assign(splits).await,
             Command::EndOfInput => head.end(&mut self.effects).await,
             Command::Barrier(barrier) => {
+                if barrier.cut == Cut::Final {
+                    tokio::select! {
+                        biased;
+                        () = self.cancel.cancelled() => return Ok(()),
+                        closed = head.close(&mut self.effects) => closed?,
+                    }
+                }
                 head.barrier(barrier, &mut self.effects).await?;
                 self.acknowledge(barrier).await
             }
