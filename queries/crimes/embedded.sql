@@ -24,10 +24,13 @@ CREATE TABLE crimes_decoded (
     crime_month VARCHAR,
     crime_day VARCHAR
 )
-WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_raw/', 'format' = 'json');
-
-CREATE TABLE crimes_backup (line VARCHAR)
-WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_backup/', 'format' = 'raw');
-
-CREATE TABLE crimes_aside (line VARCHAR)
-WITH ('connector' = 'filesystem', 'path' = '${lake}/crimes_aside/', 'format' = 'raw');
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/',
+    'format' = 'json',
+    'sink.prefix' = 'crimes_raw/',
+    'sink.backup-prefix' = 'crimes_backup/',
+    'sink.error-prefix' = 'crimes_aside/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/',
+    'sink.rolling-policy.file-size' = '5 MB',
+    'sink.rolling-policy.rollover-interval' = '60 s'
+);

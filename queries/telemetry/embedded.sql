@@ -6,8 +6,7 @@ CREATE TABLE events_stream_json (
     name VARCHAR,
     tstamp TIMESTAMP(3),
     payload VARCHAR,
-    payload_md5 VARCHAR,
-    arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL
+    payload_md5 VARCHAR
 )
 WITH (
     'connector' = 'http',
@@ -20,8 +19,7 @@ CREATE TABLE events_stream_parquet (
     name VARCHAR,
     tstamp TIMESTAMP(3),
     payload VARCHAR,
-    payload_md5 VARCHAR,
-    arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL
+    payload_md5 VARCHAR
 )
 WITH (
     'connector' = 'http',
@@ -30,28 +28,28 @@ WITH (
     'format' = 'json'
 );
 
-CREATE TABLE delivered_json (
-    tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR, d VARCHAR
-)
-PARTITIONED BY (name, d)
+CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
 WITH (
     'connector' = 'filesystem',
-    'path' = '${lake}/events_raw/json/',
+    'path' = '${lake}/',
     'format' = 'json',
     'compression' = 'gzip',
+    'sink.partition-keys-query' = '{event_name: .name}',
+    'sink.prefix' = 'events_raw/json/name=!{partitionKeyFromQuery:event_name}/d=!{timestamp:yyyy-MM-dd}/',
+    'sink.error-prefix' = 'errors/json/d=!{timestamp:yyyy-MM-dd}/!{firehose:error-output-type}/',
     'sink.rolling-policy.file-size' = '64 MB',
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE delivered_parquet (
-    tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR, d VARCHAR
-)
-PARTITIONED BY (name, d)
+CREATE TABLE delivered_parquet (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR)
 WITH (
     'connector' = 'filesystem',
-    'path' = '${lake}/events_raw/parquet/',
+    'path' = '${lake}/',
     'format' = 'parquet',
     'parquet.compression' = 'gzip',
+    'sink.partition-keys-query' = '{event_name: .name}',
+    'sink.prefix' = 'events_raw/parquet/name=!{partitionKeyFromQuery:event_name}/d=!{timestamp:yyyy-MM-dd}/',
+    'sink.error-prefix' = 'errors/parquet/d=!{timestamp:yyyy-MM-dd}/!{firehose:error-output-type}/',
     'sink.rolling-policy.file-size' = '64 MB',
     'sink.rolling-policy.rollover-interval' = '60 s'
 );

@@ -5,15 +5,18 @@
 use std::{io::Read, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use futures::TryStreamExt;
 use headwater_engine::{
     checkpoint::store::LocalStore,
     runtime::job::{self, JobConfig, JobSummary},
 };
 use headwater_sql::{
     lower::lower_inserts,
+    output::{Expanded, Format, Look, Rows},
     parser::{Parameters, StatementKind, parse, statement::Insert},
-    session::{Session, SessionConfig},
+    session::{Outcome, Session, SessionConfig},
 };
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +88,24 @@ impl Drop for RunningJob {
             work.abort();
         }
     }
+}
+
+/// Runs the statements of a script one after another; the rows of the last result, as JSON.
+pub async fn rows(script: &str, parameters: &[(&str, &str)], state: &Path) -> Result<Vec<Value>> {
+    let filled: Parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let session = Session::open(SessionConfig::in_directory(state.to_string_lossy().into_owned())).await?;
+    let mut last = Vec::new();
+    for statement in parse(script, &filled)? {
+        if let Outcome::Rows { stream, .. } = session.execute(&statement).await? {
+            let look = Look { format: Format::Ndjson, width_max: None, expanded: Expanded::Off };
+            let mut shown = Rows::begin(look, stream.schema(), Vec::new())?;
+            let batches: Vec<_> = stream.try_collect().await?;
+            batches.iter().try_for_each(|batch| shown.write(batch))?;
+            let text = String::from_utf8(shown.finish()?)?;
+            last = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        }
+    }
+    Ok(last)
 }
 
 /// The lines of all files under a folder.

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 mod dynamodb;
+mod gate;
 mod kafka;
 mod kinesis;
 mod minio;
@@ -20,6 +21,7 @@ mod proxy;
 mod python;
 
 pub use dynamodb::DynamoDbLocal;
+pub use gate::Gate;
 pub use kafka::Kafka;
 pub use kinesis::KinesisLocal;
 pub use minio::Minio;

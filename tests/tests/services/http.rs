@@ -87,11 +87,9 @@ if secret != "sekret":
     assert post("/events", b"junk", {"Content-Encoding": "gzip"})[0] == 400
     assert post("/other", b"{}")[0] == 404
     assert post("/events", b"{}", method="DELETE")[0] == 405
-    # A listener may answer and close while the client still writes: the client then sees either.
-    try:
-        assert post("/events", b" " * (17 << 20))[0] == 413
-    except urllib.error.URLError as error:
-        assert isinstance(error.reason, (BrokenPipeError, ConnectionResetError)), error
+    # More than is taken is read to its end all the same, so that the client sees the answer.
+    assert post("/events", b" " * (17 << 20))[0] == 413
+    assert post("/other", b" " * (17 << 20))[0] == 404
     sent += 10
 print(sent)
 "#;

@@ -3,6 +3,7 @@
 mod dynamodb;
 mod exact;
 mod http;
+mod ingest;
 mod kafka;
 mod kinesis;
 mod lake;

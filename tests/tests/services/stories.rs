@@ -3,7 +3,7 @@
 //! Invariant: the files are run as they are; only endpoint and credentials are filled in.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::ScalarAttributeType;
+use base64::Engine;
 use headwater_sql::generate::{Dataset, DatasetFormat, Options, generate};
 use headwater_tests::{
     scripts::{self, RunningJob, Until},
@@ -115,7 +116,11 @@ fn check_crimes(place: &Place, lines: &[String]) -> Result<()> {
     let mut backup = scripts::lines(&place.path("lake/crimes_backup"))?;
     backup.sort();
     assert_eq!(backup, lines);
-    assert_eq!(scripts::lines(&place.path("lake/crimes_aside"))?, ["2006/01/01 00:00:00|short"]);
+    let aside: Vec<Value> = place.rows("crimes_aside/processing-failed")?;
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    let raw = base64::engine::general_purpose::STANDARD.decode(aside[0]["rawData"].as_str().unwrap_or_default())?;
+    assert_eq!(String::from_utf8(raw)?, "2006/01/01 00:00:00|short");
+    assert!(aside[0]["errorMessage"].as_str().is_some_and(|message| message.contains("subscript")), "{}", aside[0]);
     let decoded = place.rows("crimes_raw")?;
     assert_eq!(decoded.len(), lines.len() - 1);
     for row in decoded {
@@ -152,8 +157,14 @@ async fn crimes_come_through_kinesis_and_through_a_gateway() -> Result<()> {
     local.send("kinesis", &url, "crimes", &lines[..200]).await?;
     local.send("gateway", &url, "crimes", &lines[200..]).await?;
     job.stop().await?;
-    scripts::run_once(&embedded, &parameters, &local.path("state")).await?;
-    check_crimes(&local, &lines)
+    check_crimes(&local, &lines)?;
+    let lake_of = [("lake", parameters[0].1)];
+    let to_parquet = script(&["crimes/lake.sql", "crimes/to_parquet.sql", "crimes/first_ten.sql"])?;
+    let first = scripts::rows(&to_parquet, &lake_of, &local.path("lake-state")).await?;
+    assert_eq!((first.len(), &first[0]["crime_time"]), (10, &"2006/01/01 00:00:00".into()), "{first:?}");
+    assert!(first.iter().all(|row| row["lat"].is_number() && row["lon"].is_number()), "{first:?}");
+    assert!(local.path("lake/crimes/crime_year=2006/crime_month=01/crime_day=01").is_dir());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,10 +184,9 @@ async fn telemetry_is_sent_twice_by_boto3_and_delivered_by_name_and_day() -> Res
         assert!(job.is_running().await?, "the job has ended");
         sent?;
     }
-    let before = job.stop().await?;
-    let after = scripts::run_once(&embedded, &parameters, &place.path("state")).await?;
+    let after = job.stop().await?;
     let delivered = place.rows("events_raw/json")?;
-    assert_eq!(delivered.len(), 3_000, "{:?} {:?}", before.ledger, after.ledger);
+    assert_eq!(delivered.len(), 3_000, "{:?}", after.ledger);
     let mut by_md5: BTreeMap<&str, i64> = BTreeMap::new();
     for line in &lines[..3_000] {
         let event: Value = serde_json::from_str(line)?;
@@ -186,13 +196,38 @@ async fn telemetry_is_sent_twice_by_boto3_and_delivered_by_name_and_day() -> Res
     }
     for row in &delivered {
         *by_md5.entry(row["payload_md5"].as_str().context("a checksum")?).or_default() -= 1;
-        assert!(row.get("name").is_none() && row.get("d").is_none(), "partition columns are in the path only");
     }
     assert!(by_md5.values().all(|left| *left == 0));
     assert!(place.path("lake/events_raw/json/name=anonymous_visited").is_dir());
     assert!(place.path("lake/events_raw/parquet/name=account_created").is_dir());
-    let accounts = after.ledger.values().chain(before.ledger.values()).flat_map(|account| account.values());
+    let errors = place.rows("errors/json")?;
+    assert_eq!((errors.len(), &errors[0]["rawData"]), (1, &"bm8gZXZlbnQK".into()), "{errors:?}");
+    let accounts = after.ledger.values().flat_map(|account| account.values());
     assert_eq!(accounts.map(|tally| tally.rejected).max(), Some(1), "the line that is no event: {:?}", after.ledger);
+    check_june(&place, &lines[..3_000], by_md5.len()).await
+}
+
+/// The June query over what was delivered, as computed from the lines; and without what was sent twice.
+async fn check_june(place: &Place, lines: &[String], distinct: usize) -> Result<()> {
+    let mut sessions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in lines {
+        let event: Value = serde_json::from_str(line)?;
+        let day = event["tstamp"].as_str().context("a time")?[..10].to_owned();
+        if event["name"] == "anonymous_visited" && day.starts_with("2023-06") {
+            let payload: Value = serde_json::from_str(event["payload"].as_str().context("a payload")?)?;
+            sessions.entry(day).or_default().insert(payload["session_id"].to_string());
+        }
+    }
+    let expected: Vec<(String, u64)> = sessions.into_iter().map(|(day, ids)| (day, ids.len() as u64)).collect();
+    let (lake, state) = (place.lake(), place.path("lake-state"));
+    let june = script(&["telemetry/lake.sql", "telemetry/repair.sql", "telemetry/june.sql"])?;
+    for events in ["events_json", "events_parquet"] {
+        let rows = scripts::rows(&june, &[("lake", &lake), ("events", events)], &state).await?;
+        let count = |row: &Value| Some((row["day"].as_str()?[..10].to_owned(), row["_col1"].as_u64()?));
+        assert_eq!(rows.iter().filter_map(count).collect::<Vec<_>>(), expected, "{events}");
+    }
+    let counts = scripts::rows(&script(&["telemetry/deduplicate.sql"])?, &[("lake", &lake)], &state).await?;
+    assert_eq!((&counts[0]["sent"], &counts[0]["distinct_events"]), (&lines.len().into(), &distinct.into()));
     Ok(())
 }
 
