@@ -8,6 +8,7 @@ use anyhow::Result;
 use base64::Engine;
 use headwater_tests::{
     http::{self, listening, post},
+    jobs::JobFolder,
     scripts::{self, Until},
     services::free_port,
 };
@@ -158,5 +159,31 @@ async fn a_body_that_is_refused_is_answered() -> Result<()> {
         assert_eq!(status, expected, "{method} {path}");
     }
     job.stop().await?;
+    Ok(())
+}
+
+#[test]
+fn demos_show_the_streaming_half_of_telemetry_and_crimes() -> Result<()> {
+    let binary = env!("CARGO_BIN_EXE_headwater-under-test");
+    let demo = |name: &str| -> Result<(tempfile::TempDir, String)> {
+        let job = JobFolder::new(binary, "none.sql", "", "")?;
+        let output = job.ended(&["demo", name, "--rows", "600"])?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{said}");
+        let kept = tempfile::tempdir()?;
+        std::fs::rename(job.path().join("state/demo").join(name), kept.path().join(name))?;
+        Ok((kept, said))
+    };
+    let (folder, said) = demo("crimes")?;
+    assert!(said.contains("queries/crimes/send.sql") && said.contains("queries/crimes/memory.sql"), "{said}");
+    let lake = folder.path().join("crimes");
+    assert_eq!(scripts::lines(&lake.join("crimes_backup"))?.len(), 600);
+    assert_eq!(scripts::lines(&lake.join("crimes_raw"))?.len(), 600);
+    let (folder, said) = demo("telemetry")?;
+    assert!(said.contains("queries/telemetry/send.sql") && said.contains("queries/telemetry/delivered.sql"), "{said}");
+    let streamed = folder.path().join("telemetry/streamed");
+    let sent = scripts::lines(&folder.path().join("telemetry/raw"))?.len();
+    assert_eq!(scripts::lines(&streamed.join("events_raw/json"))?.len(), sent);
+    assert!(streamed.join("events_raw/parquet/name=anonymous_visited").is_dir());
     Ok(())
 }

@@ -306,6 +306,8 @@ fn declared(file: &str) -> BTreeMap<String, Vec<String>> {
 fn both_forms_of_a_pipeline_declare_the_same_tables() {
     for (embedded, aws, transformation) in [
         ("crimes/embedded.sql", "crimes/aws.sql", "crimes/decode.sql"),
+        ("crimes/memory.sql", "crimes/aws.sql", "crimes/decode.sql"),
+        ("telemetry/memory.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
         ("telemetry/embedded.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
         ("engagement/embedded.sql", "engagement/aws.sql", "engagement/count.sql"),
         ("engagement/embedded.sql", "engagement/aws.sql", "engagement/posts.sql"),

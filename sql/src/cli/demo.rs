@@ -22,13 +22,13 @@ use crate::{
 /// The demos, each a folder of `queries/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Demo {
-    /// Visits per day over gzip JSON and over Parquet, from 100,000 sessions.
+    /// Visits per day over gzip JSON and over Parquet, from 100,000 sessions; the same events delivered from a stream.
     Telemetry,
     /// Social-media posts from CSV to Parquet, items and reports; engagements kept and counted in windows.
     Engagement,
     /// Top products over folders as a crawler finds them; changes of orders delivered, and the orders as they are.
     Sales,
-    /// Crime records from JSON to Parquet by day.
+    /// Crime records from lines on a stream to JSON, and to Parquet by day.
     Crimes,
 }
 
@@ -85,7 +85,7 @@ impl Demo {
             Self::Telemetry => &[(Dataset::Telemetry, None, "raw")],
             Self::Engagement => &[(Dataset::Posts, None, "rawData/posts"), (Dataset::Engagements, None, "engagements")],
             Self::Sales => &[(Dataset::Sales, None, "sales"), (Dataset::Sales, Some(DatasetFormat::Stream), "changes")],
-            Self::Crimes => &[(Dataset::Crimes, Some(DatasetFormat::Ndjson), "crimes_raw")],
+            Self::Crimes => &[(Dataset::Crimes, Some(DatasetFormat::Stream), "crimes_lines")],
         }
     }
 
@@ -97,6 +97,10 @@ impl Demo {
                 statements!("telemetry/june.sql", "events" = "events_json"),
                 statements!("telemetry/june.sql", "events" = "events_parquet"),
                 statements!("telemetry/deduplicate.sql"),
+                statements!("telemetry/memory.sql"),
+                job!("send", "telemetry/send.sql"),
+                job!("deliver", "telemetry/deliver.sql"),
+                statements!("telemetry/delivered.sql"),
             ],
             Self::Engagement => &[
                 statements!("engagement/lake.sql"),
@@ -119,6 +123,9 @@ impl Demo {
             ],
             Self::Crimes => &[
                 statements!("crimes/lake.sql"),
+                statements!("crimes/memory.sql"),
+                job!("send", "crimes/send.sql"),
+                job!("decode", "crimes/decode.sql"),
                 statements!("crimes/to_parquet.sql"),
                 statements!("crimes/first_ten.sql"),
             ],

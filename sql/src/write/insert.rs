@@ -52,11 +52,17 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
     super::run(plan, &state, target, mode, stats).await
 }
 
-/// Whether the target is a table of the run that is no folder.
+/// What makes a folder one that only its sink knows how to write.
+const DELIVERY: [&str; 3] = ["sink.prefix", "sink.partition-keys-query", "sink.backup-prefix"];
+
+/// Whether the target is a table of the run that is no folder, or one whose objects are placed as Firehose places them.
 fn is_system(session: &Session, insert: &Insert) -> Result<bool> {
     let name = session.table_name(&insert.table)?;
     Ok(match session.run_tables().read().get(&name) {
-        Some(RunTable::Table(table)) => table.option("connector") != Some("filesystem"),
+        Some(RunTable::Table(table)) => {
+            let is_delivered = DELIVERY.iter().any(|key| table.option(key).is_some());
+            is_delivered || table.option("connector") != Some("filesystem")
+        }
         Some(RunTable::View(_)) | None => false,
     })
 }

@@ -9,7 +9,9 @@ use datafusion::physical_plan::execute_stream;
 use futures::{StreamExt, TryStreamExt};
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_engine::{
-    connector::{ChangelogMode, CommitFacts, Committable, Cut, JobContext, PreparedUnit, RefusedRow, Sink, SinkTask},
+    connector::{
+        BesideRows, ChangelogMode, CommitFacts, Committable, Cut, JobContext, PreparedUnit, RefusedRow, Sink, SinkTask,
+    },
     error::{Error, ErrorKind, Result},
     message::{ChangeBatch, Epoch},
 };
@@ -30,6 +32,10 @@ pub(super) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
     let (plan, state, table) = plan_for_sink(session, insert, &stats).await?;
     let job = statement_context(session);
     let sink = table.connector.sink(&table.spec)?;
+    if sink.needs_records() || sink.beside().iter().any(|other| other.takes == BesideRows::Records) {
+        let message = format!("\"{}\" keeps source records, and a statement that ends has none", table.name);
+        return Err(Error::not_supported(message).with_hint("run the file as a job: headwater run FILE --once"));
+    }
     sink.check(&job, Arc::clone(&table.spec.schema)).await?;
     sink.recover(&job, &CommitFacts { published: None, committed: None }).await?;
     let physical = state.create_physical_plan(&plan).await.classify()?;
