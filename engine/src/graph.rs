@@ -273,7 +273,10 @@ impl Graph {
     /// Changes an edge carries.
     pub fn changelog_of(&self, input: &Input) -> Result<ChangelogMode> {
         match &self.node(input.from)?.kind {
-            NodeKind::Source(source) => Ok(source.source.changelog()),
+            NodeKind::Source(source) => match source.branches.get(input.branch).map(|branch| branch.input) {
+                Some(BranchInput::Rejected | BranchInput::Late | BranchInput::Records) => Ok(ChangelogMode::Append),
+                Some(BranchInput::Rows) | None => Ok(source.source.changelog()),
+            },
             NodeKind::Operator(operator) => {
                 let inputs = operator.inputs.iter().map(|input| self.changelog_of(input));
                 operator.operator.output(&inputs.collect::<Result<Vec<_>>>()?)

@@ -1,6 +1,6 @@
 //! Jobs and their checkpoints as they lie in a state store, from any process.
 //!
-//! Invariant: nothing but `drop_job` writes; what is shown is what the newest manifest says, whether or not the job runs.
+//! Invariant: nothing but `drop_job`, `save` and the requests to stop writes; what is shown is what the newest manifest says, whether or not the job runs.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
         store::CheckpointStore,
     },
     connector::Cut,
-    error::Result,
+    error::{Error, Result},
     message::{Epoch, Generation},
     time::{Clock, Instant, Watermark},
 };
@@ -58,6 +58,8 @@ pub struct CheckpointLine {
     pub is_committed: bool,
     /// Whether the job ended with it.
     pub is_final: bool,
+    /// The names it was given as a savepoint.
+    pub savepoints: Vec<String>,
 }
 
 /// A row of the ledger: what became of the rows of one (INSERT, table, split).
@@ -116,7 +118,7 @@ async fn is_job(store: &Arc<dyn CheckpointStore>, name: &str) -> Result<bool> {
 
 /// One job; without claim and checkpoint if there is none of that name.
 pub async fn job(store: &Arc<dyn CheckpointStore>, clock: &Arc<dyn Clock>, name: &str) -> Result<JobState> {
-    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read().await?;
+    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read_all().await?;
     let newest = view.current().cloned().map(Arc::new);
     let is_committed = newest.as_ref().is_some_and(|manifest| view.is_committed(manifest.epoch));
     Ok(JobState { name: name.to_owned(), holder: view.holder().cloned(), newest, is_committed })
@@ -128,8 +130,13 @@ pub async fn checkpoints(
     clock: &Arc<dyn Clock>,
     name: &str,
 ) -> Result<Vec<CheckpointLine>> {
-    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read().await?;
+    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read_all().await?;
+    let names = |epoch: Epoch| {
+        let saved = view.savepoints.iter().filter(move |(_, saved)| saved.epoch == epoch);
+        saved.map(|(name, _)| name.clone()).collect()
+    };
     let line = |manifest: &Manifest| CheckpointLine {
+        savepoints: names(manifest.epoch),
         epoch: manifest.epoch,
         generation: manifest.generation.0,
         started: manifest.started,
@@ -138,7 +145,11 @@ pub async fn checkpoints(
         is_committed: view.is_committed(manifest.epoch),
         is_final: manifest.cut == Cut::Final,
     };
-    Ok(view.manifests().map(line).collect())
+    let mut all: Vec<&Manifest> = view.manifests().collect();
+    all.extend(view.savepoints.iter().map(|(_, manifest)| manifest));
+    all.sort_by_key(|manifest| manifest.epoch);
+    all.dedup_by_key(|manifest| manifest.epoch);
+    Ok(all.into_iter().map(line).collect())
 }
 
 /// One checkpoint in detail.
@@ -148,8 +159,45 @@ pub async fn checkpoint(
     name: &str,
     epoch: Epoch,
 ) -> Result<Option<Manifest>> {
-    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read().await?;
-    Ok(view.manifests().filter(|manifest| manifest.epoch == epoch).last().cloned())
+    let view = Log::new(Arc::clone(store), name, Arc::clone(clock)).read_all().await?;
+    Ok(view.manifest(epoch).cloned())
+}
+
+/// Names the newest checkpoint of a job, so that it is kept; its epoch.
+pub async fn save(
+    store: &Arc<dyn CheckpointStore>,
+    clock: &Arc<dyn Clock>,
+    name: &str,
+    savepoint: &str,
+) -> Result<Epoch> {
+    check_savepoint_name(savepoint)?;
+    Log::new(Arc::clone(store), name, Arc::clone(clock)).save(savepoint).await
+}
+
+/// Refuses a savepoint's name that is no file name, or that could be taken for an epoch.
+pub fn check_savepoint_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if begins && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a savepoint"))
+        .with_hint("begin with a letter, and use letters, digits, '-', '_' and '.'"))
+}
+
+/// Forgets a savepoint; whether there was one. The next checkpoint collects what only it needed.
+pub async fn forget_savepoint(
+    store: &Arc<dyn CheckpointStore>,
+    clock: &Arc<dyn Clock>,
+    name: &str,
+    savepoint: &str,
+) -> Result<bool> {
+    let log = Log::new(Arc::clone(store), name, Arc::clone(clock));
+    let is_there = log.savepoints().await?.iter().any(|(known, _)| known == savepoint);
+    if is_there {
+        store.delete(&log.paths().savepoint(savepoint)).await?;
+    }
+    Ok(is_there)
 }
 
 /// The ledger of a checkpoint, row by row.

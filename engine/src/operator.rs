@@ -148,6 +148,25 @@ pub struct OperatorContext {
     pub memory: MemoryBudget,
     /// A folder of this operator's own on local disk, made when first used, emptied at start.
     pub spill: PathBuf,
+    /// How long the job has been running.
+    pub running: RunningTime,
+}
+
+/// How long a job has been running over all attempts, which its checkpoints carry on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunningTime {
+    /// Milliseconds before this attempt.
+    pub before_ms: u64,
+    /// When this attempt began.
+    pub since: Instant,
+}
+
+impl RunningTime {
+    /// Milliseconds at an instant.
+    pub fn at(&self, now: Instant) -> i64 {
+        let own = i64::try_from(now.since(self.since).as_millis()).unwrap_or(i64::MAX);
+        own.saturating_add(i64::try_from(self.before_ms).unwrap_or(i64::MAX))
+    }
 }
 
 /// Collects what an operator emits during one call.

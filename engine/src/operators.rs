@@ -8,6 +8,7 @@ pub mod groups;
 pub mod join;
 pub mod keyed_lookup;
 mod keys;
+mod lifetime;
 pub mod lookup;
 pub mod rank;
 pub mod running;

@@ -22,6 +22,7 @@ mod commit;
 mod coordinator;
 mod effects;
 mod pipe;
+mod slow;
 mod source_batch;
 mod source_head;
 mod task;

@@ -23,7 +23,7 @@ impl Watermark {
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z on the clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Instant(pub i64);
 
 impl Instant {

@@ -50,7 +50,7 @@ fn verdict(node: &str, verdict: Verdict, reason: impl Into<String>) -> StateVerd
 pub fn against(graph: &Graph, manifest: &Manifest) -> Vec<StateVerdict> {
     let mut verdicts = Vec::new();
     for node in &graph.nodes {
-        verdicts.extend(of_node(node, manifest));
+        verdicts.extend(of_node(graph, node, manifest));
     }
     let is_gone = |name: &str| graph.nodes.iter().all(|node| node.name != name);
     for (name, state) in manifest.operators.iter().filter(|(name, _)| is_gone(name)) {
@@ -71,7 +71,19 @@ fn holds(state: &OperatorState) -> bool {
     state.tasks.iter().any(|tables| tables.values().any(|files| !files.is_empty()))
 }
 
-fn of_node(node: &Node, manifest: &Manifest) -> Vec<StateVerdict> {
+/// Why a node does not go on from the state of its name; `None` if it does.
+///
+/// State that was computed from tables none of which is read any more says nothing about those that are.
+pub(crate) fn why_dropped(graph: &Graph, name: &str, fingerprint: &str, state: &OperatorState) -> Option<&'static str> {
+    if state.fingerprint != fingerprint {
+        return Some("computes something else now");
+    }
+    let reads = graph.sources_of(name);
+    let is_other = !state.reads.is_empty() && state.reads.iter().all(|table| !reads.contains(table));
+    is_other.then_some("reads other tables now")
+}
+
+fn of_node(graph: &Graph, node: &Node, manifest: &Manifest) -> Vec<StateVerdict> {
     let name = node.name.as_str();
     match &node.kind {
         NodeKind::Source(_) => vec![match manifest.sources.get(name) {
@@ -90,15 +102,15 @@ fn of_node(node: &Node, manifest: &Manifest) -> Vec<StateVerdict> {
         },
         NodeKind::Operator(operator) => {
             let Some(fingerprint) = operator.operator.fingerprint() else { return Vec::new() };
-            match manifest.operators.get(name) {
-                Some(state) if state.fingerprint == fingerprint => {
-                    vec![verdict(name, Verdict::Carries, "computes the same")]
+            let Some(state) = manifest.operators.get(name) else {
+                return vec![verdict(name, Verdict::New, "begins empty")];
+            };
+            match why_dropped(graph, name, &fingerprint, state) {
+                None => vec![verdict(name, Verdict::Carries, "computes the same")],
+                Some(why) if holds(state) => {
+                    vec![verdict(name, Verdict::Dropped, why), verdict(name, Verdict::New, "begins empty")]
                 }
-                Some(state) if holds(state) => vec![
-                    verdict(name, Verdict::Dropped, "computes something else now"),
-                    verdict(name, Verdict::New, "begins empty"),
-                ],
-                Some(_) | None => vec![verdict(name, Verdict::New, "begins empty")],
+                Some(_) => vec![verdict(name, Verdict::New, "begins empty")],
             }
         }
     }

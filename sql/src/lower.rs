@@ -11,21 +11,25 @@
 //! Invariant: lowering decides nothing about time or windows; the engine's own types carry what the query says.
 
 mod aggregate;
+pub(crate) mod aside;
 mod beside;
 mod explain;
 mod facts;
 mod flow;
+mod follow;
 mod insert;
 mod join;
 mod lookup;
 mod rank;
 mod refused;
 mod scan;
+mod semi;
 mod sources;
 mod stateless;
 pub(crate) mod table;
 
 pub(crate) use self::explain::text;
+pub(crate) use self::follow::follow;
 pub use self::insert::lower_inserts;
 pub(crate) use self::insert::{Reads, lower_job, plan_for_sink, reads};
 pub(crate) use self::scan::statement_context;

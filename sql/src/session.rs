@@ -317,6 +317,11 @@ impl Session {
 
     async fn query(&self, query: &Query) -> Result<Outcome> {
         let stats = self.counters();
+        if query.emit_changes
+            && let Some(stream) = crate::lower::follow(self, &query.body).await?
+        {
+            return Ok(Outcome::Rows { stream, stats });
+        }
         let (bound, state) = self.bound(&query.body, &stats).await?;
         let stream = self.run_plan(&bound.plan, &state).await?;
         Ok(Outcome::Rows { stream: named(stream, bound.schema()), stats })

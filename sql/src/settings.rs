@@ -80,6 +80,8 @@ settings! {
     memory_limit: Option<ByteCount> = "memory.limit", None;
     /// Time between two checkpoints of a job.
     checkpoint_interval: Duration = "checkpoint.interval", Duration::from_secs(10);
+    /// Checkpoints of a job that are kept, beside its savepoints.
+    checkpoint_retained: usize = "checkpoint.retained", 3;
     /// How long state of a key without a window is kept after its last change; 0 is for ever.
     state_ttl: Duration = "table.exec.state.ttl", Duration::ZERO;
     /// How often a job reads the tables again that it joins as lookups; 0 is only at its start.
@@ -88,6 +90,8 @@ settings! {
     idle_timeout: Duration = "table.exec.source.idle-timeout", Duration::ZERO;
     /// How long rejected and late rows of a job are kept.
     rejected_retention: Duration = "rejected.retention", Duration::from_secs(7 * 24 * 3600);
+    /// Rejected rows a second above which a source task of a job reads more slowly; unless set, it never does.
+    rejected_max_rate: Option<usize> = "rejected.max-rate", None;
     /// Filter while Parquet is decoded: for wide results of a filter that keeps few rows.
     parquet_pushdown_filters: bool = "parquet.pushdown-filters", false;
     /// A query that would scan more bytes is refused before it reads; unless set, not limited.

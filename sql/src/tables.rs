@@ -15,12 +15,16 @@ use headwater_connectors::lake::{provider::LakeTable, stats::ScanStats};
 use headwater_engine::{
     catalog::{Catalog, Table, TableKind, TableName},
     error::{Error, Result},
+    graph::BranchInput,
 };
 use parking_lot::RwLock;
 
 use crate::{
     diagnostics::did_you_mean,
-    lower::table::{RejectedRows, StreamTable},
+    lower::{
+        aside::{LookedUp, RejectedRows, SideRows},
+        table::StreamTable,
+    },
     parser::{ddl::CreateView, stream_ddl::CreateStreamTable},
     session::Session,
 };
@@ -31,6 +35,8 @@ pub const CATALOG: &str = "awsdatacatalog";
 const REJECTED_SUFFIX: &str = "$rejected";
 /// What follows a table's name to name the rows that came too late.
 const LATE_SUFFIX: &str = "$late";
+/// What the binder puts behind the name of a table that is looked up.
+pub(crate) const LOOKUP_SUFFIX: &str = "$lookup";
 /// The database that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
@@ -160,6 +166,12 @@ impl SchemaProvider for StatementDatabase {
     }
 }
 
+/// The table whose rejected or late rows a name stands for.
+fn side_of(name: &str) -> Option<(&str, BranchInput)> {
+    let rejected = name.strip_suffix(REJECTED_SUFFIX).map(|of| (of, BranchInput::Rejected));
+    rejected.or_else(|| Some((name.strip_suffix(LATE_SUFFIX)?, BranchInput::Late)))
+}
+
 impl StatementTables {
     /// What reads a table or view; an error that says what may have been meant if there is none.
     pub(crate) async fn provider(&self, name: &TableName) -> Result<Arc<dyn TableProvider>> {
@@ -169,6 +181,14 @@ impl StatementTables {
         }
         if name.database == crate::jobs::SCHEMA {
             return crate::jobs::table(session, &name.table).await;
+        }
+        if let Some(of) = name.table.strip_suffix(LOOKUP_SUFFIX) {
+            let batch = Self { reader: TableReader::Batch, ..self.clone() };
+            let table = Box::pin(batch.provider(&TableName::new(&name.database, of))).await?;
+            return Ok(Arc::new(LookedUp(table)));
+        }
+        if let (TableReader::Job { once }, Some((of, which))) = (self.reader, side_of(&name.table)) {
+            return self.side(&TableName::new(&name.database, of), which, once).await;
         }
         if let Some(of) = name.table.strip_suffix(REJECTED_SUFFIX) {
             return self.rejected(name, &TableName::new(&name.database, of)).await;
@@ -201,6 +221,23 @@ impl StatementTables {
             .await
             .map_err(|error| error.within(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+    }
+
+    /// `"t$rejected"` or `"t$late"` of a table the job reads, from the source they share.
+    async fn side(&self, of: &TableName, which: BranchInput, once: bool) -> Result<Arc<dyn TableProvider>> {
+        let session = &self.session;
+        let table = match find(session.catalog().as_ref(), session.run_tables(), of).await? {
+            Some(Found::Run(RunTable::Table(table))) => StreamTable::of_job(session, &table, once)?,
+            Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => {
+                StreamTable::of_lake(session, &table, once)?
+            }
+            Some(_) => {
+                return Err(Error::not_supported(format!("\"{of}\" is a view, which keeps no rows aside"))
+                    .with_hint("read \"t$rejected\" or \"t$late\" of the table the view reads"));
+            }
+            None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), of).await),
+        };
+        Ok(Arc::new(SideRows::new(table, which)))
     }
 
     /// `"t$rejected"`: what the decoder of a table refuses; of a job's table, what its job keeps.

@@ -82,22 +82,17 @@ pub async fn collect(log: &Log, keep: usize, us: Generation) -> Result<Garbage> 
     for folder in DataFolder::ALL {
         listed.extend(store.list(&log.paths().data_folder(folder)).await?);
     }
-    let mut savepoints = Vec::new();
-    for path in store.list(&log.paths().savepoints()).await? {
-        if let Some(bytes) = store.get(&path).await?
-            && let LogEntry::Manifest(manifest) = LogEntry::parse(&path, &bytes)?
-        {
-            savepoints.push(*manifest);
-        }
-    }
     let view = log.read().await?;
     if crate::checkpoint::protocol::is_fenced(us, &view) {
         return Ok(Garbage::default());
     }
-    let garbage = decide(&view, &savepoints, &listed, keep, us);
-    for number in &garbage.entries {
-        store.delete(&log.paths().log_entry(*number)).await?;
+    // Which entries go does not depend on savepoints. They are read after that, so that of a checkpoint which is named
+    // meanwhile either the entry is gone or the savepoint is seen.
+    for number in decide(&view, &[], &listed, keep, us).entries {
+        store.delete(&log.paths().log_entry(number)).await?;
     }
+    let savepoints: Vec<Manifest> = log.savepoints().await?.into_iter().map(|(_, manifest)| manifest).collect();
+    let garbage = decide(&view, &savepoints, &listed, keep, us);
     for path in &garbage.files {
         store.delete(path).await?;
     }

@@ -86,10 +86,58 @@ impl Log {
         Ok(view)
     }
 
+    /// Reads all entries, markers and savepoints.
+    pub async fn read_all(&self) -> Result<LogView> {
+        let savepoints = self.savepoints().await?;
+        Ok(LogView { savepoints, ..self.read().await? })
+    }
+
+    /// Reads the savepoints, by name.
+    pub async fn savepoints(&self) -> Result<Vec<(String, Manifest)>> {
+        let mut savepoints = Vec::new();
+        let folder = self.paths.savepoints();
+        for path in self.store.list(&folder).await? {
+            let Some(name) = path.strip_prefix(&folder) else { continue };
+            if let Some(bytes) = self.store.get(&path).await?
+                && let LogEntry::Manifest(manifest) = LogEntry::parse(&path, &bytes)?
+            {
+                savepoints.push((name.to_owned(), *manifest));
+            }
+        }
+        Ok(savepoints)
+    }
+
+    /// Names the newest checkpoint, so that retention leaves it alone; its epoch.
+    ///
+    /// The copy is written first and the log read again after it: collection deletes entries before it looks at
+    /// savepoints, so a checkpoint that is still in the log then keeps its files.
+    pub async fn save(&self, name: &str) -> Result<Epoch> {
+        let path = self.paths.savepoint(name);
+        for _ in 0..TRIES {
+            let view = self.read_all().await?;
+            let Some(manifest) = view.current() else {
+                return Err(Error::user("NOT_FOUND", "the job has no checkpoint yet")
+                    .with_hint("wait for its first checkpoint ('checkpoint.interval')"));
+            };
+            let entry = LogEntry::Manifest(Box::new(manifest.clone()));
+            if self.store.create(&path, entry.to_bytes()?).await? == Created::Existed {
+                return Err(Error::user("ALREADY_EXISTS", format!("there is a savepoint \"{name}\" already"))
+                    .with_hint("choose another name, or delete that one"));
+            }
+            let is_saved = view.savepoints.iter().any(|(_, saved)| saved.epoch == manifest.epoch);
+            if is_saved || self.read().await?.manifests().any(|kept| kept.epoch == manifest.epoch) {
+                return Ok(manifest.epoch);
+            }
+            self.store.delete(&path).await?;
+        }
+        Err(Error::new(ErrorKind::Conflict, "EXTERNAL", "the job takes checkpoints faster than one can be named")
+            .with_hint("set a longer 'checkpoint.interval'"))
+    }
+
     /// Takes the job over: wins the next number with a larger generation.
     pub async fn claim(&self, claimant: &Claimant) -> Result<Claimed> {
         for _ in 0..TRIES * 4 {
-            let before = self.read().await?;
+            let before = self.read_all().await?;
             let step = protocol::claim_step(&before);
             let incarnation = before.holder().map(|claim| claim.incarnation.clone());
             let claim = Claim {

@@ -132,6 +132,9 @@ pub struct Manifest {
     pub sinks: BTreeMap<String, SinkState>,
     /// Segments of `"t$rejected"` and `"t$late"` by that name.
     pub segments: BTreeMap<String, Vec<Segment>>,
+    /// Bytes that waited in front of each node when the barrier was sent.
+    #[serde(default)]
+    pub queued: BTreeMap<String, u64>,
 }
 
 /// State of an operator.

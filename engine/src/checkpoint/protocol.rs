@@ -25,6 +25,8 @@ pub struct LogView {
     pub entries: Vec<(u64, LogEntry)>,
     /// Epochs with a commit marker, ascending.
     pub committed: Vec<Epoch>,
+    /// Savepoints by name, where they were read too.
+    pub savepoints: Vec<(String, Manifest)>,
 }
 
 impl LogView {
@@ -72,9 +74,20 @@ impl LogView {
             LogEntry::Claim(claim) => claim.restored_from.map(Some),
         });
         match back.flatten() {
-            Some(epoch) => self.manifests().filter(|manifest| manifest.epoch == epoch).last(),
+            Some(epoch) => self.manifest(epoch),
             None => self.manifests().last(),
         }
+    }
+
+    /// The manifest of an epoch, in the log or as a savepoint.
+    pub fn manifest(&self, epoch: Epoch) -> Option<&Manifest> {
+        let saved = self.savepoints.iter().map(|(_, manifest)| manifest);
+        self.manifests().chain(saved).filter(|manifest| manifest.epoch == epoch).last()
+    }
+
+    /// The savepoint of a name.
+    pub fn savepoint(&self, name: &str) -> Option<&Manifest> {
+        self.savepoints.iter().find(|(saved, _)| saved == name).map(|(_, manifest)| manifest)
     }
 
     /// Whether an epoch has its marker.

@@ -5,19 +5,23 @@
 //!
 //! Invariant: after each batch, folding what was emitted by key gives the aggregates over all rows not taken back.
 
+mod cells;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, ListArray, RecordBatch},
-    buffer::OffsetBuffer,
+    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch},
     compute::concat,
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
 };
 use datafusion::{physical_expr::PhysicalExpr, scalar::ScalarValue};
+use futures::future::BoxFuture;
 
+use self::cells::{Argument, Cell, decimal_average, list};
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
@@ -28,8 +32,10 @@ use crate::{
     operators::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
+        lifetime::Lifetime,
     },
     state::{StateReader, StateWriter, key_group_field},
+    time::Instant,
 };
 
 /// The aggregates that can take rows back.
@@ -85,6 +91,7 @@ pub struct GroupAggregate {
     calls: Vec<RetractableCall>,
     types: Vec<DataType>,
     with_before: bool,
+    ttl: Option<Duration>,
     schema: SchemaRef,
 }
 
@@ -105,7 +112,13 @@ impl GroupAggregate {
         let fields =
             keys.iter().map(|(_, field)| Arc::clone(field)).chain(calls.iter().map(|call| Arc::clone(&call.field)));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Ok(Self { keys, calls, types, with_before, schema })
+        Ok(Self { keys, calls, types, with_before, ttl: None, schema })
+    }
+
+    /// Keeps a group for so long after its last row.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
+        Self { ttl, ..self }
     }
 
     fn state_schema(&self) -> SchemaRef {
@@ -117,6 +130,7 @@ impl GroupAggregate {
             fields.push(Arc::new(Field::new(format!("values_{index}"), list(value.clone()), false)));
             fields.push(Arc::new(Field::new(format!("counts_{index}"), list(DataType::Int64), false)));
         }
+        fields.extend(Lifetime::field(self.ttl));
         Arc::new(Schema::new(fields))
     }
 }
@@ -165,20 +179,16 @@ impl OperatorFactory for GroupAggregate {
             groups: HashMap::new(),
             dirty: HashSet::new(),
             lease: context.memory.lease(),
+            lifetime: Lifetime::new(self.ttl, context.running),
         }))
     }
-}
-
-/// One aggregate of one key.
-#[derive(Debug, Clone)]
-enum Cell {
-    Sum { sum: Option<ScalarValue>, count: i64 },
-    Values(BTreeMap<Key, i64>),
 }
 
 #[derive(Debug, Clone)]
 struct Group {
     rows: i64,
+    /// When its last row came, in running time.
+    written: i64,
     cells: Vec<Cell>,
 }
 
@@ -191,13 +201,7 @@ struct Grouped {
     groups: HashMap<Key, Group>,
     dirty: HashSet<Key>,
     lease: MemoryLease,
-}
-
-/// The argument of a call over a batch: scalars for sums, keys for value sets, NULL where the row does not count.
-enum Argument {
-    Rows(Vec<bool>),
-    Scalars(Vec<Option<ScalarValue>>),
-    Keys(Vec<Option<Key>>),
+    lifetime: Lifetime,
 }
 
 impl Grouped {
@@ -206,7 +210,7 @@ impl Grouped {
             Retractable::Count | Retractable::Sum | Retractable::Avg => Cell::Sum { sum: None, count: 0 },
             Retractable::Min | Retractable::Max | Retractable::CountDistinct => Cell::Values(BTreeMap::new()),
         };
-        Group { rows: 0, cells: self.spec.calls.iter().map(cell).collect() }
+        Group { rows: 0, written: self.lifetime.now(), cells: self.spec.calls.iter().map(cell).collect() }
     }
 
     fn argument(&mut self, index: usize, rows: &RecordBatch) -> Result<Argument> {
@@ -246,6 +250,9 @@ impl Grouped {
         let mut order = Vec::new();
         for (row, key) in keys.into_iter().enumerate() {
             if !touched.contains_key(&key) {
+                if self.groups.get(&key).is_some_and(|group| self.lifetime.is_over(group.written)) {
+                    self.groups.remove(&key);
+                }
                 touched.insert(key.clone(), self.groups.get(&key).cloned());
                 order.push(key.clone());
             }
@@ -253,7 +260,12 @@ impl Grouped {
                 RowKind::Insert | RowKind::UpdateAfter => 1,
                 RowKind::UpdateBefore | RowKind::Delete => -1,
             };
+            if sign < 0 && self.lifetime.is_limited() && !self.groups.contains_key(&key) {
+                // It takes back a row whose group has gone.
+                continue;
+            }
             let group = self.groups.entry(key).or_insert_with(|| empty.clone());
+            group.written = self.lifetime.now();
             group.rows += sign;
             for (cell, argument) in group.cells.iter_mut().zip(&arguments) {
                 cell.apply(argument, row, sign)?;
@@ -360,6 +372,9 @@ impl Grouped {
             columns.push(values);
             columns.push(counts);
         }
+        if self.lifetime.is_limited() {
+            columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| group.written))));
+        }
         batch_of(&self.state, columns, keys.len())
     }
 
@@ -392,56 +407,23 @@ impl Grouped {
     }
 }
 
-/// A decimal sum of the result's scale over a count, rounded half up.
-fn decimal_average(sum: i128, count: i64, wanted: &DataType) -> Result<ScalarValue> {
-    let DataType::Decimal128(precision, scale) = wanted else {
-        return Err(Error::internal(format!("the average of decimals is {wanted}")));
-    };
-    let count = i128::from(count);
-    let (whole, rest) = (sum / count, sum % count);
-    let up = i128::from(2 * rest.abs() >= count) * sum.signum();
-    Ok(ScalarValue::Decimal128(Some(whole + up), *precision, *scale))
-}
-
-fn list(lengths: Vec<usize>, values: ArrayRef) -> Result<ArrayRef> {
-    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None)?))
-}
-
-impl Cell {
-    fn apply(&mut self, argument: &Argument, row: usize, sign: i64) -> Result<()> {
-        match (self, argument) {
-            (Cell::Sum { count, .. }, Argument::Rows(rows)) => *count += if rows[row] { sign } else { 0 },
-            (Cell::Sum { sum, count }, Argument::Scalars(scalars)) => {
-                let Some(value) = &scalars[row] else { return Ok(()) };
-                *count += sign;
-                *sum = Some(match (sum.take(), sign) {
-                    (None, 1) => value.clone(),
-                    (None, _) => value.arithmetic_negate()?,
-                    (Some(sum), 1) => sum.add_checked(value)?,
-                    (Some(sum), _) => sum.sub_checked(value)?,
-                });
-            }
-            (Cell::Values(values), Argument::Keys(keys)) => {
-                let Some(key) = &keys[row] else { return Ok(()) };
-                let count = values.entry(key.clone()).or_default();
-                *count += sign;
-                if *count == 0 {
-                    values.remove(key);
-                }
-            }
-            (Cell::Sum { .. }, Argument::Keys(_)) | (Cell::Values(_), Argument::Rows(_) | Argument::Scalars(_)) => {
-                return Err(Error::internal("an aggregate got another's argument"));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Operator for Grouped {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let touched = self.apply(&changes)?;
         self.emit(touched, out)?;
+        Ok(Progress::Done)
+    }
+
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        self.lifetime.moves_to(now);
+        None
+    }
+
+    fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
+        self.lifetime.moves_to(now);
+        if self.lifetime.is_sweep_due() {
+            self.groups.retain(|_, group| !self.lifetime.is_over(group.written));
+        }
         Ok(Progress::Done)
     }
 
@@ -459,9 +441,11 @@ impl Operator for Grouped {
             let width = self.spec.keys.len();
             let keys = self.keys.encode(&batch.columns()[1..1 + width], batch.num_rows())?;
             let rows = batch.column(1 + width).as_primitive::<Int64Type>().clone();
+            let written = self.lifetime.written(batch);
             for (row, key) in keys.into_iter().enumerate() {
                 let mut group = self.empty();
                 group.rows = rows.value(row);
+                group.written = written.value(row);
                 for (index, cell) in group.cells.iter_mut().enumerate() {
                     let values = batch.column(2 + width + 2 * index).as_list::<i32>().value(row);
                     let counts = batch.column(3 + width + 2 * index).as_list::<i32>().value(row);
@@ -480,6 +464,7 @@ impl Operator for Grouped {
                 // A later increment replaces an earlier one; no rows means the key is gone.
                 match group.rows {
                     0 => self.groups.remove(&key),
+                    _ if self.lifetime.is_over(group.written) => self.groups.remove(&key),
                     _ => self.groups.insert(key, group),
                 };
             }
@@ -530,7 +515,14 @@ mod tests {
 
     fn context() -> OperatorContext {
         let memory = MemoryBudget::new(1 << 30);
-        OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() }
+        OperatorContext {
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory,
+            spill: std::env::temp_dir(),
+            running: crate::operator::RunningTime::default(),
+        }
     }
 
     /// Folds what comes out by key and checks it against the rows that were not taken back, over a restore.

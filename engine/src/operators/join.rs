@@ -6,7 +6,7 @@
 mod stream;
 mod window;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
@@ -80,6 +80,7 @@ pub struct Join {
     residual: Option<Arc<dyn PhysicalExpr>>,
     inputs: [SchemaRef; 2],
     schema: SchemaRef,
+    ttl: Option<Duration>,
 }
 
 impl Join {
@@ -101,7 +102,13 @@ impl Join {
             inputs[side].fields().iter().map(field).collect::<Vec<_>>()
         };
         let schema = Arc::new(Schema::new([padded(0), padded(1)].concat()));
-        Ok(Self { kind, bound, keys, residual, inputs, schema })
+        Ok(Self { kind, bound, keys, residual, inputs, schema, ttl: None })
+    }
+
+    /// Keeps the rows of a join without a bound for so long.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
+        Self { ttl: ttl.filter(|_| self.bound == JoinBound::None), ..self }
     }
 
     fn key_columns(&self, side: usize, rows: &RecordBatch) -> Vec<ArrayRef> {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, UInt32Array},
-    compute::{concat_batches, take, take_record_batch},
+    compute::{concat_batches, take},
     datatypes::{Field, Schema, SchemaRef},
 };
 use async_trait::async_trait;
@@ -65,11 +65,11 @@ impl Lookup {
         Self { table, table_schema, keys, keeps_unmatched, residual: None, refresh, schema }
     }
 
-    /// Adds a further condition over the joined columns; for inner joins only.
-    pub fn with_condition(mut self, condition: Arc<dyn PhysicalExpr>) -> Result<Self> {
-        check_condition(self.keeps_unmatched)?;
+    /// Adds a further condition over the joined columns.
+    #[must_use]
+    pub fn with_condition(mut self, condition: Arc<dyn PhysicalExpr>) -> Self {
         self.residual = Some(condition);
-        Ok(self)
+        self
     }
 }
 
@@ -119,6 +119,18 @@ struct Looking {
 impl Looking {
     fn is_due(&self, now: Instant) -> bool {
         self.rows.is_none() || self.spec.refresh.is_some_and(|refresh| now.since(self.read_at) >= refresh)
+    }
+
+    /// The rows of pairs: columns of the input, then of the table.
+    fn joined(&self, changes: &ChangeBatch, pairs: &[(u32, Option<u32>)]) -> Result<ChangeBatch> {
+        let table = self.rows.as_ref().ok_or_else(|| Error::internal("the lookup table has not been read"))?;
+        let taken = take_changes(changes, &UInt32Array::from_iter_values(pairs.iter().map(|pair| pair.0)))?;
+        let right: UInt32Array = pairs.iter().map(|pair| pair.1).collect();
+        let looked_up =
+            table.columns().iter().map(|column| take(column, &right, None)).collect::<Result<Vec<_>, _>>()?;
+        let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
+        let rows = batch_of(&self.spec.schema, columns, taken.rows.num_rows())?;
+        Ok(ChangeBatch { rows, kinds: taken.kinds })
     }
 
     async fn load(&mut self, now: Instant) -> Result<()> {
@@ -184,6 +196,22 @@ pub(super) fn paired(
     filter_changes(&joined, &mask(&kept)?)
 }
 
+/// Pairs in the order of their rows, and rows of which there is no pair with no partner.
+fn with_unmatched(pairs: &[(u32, Option<u32>)], rows: u32) -> Vec<(u32, Option<u32>)> {
+    let mut all = Vec::with_capacity(pairs.len().max(rows as usize));
+    let mut pairs = pairs.iter().copied().peekable();
+    for row in 0..rows {
+        let before = all.len();
+        while let Some(pair) = pairs.next_if(|pair| pair.0 == row) {
+            all.push(pair);
+        }
+        if all.len() == before {
+            all.push((row, None));
+        }
+    }
+    all
+}
+
 pub(super) fn key_columns(rows: &RecordBatch, indexes: &[usize]) -> Vec<ArrayRef> {
     indexes.iter().map(|index| Arc::clone(rows.column(*index))).collect()
 }
@@ -194,30 +222,22 @@ impl Operator for Looking {
     }
 
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let table = self.rows.as_ref().ok_or_else(|| Error::internal("the lookup table has not been read"))?;
         let columns = key_columns(&changes.rows, &self.spec.keys[0]);
-        let (mut left, mut right): (Vec<u32>, Vec<Option<u32>>) = (Vec::new(), Vec::new());
+        let mut pairs: Vec<(u32, Option<u32>)> = Vec::new();
         for (row, key) in self.keys.encode(&columns, changes.num_rows())?.into_iter().enumerate() {
             let known = columns.iter().all(|column| column.is_valid(row));
-            match self.by_key.get(&key).filter(|_| known) {
-                Some(matches) => matches.iter().for_each(|other| {
-                    left.push(row as u32);
-                    right.push(Some(*other));
-                }),
-                None if self.spec.keeps_unmatched => {
-                    left.push(row as u32);
-                    right.push(None);
-                }
-                None => {}
-            }
+            let matches = self.by_key.get(&key).filter(|_| known);
+            pairs.extend(matches.into_iter().flatten().map(|other| (row as u32, Some(*other))));
         }
-        let taken = take_changes(&changes, &UInt32Array::from(left))?;
-        let right = UInt32Array::from(right);
-        let looked_up = match self.spec.keeps_unmatched {
-            true => table.columns().iter().map(|column| take(column, &right, None)).collect::<Result<Vec<_>, _>>()?,
-            false => take_record_batch(table, &right)?.columns().to_vec(),
-        };
-        out.emit(paired(&self.spec.schema, self.spec.residual.as_ref(), taken, looked_up)?);
+        if let Some(residual) = &self.spec.residual {
+            let joined = self.joined(&changes, &pairs)?;
+            let kept = mask(&residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?)?;
+            pairs = pairs.into_iter().enumerate().filter(|(pair, _)| kept.value(*pair)).map(|(_, pair)| pair).collect();
+        }
+        if self.spec.keeps_unmatched {
+            pairs = with_unmatched(&pairs, changes.num_rows() as u32);
+        }
+        out.emit(self.joined(&changes, &pairs)?);
         Ok(Progress::Done)
     }
 
@@ -284,7 +304,14 @@ mod tests {
         let lookup = Lookup::new(Arc::new(Names::default()), schemas, [vec![0], vec![0]], true, refresh);
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();
-        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill };
+        let context = OperatorContext {
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory,
+            spill,
+            running: crate::operator::RunningTime::default(),
+        };
         let mut operator = lookup.create(&context).unwrap();
         let first = [(Some(1), Some(10)), (Some(1), Some(20)), (Some(2), None), (None, None)];
         assert_eq!(joined(&mut operator, 0).await, first);

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
@@ -19,6 +20,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
     row::{RowConverter, SortField},
 };
+use futures::future::BoxFuture;
 
 use crate::{
     connector::ChangelogMode,
@@ -30,14 +32,26 @@ use crate::{
     operators::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
+        lifetime::Lifetime,
     },
     runtime::micros,
     state::{StateReader, StateWriter, key_group_field},
-    time::Watermark,
+    time::{Instant, Watermark},
 };
 
 /// Rows a window keeps in pieces before they are cut down to the best N.
 const PIECES: usize = 32;
+
+/// What rows that are equal in the order are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ties {
+    /// One after another, as they came: `ROW_NUMBER()`.
+    InTurn,
+    /// Alike, and the next row as if they had been numbered: `RANK()`.
+    Alike,
+    /// Alike, and the next row one more: `DENSE_RANK()`.
+    Dense,
+}
 
 /// The best N rows of each key. Output: the input's columns, and the rank if asked for.
 #[derive(Debug, Clone)]
@@ -52,8 +66,12 @@ pub struct Rank {
     pub window_end: Option<usize>,
     /// Name of the rank column, if the query selects it.
     pub rank_name: Option<String>,
+    /// What equal rows are numbered; other than in turn only per window.
+    pub ties: Ties,
     /// Columns of the input.
     pub input: SchemaRef,
+    /// How long a key without a window is kept after its best rows last changed; `None`: for ever.
+    pub ttl: Option<Duration>,
 }
 
 impl Rank {
@@ -73,10 +91,10 @@ impl Rank {
         indexes.iter().map(|index| Arc::clone(rows.column(*index))).collect()
     }
 
-    fn with_key_groups(&self, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+    fn with_key_groups(&self, schema: &SchemaRef, rows: &RecordBatch, more: Option<ArrayRef>) -> Result<RecordBatch> {
         let groups = key_groups(&self.columns(rows, &self.partition), rows.num_rows())?;
         let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
-        columns.extend(rows.columns().iter().cloned());
+        columns.extend(rows.columns().iter().cloned().chain(more));
         batch_of(schema, columns, rows.num_rows())
     }
 
@@ -91,10 +109,21 @@ impl Rank {
         let sorted = take_record_batch(rows, &lexsort_to_indices(&order, None)?)?;
         let fields = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
         let keys = KeyEncoder::new(fields)?.encode(&self.columns(&sorted, &self.partition), sorted.num_rows())?;
+        let ordered: Vec<usize> = self.order.iter().map(|(index, _)| *index).collect();
+        let fields = ordered.iter().map(|index| self.input.field(*index).data_type().clone());
+        let orders = KeyEncoder::new(fields)?.encode(&self.columns(&sorted, &ordered), sorted.num_rows())?;
         let (mut kept, mut ranks) = (Vec::new(), Vec::new());
-        let mut rank = 0;
+        let (mut rank, mut place) = (0, 0);
         for row in 0..sorted.num_rows() {
-            rank = if row > 0 && keys[row] == keys[row - 1] { rank + 1 } else { 1 };
+            let is_new_key = row == 0 || keys[row] != keys[row - 1];
+            place = if is_new_key { 1 } else { place + 1 };
+            rank = match self.ties {
+                _ if is_new_key => 1,
+                Ties::InTurn => place,
+                Ties::Alike | Ties::Dense if orders[row] == orders[row - 1] => rank,
+                Ties::Alike => place,
+                Ties::Dense => rank + 1,
+            };
             if rank <= self.limit as i64 {
                 kept.push(row as u32);
                 ranks.push(rank);
@@ -114,8 +143,13 @@ impl OperatorFactory for Rank {
     }
 
     fn describe(&self) -> String {
+        let ties = match self.ties {
+            Ties::InTurn => "",
+            Ties::Alike => ", ties alike",
+            Ties::Dense => ", ties alike without gaps",
+        };
         format!(
-            "first {} by {:?} of each {:?}, window end {:?}",
+            "first {} by {:?} of each {:?}, window end {:?}{ties}",
             self.limit, self.order, self.partition, self.window_end
         )
     }
@@ -137,6 +171,9 @@ impl OperatorFactory for Rank {
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        if self.ties != Ties::InTurn && self.window_end.is_none() {
+            return Err(Error::internal("ranks with ties need a window"));
+        }
         if let Some(end) = self.window_end {
             return Ok(Box::new(WindowRank {
                 end,
@@ -153,8 +190,12 @@ impl OperatorFactory for Rank {
         let order = self.order.iter().map(|(index, options)| {
             SortField::new_with_options(self.input.field(*index).data_type().clone(), *options)
         });
+        let state = self.state_schema();
+        let fields = state.fields().iter().cloned().chain(Lifetime::field(self.ttl));
         Ok(Box::new(RunningRank {
-            state: self.state_schema(),
+            state: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            written: HashMap::new(),
+            lifetime: Lifetime::new(self.ttl, context.running),
             output: self.output_schema(),
             keys: KeyEncoder::new(types)?,
             order: RowConverter::new(order.collect())?,
@@ -240,7 +281,7 @@ impl Operator for WindowRank {
         for (end, window) in &mut self.windows {
             let from = if state.wants_whole() { 0 } else { window.pieces.len() - window.unsaved };
             for piece in &window.pieces[from..] {
-                batches.push(self.spec.with_key_groups(&self.state, piece)?);
+                batches.push(self.spec.with_key_groups(&self.state, piece, None)?);
                 last = *end;
             }
             window.unsaved = 0;
@@ -301,6 +342,9 @@ struct RunningRank {
     best: HashMap<Key, Vec<Place>>,
     batches: Vec<RecordBatch>,
     dirty: HashSet<Key>,
+    /// When the best of a key last changed, in running time; empty if they are kept for ever.
+    written: HashMap<Key, i64>,
+    lifetime: Lifetime,
 }
 
 impl RunningRank {
@@ -313,10 +357,16 @@ impl RunningRank {
         let mut seen: HashSet<Key> = HashSet::new();
         for (row, key) in keys.into_iter().enumerate() {
             let order: Key = orders.row(row).as_ref().into();
+            if self.written.get(&key).is_some_and(|written| self.lifetime.is_over(*written)) {
+                self.best.remove(&key);
+            }
             let best = self.best.entry(key.clone()).or_default();
             let at = best.partition_point(|place| place.order <= order);
             if at >= self.spec.limit {
                 continue;
+            }
+            if self.lifetime.is_limited() {
+                self.written.insert(key.clone(), self.lifetime.now());
             }
             if seen.insert(key.clone()) {
                 before.push((key, best.clone()));
@@ -390,15 +440,40 @@ impl Operator for RunningRank {
         Ok(Progress::Done)
     }
 
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        self.lifetime.moves_to(now);
+        None
+    }
+
+    fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
+        self.lifetime.moves_to(now);
+        if self.lifetime.is_sweep_due() {
+            let before = self.written.len();
+            self.written.retain(|_, written| !self.lifetime.is_over(*written));
+            if self.written.len() < before {
+                self.best.retain(|key, _| self.written.contains_key(key));
+                self.put_together()?;
+            }
+        }
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
         // The best of a key are written as a whole; a later increment of a key replaces an earlier one.
         let dirty = std::mem::take(&mut self.dirty);
         let keys: Vec<&Key> = if state.wants_whole() { self.best.keys().collect() } else { dirty.iter().collect() };
-        let places = keys.iter().filter_map(|key| self.best.get(*key)).flatten().map(|place| (place.batch, place.row));
-        let places: Vec<(usize, usize)> = places.collect();
+        let (mut places, mut written) = (Vec::new(), Vec::new());
+        for key in keys {
+            let best = self.best.get(key).map(Vec::as_slice).unwrap_or_default();
+            places.extend(best.iter().map(|place| (place.batch, place.row)));
+            written.resize(places.len(), self.written.get(key).copied().unwrap_or(0));
+        }
         let batches = match places.is_empty() {
             true => Vec::new(),
-            false => vec![self.spec.with_key_groups(&self.state, &self.rows_at(&places)?)?],
+            false => {
+                let written = self.lifetime.is_limited().then(|| Arc::new(Int64Array::from(written)) as ArrayRef);
+                vec![self.spec.with_key_groups(&self.state, &self.rows_at(&places)?, written)?]
+            }
         };
         state.write("best", batches);
         Ok(())
@@ -411,8 +486,14 @@ impl Operator for RunningRank {
             let keys = self.keys.encode(&self.spec.columns(&rows, &self.spec.partition), rows.num_rows())?;
             keys.iter().for_each(|key| {
                 self.best.remove(key);
+                self.written.remove(key);
             });
-            self.take(rows)?;
+            let written = self.lifetime.written(batch);
+            let alive = (0..rows.num_rows() as u32).filter(|row| !self.lifetime.is_over(written.value(*row as usize)));
+            self.take(take_record_batch(&rows, &UInt32Array::from_iter_values(alive))?)?;
+            for (key, written) in keys.into_iter().zip(written.values()) {
+                self.written.entry(key).and_modify(|known| *known = *written);
+            }
         }
         self.put_together()
     }
@@ -438,12 +519,20 @@ mod tests {
             Field::new("end", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), true),
         ]));
         let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
-        Rank { partition: vec![0, 2], order, limit, window_end, rank_name: Some("r".into()), input }
+        let (rank_name, ties, ttl) = (Some("r".into()), Ties::InTurn, None);
+        Rank { partition: vec![0, 2], order, limit, window_end, rank_name, ties, input, ttl }
     }
 
     fn context() -> OperatorContext {
         let memory = MemoryBudget::new(1 << 30);
-        OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() }
+        OperatorContext {
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory,
+            spill: std::env::temp_dir(),
+            running: crate::operator::RunningTime::default(),
+        }
     }
 
     fn rows(events: &[(i64, i64, i64)]) -> ChangeBatch {

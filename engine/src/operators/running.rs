@@ -9,12 +9,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
-    array::{ArrayRef, Int8Array, RecordBatch},
+    array::{ArrayRef, Int8Array, Int64Array, RecordBatch},
     datatypes::{FieldRef, Schema, SchemaRef},
 };
+use futures::future::BoxFuture;
 
 use crate::{
     connector::ChangelogMode,
@@ -26,8 +28,10 @@ use crate::{
     operators::{
         groups::{Grouping, Groups, batch_of},
         keys::{Key, KeyEncoder},
+        lifetime::Lifetime,
     },
     state::{StateReader, StateWriter, key_group_field},
+    time::Instant,
 };
 
 /// GROUP BY without a window. Output: keys, then values; an update takes back the old row first.
@@ -35,6 +39,7 @@ use crate::{
 pub struct RunningAggregate {
     grouping: Arc<Grouping>,
     schema: SchemaRef,
+    ttl: Option<Duration>,
 }
 
 const TABLE: &str = "groups";
@@ -45,9 +50,15 @@ impl RunningAggregate {
     pub fn new(grouping: Grouping) -> Result<Self> {
         let fields = grouping.key_fields().into_iter().chain(grouping.value_fields());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let new = Self { grouping: Arc::new(grouping), schema };
+        let new = Self { grouping: Arc::new(grouping), schema, ttl: None };
         new.encoders()?;
         Ok(new)
+    }
+
+    /// Keeps a group for so long after its last row.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
+        Self { ttl, ..self }
     }
 
     fn encoders(&self) -> Result<[KeyEncoder; 3]> {
@@ -68,6 +79,7 @@ impl RunningAggregate {
         let mut fields = vec![key_group_field()];
         fields.extend(self.grouping.key_fields());
         fields.extend(self.grouping.state_fields()?);
+        fields.extend(Lifetime::field(self.ttl));
         Ok(Arc::new(Schema::new(fields)))
     }
 }
@@ -108,6 +120,7 @@ impl OperatorFactory for RunningAggregate {
             dirty: HashSet::new(),
             bytes: 0,
             lease: context.memory.lease(),
+            lifetime: Lifetime::new(self.ttl, context.running),
             spec: self.clone(),
         }))
     }
@@ -118,6 +131,8 @@ impl OperatorFactory for RunningAggregate {
 struct Saved {
     state: Key,
     value: Key,
+    /// When its last row came, in running time.
+    written: i64,
 }
 
 impl Saved {
@@ -137,6 +152,7 @@ struct Running {
     dirty: HashSet<Key>,
     bytes: usize,
     lease: MemoryLease,
+    lifetime: Lifetime,
 }
 
 impl Running {
@@ -148,6 +164,9 @@ impl Running {
         };
         let columns = grouping.keys.iter().map(evaluate).collect::<Result<Vec<_>>>()?;
         let touched: HashSet<Key> = self.keys.encode(&columns, rows.num_rows())?.into_iter().collect();
+        if self.lifetime.is_limited() {
+            touched.iter().for_each(|key| self.forget_if_over(key));
+        }
         let known: Vec<&Key> = touched.iter().filter(|key| self.groups.contains_key(*key)).collect();
         let states = known.iter().filter_map(|key| self.groups.get(*key)).map(|saved| &saved.state);
         let mut groups = Groups::new(Arc::clone(&grouping))?;
@@ -155,6 +174,14 @@ impl Running {
         groups.merge(&keys, &states, known.len())?;
         groups.update(rows)?;
         Ok(groups)
+    }
+
+    fn forget_if_over(&mut self, key: &Key) {
+        if self.groups.get(key).is_some_and(|saved| self.lifetime.is_over(saved.written))
+            && let Some(gone) = self.groups.remove(key)
+        {
+            self.bytes -= gone.size(key);
+        }
     }
 
     /// Drains groups: their keys, states and values, each as one text of bytes a group.
@@ -168,7 +195,8 @@ impl Running {
         }
         let states = self.states.encode(&states, rows)?;
         let values = self.values.encode(&values, rows)?;
-        let saved = states.into_iter().zip(values).map(|(state, value)| Saved { state, value });
+        let written = self.lifetime.now();
+        let saved = states.into_iter().zip(values).map(|(state, value)| Saved { state, value, written });
         Ok(encoded.into_iter().zip(saved).collect())
     }
 
@@ -200,6 +228,10 @@ impl Running {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(key_groups(&key_columns, keys.len())?)];
         columns.extend(key_columns);
         columns.extend(self.states.decode(states)?);
+        if self.lifetime.is_limited() {
+            let saved = keys.iter().filter_map(|key| self.groups.get(*key));
+            columns.push(Arc::new(Int64Array::from_iter_values(saved.map(|saved| saved.written))));
+        }
         batch_of(&self.state, columns, keys.len())
     }
 }
@@ -221,9 +253,27 @@ impl Operator for Running {
         Ok(Progress::Done)
     }
 
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        self.lifetime.moves_to(now);
+        None
+    }
+
+    fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
+        self.lifetime.moves_to(now);
+        if self.lifetime.is_sweep_due() {
+            let over = self.groups.iter().filter(|(_, saved)| self.lifetime.is_over(saved.written));
+            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
+            over.iter().for_each(|key| self.forget_if_over(key));
+            self.lease.resize(self.bytes);
+        }
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
         let dirty = std::mem::take(&mut self.dirty);
-        let keys: Vec<&Key> = if state.wants_whole() { self.groups.keys().collect() } else { dirty.iter().collect() };
+        // A key may have gone since it was written.
+        let kept = dirty.iter().filter(|key| self.groups.contains_key(*key));
+        let keys: Vec<&Key> = if state.wants_whole() { self.groups.keys().collect() } else { kept.collect() };
         let batches = keys.chunks(BATCH_KEYS).map(|keys| self.saved_batch(keys)).collect::<Result<Vec<_>>>()?;
         state.write(TABLE, batches);
         Ok(())
@@ -232,20 +282,26 @@ impl Operator for Running {
     fn restore(&mut self, state: &StateReader) -> Result<()> {
         let width = self.spec.grouping.keys.len();
         // A later increment of a key replaces an earlier one.
-        let mut newest: HashMap<Key, Key> = HashMap::new();
+        let states_end = 1 + width + self.spec.grouping.state_fields()?.len();
+        let mut newest: HashMap<Key, (Key, i64)> = HashMap::new();
         for batch in state.batches(TABLE) {
             let keys = self.keys.encode(&batch.columns()[1..1 + width], batch.num_rows())?;
-            let states = self.states.encode(&batch.columns()[1 + width..], batch.num_rows())?;
-            newest.extend(keys.into_iter().zip(states));
+            let states = self.states.encode(&batch.columns()[1 + width..states_end], batch.num_rows())?;
+            let written = self.lifetime.written(batch);
+            newest.extend(keys.into_iter().zip(states.into_iter().zip(written.values().iter().copied())));
         }
-        let all: Vec<(Key, Key)> = newest.into_iter().collect();
+        newest.retain(|_, (_, written)| !self.lifetime.is_over(*written));
+        let all: Vec<(&Key, &Key)> = newest.iter().map(|(key, (state, _))| (key, state)).collect();
         for part in all.chunks(BATCH_KEYS) {
-            let keys = self.keys.decode(part.iter().map(|(key, _)| key))?;
-            let states = self.states.decode(part.iter().map(|(_, state)| state))?;
+            let keys = self.keys.decode(part.iter().map(|(key, _)| *key))?;
+            let states = self.states.decode(part.iter().map(|(_, state)| *state))?;
             let mut groups = Groups::new(Arc::clone(&self.spec.grouping))?;
             groups.merge(&keys, &states, part.len())?;
             let drained = self.drained(&mut groups)?;
             self.keep(drained);
+        }
+        for (key, (_, written)) in newest {
+            self.groups.entry(key).and_modify(|saved| saved.written = written);
         }
         self.dirty.clear();
         Ok(())

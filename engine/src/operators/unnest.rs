@@ -131,7 +131,14 @@ mod tests {
         let unnest = Unnest::new(0, vec![1, 0], output).unwrap();
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();
-        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill };
+        let context = OperatorContext {
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory,
+            spill,
+            running: crate::operator::RunningTime::default(),
+        };
         let mut operator = unnest.create(&context).unwrap();
         let mut out = Output::default();
         let changes = ChangeBatch { rows, kinds: Some(Int8Array::from(vec![3, 0, 0, 0])) };

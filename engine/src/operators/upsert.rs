@@ -11,13 +11,15 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, RecordBatch, UInt32Array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
     compute::take_record_batch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
+use futures::future::BoxFuture;
 
 use crate::{
     connector::ChangelogMode,
@@ -29,8 +31,10 @@ use crate::{
     operators::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
+        lifetime::Lifetime,
     },
     state::{StateReader, StateWriter, key_group_field},
+    time::Instant,
 };
 
 /// What is done with the rows of a key.
@@ -50,6 +54,7 @@ pub struct ByKey {
     keeps: Keeps,
     key: Vec<usize>,
     schema: SchemaRef,
+    ttl: Option<Duration>,
 }
 
 const TABLE: &str = "rows";
@@ -58,7 +63,13 @@ const BATCH_KEYS: usize = 8192;
 impl ByKey {
     /// Rows of `schema`, whose key are these columns.
     pub fn new(keeps: Keeps, key: Vec<usize>, schema: SchemaRef) -> Self {
-        Self { keeps, key, schema }
+        Self { keeps, key, schema, ttl: None }
+    }
+
+    /// Keeps the rows of a key for so long after the last of them came.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
+        Self { ttl, ..self }
     }
 
     fn key_of(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
@@ -107,8 +118,10 @@ impl OperatorFactory for ByKey {
             return Ok(Box::new(Compact { spec: self.clone(), keys: self.keys()? }));
         }
         let mut fields = vec![key_group_field(), Arc::new(Field::new("headwater_live", DataType::Boolean, false))];
-        fields.extend(self.schema.fields().iter().cloned());
+        fields.extend(self.schema.fields().iter().cloned().chain(Lifetime::field(self.ttl)));
         Ok(Box::new(Keeping {
+            written: HashMap::new(),
+            lifetime: Lifetime::new(self.ttl, context.running),
             keys: self.keys()?,
             whole: KeyEncoder::new(self.schema.fields().iter().map(|field| field.data_type().clone()))?,
             state: Arc::new(Schema::new(fields)),
@@ -177,6 +190,9 @@ struct Keeping {
     dirty: HashMap<Key, Key>,
     lease: MemoryLease,
     bytes: usize,
+    /// When a row of a key last came, in running time; empty if they are kept for ever.
+    written: HashMap<Key, i64>,
+    lifetime: Lifetime,
 }
 
 impl Keeping {
@@ -213,6 +229,10 @@ impl Keeping {
     fn take_back(&mut self, key: &Key, row: Key, emissions: &mut Vec<Emission>) -> Result<()> {
         let kept = self.rows.entry(key.clone()).or_default();
         let Some(place) = kept.iter().rposition(|other| *other == row) else {
+            if self.lifetime.is_limited() {
+                // It takes back a row that has gone.
+                return Ok(());
+            }
             return Err(Error::data("GENERIC_INTERNAL_ERROR", "a row is taken back that never came"));
         };
         let was_last = place + 1 == kept.len();
@@ -228,12 +248,28 @@ impl Keeping {
         Ok(())
     }
 
+    /// Forgets the rows of a key that have gone, and notes when it was written.
+    fn touch(&mut self, key: &Key) {
+        if !self.lifetime.is_limited() {
+            return;
+        }
+        if self.written.insert(key.clone(), self.lifetime.now()).is_some_and(|then| self.lifetime.is_over(then)) {
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        let gone: usize = self.rows.remove(key).iter().flatten().map(|row| key.len() + row.len() + 64).sum();
+        self.bytes = self.bytes.saturating_sub(gone);
+    }
+
     fn count_bytes(&mut self) {
         self.lease.resize(self.bytes);
     }
 
     fn snapshot_batch(&self, keys: &[(&Key, Option<&Key>)]) -> Result<RecordBatch> {
         let (mut rows, mut live): (Vec<&Key>, Vec<bool>) = (Vec::new(), Vec::new());
+        let mut written = Vec::new();
         for (key, gone) in keys {
             match (self.rows.get(*key), gone) {
                 (Some(kept), _) => {
@@ -246,12 +282,16 @@ impl Keeping {
                 }
                 (None, None) => {}
             }
+            written.resize(rows.len(), self.written.get(*key).copied().unwrap_or(0));
         }
         let columns = self.whole.decode(rows.iter().copied())?;
         let key_columns: Vec<ArrayRef> = self.spec.key.iter().map(|index| Arc::clone(&columns[*index])).collect();
         let groups = key_groups(&key_columns, rows.len())?;
         let mut all: Vec<ArrayRef> = vec![Arc::new(groups), Arc::new(BooleanArray::from(live))];
         all.extend(columns);
+        if self.lifetime.is_limited() {
+            all.push(Arc::new(Int64Array::from(written)));
+        }
         batch_of(&self.state, all, rows.len())
     }
 }
@@ -266,6 +306,7 @@ impl Operator for Keeping {
             let size = key.len() + row.len() + 64;
             self.bytes = if takes_away(kind) { self.bytes.saturating_sub(size) } else { self.bytes + size };
             self.dirty.insert(key.clone(), row.clone());
+            self.touch(&key);
             self.take(&key, row, kind, &mut emissions)?;
         }
         self.count_bytes();
@@ -274,6 +315,25 @@ impl Operator for Keeping {
             let kinds = Int8Array::from_iter_values(emissions.iter().map(|(_, kind)| *kind as i8));
             let rows = batch_of(&self.spec.schema, columns, emissions.len())?;
             out.emit(ChangeBatch { rows, kinds: Some(kinds) });
+        }
+        Ok(Progress::Done)
+    }
+
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        self.lifetime.moves_to(now);
+        None
+    }
+
+    fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
+        self.lifetime.moves_to(now);
+        if self.lifetime.is_sweep_due() {
+            let over = self.written.iter().filter(|(_, written)| self.lifetime.is_over(**written));
+            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
+            for key in &over {
+                self.written.remove(key);
+                self.forget(key);
+            }
+            self.count_bytes();
         }
         Ok(Progress::Done)
     }
@@ -291,17 +351,24 @@ impl Operator for Keeping {
     }
 
     fn restore(&mut self, state: &StateReader) -> Result<()> {
-        let columns: Vec<usize> = (2..self.state.fields().len()).collect();
+        let columns: Vec<usize> = (2..2 + self.spec.schema.fields().len()).collect();
         for batch in state.batches(TABLE) {
             let rows = batch.project(&columns)?;
             let live = batch.column(1).as_boolean();
             let keys = self.keys.encode(&self.spec.key_of(&rows), rows.num_rows())?;
             for key in &keys {
-                self.rows.remove(key);
+                self.forget(key);
             }
+            let written = self.lifetime.written(batch);
             let whole = self.whole.encode(rows.columns(), rows.num_rows())?;
             for (index, (key, row)) in keys.into_iter().zip(whole).enumerate().filter(|(index, _)| live.value(*index)) {
                 debug_assert!(live.is_valid(index));
+                if self.lifetime.is_over(written.value(index)) {
+                    continue;
+                }
+                if self.lifetime.is_limited() {
+                    self.written.insert(key.clone(), written.value(index));
+                }
                 self.bytes += key.len() + row.len() + 64;
                 self.rows.entry(key).or_default().push(row);
             }

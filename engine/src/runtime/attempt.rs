@@ -28,7 +28,7 @@ use crate::{
         build::{Builder, TableParts},
         commit::Delivery,
         coordinator::{Begin, Coordinator, Pace, TableRun},
-        job::JobConfig,
+        job::{GoBackTo, JobConfig},
         progress::TableProgress,
         splits::SplitTable,
     },
@@ -43,7 +43,7 @@ pub(super) async fn attempt(
     stop: &CancellationToken,
 ) -> Result<Option<Manifest>> {
     let log = Log::new(Arc::clone(&config.store), &config.name, Arc::clone(&config.clock));
-    let view = log.read().await?;
+    let view = log.read_all().await?;
     check_script(config, &view)?;
     let wanted = chosen_epoch(graph, config, &view)?;
     let claimant =
@@ -71,12 +71,22 @@ fn check_script(config: &JobConfig, view: &LogView) -> Result<()> {
 }
 
 fn chosen_epoch(graph: &Graph, config: &JobConfig, view: &LogView) -> Result<Option<Epoch>> {
-    let Some(epoch) = config.from_checkpoint else { return Ok(None) };
-    if !view.manifests().any(|manifest| manifest.epoch == epoch) {
-        let kept: Vec<String> = view.manifests().map(|manifest| manifest.epoch.0.to_string()).collect();
-        let message = format!("job \"{}\" has no checkpoint {}", config.name, epoch.0);
-        return Err(Error::user("NOT_FOUND", message).with_hint(format!("there are: {}", kept.join(", "))));
-    }
+    let found = match &config.from_checkpoint {
+        None => return Ok(None),
+        Some(GoBackTo::Epoch(epoch)) => view.manifest(*epoch),
+        Some(GoBackTo::Savepoint(name)) => view.savepoint(name),
+    };
+    let Some(epoch) = found.map(|manifest| manifest.epoch) else {
+        let kept = view.manifests().map(|manifest| manifest.epoch.0.to_string());
+        let named = view.savepoints.iter().map(|(name, _)| name.clone());
+        let kept: Vec<String> = kept.chain(named).collect();
+        let what = config.from_checkpoint.as_ref().map(ToString::to_string).unwrap_or_default();
+        let message = format!("job \"{}\" has no {what}", config.name);
+        return Err(Error::user("NOT_FOUND", message).with_hint(match kept.is_empty() {
+            true => "it has no checkpoint at all".to_owned(),
+            false => format!("there are: {}", kept.join(", ")),
+        }));
+    };
     let exactly_once = graph
         .nodes
         .iter()
@@ -93,7 +103,7 @@ fn chosen_epoch(graph: &Graph, config: &JobConfig, view: &LogView) -> Result<Opt
 
 fn restored_manifest(claimed: &Claimed, wanted: Option<Epoch>) -> Result<Option<Manifest>> {
     let Some(epoch) = wanted else { return Ok(claimed.before.current().cloned()) };
-    let found = claimed.before.manifests().filter(|manifest| manifest.epoch == epoch).last();
+    let found = claimed.before.manifest(epoch);
     let gone = || Error::user("NOT_FOUND", format!("checkpoint {} was collected meanwhile", epoch.0));
     found.cloned().map(Some).ok_or_else(gone)
 }
@@ -182,6 +192,7 @@ async fn run(
     config.metrics.begin(&job.memory);
     let (mut builder, events) = Builder::new(graph, &job, &delivery.log, restored.as_ref(), &counts);
     builder.metrics = Arc::clone(&config.metrics);
+    builder.rejected_max_rate = config.rejected_max_rate;
     builder.epoch = last_epoch.next();
     builder.bound = if config.once { Bound::EndNow } else { Bound::Table };
     let cancel = builder.cancel.clone();
@@ -204,7 +215,7 @@ async fn run(
         sinks: restored.as_ref().map(|manifest| manifest.sinks.clone()).unwrap_or_default(),
         segments: restored.as_ref().map(|manifest| manifest.segments.clone()).unwrap_or_default(),
     };
-    let pace = Pace { interval: config.interval, once: config.once };
+    let pace = Pace { interval: config.interval, once: config.once, retention: config.rejected_retention };
     let count = tasks.len();
     let mut set = JoinSet::new();
     for task in tasks {

@@ -26,18 +26,20 @@ use crate::{
     hash::key_groups_of_task,
     message::Epoch,
     metrics::JobMetrics,
-    operator::{OperatorContext, OperatorFactory},
+    operator::{OperatorContext, OperatorFactory, RunningTime},
     runtime::{
         align::Aligner,
         effects::Effects,
         exchange::{ChannelReceiver, ChannelSender, Gate, Outgoing, channel},
         pipe::{OperatorSlot, Outlet, Pipe, SinkSlot, SlotState},
+        slow::Slow,
         source_head::{HeadParts, SharedProgress, SourceHead},
         splits::Assignment,
         task::{Command, Head, Task, TaskEvent},
     },
     state::StateReader,
     time::Watermark,
+    verdict::why_dropped,
 };
 
 /// What tasks are built from.
@@ -52,6 +54,8 @@ pub(super) struct Builder<'a> {
     pub(super) events: mpsc::Sender<TaskEvent>,
     pub(super) cancel: CancellationToken,
     pub(super) metrics: Arc<JobMetrics>,
+    pub(super) rejected_max_rate: Option<u64>,
+    running: RunningTime,
     /// Tasks of each head node.
     pub(super) tasks: HashMap<usize, usize>,
     senders: HashMap<(usize, usize, usize), Vec<ChannelSender>>,
@@ -132,6 +136,11 @@ impl<'a> Builder<'a> {
             events: sender,
             cancel: CancellationToken::new(),
             metrics: Arc::default(),
+            rejected_max_rate: None,
+            running: RunningTime {
+                before_ms: restored.map_or(0, |manifest| manifest.running_ms),
+                since: job.clock.now(),
+            },
             tasks,
             senders: HashMap::new(),
             receivers: HashMap::new(),
@@ -231,7 +240,8 @@ impl<'a> Builder<'a> {
         }
         let (progress, metrics) = (Arc::clone(&table.progress), Arc::clone(&self.metrics));
         let parts = HeadParts { graph: Arc::clone(self.graph), node, reader, progress, pipes, metrics };
-        SourceHead::new(parts, &assigned)
+        let slow = Slow::new(self.rejected_max_rate, Arc::clone(&self.job.clock));
+        SourceHead::new(parts, &assigned, slow)
     }
 
     async fn gate(&mut self, node: usize, task: usize) -> Result<Head> {
@@ -287,6 +297,7 @@ impl<'a> Builder<'a> {
             key_groups: key_groups_of_task(task, tasks),
             memory: self.job.memory.clone(),
             spill: self.job.local_state.join("spill").join(format!("{safe}-{task}")),
+            running: self.running,
         }
     }
 
@@ -297,7 +308,7 @@ impl<'a> Builder<'a> {
         let mut operator = factory.create(&context)?;
         let Some(fingerprint) = factory.fingerprint() else { return Ok(OperatorSlot::new(operator, None)) };
         let saved = self.restored.and_then(|manifest| manifest.operators.get(&name));
-        let saved = saved.filter(|saved| saved.fingerprint == fingerprint);
+        let saved = saved.filter(|saved| why_dropped(self.graph, &name, &fingerprint, saved).is_none());
         let same = saved.is_none_or(|saved| saved.tasks.len() == tasks);
         let mut tables = BTreeMap::new();
         let mut watermark = Watermark::MIN;

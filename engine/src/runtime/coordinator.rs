@@ -39,9 +39,6 @@ use crate::{
 /// Rows of an accounting table that stay readable.
 const RETAINED_ROWS: u64 = 100_000;
 
-/// How long rows of an accounting table stay readable.
-const RETAINED_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// A table that is read.
 #[derive(Debug)]
 pub(super) struct TableRun {
@@ -71,6 +68,8 @@ pub(super) struct Begin {
 pub(super) struct Pace {
     pub(super) interval: Duration,
     pub(super) once: bool,
+    /// How long rows of an accounting table stay readable.
+    pub(super) retention: Duration,
 }
 
 enum Background {
@@ -90,6 +89,8 @@ pub(super) struct Coordinator {
     started: Instant,
     next_due: Instant,
     barrier_sent: Instant,
+    /// Bytes in front of each node when the barrier was sent.
+    queued: BTreeMap<String, u64>,
     background: FuturesUnordered<BoxFuture<'static, Background>>,
     published: Option<Manifest>,
     observer: super::job::Observer,
@@ -112,6 +113,7 @@ impl Coordinator {
             next_due: after(now, pace.interval),
             started: now,
             barrier_sent: now,
+            queued: BTreeMap::new(),
             delivery,
             pace,
             begin,
@@ -182,6 +184,7 @@ impl Coordinator {
 
     async fn send_barrier(&mut self, barrier: Barrier) -> Result<()> {
         self.barrier_sent = self.delivery.job.clock.now();
+        self.queued = self.metrics.sample().queued;
         self.acks.clear();
         for sender in self.tables.iter().flat_map(|table| &table.commands) {
             // A task that has gone is reported by the task set, with its reason.
@@ -341,7 +344,8 @@ impl Coordinator {
         for (name, state) in &mut operators {
             state.reads = self.delivery.graph.sources_of(name);
         }
-        self.begin.segments.values_mut().for_each(|segments| retain(segments, now));
+        let retention = self.pace.retention;
+        self.begin.segments.values_mut().for_each(|segments| retain(segments, now, retention));
         let sources = self.tables.iter_mut().map(|run| {
             let acks = sources.remove(&run.name).unwrap_or_default();
             (run.name.clone(), source_state(run, acks))
@@ -366,6 +370,7 @@ impl Coordinator {
             sources,
             sinks: self.begin.sinks.clone(),
             segments: self.begin.segments.clone(),
+            queued: std::mem::take(&mut self.queued),
         })
     }
 }
@@ -440,8 +445,8 @@ fn source_state(run: &mut TableRun, acks: Vec<SourceAck>) -> crate::checkpoint::
     state
 }
 
-fn retain(segments: &mut Vec<Segment>, now: Instant) {
-    segments.retain(|segment| now.since(segment.at) <= RETAINED_TIME);
+fn retain(segments: &mut Vec<Segment>, now: Instant, time: Duration) {
+    segments.retain(|segment| now.since(segment.at) <= time);
     let mut rows: u64 = segments.iter().map(|segment| segment.rows).sum();
     while rows > RETAINED_ROWS && segments.len() > 1 {
         rows -= segments.remove(0).rows;

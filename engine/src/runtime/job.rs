@@ -3,7 +3,7 @@
 //! Invariant: an attempt that failed for a reason outside (a store, a broker) is followed by another one from the newest
 //! checkpoint; one that failed for a reason of its own (the query, the data, a defect, a larger generation) is not.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,11 +44,15 @@ pub struct JobConfig {
     /// Checkpoints kept (`checkpoint.retained`).
     pub retained: usize,
     /// Go back to this epoch (`--from-checkpoint`).
-    pub from_checkpoint: Option<Epoch>,
+    pub from_checkpoint: Option<GoBackTo>,
     /// Accept repeated output when going back (`--allow-repeat`).
     pub allow_repeat: bool,
     /// Accept the loss of state a changed query has no use for (`--allow-drop`).
     pub allow_drop: bool,
+    /// How long rows of `"t$rejected"` and `"t$late"` stay readable (`rejected.retention`).
+    pub rejected_retention: Duration,
+    /// Rejected rows a second above which a source task slows down (`rejected.max-rate`).
+    pub rejected_max_rate: Option<u64>,
     /// Path of the script, so that another one under the same name is refused; empty: not compared.
     pub script: String,
     /// Accept another script than the one that was recorded (`--job` names the job whatever its file).
@@ -81,6 +85,8 @@ impl JobConfig {
             from_checkpoint: None,
             allow_repeat: false,
             allow_drop: false,
+            rejected_retention: Duration::from_secs(7 * 24 * 3600),
+            rejected_max_rate: None,
             script: String::new(),
             any_script: false,
             host: String::new(),
@@ -88,6 +94,24 @@ impl JobConfig {
             restarts: u32::MAX,
             observer: Observer::default(),
             metrics: Arc::default(),
+        }
+    }
+}
+
+/// What `--from-checkpoint` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GoBackTo {
+    /// A checkpoint that is kept.
+    Epoch(Epoch),
+    /// A checkpoint that was given a name.
+    Savepoint(String),
+}
+
+impl fmt::Display for GoBackTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GoBackTo::Epoch(epoch) => write!(f, "checkpoint {}", epoch.0),
+            GoBackTo::Savepoint(name) => write!(f, "savepoint \"{name}\""),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         effects::{Effects, SourceAck},
         pipe::{Event, Pipe},
         progress::{Mark, TableProgress},
+        slow::Slow,
         source_batch::{self, Origin, Prepared, Rejected},
         splits::Assignment,
     },
@@ -79,6 +80,7 @@ pub(super) struct SourceHead {
     rejected: Segments,
     late: Segments,
     ended: bool,
+    slow: Slow,
     metrics: Arc<JobMetrics>,
 }
 
@@ -101,7 +103,7 @@ fn source_of(graph: &crate::graph::Graph, node: usize) -> Result<&SourceNode> {
 }
 
 impl SourceHead {
-    pub(super) fn new(parts: HeadParts, assigned: &[Assignment]) -> Result<Self> {
+    pub(super) fn new(parts: HeadParts, assigned: &[Assignment], slow: Slow) -> Result<Self> {
         let node = source_of(&parts.graph, parts.node)?;
         let physical = node.columns.fields().iter().enumerate();
         let physical = physical.filter(|(index, _)| node.metadata.iter().all(|(column, _)| column != index));
@@ -119,6 +121,7 @@ impl SourceHead {
             rejected: Segments::default(),
             late: Segments::default(),
             ended: false,
+            slow,
             metrics: parts.metrics,
             graph: parts.graph,
         };
@@ -137,6 +140,7 @@ impl SourceHead {
 
     /// What the reader says next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<SourceEvent> {
+        self.slow.wait().await;
         let event = self.reader.next().await;
         event.map_err(|error| error.context(format!("source \"{}\"", self.name)))
     }
@@ -209,6 +213,7 @@ impl SourceHead {
             run.state.lag = lag;
         }
         self.report(&split, rows, now)?;
+        self.align()?;
         self.forward_watermark(effects).await
     }
 
@@ -245,6 +250,7 @@ impl SourceHead {
         let mut rejected: Vec<Rejected> = prepared.rejected.clone();
         rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
         if !rejected.is_empty() {
+            self.slow.rejected(rejected.len() as u64);
             let batch = source_batch::rejected_batch(&origin.split, &rejected)?;
             self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
         }

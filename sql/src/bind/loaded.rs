@@ -16,7 +16,7 @@ use headwater_engine::error::{Error, Result};
 use super::{Relation, TableResolver};
 use crate::{
     files::FUNCTIONS,
-    tables::{CATALOG, FILES},
+    tables::{CATALOG, FILES, LOOKUP_SUFFIX},
 };
 
 /// The name `TABLE t` in an argument is written as.
@@ -48,6 +48,7 @@ impl LoadedTables {
             }
             ControlFlow::<()>::Continue(())
         });
+        names.extend(looked_up(query));
         let mut found = HashMap::new();
         for (function, path) in file_functions(query) {
             let loaded = files(&function, &path, state).await;
@@ -59,6 +60,33 @@ impl LoadedTables {
         }
         Self { found }
     }
+}
+
+/// The tables of `FOR SYSTEM_TIME AS OF`, under the names they are loaded by.
+fn looked_up(query: &ast::Query) -> Vec<Vec<String>> {
+    #[derive(Default)]
+    struct Versions(Vec<Vec<String>>);
+    impl ast::Visitor for Versions {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Table { name, version: Some(_), .. } = factor {
+                let parts = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.clone()));
+                self.0.push(looked_up_name(parts.collect()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut versions = Versions::default();
+    let _ = ast::Visit::visit(query, &mut versions);
+    versions.0
+}
+
+/// The name under which a table is looked up.
+pub(crate) fn looked_up_name(mut parts: Vec<String>) -> Vec<String> {
+    if let Some(last) = parts.last_mut() {
+        last.push_str(LOOKUP_SUFFIX);
+    }
+    parts
 }
 
 /// The table that `TABLE t` names in an argument of a table function.

@@ -13,6 +13,7 @@ use super::{
     Binder, Bound, Relation, at, column,
     ctes::{Ctes, Meaning},
     json_table,
+    loaded::looked_up_name,
     matching::carrier,
     query::rename,
     scope::{Context, Field, Scope, located},
@@ -117,6 +118,9 @@ impl Binder<'_> {
             return self.json_table(left, (select, alias.as_ref()), (kind, constraint), outer, ctes);
         }
         let around = Context::new(&left.scope, outer, ctes, "LATERAL");
+        if let ast::TableFactor::Table { version: Some(ast::TableVersion::ForSystemTimeAsOf(time)), .. } = right {
+            self.check_version_time(time, &around)?;
+        }
         let right = self.factor(right, is_lateral(right).then_some(&around), outer, ctes)?;
         let dependent = super::lateral::depends(&right, &left)?;
         match constraint {
@@ -186,9 +190,12 @@ impl Binder<'_> {
     ) -> Result<Bound> {
         use ast::TableFactor as F;
         match factor {
-            F::Table { name, alias, args: None, sample, .. } => {
+            F::Table { name, alias, args: None, sample, version, .. } => {
                 let parts: Vec<ast::Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-                let bound = self.named_relation(&parts, outer, ctes)?;
+                let bound = match version {
+                    Some(version) => self.versioned(&parts, version, ctes)?,
+                    None => self.named_relation(&parts, outer, ctes)?,
+                };
                 let bound = self.sampled(bound, sample.as_ref())?;
                 aliased(bound, alias.as_ref())
             }
@@ -259,6 +266,37 @@ impl Binder<'_> {
             return Err(located(suggest(error, &written, known.iter().map(String::as_str)), first));
         };
         self.relation(relation, &names)
+    }
+
+    /// `t FOR SYSTEM_TIME AS OF time`: the table as it is when a row looks it up.
+    fn versioned(&self, parts: &[ast::Ident], version: &ast::TableVersion, ctes: &Ctes) -> Result<Bound> {
+        let first = parts.first().ok_or_else(|| Error::internal("a table has a name"))?;
+        if !matches!(version, ast::TableVersion::ForSystemTimeAsOf(_)) {
+            return Err(located(Error::not_supported("earlier versions of a table are not kept"), first));
+        }
+        if matches!(parts, [only] if ctes.get(&only.value).is_some()) {
+            return Err(located(Error::not_supported("FOR SYSTEM_TIME AS OF of a query in WITH"), first));
+        }
+        let names: Vec<String> = parts.iter().map(|part| part.value.clone()).collect();
+        let found = self.environment.tables.table(&looked_up_name(names.clone()));
+        match found.map_err(|error| located(error, first))? {
+            Some(relation) => self.relation(relation, &names),
+            None => Err(Error::internal("a table that is looked up was not loaded")),
+        }
+    }
+
+    /// The time of a lookup is that of the row: a timestamp of the other side, or the clock.
+    fn check_version_time(&self, time: &ast::Expr, around: &Context<'_>) -> Result<()> {
+        let value = self.expr(time, around)?;
+        let is_constant = matches!(value.expr, Expr::Literal(..));
+        match value.data_type {
+            Type::Timestamp(_) | Type::TimestampTz(..) if !is_constant => Ok(()),
+            _ => at(
+                Err(Error::not_supported("FOR SYSTEM_TIME AS OF other than the time of the row that looks up")
+                    .with_hint("name a timestamp of the other side, such as its PROCTIME() column")),
+                time,
+            ),
+        }
     }
 
     /// A relation's plan, its columns renamed.

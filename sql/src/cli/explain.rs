@@ -38,7 +38,7 @@ pub(super) async fn run(
     out: Output,
 ) -> Result<Tally, Failure> {
     let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
-    let statements: Vec<Statement> = statements.into_iter().map(explained).collect();
+    let statements: Vec<Statement> = together(statements).into_iter().map(explained).collect();
     runner::run(&copy, &statements, style, watched, out).await
 }
 
@@ -78,6 +78,37 @@ pub(super) async fn against(
     out.write(&batch)?;
     out.finish()?;
     Ok(Exit::Done)
+}
+
+/// INSERTs with nothing between them that could look at what they wrote are one job, if any of them goes on.
+fn together(statements: Vec<Statement>) -> Vec<Statement> {
+    let (mut all, mut waiting) = (Vec::new(), Vec::new());
+    for statement in statements {
+        match &statement.kind {
+            StatementKind::Insert(_) | StatementKind::StatementSet(_) => waiting.push(statement),
+            kind if job::declares(kind) => all.push(statement),
+            _ => {
+                all.extend(one_set(std::mem::take(&mut waiting)));
+                all.push(statement);
+            }
+        }
+    }
+    all.extend(one_set(waiting));
+    all
+}
+
+fn one_set(mut statements: Vec<Statement>) -> Option<Statement> {
+    if statements.len() < 2 {
+        return statements.pop();
+    }
+    let (at, texts): (_, Vec<&str>) =
+        (statements[0].at, statements.iter().map(|statement| statement.text.as_str()).collect());
+    let text = texts.join(";\n");
+    let inserts = statements.into_iter().flat_map(|statement| match statement.kind {
+        StatementKind::StatementSet(inserts) => inserts,
+        _ => vec![statement],
+    });
+    Some(Statement { text, at, kind: StatementKind::StatementSet(inserts.collect()) })
 }
 
 fn explained(statement: Statement) -> Statement {

@@ -18,7 +18,7 @@ use headwater_engine::{
     accounts::{SplitAccount, Tally},
     error::{Error, ErrorKind, Result},
     message::Epoch,
-    runtime::job::{self, JobConfig, JobSummary, Observer},
+    runtime::job::{self, GoBackTo, JobConfig, JobSummary, Observer},
     time::{Clock, SystemClock},
 };
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     jobs::{self, RunningMark},
     lower::{Reads, lower_job, reads},
-    parser::{Statement, StatementKind, statement::Insert},
+    parser::{Statement, StatementKind, ddl::Ddl, statement::Insert},
     session::{Session, SessionConfig},
 };
 
@@ -50,9 +50,9 @@ pub(super) struct JobOptions {
     /// Tasks of each stage [default: the number of cores].
     #[arg(long, value_name = "N")]
     parallelism: Option<usize>,
-    /// Go back to this checkpoint.
-    #[arg(long, value_name = "EPOCH")]
-    from_checkpoint: Option<u64>,
+    /// Go back to this checkpoint or savepoint.
+    #[arg(long, value_name = "EPOCH|NAME")]
+    from_checkpoint: Option<String>,
     /// Accept that state which the changed query has no use for is lost.
     #[arg(long)]
     allow_drop: bool,
@@ -125,9 +125,7 @@ impl Script {
         for statement in statements {
             match &statement.kind {
                 StatementKind::Insert(_) | StatementKind::StatementSet(_) => self.waiting.push(statement),
-                StatementKind::CreateStreamTable(_) | StatementKind::Ddl(_) | StatementKind::Set { .. } => {
-                    self.batch(&statement).await?;
-                }
+                kind if declares(kind) => self.batch(&statement).await?,
                 _ => {
                     of_job.extend(self.settle().await?);
                     self.batch(&statement).await?;
@@ -175,6 +173,17 @@ impl Script {
         let tally = runner::run(&self.session, one, &self.style, &self.watched, out).await?;
         self.tally.warned |= tally.warned;
         Ok(())
+    }
+}
+
+/// Whether a statement only says what names mean: then INSERTs before it may as well run after it.
+pub(super) fn declares(statement: &StatementKind) -> bool {
+    match statement {
+        StatementKind::CreateStreamTable(_) | StatementKind::Set { .. } => true,
+        StatementKind::Ddl(ddl) => {
+            matches!(ddl.as_ref(), Ddl::CreateDatabase(_) | Ddl::CreateTable(_) | Ddl::CreateView(_))
+        }
+        _ => false,
     }
 }
 
@@ -274,11 +283,17 @@ async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) 
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     config.parallelism = options.parallelism.or(settings.parallelism).unwrap_or_else(cores).max(1);
     config.interval = settings.checkpoint_interval;
+    config.retained = settings.checkpoint_retained;
     config.once = options.once;
     if let Some(limit) = settings.memory_limit {
         config.memory_limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
     }
-    config.from_checkpoint = options.from_checkpoint.map(Epoch);
+    config.from_checkpoint = options.from_checkpoint.as_deref().map(|name| match name.parse() {
+        Ok(epoch) => GoBackTo::Epoch(Epoch(epoch)),
+        Err(_) => GoBackTo::Savepoint(name.to_owned()),
+    });
+    config.rejected_retention = settings.rejected_retention;
+    config.rejected_max_rate = settings.rejected_max_rate.map(|rate| rate as u64);
     config.allow_drop = options.allow_drop;
     config.allow_repeat = options.allow_repeat;
     config.host = jobs::host();

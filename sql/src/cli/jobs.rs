@@ -48,6 +48,19 @@ pub(super) enum JobsAction {
     Stop {
         /// The job.
         job: String,
+        /// Give the last checkpoint this name, so that it is kept.
+        #[arg(long, value_name = "NAME")]
+        savepoint: Option<String>,
+    },
+    /// Give the newest checkpoint a name, so that it is kept: run --from-checkpoint NAME goes back to it.
+    Savepoint {
+        /// The job.
+        job: String,
+        /// The name.
+        name: String,
+        /// Forget the savepoint of this name instead.
+        #[arg(long)]
+        drop: bool,
     },
     /// Delete the state of a job that does not run.
     Drop {
@@ -83,7 +96,17 @@ pub(super) async fn run(
             query(&session, &format!("SELECT {columns} FROM headwater.jobs ORDER BY job"), style).await?;
         }
         JobsAction::Show { job } => show(&session, job, style).await?,
-        JobsAction::Stop { job } => stop(&session, job).await?,
+        JobsAction::Stop { job, savepoint } => {
+            if let Some(name) = savepoint {
+                inspect::check_savepoint_name(name)?;
+            }
+            stop(&session, job).await?;
+            if let Some(name) = savepoint {
+                save(&session, job, name).await?;
+            }
+        }
+        JobsAction::Savepoint { job, name, drop: false } => save(&session, job, name).await?,
+        JobsAction::Savepoint { job, name, drop: true } => forget(&session, job, name).await?,
         JobsAction::Drop { job, yes } => drop_job(&session, job, *yes, has_terminal).await?,
     }
     Ok(Exit::Done)
@@ -177,6 +200,27 @@ async fn stop(session: &Session, name: &str) -> Result<(), Failure> {
         }
         tokio::time::sleep(STOP_LOOK).await;
     }
+}
+
+async fn save(session: &Session, job: &str, name: &str) -> Result<(), Failure> {
+    let jobs = Jobs::read(session).await?;
+    jobs.job(job)?;
+    let epoch = inspect::save(&jobs.store, &jobs.clock, job, name).await?;
+    tell(&format!("job {job}: savepoint {name} is checkpoint {}", epoch.0));
+    Ok(())
+}
+
+async fn forget(session: &Session, job: &str, name: &str) -> Result<(), Failure> {
+    let jobs = Jobs::read(session).await?;
+    jobs.job(job)?;
+    if !inspect::forget_savepoint(&jobs.store, &jobs.clock, job, name).await? {
+        let kept = inspect::checkpoints(&jobs.store, &jobs.clock, job).await?;
+        let error = Error::user("NOT_FOUND", format!("job \"{job}\" has no savepoint \"{name}\""));
+        let names = kept.iter().flat_map(|line| &line.savepoints).map(String::as_str);
+        return Err(crate::diagnostics::did_you_mean(error, name, names).into());
+    }
+    tell(&format!("job {job}: savepoint {name} is forgotten"));
+    Ok(())
 }
 
 fn not_running(name: &str, how: &str) -> Error {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     diagnostics::Classify,
     output::{Format, Look, Rows},
-    parser::Statement,
+    parser::{Statement, StatementKind},
     session::{Outcome, Session},
 };
 
@@ -144,7 +144,8 @@ async fn execute(
     match session.execute(statement).await? {
         Outcome::Done { rows, stats } => Ok(Done { rows, written: true, stats, out }),
         Outcome::Rows { stream, stats } => {
-            let (rows, out) = write_rows(stream, style.look, progress, out).await?;
+            let follows = matches!(&statement.kind, StatementKind::Query(query) if query.emit_changes);
+            let (rows, out) = write_rows(stream, (style.look, follows), progress, out).await?;
             Ok(Done { rows: Some(rows), written: false, stats, out })
         }
     }
@@ -152,7 +153,7 @@ async fn execute(
 
 async fn write_rows(
     mut stream: SendableRecordBatchStream,
-    look: Look,
+    (look, follows): (Look, bool),
     progress: &Progress,
     out: Output,
 ) -> Result<(u64, Output), Failure> {
@@ -171,6 +172,9 @@ async fn write_rows(
         }
         if let Some(rows) = &mut rows {
             rows.write(&batch)?;
+            if follows {
+                rows.show()?;
+            }
         }
         count += batch.num_rows() as u64;
     }

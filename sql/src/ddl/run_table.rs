@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
+use headwater_connectors::options::nearest;
 use headwater_engine::error::{Error, Result};
 
 use crate::{
-    parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind},
+    lower::table::{PLANNED, StreamTable},
+    parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     run_tables::filesystem_entry,
     session::{Outcome, Session},
     tables::RunTable,
@@ -24,12 +26,43 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
     }
     if table.option("connector") == Some("filesystem") {
         filesystem_entry(&name, table)?;
+    } else {
+        check_options(session, table)?;
     }
     if table.if_not_exists && session.run_tables().read().contains_key(&name) {
         return Ok(Outcome::done());
     }
     session.run_tables().write().insert(name, RunTable::Table(Arc::new(table.clone())));
     Ok(Outcome::done())
+}
+
+/// Judges the options that are given, whichever direction they are for. What a direction lacks is said when it is used.
+fn check_options(session: &Session, table: &CreateStreamTable) -> Result<()> {
+    let declared = StreamTable::new(session, table).map_err(|error| placed(error, table))?;
+    let source = declared.connector.source(&declared.spec).err();
+    let sink = declared.connector.sink(&declared.spec).err();
+    let is_about_an_option =
+        |error: &Error| error.code().0 == "INVALID_TABLE_PROPERTY" && option_of(error, table).is_some();
+    match source.into_iter().chain(sink).find(is_about_an_option) {
+        Some(error) => Err(placed(error, table)),
+        None => Ok(()),
+    }
+}
+
+/// The option an error is about.
+fn option_of<'t>(error: &Error, table: &'t CreateStreamTable) -> Option<&'t TableOption> {
+    table.options.iter().find(|option| error.message().contains(&format!("option '{}'", option.key)))
+}
+
+/// An error at the option it is about; a misspelt one may have meant an option of the planner's.
+fn placed(error: Error, table: &CreateStreamTable) -> Error {
+    let Some(option) = option_of(&error, table) else { return error };
+    let is_unknown = error.message().contains("unknown option");
+    let error = if error.location().is_some() { error } else { error.at(option.at) };
+    match nearest(&option.key, PLANNED.into_iter()).filter(|_| is_unknown) {
+        Some(meant) => error.with_hint(format!("did you mean '{meant}'?")),
+        None => error,
+    }
 }
 
 /// Name, type and comment of each column, as listings show them.

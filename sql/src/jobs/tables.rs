@@ -221,6 +221,7 @@ async fn checkpoint_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "n:bytes",
         "f:committed",
         "f:final",
+        "savepoint",
     ];
     let mut rows = Vec::new();
     for job in &jobs.jobs {
@@ -236,6 +237,7 @@ async fn checkpoint_rows(jobs: &Jobs) -> Result<RecordBatch> {
                 number(line.bytes),
                 Cell::Flag(line.is_committed),
                 Cell::Flag(line.is_final),
+                Cell::Text(Some(line.savepoints.join(", ")).filter(|names| !names.is_empty())),
             ]);
         }
     }
@@ -295,9 +297,16 @@ fn operator_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "n:spilled_bytes",
         "n:open_windows",
         "i:oldest_window_end",
+        "n:queue_bytes",
     ];
+    let stateless = |manifest: &'_ Manifest| {
+        let others = manifest.queued.keys().filter(|name| !manifest.operators.contains_key(*name));
+        others.map(|name| (name.clone(), OperatorState::default())).collect::<Vec<_>>()
+    };
     let rows = jobs.manifests().flat_map(|(job, manifest)| {
-        manifest.operators.iter().map(move |(name, state)| {
+        let all = manifest.operators.iter().map(|(name, state)| (name.clone(), state.clone()));
+        all.chain(stateless(manifest)).map(move |(name, state)| {
+            let queued = manifest.queued.get(&name).copied().unwrap_or(0);
             let files = || state.tasks.iter().flat_map(|tables| tables.values().flatten());
             vec![
                 text(job),
@@ -311,6 +320,7 @@ fn operator_rows(jobs: &Jobs) -> Result<RecordBatch> {
                 number(state.observed.spilled_bytes),
                 number(state.observed.open_windows),
                 Cell::Time(state.observed.oldest_open_window.map(|end| end.div_euclid(1000))),
+                number(queued),
             ]
         })
     });

@@ -20,7 +20,7 @@ use datafusion::{
 use headwater_engine::{
     connector::{Carries, ChangelogMode},
     error::{Error, Result},
-    graph::{Branch, BranchInput, Exchange, Input, Lateness, Projection, Step},
+    graph::{Branch, Exchange, Input, Lateness, Projection, Step},
     operator::OperatorRef,
     operators::{
         group_aggregate::{GroupAggregate, Retractable, RetractableCall},
@@ -112,7 +112,7 @@ impl Lowering {
     /// One row a key, updated as rows come.
     fn without_windows(&mut self, aggregate: &Aggregate, flow: Flow) -> Result<Flow> {
         let what = if aggregate.aggr_expr.is_empty() { "DISTINCT" } else { "GROUP BY" };
-        self.unbounded_state(&format!("{what} without a window"))?;
+        self.unbounded_state(&format!("{what} without a window"));
         let calls = calls(&flow, aggregate)?;
         let input_changes = flow.facts.changes;
         let (flow, places, rows) = self.with_columns(flow, &aggregate.group_expr)?;
@@ -122,10 +122,12 @@ impl Lowering {
         };
         let keys: Keys = places.iter().enumerate().map(key).collect();
         let operator: OperatorRef = match input_changes {
-            ChangelogMode::Append => Arc::new(RunningAggregate::new(Grouping { keys, aggregates: calls })?),
+            ChangelogMode::Append => {
+                Arc::new(RunningAggregate::new(Grouping { keys, aggregates: calls })?.with_ttl(self.ttl))
+            }
             ChangelogMode::Upsert | ChangelogMode::Retract => {
                 let calls = calls.into_iter().map(|call| retractable(call, &rows)).collect::<Result<Vec<_>>>()?;
-                Arc::new(GroupAggregate::new(keys, calls, &rows, true)?)
+                Arc::new(GroupAggregate::new(keys, calls, &rows, true)?.with_ttl(self.ttl))
             }
         };
         let mut facts = Facts::of(operator.output(&[input_changes])?);
@@ -146,10 +148,10 @@ impl Lowering {
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys) };
         let partial = operator.partial()?;
         match (flow.origin.clone(), windows) {
-            (Origin::Source(source), Windows::Assign { spec, .. }) => {
+            (Origin::Source(source, input), Windows::Assign { spec, .. }) => {
                 let branch = Branch {
                     insert: self.insert.clone(),
-                    input: BranchInput::Rows,
+                    input,
                     steps: flow.steps,
                     lateness: Some(Lateness::Windows { windows: spec, allowed }),
                     holds: true,

@@ -22,10 +22,12 @@ pub(super) fn carry(
     table: &str,
 ) -> Result<Carries> {
     let source = match origin {
-        Origin::Source(source) if sink.needs_records() => records_of(lowering, *source, table).map(|()| *source)?,
-        Origin::Source(source) => *source,
-        Origin::Node(_) if sink.needs_records() => return Err(apart(table)),
-        Origin::Node(_) => return Ok(Carries::Nothing),
+        Origin::Source(source, BranchInput::Rows) if sink.needs_records() => {
+            records_of(lowering, *source, table).map(|()| *source)?
+        }
+        Origin::Source(source, BranchInput::Rows) => *source,
+        Origin::Source(..) | Origin::Node(_) if sink.needs_records() => return Err(apart(table)),
+        Origin::Source(..) | Origin::Node(_) => return Ok(Carries::Nothing),
     };
     let branch = &mut lowering.sources[source].branches[input.branch];
     branch.carries = sink.carries();
@@ -36,8 +38,10 @@ pub(super) fn carry(
 /// Adds a sink beside the one of an INSERT, with the branches that feed it.
 pub(super) fn add(lowering: &mut Lowering, origin: &Origin, input: &Input, other: Beside, table: &str) -> Result<()> {
     let sources = match (origin, other.takes) {
-        (Origin::Source(source), _) => vec![*source],
-        (Origin::Node(_), BesideRows::Records) => return Err(apart(table)),
+        (Origin::Source(source, BranchInput::Rows), _) | (Origin::Source(source, _), BesideRows::Rejected) => {
+            vec![*source]
+        }
+        (Origin::Source(..) | Origin::Node(_), BesideRows::Records) => return Err(apart(table)),
         (Origin::Node(_), BesideRows::Rejected) => sources_of(lowering, input),
     };
     let (rows, schema) = match other.takes {

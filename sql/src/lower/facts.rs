@@ -139,7 +139,7 @@ pub(super) fn is_bounded(plan: &LogicalPlan) -> bool {
     let mut bounded = true;
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            let ends = |provider| super::table::stream_table(&provider).is_none_or(|table| table.is_looked_up());
+            let ends = |provider| super::aside::read_table(&provider).is_none_or(|(table, _)| table.is_looked_up());
             bounded &= source_as_provider(&scan.source).is_ok_and(ends);
         }
         Ok(if bounded { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })

@@ -10,7 +10,8 @@ use datafusion::{
     common::{DFSchema, DFSchemaRef, tree_node::TreeNode},
     execution::SessionState,
     logical_expr::{
-        Expr, Filter, LogicalPlan, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
+        Expr, Filter, LogicalPlan, Projection as PlanProjection, Window, execution_props::ExecutionProps,
+        physical_planning_context::PhysicalPlanningContext,
     },
     physical_expr::{
         PhysicalExpr, create_physical_expr,
@@ -32,7 +33,7 @@ use super::{
     refused::refused,
     table::{StreamTable, stream_table},
 };
-use crate::{bind::subquery_of, windows::WindowNode};
+use crate::{bind::subquery_of, settings::SettingValue, windows::WindowNode};
 
 /// Rows on their way.
 #[derive(Debug, Clone)]
@@ -49,8 +50,8 @@ pub(super) struct Flow {
 /// Where rows come from.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    /// A table, by its index among the job's sources.
-    Source(usize),
+    /// Rows of a table, by its index among the job's sources.
+    Source(usize, BranchInput),
     /// An operator.
     Node(NodeId),
 }
@@ -101,8 +102,8 @@ pub(super) struct Lowering {
     pub(super) state: Option<SessionState>,
     /// What a user should know about the job.
     pub(super) notes: Vec<String>,
-    /// Whether `table.exec.state.ttl` is set, which no operator keeps to.
-    pub(super) wants_ttl: bool,
+    /// How long state is kept that no window ends (`table.exec.state.ttl`); `None`: for ever.
+    pub(super) ttl: Option<Duration>,
     /// How often tables that are looked up are read again.
     pub(super) refresh: Option<Duration>,
 }
@@ -122,18 +123,16 @@ impl Lowering {
         self.add(what, NodeKind::Operator(OperatorNode { inputs: vec![input], operator }))
     }
 
-    /// State that nothing ends: said in EXPLAIN.
-    pub(super) fn unbounded_state(&mut self, what: &str) -> Result<()> {
-        if self.wants_ttl {
-            return Err(Error::not_supported(format!("'table.exec.state.ttl' with {what}")).with_hint(
-                "leave the setting out: state is kept for ever; or use windows, whose state ends with them",
-            ));
-        }
-        let note = format!("{}: {what} keeps state for ever", self.insert);
+    /// State that nothing in the query ends: said in EXPLAIN and at the start.
+    pub(super) fn unbounded_state(&mut self, what: &str) {
+        let kept = match self.ttl {
+            None => "keeps state for ever: set 'table.exec.state.ttl' if keys come and go".to_owned(),
+            Some(ttl) => format!("forgets state {} after it was last written", ttl.show()),
+        };
+        let note = format!("{}: {what} {kept}", self.insert);
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
-        Ok(())
     }
 
     /// The flow of a plan.
@@ -167,12 +166,16 @@ impl Lowering {
 
     /// `above` are the expressions over the filtered rows, if they are known.
     fn filter(&mut self, filter: &Filter, above: Option<&[Expr]>) -> Result<Flow> {
-        if let LogicalPlan::Window(window) = filter.input.as_ref() {
+        if let Some((window, kept)) = numbered(&filter.input) {
             let width = window.input.schema().fields().len();
             let is_rank = |column: &_| window.schema.index_of_column(column).is_ok_and(|index| index == width);
             let is_ranked =
                 above.is_none_or(|exprs| exprs.iter().any(|expr| expr.column_refs().into_iter().any(is_rank)));
-            return self.rank(filter, window, is_ranked);
+            let ranked = self.rank(filter, window, is_ranked)?;
+            return match kept {
+                Some(kept) => self.project(ranked, &kept.expr, &kept.schema),
+                None => Ok(ranked),
+            };
         }
         let mut input = self.flow(&filter.input)?;
         input.settled("a condition on")?;
@@ -219,10 +222,10 @@ impl Lowering {
         lateness: Option<Lateness>,
     ) -> Result<Input> {
         match flow.origin {
-            Origin::Source(source) => {
+            Origin::Source(source, input) => {
                 let branch = Branch {
                     insert: self.insert.clone(),
-                    input: BranchInput::Rows,
+                    input,
                     steps: flow.steps,
                     lateness,
                     holds: false,
@@ -251,7 +254,7 @@ impl Lowering {
     pub(super) fn feed(&mut self, flow: Flow, lateness: Option<Lateness>) -> Result<(Input, Vec<(usize, usize)>)> {
         let rows = flow.rows_schema()?;
         let schema = arrow_schema(&rows);
-        let (is_source, feeds) = (matches!(flow.origin, Origin::Source(_)), flow.facts.feeds.clone());
+        let (is_source, feeds) = (matches!(flow.origin, Origin::Source(..)), flow.facts.feeds.clone());
         let input = self.input(Flow { pending: None, ..flow }, Exchange::Forward, schema, lateness)?;
         let feeds = if is_source { vec![(input.from.0, input.branch)] } else { feeds };
         Ok((input, feeds))
@@ -314,6 +317,20 @@ impl Flow {
         }
         Err(Error::not_supported(format!("{what} windows that fire again within the allowed lateness"))
             .with_hint("write them directly to a sink with a PRIMARY KEY, or leave out 'watermark.allowed-lateness'"))
+    }
+}
+
+/// The window functions right below a condition, perhaps with fewer of their columns between.
+fn numbered(plan: &LogicalPlan) -> Option<(&Window, Option<&PlanProjection>)> {
+    match plan {
+        LogicalPlan::Window(window) => Some((window, None)),
+        LogicalPlan::Projection(kept) if kept.expr.iter().all(|expr| matches!(expr, Expr::Column(_))) => {
+            match kept.input.as_ref() {
+                LogicalPlan::Window(window) => Some((window, Some(kept))),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

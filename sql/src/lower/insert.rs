@@ -25,11 +25,13 @@ use headwater_engine::{
 };
 
 use super::{
+    aside::read_table,
     beside,
     facts::Facts,
-    flow::{Flow, Lowering, arrow_schema},
+    flow::{Flow, Lowering, SourceTable, arrow_schema},
+    semi::without_subqueries,
     sources,
-    table::{ColumnSource, StreamTable, stream_table},
+    table::{ColumnSource, StreamTable},
 };
 use crate::{
     bind::BoundQuery,
@@ -37,6 +39,7 @@ use crate::{
     kernels::{self, Op},
     parser::statement::Insert,
     session::Session,
+    settings::SettingValue,
     tables::{Found, RunTable, find, not_found},
     types::{Type, coerces},
 };
@@ -65,9 +68,10 @@ pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool)
     }
     let sources = sources::collect(planned.iter().map(|one| &one.plan))?;
     let settings = session.settings();
-    let wants_ttl = !settings.state_ttl.is_zero();
+    let ttl = Some(settings.state_ttl).filter(|ttl| !ttl.is_zero());
     let refresh = Some(settings.lookup_refresh).filter(|every| !every.is_zero());
-    let mut lowering = Lowering { sources, wants_ttl, refresh, ..Lowering::default() };
+    let notes = time_notes(&sources)?;
+    let mut lowering = Lowering { sources, ttl, refresh, notes, ..Lowering::default() };
     for Planned { name, plan, sink, state } in planned {
         lowering.insert = name;
         lowering.state = Some(state);
@@ -77,13 +81,34 @@ pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool)
     Ok((assemble(lowering)?, notes))
 }
 
+/// What makes the result depend on when the job runs, not on its rows alone.
+fn time_notes(sources: &[SourceTable]) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for source in sources {
+        let table = source.table()?;
+        let Some(time) = &table.time else { continue };
+        if time.watermark.is_none() {
+            notes.push(format!("windows over \"{}\" follow the clock: no two runs give the same", table.name));
+        }
+        if let Some(timeout) = time.idle_timeout {
+            let shown = timeout.show();
+            notes.push(format!("a split of \"{}\" that is silent for {shown} no longer holds windows", table.name));
+        }
+    }
+    Ok(notes)
+}
+
 /// What the tables an INSERT reads make of it. With `once`, every table counts as one that goes on.
 pub(crate) async fn reads(session: &Session, insert: &Insert, once: bool) -> Result<Reads> {
-    let (bound, _) = session.bound_for_job(&insert.query, once).await?;
+    plan_reads(&session.bound_for_job(&insert.query, once).await?.0.plan)
+}
+
+/// What the tables a plan reads make of it.
+pub(super) fn plan_reads(plan: &LogicalPlan) -> Result<Reads> {
     let mut reads = Reads::Nothing;
-    bound.plan.apply_with_subqueries(|node| {
+    plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && let Some(table) = stream_table(&source_as_provider(&scan.source)?)
+            && let Some((table, _)) = read_table(&source_as_provider(&scan.source)?)
         {
             reads = reads.max(if table.is_unbounded()? { Reads::Unbounded } else { Reads::Bounded });
         }
@@ -148,7 +173,8 @@ async fn target(session: &Session, insert: &Insert) -> Result<StreamTable> {
 }
 
 /// The rules that help a job: fewer columns, earlier filters, constants folded. Others assume an end of the input.
-fn optimize(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+pub(super) fn optimize(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let plan = without_subqueries(plan, state)?;
     let rules = Optimizer::with_rules(vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(PushDownFilter::new()),
@@ -285,15 +311,15 @@ fn by_key(lowering: &mut Lowering, flow: Flow, table: &StreamTable) -> Result<Fl
         false => (Keeps::All, Exchange::Hash(key.clone())),
     };
     if !is_together {
-        lowering.unbounded_state("a result whose rows of one key come from several tasks")?;
+        lowering.unbounded_state("a result whose rows of one key come from several tasks");
     }
     let (schema, rows) = (Arc::clone(&flow.schema), arrow_schema(&flow.schema));
     let input = lowering.input(flow, exchange, Arc::clone(&rows), None)?;
-    let id = lowering.add_operator(input, Arc::new(ByKey::new(keeps, key, rows)));
+    let id = lowering.add_operator(input, Arc::new(ByKey::new(keeps, key, rows).with_ttl(lowering.ttl)));
     Ok(Flow::of_node(id, &schema, Facts::of(ChangelogMode::Upsert)))
 }
 
-fn assemble(lowering: Lowering) -> Result<Graph> {
+pub(super) fn assemble(lowering: Lowering) -> Result<Graph> {
     let mut graph = Graph::default();
     for source in lowering.sources {
         let name = format!("source:{}", source.table()?.name);

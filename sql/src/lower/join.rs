@@ -89,10 +89,10 @@ impl Lowering {
         };
         let keys = [sides[0].keys.clone(), sides[1].keys.clone()];
         let inputs = [Arc::clone(&sides[0].rows), Arc::clone(&sides[1].rows)];
-        let operator = Join::new(kind, bound, keys, residual, inputs)?;
+        let operator = Join::new(kind, bound, keys, residual, inputs)?.with_ttl(self.ttl);
         let changes = operator.output(&[sides[0].flow.facts.changes, sides[1].flow.facts.changes])?;
         if bound == JoinBound::None {
-            self.unbounded_state("a join of streams without a window or interval")?;
+            self.unbounded_state("a join of streams without a window or interval");
         }
         let facts = joined_facts(&sides, kind, bound, changes);
         let widths = [0, 1].map(|side| (sides[side].width, sides[side].rows.fields().len()));
@@ -154,7 +154,7 @@ fn kind(join: &JoinPlan) -> Result<JoinKind> {
 }
 
 /// Takes a join's condition apart: equalities between the sides, and the rest.
-fn condition(join: &JoinPlan) -> Result<Condition> {
+pub(super) fn condition(join: &JoinPlan) -> Result<Condition> {
     let mut found = Condition { equal: join.on.clone(), rest: Vec::new() };
     for one in join.filter.iter().cloned().flat_map(split_conjunction_owned) {
         let Expr::BinaryExpr(binary) = &one else {

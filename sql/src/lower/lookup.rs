@@ -31,12 +31,12 @@ use headwater_engine::{
 };
 
 use super::{
+    aside::lookup_table,
     facts::Facts,
     flow::{Flow, Lowering, Origin, arrow_schema, index_of, physical, unaliased},
     join::{Condition, Side, behind},
-    table::stream_table,
 };
-use crate::diagnostics::Classify;
+use crate::{diagnostics::Classify, settings::SettingValue};
 
 /// The bounded side: a plan that is run when it is read.
 struct PlanTable {
@@ -79,7 +79,7 @@ impl Rows {
         match plan {
             LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
                 let provider = source_as_provider(&scan.source)?;
-                let Some(table) = stream_table(&provider) else { return Ok(None) };
+                let Some(table) = lookup_table(&provider) else { return Ok(None) };
                 let Some(keyed) = table.keyed_table()? else { return Ok(None) };
                 let columns = arrow_schema(&scan.projected_schema);
                 let names = columns.fields().iter().map(|field| Some(field.name().clone())).collect();
@@ -111,7 +111,7 @@ fn whole(plan: &LogicalPlan) -> Result<Option<Duration>> {
     let mut shortest: Option<Duration> = None;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && let Some(table) = stream_table(&source_as_provider(&scan.source)?)
+            && let Some(table) = lookup_table(&source_as_provider(&scan.source)?)
             && let Some(keyed) = table.keyed_table()?
         {
             let LookupCache::Full(reload) = keyed.cache() else {
@@ -167,13 +167,16 @@ impl Lowering {
         };
         let operator = match self.asked(table_plan, &table_keys)? {
             Some((asked, keys)) => by_key(asked, &side, keys, kind, residual)?,
-            None => self.read_whole(table_plan, &table_keys, &side, kind, residual)?,
+            None => {
+                self.note_lookup();
+                self.read_whole(table_plan, &table_keys, &side, kind, residual)?
+            }
         };
         let changes = operator.output(&[side.flow.facts.changes])?;
         let moved = |column: usize| Some(if stream == 0 { column } else { column + table_width });
         let mut facts = Facts { changes, ..side.flow.facts.moved(&moved, &moved) };
         facts.keys.clear();
-        let is_source = matches!(side.flow.origin, Origin::Source(_));
+        let is_source = matches!(side.flow.origin, Origin::Source(..));
         let feeds = side.flow.facts.feeds.clone();
         let input = self.input(side.flow, Exchange::Forward, side.rows, None)?;
         facts.feeds = if is_source { vec![(input.from.0, input.branch)] } else { feeds };
@@ -214,9 +217,21 @@ impl Lowering {
         let keys = [side.keys.clone(), places];
         let operator = Lookup::new(Arc::new(table), schemas, keys, kind != JoinKind::Inner, refresh);
         Ok(match residual {
-            Some(condition) => Arc::new(operator.with_condition(condition)?),
+            Some(condition) => Arc::new(operator.with_condition(condition)),
             None => Arc::new(operator),
         })
+    }
+
+    fn note_lookup(&mut self) {
+        let note = match self.refresh {
+            None => "tables that are looked up are read at the start of the job: set \
+                     'lookup.full-cache.periodic-reload.interval' if they change"
+                .to_owned(),
+            Some(every) => format!("tables that are looked up are read again every {}", every.show()),
+        };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// A bounded plan as a table, with its keys as columns, and their places.

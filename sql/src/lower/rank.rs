@@ -4,19 +4,20 @@
 
 use arrow::compute::SortOptions;
 use datafusion::{
-    logical_expr::{Expr, Filter, Operator, Window, WindowFunctionDefinition, utils::split_conjunction},
+    logical_expr::{Expr, Filter, Operator, SortExpr, Window, WindowFunctionDefinition, utils::split_conjunction},
     scalar::ScalarValue,
 };
 use headwater_engine::{
     error::{Error, Result},
     graph::{Exchange, NodeKind, OperatorNode, Step},
     operator::OperatorFactory,
-    operators::rank::Rank,
+    operators::rank::{Rank, Ties},
 };
 
 use super::{
     facts::Facts,
     flow::{Flow, Lowering, arrow_schema, index_of, physical, unaliased},
+    refused::unsupported,
 };
 
 /// What the way out of an unbounded rank is.
@@ -32,12 +33,15 @@ impl Lowering {
         let Expr::WindowFunction(function) = unaliased(call) else {
             return Err(Error::internal("a window node without a window function"));
         };
-        let is_row_number =
-            matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udwf) if udwf.name() == "row_number");
-        if !is_row_number {
-            return Err(Error::not_supported(format!("{} OVER (..) cannot run continuously", function.fun.name()))
-                .with_hint("a job runs ROW_NUMBER() with a bound; aggregate over TABLE(TUMBLE(..)) for the others"));
-        }
+        let ties = match &function.fun {
+            WindowFunctionDefinition::WindowUDF(udwf) if udwf.name() == "row_number" => Ties::InTurn,
+            WindowFunctionDefinition::WindowUDF(udwf) if udwf.name() == "rank" => Ties::Alike,
+            WindowFunctionDefinition::WindowUDF(udwf) if udwf.name() == "dense_rank" => Ties::Dense,
+            other => {
+                return Err(Error::not_supported(format!("{}() OVER (..) cannot run continuously", other.name()))
+                    .with_hint("a job ranks with a bound (WHERE rn <= 10); aggregate over TABLE(TUMBLE(..)) instead"));
+            }
+        };
         let width = window.input.schema().fields().len();
         let conditions = split_conjunction(&filter.predicate);
         let bounds = conditions.iter().map(|one| upper_bound(one, width, window));
@@ -52,7 +56,7 @@ impl Lowering {
         };
         let is_ranked = is_ranked || rest.iter().any(uses);
         let params = &function.params;
-        let mut flow = self.ranked(window, &params.partition_by, &params.order_by, (limit, is_ranked))?;
+        let mut flow = self.ranked(window, (&params.partition_by, &params.order_by), (limit, is_ranked, ties))?;
         for condition in rest {
             let predicate = physical(&condition, &window.schema)?;
             flow.steps.push(Step::Filter(predicate));
@@ -63,9 +67,8 @@ impl Lowering {
     fn ranked(
         &mut self,
         window: &Window,
-        partition: &[Expr],
-        order: &[datafusion::logical_expr::SortExpr],
-        (limit, is_ranked): (usize, bool),
+        (partition, order): (&[Expr], &[SortExpr]),
+        (limit, is_ranked, ties): (usize, bool, Ties),
     ) -> Result<Flow> {
         let input = self.flow(&window.input)?;
         let input = self.assign(input)?;
@@ -75,6 +78,11 @@ impl Lowering {
         let (partition, sorted) = places.split_at(partition.len());
         let options = order.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
         let window_end = input.facts.attached.map(|attached| attached.end).filter(|end| partition.contains(end));
+        if ties != Ties::InTurn && window_end.is_none() {
+            let name = if ties == Ties::Dense { "dense_rank" } else { "rank" };
+            return Err(unsupported(&format!("{name}() OVER (..) without a window"))
+                .with_hint("partition it by window_start and window_end, or number the rows by ROW_NUMBER()"));
+        }
         let rank_name = is_ranked.then(|| window.schema.field(width).name().clone());
         let operator = Rank {
             partition: partition.to_vec(),
@@ -82,14 +90,17 @@ impl Lowering {
             limit,
             window_end,
             rank_name,
+            ties,
             input: rows.clone(),
+            ttl: self.ttl,
         };
         let changes = operator.output(&[input.facts.changes])?;
         if window_end.is_none() {
-            self.unbounded_state("ROW_NUMBER() without a window")?;
+            self.unbounded_state("ROW_NUMBER() without a window");
         }
         let mut facts = Facts::of(changes);
         facts.keys = match (limit, is_ranked) {
+            _ if ties != Ties::InTurn => Vec::new(),
             (1, _) => vec![partition.to_vec()],
             (_, true) => vec![[partition, &[width]].concat()],
             (_, false) => Vec::new(),

@@ -17,10 +17,11 @@ use datafusion::{
 use headwater_engine::{
     connector::ChangelogMode,
     error::{Error, Result},
-    graph::{Branch, Projection, SourceNode, TimeSpec, WatermarkRule},
+    graph::{Branch, BranchInput, Projection, SourceNode, TimeSpec, WatermarkRule},
 };
 
 use super::{
+    aside::{SideRows, read_table, side_table},
     flow::{SourceTable, physical},
     join::looked_up,
     table::{ColumnSource, StreamTable, stream_table},
@@ -53,9 +54,10 @@ fn walk(plan: &LogicalPlan, sources: &mut Vec<SourceTable>) -> Result<()> {
 
 fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
     let provider = source_as_provider(&scan.source)?;
-    let Some(table) = stream_table(&provider) else { return Ok(()) };
+    let Some((table, which)) = read_table(&provider) else { return Ok(()) };
     let all: Vec<usize> = (0..table.schema.fields().len()).collect();
-    let wanted = scan.projection.as_ref().unwrap_or(&all);
+    // What is kept aside has all columns, and what is rejected depends on which are decoded.
+    let wanted = scan.projection.as_ref().filter(|_| which == BranchInput::Rows).unwrap_or(&all);
     let index = match sources.iter().position(|source| source.table().is_ok_and(|known| known.name == table.name)) {
         Some(index) => index,
         None => {
@@ -64,7 +66,8 @@ fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
             if changes == ChangelogMode::Upsert {
                 kept.extend(table.key_columns()?);
             }
-            sources.push(SourceTable { provider: Arc::clone(&provider), kept, branches: Vec::new(), changes });
+            let provider = side_table(&provider).map_or_else(|| Arc::clone(&provider), SideRows::table);
+            sources.push(SourceTable { provider, kept, branches: Vec::new(), changes });
             sources.len() - 1
         }
     };
@@ -76,7 +79,7 @@ fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
 fn time_columns(table: &StreamTable) -> Result<Vec<usize>> {
     let Some(time) = &table.time else { return Ok(Vec::new()) };
     let mut columns = vec![time.column];
-    for column in time.watermark.column_refs() {
+    for column in time.watermark.iter().flat_map(|watermark| watermark.column_refs()) {
         columns.push(table.schema.index_of(&column.name)?);
     }
     Ok(columns)
@@ -158,10 +161,13 @@ fn projection(
 fn time(table: &StreamTable, kept: &[usize], schema: &SchemaRef) -> Result<Option<TimeSpec>> {
     let Some(time) = &table.time else { return Ok(None) };
     let Some(column) = kept.iter().position(|column| *column == time.column) else { return Ok(None) };
-    let watermark = physical(&time.watermark, &DFSchema::try_from(Arc::clone(schema))?)?;
+    let watermark = match &time.watermark {
+        Some(watermark) => WatermarkRule::Expr(physical(watermark, &DFSchema::try_from(Arc::clone(schema))?)?),
+        None => WatermarkRule::Clock,
+    };
     Ok(Some(TimeSpec {
         column,
-        watermark: WatermarkRule::Expr(watermark),
+        watermark,
         idle_timeout: time.idle_timeout,
         max_ahead: time.max_ahead,
         alignment: time.alignment,

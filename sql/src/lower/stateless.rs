@@ -14,7 +14,7 @@ use datafusion::{
 use headwater_engine::{
     connector::ChangelogMode,
     error::{Error, Result},
-    graph::{Exchange, Lateness, NodeKind, OperatorNode, Projection, Step},
+    graph::{BranchInput, Exchange, Lateness, NodeKind, OperatorNode, Projection, Step},
     operator::OperatorRef,
     operators::{
         assign_windows::AssignWindows,
@@ -26,9 +26,10 @@ use headwater_engine::{
 };
 
 use super::{
+    aside::{read_table, side_schema},
     facts::{Attached, Facts},
     flow::{Flow, Lowering, Origin, Pending, arrow_schema, index_of, physical, uses_windows},
-    table::{StreamTable, stream_table},
+    table::StreamTable,
 };
 use crate::windows::WindowNode;
 
@@ -38,7 +39,7 @@ const HIDDEN_TIME: &str = "headwater_time";
 impl Lowering {
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Flow> {
         let provider = source_as_provider(&scan.source)?;
-        let Some(table) = stream_table(&provider) else {
+        let Some((table, which)) = read_table(&provider) else {
             return Err(Error::not_supported(format!(
                 "a job over the table \"{}\", which has no connector",
                 scan.table_name
@@ -52,6 +53,9 @@ impl Lowering {
             .ok_or_else(|| Error::internal(format!("table \"{}\" was not collected", table.name)))?;
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
         let wanted = scan.projection.as_ref().unwrap_or(&all);
+        if which != BranchInput::Rows {
+            return self.side_rows(index, which, table, scan);
+        }
         if self.sources[index].changes == ChangelogMode::Upsert {
             return self.normalized(index, table, wanted, &scan.projected_schema);
         }
@@ -62,7 +66,21 @@ impl Lowering {
         let key: Option<Vec<usize>> = table.key_columns()?.into_iter().map(place).collect();
         facts.keys = key.into_iter().filter(|key| !key.is_empty()).collect();
         let schema = Arc::clone(&scan.projected_schema);
-        Ok(Flow { origin: Origin::Source(index), steps: vec![Step::Project(projection)], schema, pending: None, facts })
+        let origin = Origin::Source(index, BranchInput::Rows);
+        Ok(Flow { origin, steps: vec![Step::Project(projection)], schema, pending: None, facts })
+    }
+
+    /// `"t$rejected"` or `"t$late"`: the columns wanted of what the source keeps aside. Such rows have no event time.
+    fn side_rows(&self, index: usize, which: BranchInput, table: &StreamTable, scan: &TableScan) -> Result<Flow> {
+        let there = side_schema(table, which);
+        let all: Vec<usize> = (0..there.fields().len()).collect();
+        let wanted = scan.projection.as_ref().unwrap_or(&all);
+        let column = |column: &usize| Arc::new(Column::new(there.field(*column).name(), *column)) as _;
+        let exprs = wanted.iter().map(column).collect();
+        let step = Step::Project(Projection { exprs, schema: Arc::new(there.project(wanted)?) });
+        let schema = Arc::clone(&scan.projected_schema);
+        let origin = Origin::Source(index, which);
+        Ok(Flow { origin, steps: vec![step], schema, pending: None, facts: Facts::append() })
     }
 
     /// The declared columns of a table in terms of those its source reads.
@@ -99,10 +117,11 @@ impl Lowering {
         let rows = Arc::clone(&projection.schema);
         let facts = Facts::of(ChangelogMode::Upsert);
         let steps = vec![Step::Project(projection)];
-        let flow = Flow { origin: Origin::Source(index), steps, schema: Arc::clone(schema), pending: None, facts };
+        let origin = Origin::Source(index, BranchInput::Rows);
+        let flow = Flow { origin, steps, schema: Arc::clone(schema), pending: None, facts };
         let input = self.input(flow, Exchange::Hash(keys.clone()), Arc::clone(&rows), None)?;
-        self.unbounded_state(&format!("the last row of each key of \"{}\"", table.name))?;
-        let id = self.add_operator(input, Arc::new(ByKey::new(Keeps::Last, keys.clone(), rows)));
+        self.unbounded_state(&format!("the last row of each key of \"{}\"", table.name));
+        let id = self.add_operator(input, Arc::new(ByKey::new(Keeps::Last, keys.clone(), rows).with_ttl(self.ttl)));
         let mut facts = Facts::of(ChangelogMode::Retract);
         if keys.iter().all(|key| *key < wanted.len()) {
             facts.keys = vec![keys.clone()];
@@ -129,7 +148,7 @@ impl Lowering {
         let columns = [Some(width), Some(width + 1), Some(width + 2)];
         let sources = input.facts.feeds.iter().map(|(source, _)| *source);
         let sources: Vec<usize> = match input.origin {
-            Origin::Source(source) => vec![source],
+            Origin::Source(source, _) => vec![source],
             Origin::Node(_) => sources.collect(),
         };
         let mut allowed = 0;
@@ -154,11 +173,15 @@ impl Lowering {
             return Ok(());
         }
         let name = flow.schema.field(time).name().split('#').next().unwrap_or_default().to_owned();
-        let Origin::Source(source) = flow.origin else {
+        let Origin::Source(source, which) = flow.origin else {
             return Err(Error::not_supported(format!("windows over \"{name}\", which is no event time here"))
                 .with_hint("use the event time of the table, or DESCRIPTOR(window_time) of a query with windows"));
         };
         let table = self.sources[source].table()?;
+        if which != BranchInput::Rows {
+            return Err(Error::not_supported(format!("windows over the rows kept aside of \"{}\"", table.name))
+                .with_hint("they have no event time; write them to a table, and query that"));
+        }
         let Some(event_time) = &table.time else {
             return Err(Error::user("NOT_SUPPORTED", format!("table \"{}\" has no watermark", table.name))
                 .with_hint("declare WATERMARK FOR its time column AS that column - INTERVAL '5' SECOND"));

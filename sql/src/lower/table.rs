@@ -10,6 +10,7 @@ use datafusion::{
     catalog::{Session as CatalogSession, TableProvider},
     logical_expr::{Expr, TableProviderFilterPushDown, TableType},
     physical_plan::ExecutionPlan,
+    sql::sqlparser::ast,
 };
 use headwater_connectors::{
     catalogs::DEFAULT_DATABASE,
@@ -20,7 +21,6 @@ use headwater_connectors::{
     options::Options,
 };
 use headwater_engine::{
-    accounts::rejected_schema,
     catalog::{Properties, Table},
     connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec},
     error::{Error, Result},
@@ -34,7 +34,7 @@ use crate::{
     functions::library,
     parser::{
         cursor::Identifier,
-        stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
+        stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     },
     run_tables::filesystem_entry,
     session::Session,
@@ -43,6 +43,16 @@ use crate::{
 
 /// How far beyond its arrival a row may be and still move the watermark, unless the table says otherwise.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// The options the planner takes; connectors do not see them.
+pub(crate) const PLANNED: [&str; 6] = [
+    "scan.watermark.idle-timeout",
+    "scan.watermark.max-ahead",
+    "scan.watermark.alignment.max-drift",
+    "watermark.allowed-lateness",
+    "malformed",
+    "json.ignore-parse-errors",
+];
 
 /// The connector whose tables are folders.
 const FILESYSTEM: &str = "filesystem";
@@ -66,7 +76,7 @@ pub(crate) struct StreamTable {
     /// The same for a statement that ends, where nothing may be left out unless it is said.
     pub(crate) malformed_in_batch: Malformed,
     /// What a statement that scans it is to its system.
-    context: JobContext,
+    pub(super) context: JobContext,
     pub(crate) allowed_lateness: Duration,
     /// What reads it in batch, for a folder that is not watched.
     pub(crate) batch: Option<Arc<dyn TableProvider>>,
@@ -86,8 +96,8 @@ pub(crate) enum ColumnSource {
 pub(crate) struct EventTime {
     /// Index of the declared column.
     pub(crate) column: usize,
-    /// The watermark of a row, over the declared columns.
-    pub(crate) watermark: Expr,
+    /// The watermark of a row, over the declared columns; `None`: the clock is the time, and the watermark.
+    pub(crate) watermark: Option<Expr>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_ahead: Duration,
     pub(crate) alignment: Option<Duration>,
@@ -111,14 +121,7 @@ impl StreamTable {
         };
         let allowed_lateness = options.duration("watermark.allowed-lateness")?.unwrap_or_default();
         let policy = malformed(&mut options)?;
-        let taken = ["connector", "scan.watermark.idle-timeout", "scan.watermark.max-ahead"];
-        let more = [
-            "scan.watermark.alignment.max-drift",
-            "watermark.allowed-lateness",
-            "malformed",
-            "json.ignore-parse-errors",
-        ];
-        let left = all.into_iter().filter(|(key, _)| !taken.contains(&key.as_str()) && !more.contains(&key.as_str()));
+        let left = all.into_iter().filter(|(key, _)| key != "connector" && !PLANNED.contains(&key.as_str()));
         let (spec_fields, metadata) = spec_columns(&*connector, declared)?;
         let spec = TableSpec {
             name: name.clone(),
@@ -336,7 +339,16 @@ fn event_time(
     schema: &Schema,
     options: TimeOptions,
 ) -> Result<Option<EventTime>> {
-    let Some(watermark) = &declared.watermark else { return Ok(None) };
+    let of = |column, watermark| EventTime {
+        column,
+        watermark,
+        idle_timeout: options.idle_timeout,
+        max_ahead: options.max_ahead,
+        alignment: options.alignment,
+    };
+    let Some(watermark) = &declared.watermark else {
+        return Ok(declared.columns.iter().position(is_processing_time).map(|column| of(column, None)));
+    };
     let name = written(&watermark.column);
     let Some((column, field)) =
         schema.fields().iter().enumerate().find(|(_, field)| field.name().eq_ignore_ascii_case(&name))
@@ -344,8 +356,8 @@ fn event_time(
         let error = Error::user("COLUMN_NOT_FOUND", format!("column \"{name}\" not found")).at(watermark.column.at);
         return Err(did_you_mean(error, &name, schema.fields().iter().map(|field| field.name().as_str())));
     };
-    let (expr, of) = bound(session, &watermark.expression, schema)?;
-    for (what, data_type) in [("the event time", field.data_type()), ("the watermark", &of.to_arrow())] {
+    let (expr, found) = bound(session, &watermark.expression, schema)?;
+    for (what, data_type) in [("the event time", field.data_type()), ("the watermark", &found.to_arrow())] {
         if !matches!(data_type, DataType::Timestamp(_, _)) {
             let found = crate::types::trino_type_name(data_type);
             return Err(Error::user("TYPE_MISMATCH", format!("{what} of \"{name}\" is {found}, not a timestamp"))
@@ -353,20 +365,21 @@ fn event_time(
                 .at(watermark.column.at));
         }
     }
-    Ok(Some(EventTime {
-        column,
-        watermark: expr,
-        idle_timeout: options.idle_timeout,
-        max_ahead: options.max_ahead,
-        alignment: options.alignment,
-    }))
+    Ok(Some(of(column, Some(expr))))
 }
 
-fn bound(
-    session: &Session,
-    expression: &datafusion::sql::sqlparser::ast::Expr,
-    schema: &Schema,
-) -> Result<(Expr, Type)> {
+/// `AS PROCTIME()`.
+fn is_processing_time(column: &StreamColumn) -> bool {
+    match &column.kind {
+        StreamColumnKind::Computed { expression, .. } => match expression.as_ref() {
+            ast::Expr::Function(function) => function.name.to_string().eq_ignore_ascii_case("proctime"),
+            _ => false,
+        },
+        StreamColumnKind::Physical { .. } | StreamColumnKind::Metadata { .. } => false,
+    }
+}
+
+fn bound(session: &Session, expression: &ast::Expr, schema: &Schema) -> Result<(Expr, Type)> {
     let state = session.statement_state(&Arc::default());
     let tables = LoadedTables::default();
     let environment = Environment { tables: &tables, library: library()?, builtin: &state, zone: "UTC" };
@@ -412,32 +425,6 @@ impl TableProvider for StreamTable {
         }
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         Ok(Arc::new(StreamScanExec::rows(self, self.context.clone(), &columns)?))
-    }
-}
-
-/// `"t$rejected"` of a table of the run, in a query that ends: what its decoder refuses when it reads again.
-#[derive(Debug)]
-pub(crate) struct RejectedRows(pub(crate) StreamTable);
-
-#[async_trait]
-impl TableProvider for RejectedRows {
-    fn schema(&self) -> SchemaRef {
-        rejected_schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema().fields().len()).collect());
-        Ok(Arc::new(StreamScanExec::rejected(&self.0, self.0.context.clone(), &columns)?))
     }
 }
 

@@ -105,6 +105,19 @@ impl<W: Write + Send> Rows<W> {
         }
     }
 
+    /// Shows what was written so far, for rows that come slowly.
+    pub fn show(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Table(table, out) => {
+                table.finish(out)?;
+                out.flush()
+            }
+            Kind::Separated(_, out) | Kind::Json(_, out) => out.flush(),
+            // The rows of a Parquet file are seen when it is whole.
+            Kind::Parquet(_) => Ok(()),
+        }
+    }
+
     /// Writes what stands after the last row, and gives the output back.
     pub fn finish(self) -> io::Result<W> {
         let mut out = match self.kind {

@@ -6,7 +6,9 @@ use std::{fmt::Write, sync::Arc};
 
 use datafusion::{
     logical_expr::LogicalPlan,
-    physical_plan::{ExecutionPlan, display::DisplayableExecutionPlan, execute_stream},
+    physical_plan::{
+        ExecutionPlan, display::DisplayableExecutionPlan, execute_stream, stream::RecordBatchStreamAdapter,
+    },
 };
 use futures::TryStreamExt;
 use headwater_connectors::lake::stats::ScanStats;
@@ -28,6 +30,9 @@ impl Session {
         if let Some(text) = self.job_text(explain).await? {
             let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
             return rows::texts(&["Query Plan"], lines);
+        }
+        if let StatementKind::StatementSet(statements) = &explain.statement.kind {
+            return self.explain_each(explain, statements).await;
         }
         let query = match &explain.statement.kind {
             StatementKind::Query(query) => &query.body,
@@ -59,6 +64,20 @@ impl Session {
         };
         let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
         rows::texts(&["Query Plan"], lines)
+    }
+
+    /// The plans of statements that end, one after another.
+    async fn explain_each(&self, explain: &Explain, statements: &[Statement]) -> Result<Outcome> {
+        let (mut batches, mut last) = (Vec::new(), None);
+        for statement in statements {
+            let one = Explain { statement: statement.clone(), ..explain.clone() };
+            let Outcome::Rows { stream, stats } = Box::pin(self.explain(&one)).await? else { continue };
+            last = Some((stream.schema(), stats));
+            batches.extend(stream.try_collect::<Vec<_>>().await.classify()?);
+        }
+        let (schema, stats) = last.ok_or_else(|| Error::internal("an empty set of statements"))?;
+        let rows = futures::stream::iter(batches.into_iter().map(Ok));
+        Ok(Outcome::Rows { stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), stats })
     }
 
     /// The graph of INSERTs that go on until they are stopped; `None` for anything else.

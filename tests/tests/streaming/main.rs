@@ -8,6 +8,8 @@
 
 mod connector;
 mod data;
+mod edges;
+mod spill;
 mod ways;
 
 use std::{

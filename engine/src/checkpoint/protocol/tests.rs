@@ -87,12 +87,13 @@ fn manifest(generation: u64, epoch: u64) -> LogEntry {
         operators: Default::default(),
         sources: Default::default(),
         sinks: Default::default(),
+        queued: Default::default(),
         segments: Default::default(),
     }))
 }
 
 fn log(entries: Vec<LogEntry>) -> LogView {
-    LogView { entries: (1..).zip(entries).collect(), committed: vec![Epoch(1)] }
+    LogView { entries: (1..).zip(entries).collect(), committed: vec![Epoch(1)], savepoints: Vec::new() }
 }
 
 #[test]

@@ -15,10 +15,11 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int8Array, RecordBatch, UInt32Array},
+    array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
     compute::take_record_batch,
     datatypes::{DataType, Field, Int8Type, Schema, SchemaRef},
 };
+use futures::future::BoxFuture;
 
 use crate::{
     error::{Error, Result},
@@ -30,10 +31,11 @@ use crate::{
         groups::batch_of,
         join::{Join, JoinBound, has_null},
         keys::{Key, KeyEncoder},
+        lifetime::Lifetime,
     },
     runtime::micros,
     state::{StateReader, StateWriter, key_group_field},
-    time::Watermark,
+    time::{Instant, Watermark},
 };
 
 const TABLES: [&str; 2] = ["left", "right"];
@@ -44,6 +46,8 @@ struct Kept {
     batch: usize,
     row: usize,
     time: i64,
+    /// When it came, in running time.
+    written: i64,
     matches: usize,
 }
 
@@ -80,6 +84,7 @@ pub(super) struct StreamJoin {
     padded_below: [i64; 2],
     watermark: Watermark,
     lease: MemoryLease,
+    lifetime: Lifetime,
 }
 
 impl StreamJoin {
@@ -87,7 +92,7 @@ impl StreamJoin {
         let side = |side: usize| -> Result<Side> {
             let padding = join.padding(side)?;
             let mut fields = vec![key_group_field(), Arc::new(Field::new("headwater_kind", DataType::Int8, false))];
-            fields.extend(padding.schema().fields().iter().cloned());
+            fields.extend(padding.schema().fields().iter().cloned().chain(Lifetime::field(join.ttl)));
             let types = join.inputs[side].fields().iter().map(|field| field.data_type().clone());
             Ok(Side {
                 batches: vec![padding],
@@ -105,6 +110,7 @@ impl StreamJoin {
             padded_below: [i64::MIN; 2],
             watermark: Watermark::MIN,
             lease: context.memory.lease(),
+            lifetime: Lifetime::new(join.ttl, context.running),
             join,
         })
     }
@@ -153,22 +159,27 @@ impl StreamJoin {
     }
 
     /// Takes rows of a side and says what to emit; without bound, rows may be taken back.
-    fn take(&mut self, side: usize, changes: &ChangeBatch) -> Result<Vec<Emission>> {
+    fn take(&mut self, side: usize, changes: &ChangeBatch, written: &[i64]) -> Result<Vec<Emission>> {
         let rows = self.join.nullable(side, &changes.rows)?;
         let columns = self.join.key_columns(side, &rows);
         let keys = self.keys.encode(&columns, rows.num_rows())?;
-        let times = self.times(side, &rows)?;
+        let times: Vec<(i64, i64)> = self.times(side, &rows)?.into_iter().zip(written.iter().copied()).collect();
         let batch = self.sides[side].batches.len();
         self.sides[side].batches.push(rows.clone());
         let partners = self.partners(side, batch, &columns, &keys, &times)?;
         let whole = self.sides[side].row_keys.encode(rows.columns(), rows.num_rows())?;
         let mut emissions = Vec::new();
         for (row, key) in keys.into_iter().enumerate() {
-            let kept = Kept { batch, row, time: times[row], matches: partners[row].len() };
+            let (time, written) = times[row];
+            let kept = Kept { batch, row, time, written, matches: partners[row].len() };
             match changes.kind(row) {
                 RowKind::Insert | RowKind::UpdateAfter => self.insert(side, key, kept, &partners[row], &mut emissions),
                 RowKind::Delete | RowKind::UpdateBefore => {
                     if !self.sides[side].forget(&key, &whole[row])? {
+                        if self.lifetime.is_limited() {
+                            // It takes back a row that has gone.
+                            continue;
+                        }
                         return Err(Error::data(
                             "GENERIC_INTERNAL_ERROR",
                             "a join was told to take back a row it never got",
@@ -178,16 +189,19 @@ impl StreamJoin {
                 }
             }
         }
-        self.note_unsaved(side, &rows, changes)?;
+        self.note_unsaved(side, &rows, changes, written)?;
         Ok(emissions)
     }
 
-    fn note_unsaved(&mut self, side: usize, rows: &RecordBatch, changes: &ChangeBatch) -> Result<()> {
+    fn note_unsaved(&mut self, side: usize, rows: &RecordBatch, changes: &ChangeBatch, written: &[i64]) -> Result<()> {
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(key_groups(&self.join.key_columns(side, rows), rows.num_rows())?),
             Arc::new(Int8Array::from_iter_values((0..rows.num_rows()).map(|row| changes.kind(row) as i8))),
         ];
         columns.extend(rows.columns().iter().cloned());
+        if self.lifetime.is_limited() {
+            columns.push(Arc::new(Int64Array::from(written.to_vec())));
+        }
         let rows = batch_of(&self.sides[side].state, columns, rows.num_rows())?;
         self.sides[side].unsaved.push(rows);
         Ok(())
@@ -200,13 +214,14 @@ impl StreamJoin {
         batch: usize,
         columns: &[ArrayRef],
         keys: &[Key],
-        times: &[i64],
+        times: &[(i64, i64)],
     ) -> Result<Vec<Vec<Partner>>> {
         let other = &self.sides[1 - side];
         let mut candidates: Vec<(usize, usize, (usize, usize))> = Vec::new();
         for (row, key) in keys.iter().enumerate().filter(|(row, _)| !has_null(columns, *row)) {
+            let (time, written) = times[row];
             for (index, kept) in other.by_key.get(key).into_iter().flatten().enumerate() {
-                if self.is_within(side, times[row], kept.time) {
+                if self.is_within(side, time, kept.time) && !self.lifetime.was_over(kept.written, written) {
                     candidates.push((row, index, (kept.batch, kept.row)));
                 }
             }
@@ -353,6 +368,16 @@ impl Side {
         Ok(true)
     }
 
+    /// Forgets the rows whose time is over.
+    fn sweep(&mut self, lifetime: &Lifetime) {
+        self.by_key.retain(|_, rows| {
+            let before = rows.len();
+            rows.retain(|kept| !lifetime.is_over(kept.written));
+            self.dead += before - rows.len();
+            !rows.is_empty()
+        });
+    }
+
     /// Puts the rows that are kept into one batch, once there are many batches.
     fn put_together(&mut self) -> Result<()> {
         let kept: usize = self.by_key.values().map(Vec::len).sum();
@@ -373,7 +398,7 @@ impl Side {
     }
 
     /// Every kept row as an insert of the state table.
-    fn whole(&self, join: &Join, side: usize) -> Result<Vec<RecordBatch>> {
+    fn whole(&self, join: &Join, side: usize, with_written: bool) -> Result<Vec<RecordBatch>> {
         let places: Vec<(usize, usize)> = self.by_key.values().flatten().map(|kept| (kept.batch, kept.row)).collect();
         if places.is_empty() {
             return Ok(Vec::new());
@@ -385,15 +410,36 @@ impl Side {
             Arc::new(Int8Array::from_value(RowKind::Insert as i8, rows.num_rows())),
         ];
         columns.extend(rows.columns().iter().cloned());
+        if with_written {
+            let written = self.by_key.values().flatten().map(|kept| kept.written);
+            columns.push(Arc::new(Int64Array::from_iter_values(written)));
+        }
         Ok(vec![batch_of(&self.state, columns, rows.num_rows())?])
     }
 }
 
 impl Operator for StreamJoin {
     fn on_changes(&mut self, input: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let emissions = self.take(input, &changes)?;
+        let written = vec![self.lifetime.now(); changes.num_rows()];
+        let emissions = self.take(input, &changes, &written)?;
         self.emit(&emissions, out)?;
         self.sides[input].put_together()?;
+        Ok(Progress::Done)
+    }
+
+    fn between_calls<'a>(&'a mut self, now: Instant) -> Option<BoxFuture<'a, Result<()>>> {
+        self.lifetime.moves_to(now);
+        None
+    }
+
+    fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
+        self.lifetime.moves_to(now);
+        if self.lifetime.is_sweep_due() {
+            for side in &mut self.sides {
+                side.sweep(&self.lifetime);
+                side.put_together()?;
+            }
+        }
         Ok(Progress::Done)
     }
 
@@ -416,7 +462,8 @@ impl Operator for StreamJoin {
         for index in [0, 1] {
             let unsaved = std::mem::take(&mut self.sides[index].unsaved);
             let whole = state.wants_whole();
-            let batches = if whole { self.sides[index].whole(&self.join, index)? } else { unsaved };
+            let batches =
+                if whole { self.sides[index].whole(&self.join, index, self.lifetime.is_limited())? } else { unsaved };
             state.write(TABLES[index], batches);
         }
         Ok(())
@@ -425,17 +472,20 @@ impl Operator for StreamJoin {
     fn restore(&mut self, state: &StateReader) -> Result<()> {
         self.watermark = state.watermark();
         for side in [0, 1] {
-            let columns: Vec<usize> = (2..self.sides[side].state.fields().len()).collect();
+            let columns: Vec<usize> = (2..2 + self.join.inputs[side].fields().len()).collect();
             for batch in state.batches(TABLES[side]) {
                 let kinds = batch.column(1).as_primitive::<Int8Type>().clone();
                 let rows = batch.project(&columns)?;
                 let times = self.times(side, &rows)?;
                 let limit = if self.takes_back() { i64::MIN } else { self.watermark.0.saturating_sub(self.kept_for()) };
-                let alive = (0..rows.num_rows() as u32).filter(|row| times[*row as usize] >= limit);
+                let written = self.lifetime.written(batch);
+                let is_alive = |row: usize| times[row] >= limit && !self.lifetime.is_over(written.value(row));
+                let alive = (0..rows.num_rows() as u32).filter(|row| is_alive(*row as usize));
                 let alive = UInt32Array::from_iter_values(alive);
                 let kinds = arrow::compute::take(&kinds, &alive, None)?.as_primitive::<Int8Type>().clone();
                 let rows = take_record_batch(&rows, &alive)?;
-                self.take(side, &ChangeBatch { rows, kinds: Some(kinds) })?;
+                let written: Vec<i64> = alive.values().iter().map(|row| written.value(*row as usize)).collect();
+                self.take(side, &ChangeBatch { rows, kinds: Some(kinds) }, &written)?;
             }
             self.sides[side].unsaved.clear();
             self.padded_below[side] = self.watermark.0.saturating_sub(self.open_for(side));

@@ -80,7 +80,14 @@ fn expected(kind: JoinKind, left: &[Row], right: &[Row], within: impl Fn(i64, i6
 
 fn context() -> OperatorContext {
     let memory = MemoryBudget::new(1 << 30);
-    OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() }
+    OperatorContext {
+        task: 0,
+        tasks: 1,
+        key_groups: 0..128,
+        memory,
+        spill: std::env::temp_dir(),
+        running: crate::operator::RunningTime::default(),
+    }
 }
 
 fn restart(join: &Join, operator: &mut Box<dyn Operator>, saved: &mut [Vec<RecordBatch>; 2], watermark: Watermark) {

@@ -15,7 +15,14 @@ fn spec(keeps: Keeps) -> ByKey {
 
 fn operator(keeps: Keeps) -> Box<dyn Operator> {
     let memory = MemoryBudget::new(1 << 30);
-    let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill: std::env::temp_dir() };
+    let context = OperatorContext {
+        task: 0,
+        tasks: 1,
+        key_groups: 0..128,
+        memory,
+        spill: std::env::temp_dir(),
+        running: crate::operator::RunningTime::default(),
+    };
     spec(keeps).create(&context).unwrap()
 }
 

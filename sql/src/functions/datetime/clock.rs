@@ -55,6 +55,12 @@ pub(super) fn definitions() -> Vec<Definition> {
             .example("SELECT current_date = date(now())", "true"),
         clock("localtimestamp", "the wall clock when the query began", "localtimestamp() -> timestamp(3)")
             .example("SELECT date(localtimestamp()) = date(now())", "true"),
+        clock(
+            "proctime",
+            "Flink's name of the clock, for the processing time of a table",
+            "proctime() -> timestamp(3)",
+        )
+        .example("SELECT proctime() = localtimestamp()", "true"),
         scalar(Family::DateTime, "localtime", "the time of day when the query began")
             .on_typed(
                 "localtime() -> time(p)",

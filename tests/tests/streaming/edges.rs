@@ -1,0 +1,200 @@
+//! Rows and splits at the edges of time: none, too old, too far ahead, NULL, one split much faster than the other.
+//!
+//! Invariant: every row that is not counted is in an accounting table with its split and offset, and a table written
+//! from there holds the same rows.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::{
+    array::{Array, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray},
+    datatypes::{DataType, Field, Schema, TimeUnit},
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use headwater_connectors::catalogs::memory::MemoryCatalog;
+use headwater_engine::{
+    checkpoint::{
+        manifest::Manifest,
+        store::{CheckpointStore, MemoryStore},
+    },
+    inspect,
+    runtime::job::{JobConfig, JobSummary, Observer, run},
+    testing::{MemoryLog, StepClock},
+    time::Instant,
+};
+use headwater_sql::{
+    lower::lower_inserts,
+    parser::{Parameters, StatementKind, parse},
+    session::{Session, SessionConfig},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::connector::Kept;
+
+/// 2026-01-01 in milliseconds: also what the clock says.
+const NOW: i64 = 1_767_225_600_000;
+
+const TABLES: &str = "
+CREATE TABLE events (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'kept');
+CREATE TABLE counts (window_start TIMESTAMP(3), n BIGINT) WITH ('connector' = 'kept');
+CREATE TABLE bad (reason VARCHAR, split VARCHAR, off VARCHAR) WITH ('connector' = 'kept');
+CREATE TABLE old (id BIGINT, ts TIMESTAMP(3), split VARCHAR, off VARCHAR, inserts VARCHAR) WITH ('connector' = 'kept');
+INSERT INTO counts SELECT window_start, count(*) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+  GROUP BY window_start, window_end;
+INSERT INTO bad SELECT reason, split, \"offset\" FROM \"events$rejected\";
+INSERT INTO old SELECT id, ts, split, \"offset\", inserts FROM \"events$late\";
+";
+
+/// Rows of the table `events`; times are seconds after [`NOW`].
+fn events(rows: &[(i64, Option<i64>)]) -> RecordBatch {
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+    ]);
+    let times = rows.iter().map(|(_, time)| time.map(|seconds| NOW + seconds * 1000));
+    let times = times.collect::<TimestampMillisecondArray>();
+    let ids = Int64Array::from_iter_values(rows.iter().map(|(id, _)| *id));
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(times)]).unwrap()
+}
+
+/// A job over logs in memory.
+struct Job {
+    kept: Arc<Kept>,
+    store: Arc<dyn CheckpointStore>,
+    summary: JobSummary,
+    manifests: Vec<Arc<Manifest>>,
+}
+
+/// Runs a script to the end of its logs.
+async fn job(script: &str, logs: &[(&str, MemoryLog)], parallelism: usize) -> Job {
+    let kept = Arc::new(Kept::default());
+    kept.logs.lock().unwrap().extend(logs.iter().map(|(name, log)| ((*name).to_owned(), log.clone())));
+    let folder = tempfile::tempdir().unwrap();
+    let config = SessionConfig {
+        connectors: vec![Arc::clone(&kept) as _],
+        ..SessionConfig::in_directory(folder.path().to_string_lossy())
+    };
+    let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
+    let mut inserts = Vec::new();
+    for statement in parse(script, &Parameters::default()).unwrap() {
+        match &statement.kind {
+            StatementKind::Insert(insert) => inserts.push(insert.clone()),
+            _ => drop(session.execute(&statement).await.unwrap()),
+        }
+    }
+    let graph = lower_inserts(&session, &inserts, false).await.unwrap();
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let (observer, mut newest) = Observer::channel();
+    let config = JobConfig {
+        clock: Arc::new(StepClock::new(Instant(NOW))),
+        interval: Duration::from_millis(5),
+        parallelism,
+        observer,
+        ..JobConfig::new("job", Arc::clone(&store), folder.path())
+    };
+    let mut manifests = Vec::new();
+    let running = run(Arc::new(graph), config, CancellationToken::new());
+    tokio::pin!(running);
+    let summary = loop {
+        tokio::select! {
+            biased;
+            Ok(()) = newest.changed() => manifests.extend(newest.borrow_and_update().clone()),
+            ended = &mut running => break ended.unwrap(),
+        }
+    };
+    Job { kept, store, summary, manifests }
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut lines = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+        let line = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
+        lines.extend((0..batch.num_rows()).map(line));
+    }
+    lines.sort();
+    lines
+}
+
+impl Job {
+    fn table(&self, name: &str) -> Vec<String> {
+        lines(&self.kept.tables.lock().unwrap()[name].0.rows())
+    }
+
+    async fn aside(&self, name: &str) -> Vec<RecordBatch> {
+        let manifest = Arc::new(self.summary.manifest.clone().unwrap());
+        inspect::accounting_rows(&self.store, &manifest, name).await.unwrap()
+    }
+}
+
+fn column(batches: &[RecordBatch], name: &str) -> Vec<String> {
+    let of = |batch: &RecordBatch| {
+        let column = batch.column_by_name(name).unwrap().as_string::<i32>().clone();
+        (0..column.len()).map(|row| column.value(row).to_owned()).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of).collect()
+}
+
+#[tokio::test]
+async fn null_times_and_late_rows_are_kept_with_split_and_offset_and_feed_other_inserts() {
+    for parallelism in [1, 3] {
+        let log = MemoryLog::new(false, 2);
+        log.append("p-0", events(&[(1, Some(1)), (2, None), (3, Some(60)), (4, Some(2)), (5, Some(58))]));
+        log.append("p-1", events(&[(6, Some(3)), (7, Some(64)), (8, None), (9, Some(8))]));
+        log.close();
+        let job = job(TABLES, &[("events", log)], parallelism).await;
+        assert_eq!(
+            job.table("counts"),
+            ["2026-01-01T00:00:00 | 2", "2026-01-01T00:00:50 | 1", "2026-01-01T00:01:00 | 2"]
+        );
+        let reason = "event time \"ts\" is NULL";
+        assert_eq!(job.table("bad"), [format!("{reason} | p-0 | 1"), format!("{reason} | p-1 | 2")]);
+        let late = ["4 | 2026-01-01T00:00:02 | p-0 | 3 | counts", "9 | 2026-01-01T00:00:08 | p-1 | 3 | counts"];
+        assert_eq!(job.table("old"), late);
+        let (rejected, kept) = (job.aside("events$rejected").await, job.aside("events$late").await);
+        let mut offsets = column(&rejected, "offset");
+        offsets.sort();
+        assert_eq!((offsets, column(&kept, "offset")), (vec!["1".into(), "2".into()], vec!["3".into(); 2]));
+        let ledger = &job.summary.ledger["events"];
+        let tally = &ledger["counts"];
+        assert_eq!((tally.read, tally.rejected, tally.late, tally.released), (9, 2, 2, 5));
+        assert_eq!((ledger["bad"].read, ledger["old"].read), (2, 2));
+        assert!(ledger.values().all(headwater_engine::accounts::Tally::is_balanced));
+    }
+}
+
+#[tokio::test]
+async fn a_row_far_ahead_is_counted_and_does_not_move_the_watermark() {
+    let log = MemoryLog::new(false, 1);
+    let days = 40 * 24 * 3600;
+    log.append("p-0", events(&[(1, Some(1)), (2, Some(days)), (3, Some(4)), (4, Some(30)), (5, Some(12))]));
+    log.close();
+    let job = job(TABLES, &[("events", log)], 1).await;
+    assert_eq!(job.table("counts"), ["2026-01-01T00:00:00 | 2", "2026-01-01T00:00:30 | 1", "2026-02-10T00:00:00 | 1"]);
+    assert_eq!(column(&job.aside("events$late").await, "offset"), ["4"], "12 s is below 30 s - 5 s");
+    let most = job.manifests.iter().filter_map(|manifest| manifest.sources["source:events"].watermark);
+    let before_end = most.filter(|watermark| watermark.0 < i64::MAX).max();
+    assert!(before_end.is_none_or(|watermark| watermark.0 <= (NOW + 25_000) * 1000), "{before_end:?}");
+}
+
+#[tokio::test]
+async fn processing_time_windows_count_every_row() {
+    let script = include_str!("../../../queries/nexmark/processing_time/q12.sql")
+        .replace("${source}", "kept")
+        .replace("${sink}", "kept");
+    let rows = crate::data::rows("bid");
+    let log = MemoryLog::new(false, 50);
+    log.append("p-0", rows.clone());
+    log.close();
+    let job = job(&script, &[("bid", log)], 2).await;
+    let tally = &job.summary.ledger["bid"]["q12"];
+    assert_eq!((tally.read, tally.released, tally.late), (rows.num_rows() as u64, rows.num_rows() as u64, 0));
+    let counted: i64 = job.kept.tables.lock().unwrap()["q12"]
+        .0
+        .rows()
+        .iter()
+        .map(|rows| rows.column(1).as_primitive::<arrow::datatypes::Int64Type>().values().iter().sum::<i64>())
+        .sum();
+    assert_eq!(counted, rows.num_rows() as i64);
+}
