@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a command says is compared with what the files of the job's tables hold.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Result, ensure};
 use headwater_tests::jobs::JobFolder;
@@ -64,6 +64,135 @@ fn refused(folder: &JobFolder, arguments: &[&str], parts: &[&str]) -> Result<()>
     Ok(())
 }
 
+#[test]
+fn rows_kept_aside_are_read_from_outside_and_feed_other_inserts() -> Result<()> {
+    let script = format!(
+        "{TABLES}
+CREATE TABLE bad (raw VARCHAR, reason VARCHAR, split VARCHAR, off VARCHAR)
+  WITH ('connector' = 'filesystem', 'path' = 'bad', 'format' = 'json');
+CREATE TABLE old (id BIGINT, off VARCHAR, inserts VARCHAR)
+  WITH ('connector' = 'filesystem', 'path' = 'old', 'format' = 'json');
+{COUNTS}
+INSERT INTO bad SELECT from_utf8(raw), reason, split, \"offset\" FROM \"clicks$rejected\";
+INSERT INTO old SELECT id, \"offset\", inserts FROM \"clicks$late\" WHERE id > 0;
+"
+    );
+    let folder = folder(&script)?;
+    let lines = [
+        r#"{"id": 1, "page": "/a", "ts": "2026-01-01 00:00:01"}"#,
+        r#"{"id": 2, "page": "/a", "ts": "2026-01-01 00:10:00"}"#,
+        r#"{"id": "x", "page": "/a", "ts": "2026-01-01 00:10:00"}"#,
+        r#"{"id": 4, "page": "/a", "ts": null}"#,
+        r#"{"id": 5, "page": "/b", "ts": "2026-01-01 00:00:02"}"#,
+        "no json",
+    ];
+    fs::write(folder.path().join("clicks/1.json"), lines.join("\n"))?;
+    once(&folder, &[])?;
+    let bad = folder.query("SELECT raw, reason LIKE '%id%' OR reason LIKE '%NULL%' FROM read_json('bad/*')")?;
+    ensure!(bad.len() == 3 && bad.iter().filter(|line| line.contains("true")).count() >= 1, "{bad:?}");
+    let raw = folder.query("SELECT raw FROM read_json('bad/*') ORDER BY off")?;
+    let found: BTreeSet<String> = raw.iter().map(|line| line.trim_matches('"').replace("\"\"", "\"")).collect();
+    // A row that was decoded is its columns again.
+    let expected: BTreeSet<String> = [lines[2], r#"{"id":4,"page":"/a"}"#, lines[5]].map(str::to_owned).into();
+    ensure!(found == expected, "{found:?}");
+    ensure!(folder.query("SELECT id, inserts FROM read_json('old/*')")? == ["5,counts"]);
+    // From another process, by the job's name and by the table's.
+    let kept = folder.query("SELECT count(*), min(split), count(DISTINCT \"offset\") FROM \"clicks$rejected\"")?;
+    ensure!(kept.len() == 1 && kept[0].starts_with("3,") && kept[0].ends_with(",3"), "{kept:?}");
+    ensure!(kept[0].contains("clicks/1.json"), "{kept:?}");
+    ensure!(folder.query("SELECT id, page, inserts FROM \"clicks$late\"")? == ["5,/b,counts"]);
+    let ledger = "SELECT insert_name, sum(\"read\"), sum(rejected), sum(late), sum(held) + sum(released), \
+                  bool_and(balanced) FROM headwater.ledger GROUP BY 1 ORDER BY 1";
+    ensure!(folder.query(ledger)? == ["bad,3,0,0,3,true", "counts,6,3,1,2,true", "old,1,0,0,1,true"]);
+    // The next run goes on: nothing is delivered twice.
+    clicks(&folder, "2.json", &[(6, "/c", 1)])?;
+    once(&folder, &[])?;
+    ensure!(folder.query("SELECT count(*) FROM read_json('bad/*')")? == ["3"]);
+    ensure!(folder.query("SELECT id FROM read_json('old/*') ORDER BY id")? == ["5", "6"]);
+    Ok(())
+}
+
+#[test]
+fn a_savepoint_outlives_retention_and_a_job_goes_back_to_it() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    refused(&folder, &["jobs", "savepoint", "clicks", "first"], &["job \"clicks\" does not exist"])?;
+    clicks(&folder, "1.json", &[(1, "/a", 1), (2, "/a", 2), (3, "/b", 20)])?;
+    once(&folder, &[])?;
+    let text = well(&folder, &["jobs", "savepoint", "clicks", "first"])?;
+    ensure!(text.contains("savepoint first is checkpoint 1"), "{text}");
+    refused(&folder, &["jobs", "savepoint", "clicks", "first"], &["there is a savepoint \"first\" already"])?;
+    refused(&folder, &["jobs", "savepoint", "clicks", "7"], &["\"7\" is no name for a savepoint"])?;
+    for run in 2..8 {
+        clicks(&folder, &format!("{run}.json"), &[(10 + run, "/c", 30 * run as u32)])?;
+        once(&folder, &[])?;
+    }
+    let kept = folder.query("SELECT epoch, savepoint FROM headwater.checkpoints ORDER BY epoch")?;
+    ensure!(kept == ["1,first", "5,", "6,", "7,"], "{kept:?}");
+    let listed = well(&folder, &["checkpoints", "clicks", "--format", "csv"])?;
+    ensure!(listed.lines().count() == 5 && listed.contains("first"), "{listed}");
+    ensure!(well(&folder, &["checkpoints", "clicks", "1"])?.contains("\"epoch\": 1"));
+    refused(&folder, &["checkpoints", "clicks", "3"], &["job \"clicks\" has no checkpoint 3"])?;
+
+    let before = folder.query(COUNTED)?;
+    ensure!(before.len() == 7, "{before:?}");
+    let back = ["run", "clicks.sql", "--once", "--from-checkpoint", "first"];
+    refused(&folder, &back, &["going back to checkpoint 1 repeats output", "--allow-repeat"])?;
+    let other = ["run", "clicks.sql", "--once", "--from-checkpoint", "second"];
+    refused(&folder, &other, &["has no savepoint \"second\"", "there are: 5, 6, 7, first"])?;
+    once(&folder, &["--from-checkpoint", "first", "--allow-repeat"])?;
+    // Window 20 s of "/b" was open in it, and all files after the first are read again.
+    let after = folder.query(COUNTED)?;
+    ensure!(after.len() == before.len() * 2 - 1, "{after:?}");
+    let epochs = folder.query("SELECT max(epoch) FROM headwater.checkpoints")?;
+    ensure!(epochs == ["8"], "epochs only grow: {epochs:?}");
+    well(&folder, &["jobs", "savepoint", "clicks", "first", "--drop"])?;
+    refused(&folder, &["jobs", "savepoint", "clicks", "firts", "--drop"], &["has no savepoint"])?;
+    once(&folder, &[])?;
+    ensure!(folder.query("SELECT min(epoch) FROM headwater.checkpoints")? != ["1"]);
+    Ok(())
+}
+
+#[test]
+fn the_commands_for_jobs_list_show_stop_and_drop() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    clicks(&folder, "1.json", &[(1, "/a", 1), (2, "/a", 2), (3, "/b", 20)])?;
+    let settings = "checkpoint.interval = '200 ms'\nparallelism = '2'\n";
+    fs::write(folder.path().join("headwater.toml"), settings)?;
+    let running = folder.start("clicks.sql", &[])?;
+    folder.wait_for("SELECT job, status, rows_read FROM headwater.jobs", |lines| lines == ["clicks,running,3"])?;
+    refused(&folder, &["jobs", "drop", "clicks", "--yes"], &["job \"clicks\" is running", "jobs stop clicks"])?;
+    let windows = "SELECT open_windows, oldest_window_end, table_name, missing_ms, reason FROM headwater.windows";
+    let why = folder.wait_for(windows, |lines| !lines.is_empty())?;
+    ensure!(why[0].starts_with("1,2026-01-01 00:00:30.000,") && why[0].contains("no split holds it back"), "{why:?}");
+    let operators = "SELECT operator, state_rows, state_bytes > 0, queue_bytes FROM headwater.operators ORDER BY 1";
+    let operators = folder.query(operators)?;
+    ensure!(
+        operators.iter().any(|line| line.starts_with("counts/window-aggregate") && line.contains(",1,true,0")),
+        "{operators:?}"
+    );
+    let stopped = well(&folder, &["jobs", "stop", "clicks", "--savepoint", "end"])?;
+    ensure!(stopped.contains("job clicks: stopped at checkpoint") && stopped.contains("savepoint end is"), "{stopped}");
+    let log = running.finish()?;
+    ensure!(log.contains("clicks: counts: read 3 = rejected 0 + filtered 0 + late 0 + held 1 + released 2"), "{log}");
+    refused(&folder, &["jobs", "stop", "clicks"], &["job \"clicks\" does not run"])?;
+    refused(&folder, &["jobs", "stop", "click"], &["job \"click\" does not exist", "clicks"])?;
+    let listed = well(&folder, &["jobs", "list"])?;
+    ensure!(listed.contains("clicks") && listed.contains("stopped"), "{listed}");
+    let shown = well(&folder, &["jobs", "show", "clicks"])?;
+    for part in ["splits", "clicks/1.json", "open windows", "ledger", "sinks", "counts/sink"] {
+        ensure!(shown.contains(part), "{part} is not in {shown}");
+    }
+    let (code, text) = said(&folder, &["jobs", "drop", "clicks"])?;
+    ensure!(code == Some(2) && text.contains("--yes"), "{code:?} {text}");
+    well(&folder, &["jobs", "drop", "clicks", "--yes"])?;
+    ensure!(folder.query("SELECT count(*) FROM headwater.jobs")? == ["0"]);
+    ensure!(
+        !Path::new(&folder.path().join("state/clicks")).exists()
+            || folder.query("SELECT * FROM headwater.checkpoints")?.is_empty()
+    );
+    Ok(())
+}
+
 /// What `explain --against` says, without the header.
 fn verdicts(folder: &JobFolder, script: &str) -> Result<String> {
     fs::write(folder.path().join("changed.sql"), script)?;
@@ -117,6 +246,38 @@ fn a_changed_query_gets_a_verdict_for_each_piece_of_state() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_select_that_emits_changes_follows_its_table() -> Result<()> {
+    let script = "CREATE TABLE gen (id BIGINT, k BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '50', \
+                  'fields.k.min' = '1', 'fields.k.max' = '1');";
+    let folder = JobFolder::new(BINARY, "none.sql", "", "")?;
+    let updates = format!("{script} SELECT k, count(*) AS n FROM gen GROUP BY k EMIT CHANGES");
+    let mut following = folder
+        .command(&["--format", "csv", "-c", &updates])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let out = following.stdout.take().ok_or_else(|| anyhow::anyhow!("no output"))?;
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out));
+    let mut next = || lines.next().transpose();
+    ensure!(next()?.as_deref() == Some("op,k,n"));
+    let first = next()?.unwrap_or_default();
+    ensure!(first.starts_with("+I,1,"), "{first}");
+    let (mut count, mut line) = (0, String::new());
+    while count < 60 {
+        line = next()?.unwrap_or_default();
+        let last = line.rsplit(',').next().unwrap_or_default();
+        count = last.parse::<u64>()?;
+    }
+    ensure!(line.starts_with("-U,1,") || line.starts_with("+U,1,"), "{line}");
+    following.kill()?;
+    following.wait()?;
+    // What ends needs no following.
+    let rows = folder.query("SELECT x FROM (VALUES 1, 2) AS t (x) EMIT CHANGES")?;
+    ensure!(rows == ["1", "2"], "{rows:?}");
+    Ok(())
+}
+
 /// The answer to a GET without its headers.
 fn get(address: &str, path: &str) -> Result<String> {
     use std::io::{Read, Write};
@@ -154,5 +315,58 @@ fn a_running_job_shows_its_metrics_and_logs_in_json() -> Result<()> {
     let log = running.finish()?;
     let asked = log.lines().find(|line| line.contains("asked to stop")).unwrap_or_default();
     ensure!(asked.starts_with('{') && asked.ends_with('}') && asked.contains("\"level\":\"INFO\""), "{log}");
+    Ok(())
+}
+
+/// Three INSERTs over a table and what it keeps aside.
+const EXPLAINED: &str = "
+CREATE TABLE bids (auction BIGINT, price BIGINT, at TIMESTAMP(3), WATERMARK FOR at AS at - INTERVAL '1' SECOND)
+  WITH ('connector' = 'kafka', 'topic' = 'bids', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json',
+        'scan.watermark.idle-timeout' = '10 s');
+CREATE TABLE out (a BIGINT, n BIGINT)
+  WITH ('connector' = 'kafka', 'topic' = 'out', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json');
+CREATE TABLE totals (a BIGINT, n BIGINT, PRIMARY KEY (a) NOT ENFORCED)
+  WITH ('connector' = 'upsert-kafka', 'topic' = 'totals', 'properties.bootstrap.servers' = 'localhost:1',
+        'key.format' = 'json', 'value.format' = 'json');
+CREATE TABLE old (a BIGINT, off VARCHAR)
+  WITH ('connector' = 'kafka', 'topic' = 'old', 'properties.bootstrap.servers' = 'localhost:1', 'format' = 'json');
+INSERT INTO out SELECT auction, count(*) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(at), INTERVAL '1' MINUTE))
+  WHERE price > 3 GROUP BY auction, window_start, window_end;
+INSERT INTO totals SELECT auction, sum(price) FROM bids GROUP BY auction;
+INSERT INTO old SELECT auction, \"offset\" FROM \"bids$late\";
+";
+
+#[test]
+fn explain_shows_one_graph_with_keys_state_watermarks_and_changes_of_each_edge() -> Result<()> {
+    let folder = JobFolder::new(BINARY, "explained.sql", EXPLAINED, "")?;
+    let text = folder.ended(&["explain", "explained.sql", "--format", "tsv"])?;
+    ensure!(text.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
+    let text = String::from_utf8(text.stdout)?;
+    for line in [
+        "source:bids: kafka Named([\"bids\"]) (inserts), reads auction, price, at",
+        "  watermark: -(at@2, 1000)",
+        "  branch 0: rows for out",
+        "    late once the windows of TUMBLE(size 60 s) have ended, by 0 ms",
+        "    window-aggregate-partial before the exchange",
+        "  branch 1: rows for totals",
+        "  branch 2: late rows for old",
+        "out/window-aggregate-0: window-aggregate (keeps state)",
+        "  <- source:bids branch 0, by auction#0, inserts",
+        "out/sink-2: kafka topic out (takes inserts, ExactlyOnce)",
+        "totals/running-aggregate-0: running-aggregate (keeps state)",
+        "  <- source:bids branch 1, by auction#0, inserts",
+        "  <- totals/running-aggregate-0, forward, changes with their old rows",
+        "totals/compact-2: compact (no state)",
+        "totals/sink-3: kafka topic totals (takes upserts by key, ExactlyOnce)",
+        "  <- totals/compact-2, forward, upserts by key",
+        "old/sink-0: kafka topic old (takes inserts, ExactlyOnce)",
+        "  <- source:bids branch 2, forward, inserts",
+        "note: a split of \"bids\" that is silent for 10 s no longer holds windows",
+        "note: totals: GROUP BY without a window keeps state for ever: set 'table.exec.state.ttl' if keys come and go",
+    ] {
+        let times = text.lines().filter(|found| *found == line).count();
+        ensure!(times == 1, "{line:?} is there {times} times:\n{text}");
+    }
+    ensure!(text.matches("source:bids:").count() == 1, "the INSERTs share their source:\n{text}");
     Ok(())
 }
