@@ -75,7 +75,8 @@ impl Joined {
         let lookup = KeyedLookup::new(asked, &schema(["k", "v"]), [vec![0], vec![0]], keeps_unmatched);
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();
-        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill };
+        let running = crate::operator::RunningTime::default();
+        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill, running };
         Self { table, operator: lookup.create(&context).unwrap() }
     }
 
