@@ -14,19 +14,23 @@ use headwater_engine::{
 pub struct Options {
     table: String,
     left: Properties,
+    taken: Properties,
     known: Vec<String>,
 }
 
 impl Options {
     /// The options of a table.
     pub fn new(table: impl Into<String>, options: &Properties) -> Self {
-        Self { table: table.into(), left: options.clone(), known: Vec::new() }
+        Self { table: table.into(), left: options.clone(), taken: Properties::new(), known: Vec::new() }
     }
 
-    /// Takes a text.
+    /// Takes a text; one that is shared (by the formats of key and value) may be taken again.
     pub fn text(&mut self, key: &str) -> Option<String> {
         self.known.push(key.to_owned());
-        self.left.remove(key)
+        if let Some(value) = self.left.remove(key) {
+            self.taken.insert(key.to_owned(), value);
+        }
+        self.taken.get(key).cloned()
     }
 
     /// Takes a text that must be there.

@@ -50,6 +50,14 @@ pub struct RejectedRow {
     pub reason: String,
 }
 
+impl RejectedRow {
+    /// A payload that is refused as a whole.
+    pub fn whole(payloads: &Payloads, payload: usize, reason: impl Into<String>) -> Self {
+        let start = if payload == 0 { 0 } else { payloads.ends[payload - 1] };
+        Self { payload, start, end: payloads.ends[payload], reason: reason.into() }
+    }
+}
+
 /// What a decoder made of a batch of payloads.
 #[derive(Debug, Clone)]
 pub struct Decoded {
@@ -73,6 +81,11 @@ pub trait Decoder: fmt::Debug + Send {
 pub trait Encoder: fmt::Debug + Send {
     /// Encodes every row into its own payload.
     fn encode(&mut self, rows: &RecordBatch) -> Result<Payloads>;
+
+    /// Encodes every change into its own payload; a format of plain rows is given inserts, or what replaces a key's row.
+    fn encode_changes(&mut self, changes: &ChangeBatch) -> Result<Payloads> {
+        self.encode(&changes.rows)
+    }
 }
 
 /// A format by name, made with a table's options.

@@ -125,12 +125,12 @@ impl Decoder for CdcDecoder {
                     payload_of.extend(std::iter::repeat_n(payload as u32, read.len()));
                     changes.extend(read);
                 }
-                Err(reason) => rejected.push(refused(payloads, payload, reason)),
+                Err(reason) => rejected.push(RejectedRow::whole(payloads, payload, reason)),
             }
         }
         let decoded = self.decoder.decode(&changes)?;
         for (index, reason) in decoded.misfits {
-            rejected.push(refused(payloads, payload_of[index] as usize, reason));
+            rejected.push(RejectedRow::whole(payloads, payload_of[index] as usize, reason));
         }
         let mut seen = self.seen.lock();
         let news: Vec<bool> =
@@ -151,11 +151,6 @@ fn filtered(changes: ChangeBatch, kept: Vec<bool>) -> Result<ChangeBatch> {
         .kinds
         .map(|kinds| kinds.values().iter().zip(&kept).filter(|(_, kept)| **kept).map(|(kind, _)| *kind).collect());
     Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, &BooleanArray::from(kept))?, kinds })
-}
-
-fn refused(payloads: &Payloads, payload: usize, reason: String) -> RejectedRow {
-    let start = if payload == 0 { 0 } else { payloads.ends[payload - 1] };
-    RejectedRow { payload, start, end: payloads.ends[payload], reason }
 }
 
 /// The records of a payload: one object, several one after another, or a list.

@@ -77,7 +77,7 @@ impl Decoder for RawDecoder {
                     column.append_value(text);
                     kept.push(index as u32);
                 }
-                Err(_) => rejected.push(not_utf8(payloads, index)),
+                Err(_) => rejected.push(RejectedRow::whole(payloads, index, "not UTF-8")),
             }
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(column.finish())])?;
@@ -87,11 +87,6 @@ impl Decoder for RawDecoder {
 
 fn decoded(rows: RecordBatch, payload_of_row: Option<Vec<u32>>, rejected: Vec<RejectedRow>) -> Decoded {
     Decoded { rows: ChangeBatch::inserts(rows), payload_of_row, rejected, values_nulled: 0 }
-}
-
-fn not_utf8(payloads: &Payloads, index: usize) -> RejectedRow {
-    let start = if index == 0 { 0 } else { payloads.ends[index - 1] };
-    RejectedRow { payload: index, start, end: payloads.ends[index], reason: "not UTF-8".to_owned() }
 }
 
 /// The payloads as an array over their own buffer.

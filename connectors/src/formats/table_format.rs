@@ -2,18 +2,21 @@
 //!
 //! Invariant: a format that is not known is refused by name, with the list of those that are.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use headwater_engine::{
-    connector::ChangelogMode,
+    connector::{ChangelogMode, TableSpec},
     error::Result,
     format::{Decoder, Encoder, Format},
 };
 
 use super::{
+    avro::Avro,
+    csv::Csv,
+    debezium::{self, Debezium},
     dynamodb_cdc::DynamoDbCdc,
-    json::{Json, JsonLines, JsonOptions, TimestampStandard, TimestampUnit},
+    json::{Json, JsonLines, JsonOptions, Malformed, RecordPath, TimestampStandard, TimestampUnit},
     raw,
 };
 use crate::{
@@ -49,7 +52,7 @@ impl TableFormat {
         self.changelog
     }
 
-    /// A decoder into the columns of `schema`.
+    /// A decoder into the columns of `schema`, which are some of the declared ones.
     pub fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         self.format.decoder(schema)
     }
@@ -60,12 +63,69 @@ impl TableFormat {
     }
 }
 
-/// Names a format can have.
-const NAMES: [&str; 3] = ["json", "raw", "dynamodb-cdc"];
+/// What a format is for: the value of a record, or its key.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// All columns it holds, in declared order.
+    pub columns: SchemaRef,
+    /// Whether rows replace each other by a PRIMARY KEY.
+    pub is_keyed: bool,
+    /// Where a registry keeps its schemas, unless the options say so.
+    pub subject: Option<String>,
+}
 
-/// Takes the format one of `keys` names, with its options, which may stand with `prefix` before them (`value.json.x`) or
-/// without; `None` when no key is given.
-pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str) -> Result<Option<TableFormat>> {
+impl Part {
+    /// A part with these columns, without key and subject.
+    pub fn new(columns: SchemaRef) -> Self {
+        Self { columns, is_keyed: false, subject: None }
+    }
+
+    /// The whole payload of a table.
+    pub fn of_table(table: &TableSpec) -> Self {
+        Self { is_keyed: !table.primary_key.is_empty(), ..Self::new(table.physical_schema()) }
+    }
+}
+
+/// A format's options, which may stand with a prefix before them (`value.json.x`) or without.
+pub(super) struct Given<'a> {
+    pub(super) options: &'a mut Options,
+    pub(super) prefix: &'a str,
+}
+
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl Given<'_> {
+    fn either<T>(&mut self, key: &str, take: impl Fn(&mut Options, &str) -> Result<Option<T>>) -> Result<Option<T>> {
+        let plain = take(self.options, key)?;
+        if self.prefix.is_empty() {
+            return Ok(plain);
+        }
+        Ok(take(self.options, &format!("{}{key}", self.prefix))?.or(plain))
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.either(key, |options, key| Ok(options.text(key))).ok().flatten()
+    }
+
+    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>> {
+        self.either(key, Options::flag)
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        self.either(key, |options, key| options.choice(key, choices))
+    }
+}
+
+/// Names a format can have.
+const NAMES: [&str; 8] =
+    ["json", "csv", "raw", "avro", "avro-confluent", "debezium-json", "debezium-avro-confluent", "dynamodb-cdc"];
+
+/// Takes the format one of `keys` names, with its options; `None` when no key is given.
+pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str, part: &Part) -> Result<Option<TableFormat>> {
     let mut found = None;
     for key in keys {
         if let Some(name) = options.text(key) {
@@ -73,27 +133,44 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str) -> Resul
         }
     }
     let Some((key, name)) = found else { return Ok(None) };
-    match name.to_lowercase().as_str() {
-        "raw" => Ok(Some(TableFormat::append(Arc::new(raw::Raw)))),
-        "dynamodb-cdc" => {
-            let mode = options.choice(&format!("{prefix}dynamodb-cdc.mode"), &ChangeMode::NAMES)?;
-            let mode =
-                mode.or(options.choice("dynamodb-cdc.mode", &ChangeMode::NAMES)?).unwrap_or(ChangeMode::Changelog);
-            Ok(Some(TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog())))
+    let mut given = Given { options, prefix };
+    let changes = if part.is_keyed { ChangelogMode::Upsert } else { ChangelogMode::Retract };
+    let envelope = debezium::envelope(&part.columns);
+    Ok(Some(match name.to_lowercase().as_str() {
+        "json" => TableFormat::append(Arc::new(json(&mut given, "json")?)),
+        "csv" => TableFormat::append(Arc::new(Csv::of(&mut given, part)?)),
+        "raw" => TableFormat::append(Arc::new(raw::Raw)),
+        "avro" => TableFormat::append(Arc::new(Avro::plain(&mut given, &part.columns)?)),
+        "avro-confluent" => TableFormat::append(Arc::new(Avro::confluent(&mut given, "avro-confluent", part)?)),
+        "debezium-json" => {
+            let mut json = json(&mut given, "debezium-json")?;
+            if given.flag("debezium-json.schema-include")?.unwrap_or(false) {
+                json.reading.records = RecordPath::parse("$.payload")?;
+            }
+            TableFormat::changelog_of(Arc::new(Debezium::new("debezium-json", Arc::new(json), changes)), changes)
         }
-        "json" => Ok(Some(TableFormat::append(Arc::new(json(options, prefix)?)))),
+        "debezium-avro-confluent" => {
+            let part = Part { columns: envelope, ..part.clone() };
+            let avro = Avro::confluent(&mut given, "debezium-avro-confluent", &part)?;
+            let format = Debezium::new("debezium-avro-confluent", Arc::new(avro), changes);
+            TableFormat::changelog_of(Arc::new(format), changes)
+        }
+        "dynamodb-cdc" => {
+            let mode = given.choice("dynamodb-cdc.mode", &ChangeMode::NAMES)?.unwrap_or(ChangeMode::Changelog);
+            TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog())
+        }
         _ => {
-            let error = options.invalid(&key, &name, "a format");
-            Err(match nearest(&name, NAMES.into_iter()) {
+            let error = given.options.invalid(&key, &name, "a format");
+            return Err(match nearest(&name, NAMES.into_iter()) {
                 Some(known) => error.with_hint(format!("did you mean '{known}'?")),
                 None => error.with_hint(format!("formats are {}", NAMES.join(", "))),
-            })
+            });
         }
-    }
+    }))
 }
 
-/// The options of JSON; `key.json.x` and `value.json.x` stand before `json.x`.
-fn json(options: &mut Options, prefix: &str) -> Result<Json> {
+/// The options of JSON, which stand behind `name`.
+fn json(given: &mut Given<'_>, name: &str) -> Result<Json> {
     let standards =
         [("auto", TimestampStandard::Auto), ("SQL", TimestampStandard::Sql), ("ISO-8601", TimestampStandard::Iso8601)];
     let units = [
@@ -102,15 +179,14 @@ fn json(options: &mut Options, prefix: &str) -> Result<Json> {
         ("us", TimestampUnit::Microseconds),
         ("ns", TimestampUnit::Nanoseconds),
     ];
-    let mut reading = JsonOptions { malformed: super::json::Malformed::Skip, ..JsonOptions::default() };
-    for start in ["", prefix] {
-        if let Some(standard) = options.choice(&format!("{start}json.timestamp-format.standard"), &standards)? {
-            reading.timestamps.standard = standard;
-        }
-        if let Some(unit) = options.choice(&format!("{start}json.timestamp-unit"), &units)? {
-            reading.timestamps.unit = unit;
-        }
+    let mut reading = JsonOptions { malformed: Malformed::Skip, ..JsonOptions::default() };
+    if let Some(standard) = given.choice(&format!("{name}.timestamp-format.standard"), &standards)? {
+        reading.timestamps.standard = standard;
+    }
+    if let Some(unit) = given.choice(&format!("{name}.timestamp-unit"), &units)? {
+        reading.timestamps.unit = unit;
     }
     let iso_timestamps = reading.timestamps.standard == TimestampStandard::Iso8601;
-    Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: true } })
+    let without_nulls = given.flag(&format!("{name}.encode.ignore-null-fields"))?.unwrap_or(false);
+    Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: !without_nulls } })
 }

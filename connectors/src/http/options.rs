@@ -15,7 +15,7 @@ use headwater_engine::{
 };
 
 use crate::{
-    formats::{self, TableFormat},
+    formats::{self, Part, TableFormat},
     options::Options,
 };
 
@@ -83,10 +83,11 @@ impl HttpOptions {
         let max_body = options.size("max-body")?.unwrap_or(MAX_BODY_DEFAULT);
         let buffer_bytes = options.size("buffer.max-size")?.unwrap_or(BUFFER_DEFAULT);
         let log_dir = options.text("log.dir").map(PathBuf::from);
-        let format = formats::from_options(&mut options, &["format"], "")?.ok_or_else(|| {
-            Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
-                .with_hint("add 'format' = 'json' to its WITH clause")
-        })?;
+        let format =
+            formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?.ok_or_else(|| {
+                Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
+                    .with_hint("add 'format' = 'json' to its WITH clause")
+            })?;
         options.finish()?;
         let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
         Ok(Self {

@@ -5,12 +5,16 @@
 //!
 //! Invariant: no value of a property is in an error, since passwords are among them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use headwater_engine::{
     catalog::Properties,
     error::{Error, ErrorKind, Result},
 };
+use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -21,26 +25,37 @@ use rdkafka::{
 
 use super::options::Topics;
 
-/// How long a question to the broker may take.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one try of a question to the broker may take.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a broker may refuse the client before that is believed: one that has just started may not know its users yet.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
 
 /// How long a question is asked again while the broker says "not now".
-const ASK_AGAIN_FOR: Duration = Duration::from_secs(60);
+pub(super) const ASK_AGAIN_FOR: Duration = Duration::from_secs(60);
 
 /// How long an unknown topic or partition is asked for again: a broker that has just started may not know it yet.
 const ASK_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 
+/// Events a client is polled for to learn why there is no connection.
+const EVENTS_MAX: usize = 100;
+
 /// The first pause between two questions, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Sends librdkafka's own log lines to ours.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Context;
+/// Sends librdkafka's own log lines to ours, and keeps the last one that says why there is no connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context {
+    trouble: Arc<Mutex<Option<String>>>,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                if facility == "FAIL" {
+                    *self.trouble.lock() = Some(reason_of(message));
+                }
                 tracing::warn!(target: "kafka", "{facility}: {message}");
             }
             _ => tracing::debug!(target: "kafka", "{facility}: {message}"),
@@ -48,8 +63,40 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        *self.trouble.lock() = Some(reason_of(reason));
         tracing::debug!(target: "kafka", "{error}: {reason}");
     }
+}
+
+/// A log line without the name of the thread before it and the time after it.
+fn reason_of(message: &str) -> String {
+    let message = message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |rest| rest.1);
+    message.rsplit_once(" (after ").map_or(message, |(reason, _)| reason).to_owned()
+}
+
+/// What a line says that no second try will change.
+fn refusal(doing: &str, trouble: &str) -> Option<Error> {
+    let denied = |what: &str, hint: &str| {
+        Some(Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("{doing}: {what}")).with_hint(hint))
+    };
+    if trouble.contains("SASL authentication error") || trouble.contains("Authentication failed") {
+        return denied(
+            "the broker refuses the user name or password",
+            "check 'properties.sasl.username' and 'properties.sasl.password', or 'properties.sasl.jaas.config'",
+        );
+    }
+    if trouble.contains("mechanism handshake failed") {
+        let offered = trouble.split_once("supported mechanisms: ").map(|(_, offered)| format!(", it offers {offered}"));
+        let what = format!("the broker refuses the mechanism{}", offered.unwrap_or_default());
+        return denied(&what, "correct 'properties.sasl.mechanism'");
+    }
+    if trouble.contains("certificate verify failed") {
+        return denied(
+            "the broker's certificate is not one of a known authority",
+            "name the authority's certificate (PEM) with 'properties.ssl.ca.location'",
+        );
+    }
+    None
 }
 
 impl ConsumerContext for Context {}
@@ -73,12 +120,29 @@ pub(super) fn config(properties: &Properties) -> Result<ClientConfig> {
             "request.timeout.ms" => {
                 config.set("socket.timeout.ms", value);
             }
+            "ssl.truststore.location" => {
+                config.set("ssl.ca.location", pem_truststore(properties, value)?);
+            }
+            "ssl.truststore.type" | "ssl.truststore.password" | "ssl.keystore.type" => {}
+            "ssl.endpoint.identification.algorithm" if value.is_empty() => {
+                config.set(key, "none");
+            }
             _ => {
                 config.set(key, value);
             }
         }
     }
     Ok(config)
+}
+
+/// A file of Java's that holds authorities, if it is one that others read too.
+fn pem_truststore<'a>(properties: &Properties, path: &'a str) -> Result<&'a str> {
+    let kind = properties.get("ssl.truststore.type").map(String::as_str);
+    if kind == Some("PEM") || (kind.is_none() && path.to_lowercase().ends_with(".pem")) {
+        return Ok(path);
+    }
+    Err(Error::not_supported(format!("'properties.ssl.truststore.location' = '{path}' is no PEM file"))
+        .with_hint("export it with keytool -exportcert -rfc, and name it with 'properties.ssl.ca.location'"))
 }
 
 /// User and password of a Java login module's line.
@@ -112,7 +176,7 @@ pub(super) fn consumer(properties: &Properties, group: &str, fetch_bytes: usize)
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "error");
-    config.create_with_context(Context).map_err(|error| client_error("cannot make a Kafka consumer", &error))
+    config.create_with_context(Context::default()).map_err(|error| client_error("cannot make a Kafka consumer", &error))
 }
 
 /// A Kafka error with what was being done.
@@ -175,21 +239,58 @@ fn patience(code: RDKafkaErrorCode) -> Option<Duration> {
 }
 
 /// Asks until the broker answers, with pauses between; the limits are those of [`patience`].
-fn ask<T>(doing: &str, question: impl Fn() -> KafkaResult<T>) -> Result<T> {
+fn ask<T>(consumer: &KafkaConsumer, doing: &str, question: impl Fn() -> KafkaResult<T>) -> Result<T> {
+    ask_or_refused(|| trouble(consumer), doing, question)
+}
+
+fn ask_or_refused<T>(
+    trouble: impl Fn() -> Option<String>,
+    doing: &str,
+    question: impl Fn() -> KafkaResult<T>,
+) -> Result<T> {
     let (mut pause, longest) = PAUSES;
     let begun = Instant::now();
+    let mut is_told = false;
     loop {
         let error = match question() {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
+        let trouble = trouble();
+        let refused = trouble.as_deref().and_then(|trouble| refusal(doing, trouble));
+        if let Some(refused) = refused.filter(|_| begun.elapsed() > REFUSED_FOR) {
+            return Err(refused);
+        }
         let patience = error.rdkafka_error_code().and_then(patience);
         if patience.is_none_or(|patience| begun.elapsed() + pause > patience) {
-            return Err(client_error(doing, &error));
+            return Err(with_trouble(client_error(doing, &error), trouble));
         }
-        tracing::debug!(target: "kafka", "{doing}: {error}; asking again in {pause:?}");
+        if !is_told && begun.elapsed() > REFUSED_FOR {
+            is_told = true;
+            tracing::warn!(target: "kafka", "{doing}: {}; asking again", trouble.unwrap_or_else(|| error.to_string()));
+        }
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(longest);
+    }
+}
+
+/// Why there was no connection the last time. A consumer that reads nothing is polled for it; one that does must not be,
+/// since that could take its messages.
+fn trouble(consumer: &KafkaConsumer) -> Option<String> {
+    if consumer.assignment().is_ok_and(|assigned| assigned.count() == 0) {
+        for _ in 0..EVENTS_MAX {
+            if consumer.poll(Duration::ZERO).is_none() {
+                break;
+            }
+        }
+    }
+    consumer.client().context().trouble.lock().take()
+}
+
+fn with_trouble(error: Error, trouble: Option<String>) -> Error {
+    match trouble.filter(|_| error.kind() == ErrorKind::Unavailable) {
+        Some(trouble) => Error::unavailable(format!("{}: {trouble}", error.message())),
+        None => error,
     }
 }
 
@@ -209,7 +310,7 @@ pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Ve
         }
         Topics::Pattern(pattern) => {
             let regex = regex_of(pattern)?;
-            let metadata = ask("cannot list topics", || consumer.fetch_metadata(None, REQUEST_TIMEOUT))?;
+            let metadata = ask(consumer, "cannot list topics", || consumer.fetch_metadata(None, REQUEST_TIMEOUT))?;
             for topic in metadata.topics().iter().filter(|topic| regex.is_match(topic.name())) {
                 found.extend(topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition.id())));
             }
@@ -222,7 +323,7 @@ pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Ve
 /// The partitions of a topic; none when the broker does not know it.
 fn partitions_of(consumer: &KafkaConsumer, name: &str) -> Result<Vec<i32>> {
     let doing = format!("cannot list the partitions of topic \"{name}\"");
-    let listed = ask(&doing, || {
+    let listed = ask(consumer, &doing, || {
         let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
         match metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error) {
             Some(error) => Err(KafkaError::MetadataFetch(error.into())),
@@ -244,12 +345,12 @@ fn regex_of(pattern: &str) -> Result<regex::Regex> {
 /// First offset and end of a partition; the end is that of the last finished transaction.
 pub(super) fn bounds(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
     let doing = format!("cannot ask for the offsets of \"{topic}-{partition}\"");
-    ask(&doing, || consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))
+    ask(consumer, &doing, || consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))
 }
 
 /// The group's committed offset of a partition, if it has one.
 pub(super) fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
-    let offsets = ask("cannot ask for the group's offsets", || {
+    let offsets = ask(consumer, "cannot ask for the group's offsets", || {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
         answered(consumer.committed_offsets(list, REQUEST_TIMEOUT)?, topic, partition)
@@ -262,7 +363,7 @@ pub(super) fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -
 
 /// The first offset at or after a time, or the end.
 pub(super) fn offset_at(consumer: &KafkaConsumer, topic: &str, partition: i32, millis: i64) -> Result<i64> {
-    let offsets = ask("cannot ask for an offset by time", || {
+    let offsets = ask(consumer, "cannot ask for an offset by time", || {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(millis))?;
         answered(consumer.offsets_for_times(list, REQUEST_TIMEOUT)?, topic, partition)
@@ -287,10 +388,14 @@ mod tests {
 
     fn failing(code: RDKafkaErrorCode, times: u32) -> (Result<u32>, u32) {
         let asked = Cell::new(0);
-        let answer = ask("asking", || {
-            asked.set(asked.get() + 1);
-            if asked.get() <= times { Err(KafkaError::OffsetFetch(code)) } else { Ok(7) }
-        });
+        let answer = ask_or_refused(
+            || None,
+            "asking",
+            || {
+                asked.set(asked.get() + 1);
+                if asked.get() <= times { Err(KafkaError::OffsetFetch(code)) } else { Ok(7) }
+            },
+        );
         (answer, asked.get())
     }
 
@@ -304,5 +409,32 @@ mod tests {
     fn a_refusal_is_final() {
         let (answer, asked) = failing(RDKafkaErrorCode::GroupAuthorizationFailed, 1);
         assert_eq!((answer.unwrap_err().kind(), asked), (ErrorKind::Denied, 1));
+    }
+
+    #[test]
+    fn lines_of_the_client_say_what_to_correct() {
+        let line = "[thrd:sasl_ssl://h:1/bootstrap]: sasl_ssl://h:1/bootstrap: SASL authentication error: Authentication \
+                    failed: Invalid username or password (after 2ms in state AUTH_REQ)";
+        let reason = reason_of(line);
+        assert!(reason.starts_with("sasl_ssl://h:1/bootstrap: SASL") && reason.ends_with("password"), "{reason}");
+        let hint = |line: &str| refusal("asking", line).and_then(|error| error.hint().map(str::to_owned));
+        assert!(hint(&reason).unwrap().contains("'properties.sasl.password'"));
+        let mechanism = "SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported \
+                         mechanisms: SCRAM-SHA-512";
+        assert!(refusal("asking", mechanism).unwrap().message().ends_with("it offers SCRAM-SHA-512"));
+        assert!(hint("SSL handshake failed: certificate verify failed").unwrap().contains("ssl.ca.location"));
+        assert!(refusal("asking", "Connect to ipv4#127.0.0.1:1 failed: Connection refused").is_none());
+    }
+
+    #[test]
+    fn names_of_java_are_understood() {
+        let of = |pairs: &[(&str, &str)]| {
+            config(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        let line = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"a\" password=\"b\";";
+        let java = of(&[("sasl.jaas.config", line), ("ssl.truststore.location", "/ca.pem")]).unwrap();
+        assert_eq!((java.get("sasl.password"), java.get("ssl.ca.location")), (Some("b"), Some("/ca.pem")));
+        let error = of(&[("ssl.truststore.location", "/ca.jks")]).unwrap_err();
+        assert!(error.message().contains("is no PEM file"), "{error}");
     }
 }

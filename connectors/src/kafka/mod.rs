@@ -10,6 +10,7 @@
 
 mod client;
 mod commit;
+mod keyed;
 mod options;
 mod producer;
 mod reader;

@@ -2,18 +2,19 @@
 //!
 //! Invariant: everything is checked here, before a client exists; a secret of `properties.*` is in no message.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use headwater_engine::{
     catalog::Properties,
-    connector::TableSpec,
+    connector::{ChangelogMode, TableSpec},
     error::{Error, Result},
 };
 
 use super::Mode;
 use crate::{
-    formats::{self, TableFormat},
-    options::Options,
+    formats::{self, Part, TableFormat},
+    options::{Options, nearest},
 };
 
 /// Offset of each partition, for `specific-offsets`.
@@ -82,7 +83,11 @@ pub(super) struct KafkaOptions {
     pub(super) discovery: Option<Duration>,
     pub(super) value_format: TableFormat,
     pub(super) key_format: Option<TableFormat>,
+    /// Columns of the key, in its order.
     pub(super) key_fields: Vec<String>,
+    /// What their names in the table have before those in the key.
+    pub(super) key_prefix: String,
+    /// Whether they are in the value too.
     pub(super) key_in_value: bool,
     pub(super) delivery: Delivery,
     pub(super) transactional_id_prefix: Option<String>,
@@ -106,9 +111,8 @@ impl KafkaOptions {
             &[("fail", OnOffsetLost::Fail), ("earliest", OnOffsetLost::Earliest), ("latest", OnOffsetLost::Latest)],
         )?;
         let discovery = options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_DEFAULT);
-        let (key_fields, key_format, value_format) = fields_and_formats(&mut options, table, mode)?;
-        let key_in_value =
-            options.choice("value.fields-include", &[("ALL", true), ("EXCEPT_KEY", false)])?.unwrap_or(true);
+        let KeyAndValue { key_fields, key_prefix, key_in_value, key_format, value_format } =
+            fields_and_formats(&mut options, table, mode, &topics)?;
         let parsed = Self {
             table: table.name.clone(),
             topics,
@@ -120,6 +124,7 @@ impl KafkaOptions {
             value_format,
             key_format,
             key_fields,
+            key_prefix,
             key_in_value,
             delivery: delivery(&mut options)?,
             transactional_id_prefix: options.text("sink.transactional-id-prefix"),
@@ -256,51 +261,112 @@ fn marker_lost(options: &mut Options) -> Result<OnMarkerLost> {
     Ok(options.choice("sink.on-marker-lost", &choices)?.unwrap_or(OnMarkerLost::Fail))
 }
 
-type KeyAndValue = (Vec<String>, Option<TableFormat>, TableFormat);
+struct KeyAndValue {
+    key_fields: Vec<String>,
+    key_prefix: String,
+    key_in_value: bool,
+    key_format: Option<TableFormat>,
+    value_format: TableFormat,
+}
 
-fn fields_and_formats(options: &mut Options, table: &TableSpec, mode: Mode) -> Result<KeyAndValue> {
-    let declared = options.text("key.fields");
-    let listed = declared.map(|fields| fields.split(';').map(|field| field.trim().to_owned()).collect());
+fn fields_and_formats(options: &mut Options, table: &TableSpec, mode: Mode, topics: &Topics) -> Result<KeyAndValue> {
+    let key_fields = key_fields(options, table, mode)?;
+    let key_in_value = options.choice("value.fields-include", &[("ALL", true), ("EXCEPT_KEY", false)])?.unwrap_or(true);
+    let key_prefix = options.text("key.fields-prefix").unwrap_or_default();
+    check_prefix(table, &key_fields, &key_prefix, key_in_value)?;
+    let subject = |of: &str| match topics {
+        Topics::Named(names) if names.len() == 1 => Some(format!("{}-{of}", names[0])),
+        _ => None,
+    };
+    let physical = table.physical_schema();
+    let in_value = |index: &usize| key_in_value || !key_fields.contains(physical.field(*index).name());
+    let value: Vec<usize> = (0..physical.fields().len()).filter(in_value).collect();
+    let is_keyed = mode == Mode::Append && !table.primary_key.is_empty();
+    let part = Part { columns: Arc::new(physical.project(&value)?), is_keyed, subject: subject("value") };
+    let value_format =
+        formats::from_options(options, &["format", "value.format"], "value.", &part)?.ok_or_else(|| {
+            Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
+                .with_hint("add 'format' = 'json' to its WITH clause")
+        })?;
+    let part =
+        Part { columns: key_schema(&physical, &key_fields, &key_prefix)?, is_keyed: false, subject: subject("key") };
+    let key_format = formats::from_options(options, &["key.format"], "key.", &part)?;
+    let key_format = match (key_format, key_fields.is_empty()) {
+        (None, false) => formats::from_options(options, &["format", "value.format"], "key.", &part)?,
+        (Some(_), true) => {
+            let message = format!("table \"{}\" has 'key.format' but no key columns", table.name);
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("name them with 'key.fields'"));
+        }
+        (format, _) => format,
+    };
+    let changes = |format: &TableFormat| format.changelog() != ChangelogMode::Append;
+    let misplaced = key_format.as_ref().filter(|format| changes(format));
+    let misplaced = misplaced.or_else(|| Some(&value_format).filter(|format| mode == Mode::Upsert && changes(format)));
+    if let Some(format) = misplaced {
+        let message = format!("table \"{}\": format '{}' carries changes, not rows", table.name, format.name());
+        return Err(
+            Error::user("INVALID_TABLE_PROPERTY", message).with_hint("use it as 'format' with 'connector' = 'kafka'")
+        );
+    }
+    Ok(KeyAndValue { key_fields, key_prefix, key_in_value, key_format, value_format })
+}
+
+fn key_fields(options: &mut Options, table: &TableSpec, mode: Mode) -> Result<Vec<String>> {
+    let wrong = |message: String| Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\"{message}", table.name));
+    let listed = options.text("key.fields");
+    let listed = listed.map(|fields| fields.split(';').map(|field| field.trim().to_owned()).collect());
     let key_fields: Vec<String> = match (mode, listed) {
         (Mode::Upsert, None) => table.primary_key.clone(),
         (Mode::Append, fields) => fields.unwrap_or_default(),
         (Mode::Upsert, Some(_)) => {
-            return Err(Error::user(
-                "INVALID_TABLE_PROPERTY",
-                format!(
-                    "table \"{}\": upsert-kafka takes its key from the PRIMARY KEY, not from 'key.fields'",
-                    table.name
-                ),
-            ));
+            return Err(wrong(": upsert-kafka takes its key from the PRIMARY KEY, not from 'key.fields'".to_owned()));
         }
     };
     if mode == Mode::Upsert && key_fields.is_empty() {
-        return Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs a PRIMARY KEY", table.name))
-            .with_hint("declare PRIMARY KEY (..) NOT ENFORCED"));
+        return Err(wrong(" needs a PRIMARY KEY".to_owned()).with_hint("declare PRIMARY KEY (..) NOT ENFORCED"));
     }
-    for field in &key_fields {
-        if table.schema.index_of(field).is_err() {
-            return Err(Error::user(
-                "COLUMN_NOT_FOUND",
-                format!("table \"{}\": key field \"{field}\" is not one of its columns", table.name),
-            ));
+    let physical = table.physical_schema();
+    match key_fields.iter().find(|field| physical.index_of(field).is_err()) {
+        None => Ok(key_fields),
+        Some(field) => {
+            let message = format!("table \"{}\": key field \"{field}\" is not one of its columns", table.name);
+            let error = Error::user("COLUMN_NOT_FOUND", message);
+            let known = physical.fields().iter().map(|field| field.name().as_str());
+            Err(match nearest(field, known) {
+                Some(known) => error.with_hint(format!("did you mean \"{known}\"?")),
+                None => error,
+            })
         }
     }
-    let value_format = formats::from_options(options, &["format", "value.format"], "value.")?.ok_or_else(|| {
-        Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
-            .with_hint("add 'format' = 'json' to its WITH clause")
-    })?;
-    let key_format = formats::from_options(options, &["key.format"], "key.")?;
-    let key_format = match (key_format, key_fields.is_empty()) {
-        (None, false) => Some(value_format.clone()),
-        (Some(_), true) => {
-            return Err(Error::user(
-                "INVALID_TABLE_PROPERTY",
-                format!("table \"{}\" has 'key.format' but no key columns", table.name),
-            )
-            .with_hint("name them with 'key.fields'"));
-        }
-        (format, _) => format,
+}
+
+fn check_prefix(table: &TableSpec, key_fields: &[String], prefix: &str, key_in_value: bool) -> Result<()> {
+    let wrong = |message: &str, hint: String| {
+        let message = format!("table \"{}\": {message}", table.name);
+        Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))
     };
-    Ok((key_fields, key_format, value_format))
+    if prefix.is_empty() {
+        return Ok(());
+    }
+    if key_in_value {
+        let hint = "set 'value.fields-include' = 'EXCEPT_KEY'".to_owned();
+        return wrong("'key.fields-prefix' needs the key's columns to be out of the value", hint);
+    }
+    match key_fields.iter().find(|field| !field.starts_with(prefix)) {
+        None => Ok(()),
+        Some(field) => {
+            let hint = format!("rename it to \"{prefix}{field}\"");
+            wrong(&format!("key field \"{field}\" does not start with 'key.fields-prefix' = '{prefix}'"), hint)
+        }
+    }
+}
+
+/// The columns of a key under the names they have in it.
+pub(super) fn key_schema(columns: &Schema, fields: &[String], prefix: &str) -> Result<SchemaRef> {
+    let of_key = |name: &String| {
+        let field = columns.field_with_name(name)?.clone();
+        let inner = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+        Ok(field.with_name(inner))
+    };
+    Ok(Arc::new(Schema::new(fields.iter().map(of_key).collect::<Result<Vec<Field>>>()?)))
 }

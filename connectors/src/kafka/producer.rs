@@ -166,6 +166,7 @@ fn send_all(producer: &KafkaProducer, topic: &str, records: &[Record]) -> Result
         message.payload = record.value.as_deref();
         message.key = record.key.as_deref();
         message.timestamp = record.timestamp_ms;
+        message.headers.clone_from(&record.headers);
         loop {
             match producer.send(message) {
                 Ok(()) => break,

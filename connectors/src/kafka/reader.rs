@@ -90,6 +90,7 @@ impl KafkaReader {
             events: send_events,
             commands: receive_commands,
             splits: BTreeMap::new(),
+            refused_since: None,
         };
         let reader = Self { events, commands, assembler, bound };
         reader.command(Command::Assign(splits))?;
@@ -156,6 +157,8 @@ struct Poller {
     events: mpsc::Sender<Event>,
     commands: std_mpsc::Receiver<Command>,
     splits: BTreeMap<SplitId, Reading>,
+    /// Since when the broker refuses what it accepted before.
+    refused_since: Option<Instant>,
 }
 
 /// The reader has gone; the thread ends.
@@ -234,6 +237,7 @@ impl Poller {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
+                    self.refused_since = None;
                     let (topic, partition) = (message.topic(), message.partition());
                     if !run.as_ref().is_some_and(|(name, number, _)| *number == partition && name == topic) {
                         run = Some((topic.to_owned(), partition, start::split_id(topic, partition)));
@@ -284,6 +288,13 @@ impl Poller {
                 | RDKafkaErrorCode::LeaderNotAvailable,
             ) => {
                 tracing::warn!("kafka: {error}; reading goes on when the broker answers");
+                Ok(())
+            }
+            // A broker that has just started may not know its users yet.
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
+                if self.refused_since.get_or_insert_with(Instant::now).elapsed() < client::ASK_AGAIN_FOR =>
+            {
+                tracing::warn!("kafka: {error}; trying again");
                 Ok(())
             }
             _ => Err(client_error(&format!("table \"{}\": reading failed", self.options.table), &error)),

@@ -32,7 +32,7 @@ pub(super) fn metadata_columns() -> Vec<MetadataColumn> {
         column("offset", DataType::Int64, false),
         column("timestamp", timestamp_type(), true),
         column("timestamp-type", DataType::Utf8, false),
-        column("headers", headers_type(), false),
+        column("headers", headers_type(), true),
     ]
 }
 
@@ -50,6 +50,7 @@ pub(super) struct Records {
     pub(super) without_value: Vec<bool>,
     keys: Vec<u8>,
     key_ends: Vec<usize>,
+    pub(super) without_key: Vec<bool>,
     pub(super) offsets: Vec<i64>,
     timestamps: Vec<Timestamp>,
     headers: Option<Vec<Option<OwnedHeaders>>>,
@@ -65,6 +66,7 @@ impl Records {
             without_value: Vec::new(),
             keys: Vec::new(),
             key_ends: Vec::new(),
+            without_key: Vec::new(),
             offsets: Vec::new(),
             timestamps: Vec::new(),
             headers: with_headers.then(Vec::new),
@@ -77,6 +79,7 @@ impl Records {
         self.without_value.push(message.payload().is_none());
         self.keys.extend_from_slice(message.key().unwrap_or_default());
         self.key_ends.push(self.keys.len());
+        self.without_key.push(message.key().is_none());
         self.offsets.push(message.offset());
         self.timestamps.push(message.timestamp());
         if let Some(headers) = &mut self.headers {

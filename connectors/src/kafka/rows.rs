@@ -2,19 +2,22 @@
 //!
 //! Invariant: a delete in an upsert topic is a record with its key and without value.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{Schema, SchemaRef, TimestampMillisecondType},
+    datatypes::{SchemaRef, TimestampMillisecondType},
 };
 use bytes::Bytes;
 use headwater_engine::{
     connector::TableSpec,
     error::{Error, Result},
-    format::Encoder,
+    format::{Encoder, Payloads},
     message::{ChangeBatch, RowKind},
 };
+use rdkafka::message::{Header, OwnedHeaders};
 
-use super::options::KafkaOptions;
+use super::options::{self, KafkaOptions};
 
 /// One record of a topic.
 #[derive(Debug, Clone)]
@@ -22,6 +25,7 @@ pub(super) struct Record {
     pub(super) key: Option<Bytes>,
     pub(super) value: Option<Bytes>,
     pub(super) timestamp_ms: Option<i64>,
+    pub(super) headers: Option<OwnedHeaders>,
 }
 
 impl Record {
@@ -34,52 +38,65 @@ impl Record {
 /// Encodes rows of one schema.
 #[derive(Debug)]
 pub(super) struct RowEncoder {
-    key: Option<(Vec<usize>, Box<dyn Encoder>)>,
+    key: Option<KeyEncoder>,
     value_columns: Vec<usize>,
     value: Box<dyn Encoder>,
     timestamp: Option<usize>,
+    headers: Option<usize>,
     upsert: bool,
+}
+
+#[derive(Debug)]
+struct KeyEncoder {
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    encoder: Box<dyn Encoder>,
 }
 
 impl RowEncoder {
     pub(super) fn new(options: &KafkaOptions, table: &TableSpec, schema: &SchemaRef, upsert: bool) -> Result<Self> {
-        let metadata = |index: &usize| table.metadata_key(*index).is_some();
-        let is_key = |index: &usize| options.key_fields.iter().any(|field| field == schema.field(*index).name());
-        let physical: Vec<usize> = (0..schema.fields().len()).filter(|index| !metadata(index)).collect();
-        let project = |columns: &[usize]| -> SchemaRef {
-            Schema::new(columns.iter().map(|index| schema.field(*index).clone()).collect::<Vec<_>>()).into()
-        };
         let key = match &options.key_format {
             Some(format) => {
-                let columns: Vec<usize> = physical.iter().copied().filter(is_key).collect();
-                Some((columns.clone(), format.encoder(project(&columns))?))
+                let columns = options.key_fields.iter().map(|field| schema.index_of(field));
+                let columns = columns.collect::<std::result::Result<Vec<usize>, _>>()?;
+                let schema = options::key_schema(schema, &options.key_fields, &options.key_prefix)?;
+                let encoder = format.encoder(Arc::clone(&schema))?;
+                Some(KeyEncoder { columns, schema, encoder })
             }
             None => None,
         };
-        let value_columns: Vec<usize> =
-            physical.into_iter().filter(|index| options.key_in_value || !is_key(index)).collect();
-        let value = options.value_format.encoder(project(&value_columns))?;
-        let timestamp = table.metadata.iter().find(|field| field.key == "timestamp" && !field.is_virtual);
-        Ok(Self { key, value_columns, value, timestamp: timestamp.map(|field| field.column), upsert })
+        let is_key = |index: &usize| options.key_fields.contains(schema.field(*index).name());
+        let value_columns: Vec<usize> = (0..schema.fields().len())
+            .filter(|index| table.metadata_key(*index).is_none() && (options.key_in_value || !is_key(index)))
+            .collect();
+        let value = options.value_format.encoder(Arc::new(schema.project(&value_columns)?))?;
+        let written = |key: &str| table.metadata.iter().find(|field| field.key == key && !field.is_virtual);
+        let timestamp = written("timestamp").map(|field| field.column);
+        let headers = written("headers").map(|field| field.column);
+        Ok(Self { key, value_columns, value, timestamp, headers, upsert })
     }
 
-    /// A record a row; updates' old values are left out, since the new value of the key replaces them.
+    /// A record a change; for a keyed topic an update's old value is left out, since the new one of the key replaces it.
     pub(super) fn encode(&mut self, changes: &ChangeBatch) -> Result<Vec<Record>> {
         let rows = &changes.rows;
-        let values = self.value.encode(&rows.project(&self.value_columns)?)?;
+        let of_value = ChangeBatch { rows: rows.project(&self.value_columns)?, kinds: changes.kinds.clone() };
+        let values = self.value.encode_changes(&of_value)?;
         let keys = match &mut self.key {
-            Some((columns, encoder)) => Some(encoder.encode(&rows.project(columns)?)?),
+            Some(KeyEncoder { columns, schema, encoder }) => {
+                let columns = columns.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+                Some(encoder.encode(&RecordBatch::try_new(Arc::clone(schema), columns)?)?)
+            }
             None => None,
         };
         let times = self.timestamp.map(|column| timestamps(rows, column)).transpose()?;
-        let part = |payloads: &headwater_engine::format::Payloads, row: usize| {
+        let part = |payloads: &Payloads, row: usize| {
             let start = if row == 0 { 0 } else { payloads.ends[row - 1] };
             payloads.buffer.slice(start..payloads.ends[row])
         };
         let mut records = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let kind = changes.kind(row);
-            if kind == RowKind::UpdateBefore {
+            if self.upsert && kind == RowKind::UpdateBefore {
                 continue;
             }
             let is_delete = self.upsert && kind == RowKind::Delete;
@@ -87,6 +104,7 @@ impl RowEncoder {
                 key: keys.as_ref().map(|keys| part(keys, row)),
                 value: (!is_delete).then(|| part(&values, row)),
                 timestamp_ms: times.as_ref().and_then(|times| times[row]),
+                headers: self.headers.and_then(|column| headers(rows, column, row)),
             });
         }
         Ok(records)
@@ -97,4 +115,15 @@ fn timestamps(rows: &RecordBatch, column: usize) -> Result<Vec<Option<i64>>> {
     let array = rows.column(column).as_primitive_opt::<TimestampMillisecondType>();
     let array = array.ok_or_else(|| Error::internal("the metadata column \"timestamp\" is not in milliseconds"))?;
     Ok((0..array.len()).map(|row| array.is_valid(row).then(|| array.value(row))).collect())
+}
+
+/// The headers of a row, if it has any.
+fn headers(rows: &RecordBatch, column: usize, row: usize) -> Option<OwnedHeaders> {
+    let maps = rows.column(column).as_map_opt().filter(|maps| maps.is_valid(row))?;
+    let entries = maps.value(row);
+    let (keys, values) = (entries.column(0).as_string_opt::<i32>()?, entries.column(1).as_binary_opt::<i32>()?);
+    let all = (0..entries.len()).fold(OwnedHeaders::new_with_capacity(entries.len()), |all, at| {
+        all.insert(Header { key: keys.value(at), value: values.is_valid(at).then(|| values.value(at)) })
+    });
+    Some(all)
 }

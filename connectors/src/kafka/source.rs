@@ -4,21 +4,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use arrow::{
-    array::{ArrayRef, Int8Array},
-    compute::take,
-    datatypes::{Schema, SchemaRef},
-    record_batch::RecordBatch,
-};
+use arrow::{array::ArrayRef, datatypes::SchemaRef};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Positions, RejectedRecord, Source, SourceBatch,
-        SourceData, Split, SplitId, SplitReader, TableSpec,
+        Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData, Split,
+        SplitId, SplitReader, TableSpec,
     },
     error::{Error, Result},
-    format::{Decoded, Decoder, Payloads},
-    message::{ChangeBatch, RowKind},
+    format::Decoder,
     time::Clock,
 };
 use parking_lot::Mutex;
@@ -31,6 +25,7 @@ use rdkafka::{
 use super::{
     Mode,
     client::{self, KafkaConsumer, client_error},
+    keyed::RowAssembler,
     options::{KafkaOptions, Until},
     reader::KafkaReader,
     records::Records,
@@ -39,8 +34,8 @@ use super::{
 
 /// A readable topic.
 pub(super) struct KafkaSource {
-    options: KafkaOptions,
-    mode: Mode,
+    pub(super) options: KafkaOptions,
+    pub(super) mode: Mode,
     /// Lists partitions and commits the group's offsets; made when first needed.
     control: Arc<Mutex<Option<Arc<KafkaConsumer>>>>,
 }
@@ -62,7 +57,7 @@ impl KafkaSource {
 
     /// Whether rows are put together here rather than by the table's decoder: keys and deletes are part of them.
     fn yields_rows(&self) -> bool {
-        self.mode == Mode::Upsert || self.options.key_format.is_some()
+        self.mode == Mode::Upsert || (self.options.key_format.is_some() && !self.options.key_in_value)
     }
 }
 
@@ -146,45 +141,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 /// Turns gathered records into what the runtime takes: payloads, or rows where keys are part of them.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    columns: SchemaRef,
     metadata: Vec<(usize, String)>,
     rows: Option<RowAssembler>,
     clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug)]
-struct RowAssembler {
-    /// Columns that come from the key, and where they stand in the table's columns.
-    key: Box<dyn Decoder>,
-    key_columns: Vec<usize>,
-    value: Box<dyn Decoder>,
-    value_columns: Vec<usize>,
-    upsert: bool,
-}
-
 impl Assembler {
     fn new(source: &KafkaSource, request: &OpenRequest, clock: Arc<dyn Clock>) -> Result<Self> {
-        let columns = Arc::clone(&request.columns);
         let metadata = request.metadata.clone();
-        if !source.yields_rows() {
-            return Ok(Self { columns, metadata, rows: None, clock });
-        }
-        let is_metadata = |index: usize| metadata.iter().any(|(at, _)| *at == index);
-        let is_key = |index: usize| source.options.key_fields.iter().any(|field| field == columns.field(index).name());
-        let physical: Vec<usize> = (0..columns.fields().len()).filter(|index| !is_metadata(*index)).collect();
-        let key_columns: Vec<usize> = physical.iter().copied().filter(|index| is_key(*index)).collect();
-        let value_columns = physical.iter().copied().filter(|index| !is_key(*index)).collect::<Vec<_>>();
-        let schema =
-            |of: &[usize]| Arc::new(Schema::new(of.iter().map(|i| columns.field(*i).clone()).collect::<Vec<_>>()));
-        let key_format = source.options.key_format.as_ref().unwrap_or(&source.options.value_format);
-        let rows = RowAssembler {
-            key: key_format.decoder(schema(&key_columns))?,
-            key_columns,
-            value: source.options.value_format.decoder(schema(&value_columns))?,
-            value_columns,
-            upsert: source.mode == Mode::Upsert,
-        };
-        Ok(Self { columns, metadata, rows: Some(rows), clock })
+        let rows = source.yields_rows().then(|| RowAssembler::new(source, &request.columns, &metadata)).transpose()?;
+        Ok(Self { metadata, rows, clock })
     }
 
     pub(super) fn needs_headers(&self) -> bool {
@@ -202,8 +168,7 @@ impl Assembler {
                 (SourceData::Payloads { payloads, metadata }, None)
             }
             Some(rows) => {
-                let placed = (&self.columns, self.metadata.as_slice(), metadata.as_slice());
-                let (data, kept) = rows.assemble(records, placed)?;
+                let (data, kept) = rows.assemble(records, &metadata)?;
                 (data, Some(kept))
             }
         };
@@ -223,87 +188,4 @@ impl Assembler {
             lag_records: lag,
         })
     }
-}
-
-type Placed<'a> = (&'a SchemaRef, &'a [(usize, String)], &'a [ArrayRef]);
-
-impl RowAssembler {
-    /// Decodes keys and values, keeps the records both of which could be read, and says which those are.
-    fn assemble(&mut self, records: Records, placed: Placed<'_>) -> Result<(SourceData, Vec<u32>)> {
-        let deletes = records.without_value.clone();
-        let offsets = records.offsets.clone();
-        let (values, keys) = records.into_payloads();
-        let mut rejected = Vec::new();
-        let key_rows = decode(&mut *self.key, &keys, &mut rejected, |_| false)?;
-        let is_delete = |payload: usize| self.upsert && deletes[payload];
-        let value_rows = decode(&mut *self.value, &values, &mut rejected, is_delete)?;
-        let kept: Vec<u32> = (0..offsets.len() as u32)
-            .filter(|i| {
-                let index = *i as usize;
-                key_rows.row_of[index].is_some() && (is_delete(index) || value_rows.row_of[index].is_some())
-            })
-            .collect();
-        let rejected = rejected
-            .into_iter()
-            .map(|(payload, raw, reason)| RejectedRecord { raw, reason, position: offsets[payload].to_string() })
-            .collect();
-        let columns = self.columns(&kept, &key_rows, &value_rows, placed)?;
-        let rows = RecordBatch::try_new(Arc::clone(placed.0), columns)?;
-        let kinds = (self.upsert && kept.iter().any(|row| deletes[*row as usize])).then(|| {
-            let kind = |row: &u32| if deletes[*row as usize] { RowKind::Delete } else { RowKind::UpdateAfter };
-            kept.iter().map(|row| kind(row) as i8).collect::<Int8Array>()
-        });
-        let kinds =
-            kinds.or_else(|| self.upsert.then(|| Int8Array::from(vec![RowKind::UpdateAfter as i8; kept.len()])));
-        Ok((SourceData::Rows { rows: ChangeBatch { rows, kinds }, rejected }, kept))
-    }
-
-    fn columns(&self, kept: &[u32], keys: &Rows, values: &Rows, placed: Placed<'_>) -> Result<Vec<ArrayRef>> {
-        let (schema, metadata, arrays) = placed;
-        let pick = |rows: &Rows, column: usize| -> Result<ArrayRef> {
-            let indices: arrow::array::UInt32Array = kept.iter().map(|row| rows.row_of[*row as usize]).collect();
-            Ok(take(rows.batch.column(column), &indices, None)?)
-        };
-        let kept_rows = arrow::array::UInt32Array::from(kept.to_vec());
-        (0..schema.fields().len())
-            .map(|index| {
-                if let Some(at) = self.key_columns.iter().position(|column| *column == index) {
-                    pick(keys, at)
-                } else if let Some(at) = self.value_columns.iter().position(|column| *column == index) {
-                    pick(values, at)
-                } else {
-                    let at = metadata.iter().position(|(column, _)| *column == index);
-                    let at = at.ok_or_else(|| Error::internal("a column is neither key, value nor metadata"))?;
-                    Ok(take(&arrays[at], &kept_rows, None)?)
-                }
-            })
-            .collect()
-    }
-}
-
-struct Rows {
-    batch: RecordBatch,
-    /// Row of each payload, if it has one.
-    row_of: Vec<Option<u32>>,
-}
-
-type Refused = (usize, bytes::Bytes, String);
-
-fn decode(
-    decoder: &mut dyn Decoder,
-    payloads: &Payloads,
-    rejected: &mut Vec<Refused>,
-    skip: impl Fn(usize) -> bool,
-) -> Result<Rows> {
-    let Decoded { rows, payload_of_row, rejected: refused, .. } = decoder.decode(payloads)?;
-    let mut row_of = vec![None; payloads.len()];
-    match payload_of_row {
-        None => row_of.iter_mut().enumerate().for_each(|(index, row)| *row = Some(index as u32)),
-        Some(payload_of) => payload_of.iter().enumerate().for_each(|(row, at)| row_of[*at as usize] = Some(row as u32)),
-    }
-    for row in refused.into_iter().filter(|row| !skip(row.payload)) {
-        let raw = payloads.buffer.slice(row.start..row.end);
-        rejected.push((row.payload, raw, row.reason));
-    }
-    Ok(Rows { batch: rows.rows, row_of })
 }

@@ -13,7 +13,7 @@ use headwater_engine::{
 
 use crate::{
     aws::AwsOptions,
-    formats::{self, TableFormat},
+    formats::{self, Part, TableFormat},
     options::Options,
 };
 
@@ -112,10 +112,11 @@ impl KinesisOptions {
             "scan.on-offset-lost",
             &[("fail", OnOffsetLost::Fail), ("earliest", OnOffsetLost::Earliest), ("latest", OnOffsetLost::Latest)],
         )?;
-        let format = formats::from_options(&mut options, &["format"], "")?.ok_or_else(|| {
-            Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
-                .with_hint("add 'format' = 'json' or 'raw' to its WITH clause")
-        })?;
+        let format =
+            formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?.ok_or_else(|| {
+                Error::user("INVALID_TABLE_PROPERTY", format!("table \"{}\" needs the option 'format'", table.name))
+                    .with_hint("add 'format' = 'json' or 'raw' to its WITH clause")
+            })?;
         let key_delimiter = options.text("sink.partitioner-field-delimiter");
         options.finish()?;
         Ok(Self {

@@ -187,7 +187,8 @@ impl Writer {
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
         let rows = &changes.rows;
-        let payloads = self.encoder.encode(&rows.project(&self.columns)?)?;
+        let wanted = ChangeBatch { rows: rows.project(&self.columns)?, kinds: changes.kinds.clone() };
+        let payloads = self.encoder.encode_changes(&wanted)?;
         let keys = partition_keys(rows, &self.keys, &self.delimiter)?;
         let mut refused = Vec::new();
         for row in 0..rows.num_rows() {

@@ -94,6 +94,14 @@ impl ReadFormat {
         }
     }
 
+    /// Whether a record of a file with this name is a line of its bytes.
+    pub fn is_by_line(&self, path: &Path) -> bool {
+        match self {
+            Self::Parquet => false,
+            Self::Delimited(_) | Self::Json(_) => Compression::by_name(path.as_ref()).is_none(),
+        }
+    }
+
     /// A reader of one file, or of a part of one that does not begin with its first byte.
     pub fn reader(&self, scan: &LakeScan, columns: Option<&[Column]>, is_start: bool) -> Result<Box<dyn RowReader>> {
         match self {

@@ -315,7 +315,7 @@ fn finest(pattern: &str) -> &'static str {
 }
 
 /// A pattern of Java's `DateTimeFormatter` as chrono's, or `None` if it holds a letter that is not known here.
-fn strftime(pattern: &str) -> Option<String> {
+pub(crate) fn strftime(pattern: &str) -> Option<String> {
     let mut out = String::new();
     let mut rest = pattern;
     while let Some(c) = rest.chars().next() {

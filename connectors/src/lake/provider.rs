@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
@@ -309,18 +310,18 @@ impl LakeTable {
     }
 
     /// The rows of one file of a listing, in their order, with these columns of [`LakeTable::schema`]; rejected records
-    /// go to `rejects`.
+    /// go to `rejects`. Of a file by lines a part may be asked for, which begins and ends with a line.
     pub fn one_file(
         &self,
-        listing: &Listing,
-        file: &LakeFile,
+        (listing, file): (&Listing, &LakeFile),
+        part: Option<Range<u64>>,
         columns: &[usize],
         rejects: Arc<Mutex<VecDeque<Rejects>>>,
     ) -> Result<LakeScanExec> {
         let partitions = vec![listing.partitions[file.partition].clone()];
         let files = vec![LakeFile { partition: 0, ..file.clone() }];
         let (file_schema, output) = self.sources(columns)?;
-        let scan = LakeScan {
+        let scan = Arc::new(LakeScan {
             table: self.table.name.to_string(),
             listing: Listing { partitions, files, ..Listing::default() },
             format: self.format.clone(),
@@ -334,8 +335,16 @@ impl LakeTable {
             stats: Arc::default(),
             rejects: Some(rejects),
             opened: Mutex::default(),
-        };
-        Ok(LakeScanExec::new(Arc::new(scan), 1, None))
+        });
+        Ok(match part {
+            None => LakeScanExec::new(scan, 1, None),
+            Some(range) => LakeScanExec::of_part(scan, range),
+        })
+    }
+
+    /// Whether a record of this file is a line, so that what stands before a line's end can be read on its own.
+    pub fn is_by_line(&self, file: &LakeFile) -> bool {
+        self.format.is_by_line(&file.path)
     }
 
     fn plan(

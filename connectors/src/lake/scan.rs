@@ -118,6 +118,8 @@ pub struct Unit {
     pub file: usize,
     /// Bytes of the part; a record belongs to the part it starts in.
     pub range: Range<u64>,
+    /// Whether records surely start and end where the range does.
+    pub is_exact: bool,
 }
 
 /// Deals files out to `partitions` so that each has about the same bytes; large files that allow it are cut.
@@ -129,7 +131,8 @@ pub fn deal(files: &[LakeFile], partitions: usize, may_split: impl Fn(&LakeFile)
     for (index, file) in files.iter().enumerate() {
         let parts = if may_split(file) { file.size.div_ceil(part).max(1) } else { 1 };
         let length = file.size.div_ceil(parts);
-        units.extend((0..parts).map(|n| Unit { file: index, range: n * length..((n + 1) * length).min(file.size) }));
+        let unit = |n: u64| Unit { file: index, range: n * length..((n + 1) * length).min(file.size), is_exact: false };
+        units.extend((0..parts).map(unit));
     }
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|index| (std::cmp::Reverse(units[*index].range.end - units[*index].range.start), *index));
@@ -170,6 +173,12 @@ impl LakeScanExec {
             Boundedness::Bounded,
         );
         Self { scan, units: Arc::new(units), limit, properties: Arc::new(properties) }
+    }
+
+    /// A scan of a part of the only file, whose bounds are those of records.
+    pub fn of_part(scan: Arc<LakeScan>, range: Range<u64>) -> Self {
+        let whole = Self::new(scan, 1, None);
+        Self { units: Arc::new(vec![vec![Unit { file: 0, range, is_exact: true }]]), ..whole }
     }
 
     /// Bytes of the files this scan would read: an upper bound, known before anything is read.
@@ -305,7 +314,7 @@ mod tests {
     #[test]
     fn files_that_may_not_be_split_stay_whole() {
         let dealt = deal(&[file(200 << 20)], 4, |_| false);
-        assert_eq!(dealt, [vec![Unit { file: 0, range: 0..200 << 20 }]]);
+        assert_eq!(dealt, [vec![Unit { file: 0, range: 0..200 << 20, is_exact: false }]]);
         assert_eq!(deal(&[], 4, |_| true), [Vec::new()]);
     }
 }

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use self::{log::Log, sink::MemorySink, source::MemorySource};
 use crate::{
-    formats::{self, TableFormat},
+    formats::{self, Part, TableFormat},
     options::Options,
 };
 
@@ -61,7 +61,7 @@ impl Memory {
         let is_bounded = options.choice("scan.bounded.mode", &[("unbounded", false), ("latest-offset", true)])?;
         let from_latest =
             options.choice("scan.startup.mode", &[("earliest-offset", false), ("latest-offset", true)])?;
-        let format = formats::from_options(&mut options, &["format"], "")?;
+        let format = formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?;
         options.finish()?;
         let mut logs = self.logs.lock();
         let wanted = usize::try_from(shards.unwrap_or(1)).unwrap_or(1);

@@ -29,6 +29,7 @@ use crate::{
     connector::JobContext,
     error::Result,
     message::{ChangeBatch, Epoch},
+    time::Watermark,
 };
 
 /// A writable table.
@@ -182,6 +183,9 @@ pub struct SinkTask {
 pub trait SinkWriter: fmt::Debug + Send {
     /// Takes changes; what this sink can see to be unacceptable (size, key, NaN, range) is refused by row, now.
     async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>>;
+
+    /// Says that no later row is older, for sinks that declare parts of their output complete by event time.
+    fn on_watermark(&mut self, _watermark: Watermark) {}
 
     /// Hands over what came since the last barrier. At-least-once writers wait here until everything is confirmed,
     /// and return no unit. [`Cut::Final`] closes every unit.

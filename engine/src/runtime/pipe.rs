@@ -233,7 +233,11 @@ impl SinkSlot {
                 Ok(())
             }
             Message::Barrier(barrier) => self.prepare(barrier, effects).await,
-            Message::Watermark(_) | Message::EndOfInput => Ok(()),
+            Message::Watermark(watermark) => {
+                self.writer.on_watermark(watermark);
+                Ok(())
+            }
+            Message::EndOfInput => Ok(()),
         }
     }
 

@@ -19,14 +19,18 @@ mod kinesis;
 mod minio;
 mod proxy;
 mod python;
+mod registry;
+mod topics;
 
 pub use dynamodb::DynamoDbLocal;
 pub use gate::Gate;
-pub use kafka::Kafka;
+pub use kafka::{KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_USER, Kafka, SecureListeners};
 pub use kinesis::KinesisLocal;
 pub use minio::Minio;
 pub use proxy::{Proxy, Verdict};
 pub use python::{Ministack, pip_environment};
+pub use registry::Registry;
+pub use topics::{Sent, Topics};
 
 /// How long a server may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(90);

@@ -41,7 +41,7 @@ pub(crate) async fn create(client: &Client, stream: &str, shards: i32) -> Result
 }
 
 /// Puts `{"n": ..}` for each number, keyed by it.
-async fn put(client: &Client, stream: &str, numbers: std::ops::Range<u32>) -> Result<()> {
+pub(crate) async fn put(client: &Client, stream: &str, numbers: std::ops::Range<u32>) -> Result<()> {
     for chunk in numbers.collect::<Vec<_>>().chunks(200) {
         let entry = |number: &u32| {
             let data = Blob::new(format!("{{\"n\": {number}}}"));

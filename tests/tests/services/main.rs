@@ -2,11 +2,14 @@
 
 mod dynamodb;
 mod exact;
+mod formats;
 mod http;
 mod ingest;
 mod kafka;
 mod kinesis;
 mod lake;
 mod recovery;
+mod secure;
 mod servers;
 mod stories;
+mod topics;

@@ -208,18 +208,18 @@ async fn counts_are_exact_however_often_the_job_is_killed() -> Result<()> {
     rows.send(20_000)?;
     let job = JobFolder::new(BINARY, "counts.sql", COUNTS, "'checkpoint.interval' = '300 ms'\n")?
         .with("brokers", &kafka.brokers);
-    for kill in 0..8 {
+    for kill in 0..20 {
         let parallelism = random.random_range(1..=4).to_string();
         let running = job.start("counts.sql", &["--parallelism", &parallelism])?;
-        std::thread::park_timeout(Duration::from_millis(random.random_range(200..3_000)));
+        std::thread::park_timeout(Duration::from_millis(random.random_range(100..2_000)));
         rows.send(2_000)?;
-        if kill == 3 {
+        if kill == 7 {
             // The job finds the new partitions while it runs, or when it starts the next time.
             add_partitions(&kafka, 8).await?;
             rows.spread(&kafka, 8)?;
             rows.send(2_000)?;
         }
-        std::thread::park_timeout(Duration::from_millis(random.random_range(0..2_000)));
+        std::thread::park_timeout(Duration::from_millis(random.random_range(0..1_500)));
         running.kill().with_context(|| format!("kill {kill}"))?;
     }
     rows.close_windows()?;

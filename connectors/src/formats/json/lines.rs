@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, AsArray, StringArray},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    array::{Array, ArrayRef, AsArray, StringArray, StructArray},
+    datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
     json::{LineDelimitedWriter, WriterBuilder, writer::LineDelimited},
     record_batch::RecordBatch,
 };
@@ -45,9 +45,6 @@ impl JsonLines {
 
     /// Milliseconds are shown as three digits, always; finer ones as far as they go.
     fn timestamp_format(&self, schema: &Schema) -> String {
-        let is_fine = |field: &Arc<Field>| {
-            matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _))
-        };
         let fraction = if schema.fields().iter().any(is_fine) { "%.f" } else { "%.3f" };
         match self.iso_timestamps {
             true => format!("%Y-%m-%dT%H:%M:%S{fraction}Z"),
@@ -56,25 +53,55 @@ impl JsonLines {
     }
 }
 
+/// Whether a column, or a field of a row in it, has more digits than milliseconds.
+fn is_fine(field: &Arc<Field>) -> bool {
+    match field.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => true,
+        DataType::Struct(fields) => fields.iter().any(is_fine),
+        _ => false,
+    }
+}
+
+fn has_binary(field: &Arc<Field>) -> bool {
+    match field.data_type() {
+        DataType::Binary => true,
+        DataType::Struct(fields) => fields.iter().any(has_binary),
+        _ => false,
+    }
+}
+
 fn with_base64(rows: &RecordBatch) -> Result<RecordBatch> {
-    let is_binary = |field: &Arc<Field>| matches!(field.data_type(), DataType::Binary);
-    if !rows.schema().fields().iter().any(is_binary) {
+    if !rows.schema().fields().iter().any(has_binary) {
         return Ok(rows.clone());
     }
-    let mut fields = Vec::new();
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        if is_binary(field) {
-            let bytes = column.as_binary::<i32>();
-            let text: StringArray = bytes.iter().map(|value| value.map(|value| STANDARD.encode(value))).collect();
-            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
-            columns.push(Arc::new(text));
-        } else {
-            fields.push(field.clone());
-            columns.push(column.clone());
+    let (fields, columns) = in_base64(rows.schema().fields(), rows.columns())?;
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Columns with bytes, and those of rows in them, as base64.
+fn in_base64(fields: &Fields, columns: &[ArrayRef]) -> Result<(Fields, Vec<ArrayRef>)> {
+    let (mut new_fields, mut new_columns) = (Vec::new(), Vec::<ArrayRef>::new());
+    for (field, column) in fields.iter().zip(columns) {
+        match field.data_type() {
+            DataType::Binary => {
+                let bytes = column.as_binary::<i32>();
+                let text: StringArray = bytes.iter().map(|value| value.map(|value| STANDARD.encode(value))).collect();
+                new_fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+                new_columns.push(Arc::new(text));
+            }
+            DataType::Struct(within) if has_binary(field) => {
+                let row = column.as_struct();
+                let (fields, columns) = in_base64(within, row.columns())?;
+                new_fields.push(Arc::new(Field::new(field.name(), DataType::Struct(fields.clone()), true)));
+                new_columns.push(Arc::new(StructArray::try_new(fields, columns, row.nulls().cloned())?));
+            }
+            _ => {
+                new_fields.push(field.clone());
+                new_columns.push(column.clone());
+            }
         }
     }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    Ok((new_fields.into(), new_columns))
 }
 
 /// `'format' = 'json'` of a table.

@@ -10,8 +10,10 @@
 mod cataloged;
 mod deliver;
 mod failure;
+mod growing;
 mod keys_query;
 mod options;
+mod partition_time;
 mod prefix;
 mod reader;
 mod sink;
@@ -73,8 +75,9 @@ impl Filesystem {
     /// A sink into a table of the catalog, as its DDL declares it.
     pub fn sink_of_table(&self, table: &Table) -> Result<Arc<dyn Sink>> {
         let options = SinkOptions::of_properties(&table.properties)?;
+        let keys = (0..table.partition_keys.len()).map(|key| table.columns.len() + key).collect();
         let sink = FilesystemSink::new(table.clone(), options, self.stores.clone(), self.catalog.clone())?;
-        Ok(Arc::new(sink))
+        Ok(Arc::new(sink.with_keys(keys)))
     }
 }
 
@@ -98,7 +101,8 @@ impl Connector for Filesystem {
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        let keys = table.partitioned_by.iter().filter_map(|key| table.schema.index_of(key).ok()).collect();
         let (table, _, options) = options::of_spec(table)?;
-        Ok(Arc::new(FilesystemSink::new(table, options, self.stores.clone(), None)?))
+        Ok(Arc::new(FilesystemSink::new(table, options, self.stores.clone(), None)?.with_keys(keys)))
     }
 }

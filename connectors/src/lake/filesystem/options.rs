@@ -13,6 +13,7 @@ use headwater_engine::{
 
 use super::{
     keys_query::KeysQuery,
+    partition_time::TimeExtractor,
     prefix::{Prefix, Purpose},
 };
 use crate::{lake::hive_type, options::Options};
@@ -32,7 +33,9 @@ pub struct SinkOptions {
     pub overflow: Overflow,
     /// What declares a partition complete.
     pub policies: Vec<PartitionPolicy>,
-    /// How long after its first file that is done.
+    /// When that is done.
+    pub trigger: Trigger,
+    /// How long after its first file, or after its time, that is done.
     pub delay: Duration,
     /// Name of the file that says so.
     pub success_file: String,
@@ -66,6 +69,15 @@ pub enum Overflow {
     Error,
 }
 
+/// When a partition is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// Some time after its first file.
+    ProcessTime,
+    /// When the watermark has passed its time.
+    PartitionTime(TimeExtractor),
+}
+
 /// How a complete partition is declared so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionPolicy {
@@ -84,6 +96,7 @@ impl Default for SinkOptions {
             open_max: 500,
             overflow: Overflow::Close,
             policies: Vec::new(),
+            trigger: Trigger::ProcessTime,
             delay: Duration::ZERO,
             success_file: "_SUCCESS".into(),
             prefix: None,
@@ -98,7 +111,7 @@ impl Default for SinkOptions {
 impl SinkOptions {
     /// The options among the properties of a table, whose other properties are left alone.
     pub fn of_properties(properties: &Properties) -> Result<Self> {
-        let is_ours = |key: &&String| key.starts_with("sink.");
+        let is_ours = |key: &&String| key.starts_with("sink.") || key.starts_with("partition.time-extractor.");
         let ours = properties.keys().filter(is_ours).map(|key| (key.clone(), properties[key].clone())).collect();
         let mut options = Options::new("t", &ours);
         let taken = Self::take(&mut options)?;
@@ -108,14 +121,10 @@ impl SinkOptions {
 
     fn take(options: &mut Options) -> Result<Self> {
         let default = Self::default();
-        if let Some(trigger) = options.text("sink.partition-commit.trigger")
-            && trigger != "process-time"
-        {
-            let message = format!("'sink.partition-commit.trigger' = '{trigger}' is not supported");
-            return Err(
-                Error::not_supported(message).with_hint("use 'process-time' with 'sink.partition-commit.delay'")
-            );
-        }
+        let by_time =
+            options.choice("sink.partition-commit.trigger", &[("process-time", false), ("partition-time", true)])?;
+        let extractor = TimeExtractor::take(options)?;
+        let trigger = if by_time.unwrap_or(false) { Trigger::PartitionTime(extractor) } else { Trigger::ProcessTime };
         let policies = match options.text("sink.partition-commit.policy.kind") {
             None => Vec::new(),
             Some(kinds) => kinds.split(',').map(|kind| policy(kind.trim())).collect::<Result<_>>()?,
@@ -146,6 +155,7 @@ impl SinkOptions {
             },
             overflow: options.choice("sink.partition.overflow", &overflow)?.unwrap_or(default.overflow),
             policies,
+            trigger,
             delay: options.duration("sink.partition-commit.delay")?.unwrap_or(default.delay),
             success_file: options.text("sink.partition-commit.success-file.name").unwrap_or(default.success_file),
             prefix,
@@ -175,6 +185,8 @@ pub struct SourceOptions {
     pub monitor_interval: Option<Duration>,
     /// Whether a file that is overwritten is read again.
     pub reprocess: bool,
+    /// Whether local files by lines are read while they grow.
+    pub growing: bool,
 }
 
 impl SourceOptions {
@@ -193,6 +205,7 @@ impl SourceOptions {
         Ok(Self {
             monitor_interval: options.duration("source.monitor-interval")?,
             reprocess: options.choice("source.overwritten", &overwritten)?.unwrap_or_default(),
+            growing: options.flag("source.growing-files")?.unwrap_or_default(),
         })
     }
 }

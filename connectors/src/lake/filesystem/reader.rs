@@ -30,8 +30,15 @@ use headwater_engine::{
 };
 use parking_lot::Mutex;
 
-use super::source::Listed;
-use crate::lake::{provider::LakeTable, scan::Rejects};
+use super::{
+    growing::{Growing, Part, Position},
+    source::{Listed, is_local},
+};
+use crate::lake::{
+    listing::{LakeFile, Listing},
+    provider::LakeTable,
+    scan::Rejects,
+};
 
 /// Reads the files of one task.
 pub(super) struct FileReader {
@@ -42,7 +49,9 @@ pub(super) struct FileReader {
     waiting: VecDeque<SplitStart>,
     open: Vec<OpenSplit>,
     paused: HashSet<SplitId>,
-    gone: VecDeque<SplitId>,
+    /// What is to be said before anything more is read.
+    news: VecDeque<SourceEvent>,
+    growing: Option<Growing>,
 }
 
 impl fmt::Debug for FileReader {
@@ -66,8 +75,8 @@ impl At {
         parsed.ok_or_else(|| Error::internal(format!("\"{text}\" is not a position in a file")))
     }
 
-    fn offset(self) -> Offset {
-        Offset::new(format!("{},{}", self.rows, self.rejected))
+    pub(super) fn text(self) -> String {
+        format!("{},{}", self.rows, self.rejected)
     }
 }
 
@@ -79,13 +88,30 @@ struct OpenSplit {
     at: At,
     /// Where the checkpoint says to go on.
     from: At,
+    /// The part of a growing file that this is.
+    part: Option<Part>,
     modified_ms: i64,
 }
 
+impl OpenSplit {
+    fn offset(&self) -> Offset {
+        match &self.part {
+            None => Offset::new(self.at.text()),
+            Some(part) => Position { at: self.at, ..part.begin }.offset(),
+        }
+    }
+}
+
 impl FileReader {
-    pub(super) fn new(table: LakeTable, listed: Arc<Mutex<Listed>>, schema: SchemaRef, columns: Vec<usize>) -> Self {
+    /// A reader of these columns, which are at these places of the table's.
+    pub(super) fn new(
+        table: LakeTable,
+        listed: Arc<Mutex<Listed>>,
+        (schema, columns): (SchemaRef, Vec<usize>),
+        growing: Option<Growing>,
+    ) -> Self {
         let (waiting, open) = (VecDeque::new(), Vec::new());
-        Self { table, listed, schema, columns, waiting, open, paused: HashSet::new(), gone: VecDeque::new() }
+        Self { table, listed, schema, columns, waiting, open, paused: HashSet::new(), news: VecDeque::new(), growing }
     }
 
     /// Position of the file to read from now: the first one that is not paused, opened if none is.
@@ -95,31 +121,63 @@ impl FileReader {
         }
         let next = self.waiting.iter().position(|start| !self.paused.contains(&start.split.id));
         let Some(start) = next.and_then(|index| self.waiting.remove(index)) else { return Ok(None) };
-        match self.open_file(&start)? {
-            Some(split) => {
-                self.open.push(split);
-                Ok(Some(self.open.len() - 1))
-            }
-            None => {
-                self.gone.push_back(start.split.id);
-                Ok(None)
-            }
+        let listed = self.listed.lock();
+        let Some(file) = listed.files.get(&start.split.id).cloned() else {
+            self.news.push_back(SourceEvent::Ended { split: start.split.id, children: Vec::new() });
+            return Ok(None);
+        };
+        let listing = Arc::clone(&listed.listing);
+        drop(listed);
+        let position = match &start.at {
+            StartAt::TableDefault | StartAt::Beginning => Position::default(),
+            StartAt::Offset(offset) => Position::parse(&offset.0)?,
+        };
+        let grows = is_local(&listing, &file) && self.table.is_by_line(&file);
+        if let Some(growing) = self.growing.as_mut().filter(|_| grows) {
+            growing.rest(start.split.id, position, (listing, file));
+            return Ok(None);
         }
+        let whole = (start.split.id, At::default(), position.at, None);
+        let split = self.open_file((&listing, &file), whole)?;
+        self.open.push(split);
+        Ok(Some(self.open.len() - 1))
     }
 
-    /// Starts to read a file; `None` if it is no longer listed.
-    fn open_file(&self, start: &SplitStart) -> Result<Option<OpenSplit>> {
-        let from = match &start.at {
-            StartAt::TableDefault | StartAt::Beginning => At::default(),
-            StartAt::Offset(offset) => At::parse(&offset.0)?,
-        };
-        let listed = self.listed.lock();
-        let Some(file) = listed.files.get(&start.split.id) else { return Ok(None) };
+    /// Starts to read a file, or a part of it: at what has been read before, from where rows are wanted.
+    fn open_file(
+        &self,
+        (listing, file): (&Listing, &LakeFile),
+        (id, at, from, part): (SplitId, At, At, Option<Part>),
+    ) -> Result<OpenSplit> {
         let rejects = Arc::<Mutex<VecDeque<Rejects>>>::default();
-        let scan = self.table.one_file(&listed.listing, file, &self.columns, rejects.clone())?;
+        let range = part.as_ref().map(|part| part.begin.byte..part.end);
+        let scan = self.table.one_file((listing, file), range, &self.columns, rejects.clone())?;
         let rows = scan.execute(0, Arc::new(TaskContext::default()))?;
         let modified_ms = file.modified.timestamp_millis();
-        Ok(Some(OpenSplit { id: start.split.id.clone(), rows, rejects, at: At::default(), from, modified_ms }))
+        Ok(OpenSplit { id, rows, rejects, at, from, part, modified_ms })
+    }
+
+    /// Waits until it is time to look at the growing files, and opens what has been added to them.
+    async fn look(&mut self) -> Result<()> {
+        let Some(growing) = &mut self.growing else { return std::future::pending().await };
+        let found = growing.look(&self.paused).await?;
+        for (resting, part) in found.grown {
+            let (listing, mut file) = resting.file;
+            file.size = part.end;
+            let begun = (resting.id, part.begin.base, part.begin.at, Some(part));
+            let split = self.open_file((&listing, &file), begun)?;
+            self.open.push(split);
+        }
+        self.news.extend(found.news);
+        Ok(())
+    }
+
+    /// A file has been read: it has ended, or rests until it has grown.
+    fn ended(&mut self, split: OpenSplit) {
+        match (split.part, &mut self.growing) {
+            (Some(part), Some(growing)) => growing.rested(split.id, split.at, part),
+            _ => self.news.push_back(SourceEvent::Ended { split: split.id, children: Vec::new() }),
+        }
     }
 
     /// Rows as the job wants them; those before the checkpoint's position are left out.
@@ -144,7 +202,7 @@ impl FileReader {
         Ok(Some(SourceBatch {
             split: split.id.clone(),
             data: SourceData::Rows { rows: ChangeBatch::inserts(rows), rejected },
-            resume_at: split.at.offset(),
+            resume_at: split.offset(),
             positions: Positions::From(i64::try_from(first).unwrap_or(i64::MAX)),
             arrivals_ms,
             lag_records: None,
@@ -162,6 +220,13 @@ impl FileReader {
         let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+impl FileReader {
+    /// Whether a file that is not paused waits to be opened.
+    fn has_waiting(&self) -> bool {
+        self.waiting.iter().any(|start| !self.paused.contains(&start.split.id))
     }
 }
 
@@ -188,12 +253,12 @@ impl OpenSplit {
 impl SplitReader for FileReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         loop {
-            if let Some(split) = self.gone.pop_front() {
-                return Ok(SourceEvent::Ended { split, children: Vec::new() });
+            if let Some(news) = self.news.pop_front() {
+                return Ok(news);
             }
             let Some(index) = self.current()? else {
-                if self.gone.is_empty() {
-                    std::future::pending::<()>().await;
+                if self.news.is_empty() && !self.has_waiting() {
+                    self.look().await?;
                 }
                 continue;
             };
@@ -202,7 +267,7 @@ impl SplitReader for FileReader {
             let mut split = self.open.remove(index);
             let batch = self.batch(&mut split, read);
             if is_end {
-                self.gone.push_back(split.id);
+                self.ended(split);
             } else {
                 self.open.insert(index, split);
             }

@@ -11,8 +11,8 @@ use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
     catalog::{Catalog, Column, FileFormat, IfExists, Partition, PartitionDiscovery, Properties, Storage, Table},
     connector::{
-        Beside, BesideRows, Carries, ChangelogMode, CommitFacts, CommitReport, Committable, Guarantee, JobContext,
-        OpenUnit, Sink, SinkTask, SinkWriter,
+        Beside, BesideRows, Carries, ChangelogMode, CommitFacts, CommitReport, Committable, Distribution, Guarantee,
+        JobContext, OpenUnit, Sink, SinkTask, SinkWriter,
     },
     error::{Error, Result},
     message::Epoch,
@@ -49,6 +49,8 @@ pub struct FilesystemSink {
     errors: Option<Arc<FilesystemSink>>,
     /// What takes all records as they came.
     backup: Option<Arc<FilesystemSink>>,
+    /// Places of the partition keys in the rows.
+    keys: Vec<usize>,
 }
 
 /// The folder, resolved.
@@ -89,8 +91,18 @@ impl FilesystemSink {
             Ok(Field::new(&column.name, data_type, true))
         });
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        let mut sink =
-            Self { role: Role::Rows, table, options, format, schema, stores, catalog, errors: None, backup: None };
+        let mut sink = Self {
+            role: Role::Rows,
+            table,
+            options,
+            format,
+            schema,
+            stores,
+            catalog,
+            errors: None,
+            backup: None,
+            keys: Vec::new(),
+        };
         sink.errors = sink.options.error_prefix.as_ref().map(|prefix| sink.other(Role::Errors, prefix)).transpose()?;
         sink.backup = sink.options.backup_prefix.as_ref().map(|prefix| sink.other(Role::Backup, prefix)).transpose()?;
         Ok(sink)
@@ -133,7 +145,24 @@ impl FilesystemSink {
             Role::Rows | Role::Backup => Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
         };
         let (stores, catalog) = (Arc::clone(&self.stores), self.catalog.clone());
-        Ok(Arc::new(Self { role, table, options, format, schema, stores, catalog, errors: None, backup: None }))
+        Ok(Arc::new(Self {
+            role,
+            table,
+            options,
+            format,
+            schema,
+            stores,
+            catalog,
+            errors: None,
+            backup: None,
+            keys: Vec::new(),
+        }))
+    }
+
+    /// The same, with the places of the partition keys in the rows it gets.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<usize>) -> Self {
+        Self { keys, ..self }
     }
 
     async fn folder(&self) -> Result<Folder> {
@@ -234,6 +263,14 @@ impl Sink for FilesystemSink {
         };
         let errors = beside("errors", BesideRows::Rejected, &self.errors);
         errors.into_iter().chain(beside("backup", BesideRows::Records, &self.backup)).collect()
+    }
+
+    /// A partition that is declared complete is in one writer's hands, which knows all of its files.
+    fn distribution(&self) -> Distribution {
+        match self.options.policies.is_empty() || self.keys.is_empty() {
+            true => Distribution::Any,
+            false => Distribution::ByKey(self.keys.clone()),
+        }
     }
 
     async fn check(&self, job: &JobContext, schema: SchemaRef) -> Result<()> {

@@ -15,7 +15,7 @@ use headwater_engine::{
 };
 use parking_lot::Mutex;
 
-use super::{options::SourceOptions, reader::FileReader};
+use super::{growing::Growing, options::SourceOptions, reader::FileReader};
 use crate::lake::{
     counting::ListingCost,
     listing::{LakeFile, Listing},
@@ -63,6 +63,10 @@ impl FilesystemSource {
         catalog: Arc<dyn Catalog>,
     ) -> Result<Self> {
         let location = table.location.clone();
+        if options.growing && table.properties.get("csv.header").is_some_and(|header| header == "true") {
+            return Err(Error::not_supported("'source.growing-files' with 'csv.header'")
+                .with_hint("a line of a growing file is read by its place alone: leave the header out"));
+        }
         // In a job a malformed row is rejected unless the table says otherwise.
         table.properties.entry("malformed".into()).or_insert_with(|| "skip".into());
         let table = LakeTable::new(Arc::new(table), catalog, stores)?;
@@ -72,31 +76,40 @@ impl FilesystemSource {
     fn split(&self, listing: &Listing, file: &LakeFile) -> Split {
         let place = &listing.partitions[file.partition].place;
         let mut split = Split::new(place.display(&file.path));
-        if self.options.reprocess {
+        if self.options.reprocess && !self.grows(listing, file) {
             split.version = version(file);
         }
         split
     }
 
-    /// The files that are surely whole: those of object stores, and local ones that two looks find the same.
+    /// The files that are surely whole: those of object stores, and local ones that two looks find the same. Those that
+    /// are read while they grow need not be whole.
     async fn settled(&self) -> Result<Listing> {
         let first = self.table.files().await?;
         let now = chrono::Utc::now();
-        let is_local = |listing: &Listing, file: &LakeFile| {
-            matches!(listing.partitions[file.partition].place.listing, ListingCost::Free)
-        };
+        let may_change = |listing: &Listing, file: &LakeFile| is_local(listing, file) && !self.grows(listing, file);
         let is_fresh = |file: &LakeFile| (now - file.modified).to_std().unwrap_or_default() < QUIET;
-        if !first.files.iter().any(|file| is_local(&first, file) && is_fresh(file)) {
+        if !first.files.iter().any(|file| may_change(&first, file) && is_fresh(file)) {
             return Ok(first);
         }
         tokio::time::sleep(QUIET).await;
         let mut second = self.table.files().await?;
         let looked: HashMap<_, _> = first.files.iter().map(|file| (&file.path, version(file))).collect();
         let mut files = std::mem::take(&mut second.files);
-        files.retain(|file| !is_local(&second, file) || looked.get(&file.path) == Some(&version(file)));
+        files.retain(|file| !may_change(&second, file) || looked.get(&file.path) == Some(&version(file)));
         second.files = files;
         Ok(second)
     }
+
+    /// Whether a file is read line by line as it grows.
+    fn grows(&self, listing: &Listing, file: &LakeFile) -> bool {
+        self.options.growing && is_local(listing, file) && self.table.is_by_line(file)
+    }
+}
+
+/// Whether a file is on a local disk, where others may still be writing it.
+pub(super) fn is_local(listing: &Listing, file: &LakeFile) -> bool {
+    matches!(listing.partitions[file.partition].place.listing, ListingCost::Free)
 }
 
 fn version(file: &LakeFile) -> String {
@@ -137,7 +150,9 @@ impl Source for FilesystemSource {
             let files = listing.files.iter().map(split).collect();
             *self.listed.lock() = Listed { listing: Arc::new(listing), files };
         }
-        let mut reader = FileReader::new(self.table.clone(), self.listed.clone(), request.columns.clone(), columns);
+        let growing = self.options.growing.then(|| Growing::new(self.options.monitor_interval, request.bound));
+        let schema = request.columns.clone();
+        let mut reader = FileReader::new(self.table.clone(), self.listed.clone(), (schema, columns), growing);
         reader.assign(request.splits).await?;
         Ok(Box::new(reader))
     }

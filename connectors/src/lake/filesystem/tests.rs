@@ -18,12 +18,13 @@ use futures::StreamExt;
 use headwater_engine::{
     catalog::{Database, PartitionDiscovery, Properties, TableName},
     connector::{
-        CommitFacts, Committable, Connector, Cut, JobContext, OpenUnit, PreparedUnit, SinkTask, TableSpec, Unfenced,
+        Bound, CommitFacts, Committable, Connector, Cut, Distribution, JobContext, Offset, OpenRequest, OpenUnit,
+        PreparedUnit, SinkTask, SourceData, SourceEvent, SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
     },
     error::Result,
     memory::MemoryBudget,
     message::{ChangeBatch, Epoch, Generation},
-    time::{Clock, Instant},
+    time::{Clock, Instant, Watermark},
 };
 
 mod delivery;
@@ -256,6 +257,96 @@ async fn a_partition_is_declared_complete_after_its_delay() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_partition_is_declared_complete_when_the_watermark_passes_its_time() -> Result<()> {
+    let mut bench = Bench::new();
+    let options = [
+        ("sink.partition-commit.policy.kind", "success-file"),
+        ("sink.partition-commit.success-file.name", "_DONE"),
+        ("sink.partition-commit.trigger", "partition-time"),
+        ("sink.partition-commit.delay", "1 h"),
+        ("partition.time-extractor.timestamp-pattern", "1970-01-01 $p:00:00"),
+    ];
+    let sink = connector().sink(&bench.spec(&options, &["p"]))?;
+    assert_eq!(sink.distribution(), Distribution::ByKey(vec![0]));
+    let mut writer = sink.writer(&bench.job(1), task(), Vec::new()).await?;
+    writer.write(rows(&[("01", 1), ("05", 2), ("never", 3)])).await?;
+    let hour = 3_600_000_000;
+    let is_done =
+        |files: &BTreeMap<String, String>| ["01", "05", "never"].map(|p| files.contains_key(&format!("p={p}/_DONE")));
+    for (epoch, watermark, done) in [(1, hour, [false; 3]), (2, 2 * hour, [true, false, false])] {
+        writer.on_watermark(Watermark(watermark));
+        let closed = bench.keep(writer.prepare(Epoch(epoch), Cut::Periodic).await?.units);
+        sink.commit(&bench.job(1), Epoch(epoch), bench.work(&closed)).await?;
+        assert_eq!(is_done(&bench.files()), done, "epoch {epoch}");
+    }
+    // A job that is stopped closes its files, but what is not complete is not declared so.
+    let closed = bench.keep(writer.prepare(Epoch(3), Cut::Final).await?.units);
+    sink.commit(&bench.job(1), Epoch(3), bench.work(&closed)).await?;
+    assert_eq!((is_done(&bench.files()), bench.files().len()), ([true, false, false], 4));
+    let open: Vec<OpenUnit> = (bench.details.iter())
+        .filter(|(unit, _)| !closed.contains(unit) && bench.outbox[*unit].is_empty())
+        .map(|(unit, detail)| OpenUnit { unit: unit.clone(), detail: detail.clone(), rows: 0, bytes: 0 })
+        .filter(|unit| !unit.detail.contains("\"01\""))
+        .collect();
+    assert_eq!(open.len(), 2, "two partitions wait for their time");
+    let mut writer = sink.writer(&bench.job(2), task(), open).await?;
+    writer.on_watermark(Watermark::MAX);
+    let closed = bench.keep(writer.prepare(Epoch(4), Cut::Final).await?.units);
+    sink.commit(&bench.job(2), Epoch(4), bench.work(&closed)).await?;
+    assert_eq!(is_done(&bench.files()), [true; 3]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_roll_by_age_and_by_silence() -> Result<()> {
+    let bench = Bench::new();
+    let options =
+        [("sink.rolling-policy.rollover-interval", "10 s"), ("sink.rolling-policy.inactivity-interval", "4 s")];
+    let sink = connector().sink(&bench.spec(&options, &["p"]))?;
+    let mut writer = sink.writer(&bench.job(1), task(), Vec::new()).await?;
+    let mut closed = Vec::new();
+    for second in 0..12_i64 {
+        bench.clock.0.store(second * 1000, SeqCst);
+        let busy = rows(&[("busy", second)]);
+        writer.write(if second == 0 { rows(&[("busy", 0), ("silent", 0)]) } else { busy }).await?;
+        let units = writer.prepare(Epoch(second as u64 + 1), Cut::Periodic).await?.units;
+        closed.extend(units.into_iter().filter(|unit| unit.closes).map(|unit| {
+            let which = if unit.detail.contains("busy") { "busy" } else { "silent" };
+            (second, which)
+        }));
+    }
+    assert_eq!(closed, [(4, "silent"), (10, "busy")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_are_compressed_as_asked_and_read_back() -> Result<()> {
+    let all = [
+        ("json", "none", "json"),
+        ("json", "gzip", "json.gz"),
+        ("csv", "zstd", "csv.zst"),
+        ("json", "snappy", "json.snappy"),
+        ("csv", "zip", "csv.zip"),
+        ("parquet", "zstd", "parquet"),
+    ];
+    for (format, codec, extension) in all {
+        let mut bench = Bench::new();
+        let options = [("format", format), ("compression", codec)];
+        let sink = connector().sink(&bench.spec(&options, &["p"]))?;
+        let mut writer = sink.writer(&bench.job(1), task(), Vec::new()).await?;
+        writer.write(rows(&[("a", 1), ("a", 2)])).await?;
+        let closed = bench.keep(writer.prepare(Epoch(1), Cut::Final).await?.units);
+        sink.commit(&bench.job(1), Epoch(1), bench.work(&closed)).await?;
+        let path = bench.folder.path().join(format!("out/p=a/part-counts-1-1-0-0-i.{extension}"));
+        assert!(path.exists(), "{format} {codec}");
+        let source = Connector::source(&connector(), &bench.spec(&options, &["p"]))?;
+        let (found, _, _) = read(&source, &bench.job(1), &BTreeMap::new(), usize::MAX).await?;
+        assert_eq!(found, [("a".to_owned(), 1), ("a".to_owned(), 2)], "{format} {codec}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn partitions_of_a_cataloged_table_are_registered_with_their_files() -> Result<()> {
     let mut bench = Bench::new();
     let catalog: Arc<dyn headwater_engine::catalog::Catalog> = Arc::new(MemoryCatalog::default());
@@ -284,7 +375,9 @@ fn options_are_checked() {
         refused(&[("sink.rolling-policy.filesize", "1")]).hint(),
         Some("did you mean 'sink.rolling-policy.file-size'?")
     );
-    assert_eq!(refused(&[("sink.partition-commit.trigger", "partition-time")]).code().0, "NOT_SUPPORTED");
+    let error = refused(&[("sink.partition-commit.trigger", "partition-tim")]);
+    assert!(error.message().ends_with("is not one of process-time, partition-time"), "{error}");
+    assert_eq!(refused(&[("partition.time-extractor.kind", "custom")]).code().0, "NOT_SUPPORTED");
     assert_eq!(refused(&[("sink.partition-commit.policy.kind", "metastore")]).code().0, "NOT_SUPPORTED");
 }
 
@@ -296,7 +389,6 @@ async fn read(
     from: &BTreeMap<String, String>,
     batches_max: usize,
 ) -> Result<(Vec<(String, i64)>, Vec<String>, BTreeMap<String, String>)> {
-    use headwater_engine::connector::{Bound, Offset, OpenRequest, SourceData, SourceEvent, SplitStart, StartAt};
     let splits = source.splits(job).await?;
     let mut left = splits.len();
     let start = |split: headwater_engine::connector::Split| {
@@ -388,5 +480,84 @@ async fn an_overwritten_file_is_a_new_split_only_if_asked() -> Result<()> {
         put(&bench, "0.json", "{\"n\":1}", 50);
         assert_eq!(source.splits(&bench.job(1)).await? != before, changes, "{overwritten}");
     }
+    Ok(())
+}
+
+/// Appends to a file, as a program that logs to it does.
+fn append(bench: &Bench, name: &str, text: &str) {
+    use std::io::Write;
+    let path = bench.folder.path().join("out").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// The next rows and rejected texts of a reader, until it says that there are no more or that it is done.
+async fn until_dry(
+    reader: &mut Box<dyn SplitReader>,
+    offset: &mut Option<String>,
+) -> Result<(Vec<i64>, Vec<String>, &'static str)> {
+    let (mut numbers, mut refused) = (Vec::new(), Vec::new());
+    loop {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), reader.next());
+        match next.await.expect("a file that grows is read")? {
+            SourceEvent::Batch(batch) => {
+                *offset = Some(batch.resume_at.to_string());
+                let SourceData::Rows { rows, rejected } = batch.data else { unreachable!("files give rows") };
+                let column = rows.rows.column(1).clone();
+                numbers.extend(arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&column).values());
+                refused.extend(rejected.iter().map(|record| String::from_utf8_lossy(&record.raw).into_owned()));
+            }
+            SourceEvent::CaughtUp(_) => return Ok((numbers, refused, "caught up")),
+            SourceEvent::ReachedEnd { resume_at, .. } => {
+                *offset = resume_at.map(|at| at.to_string());
+                return Ok((numbers, refused, "reached the end"));
+            }
+            SourceEvent::Ended { .. } => return Ok((numbers, refused, "ended")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_growing_file_is_read_line_by_line_and_resumed_anywhere() -> Result<()> {
+    let bench = Bench::new();
+    let options = [("source.growing-files", "true"), ("source.monitor-interval", "20 ms")];
+    let source = Connector::source(&connector(), &bench.spec(&options, &["p"]))?;
+    let open = async |at: Option<String>, bound: Bound| {
+        let splits = source.splits(&bench.job(1)).await?;
+        let at = at.map_or(StartAt::Beginning, |text| StartAt::Offset(Offset::new(text)));
+        let request = OpenRequest {
+            splits: splits.into_iter().map(|split| SplitStart { split, at: at.clone() }).collect(),
+            bound,
+            columns: schema(),
+            metadata: Vec::new(),
+            task: 0,
+            tasks: 1,
+        };
+        source.open(&bench.job(1), request).await
+    };
+    append(&bench, "p=a/log.json", "{\"n\":1}\n{\"n\":2}\nbroken\n{\"n\":");
+    let mut offset = None;
+    let mut reader = open(None, Bound::Table).await?;
+    let found = until_dry(&mut reader, &mut offset).await?;
+    assert_eq!(found, (vec![1, 2], vec!["broken".to_owned()], "caught up"));
+    append(&bench, "p=a/log.json", "3}\n{\"n\":4}\n");
+    assert_eq!(until_dry(&mut reader, &mut offset).await?, (vec![3, 4], vec![], "caught up"));
+
+    // Another attempt goes on in the middle of what it finds, and one that ends stops at the last whole line.
+    append(&bench, "p=a/log.json", "{\"n\":5}\n{\"n\":6");
+    let mut again = open(offset.clone(), Bound::EndNow).await?;
+    assert_eq!(until_dry(&mut again, &mut offset).await?, (vec![5], vec![], "reached the end"));
+    append(&bench, "p=a/log.json", "}\n");
+    let mut again = open(offset.clone(), Bound::Table).await?;
+    assert_eq!(until_dry(&mut again, &mut offset).await?, (vec![6], vec![], "caught up"));
+    let (skipped, _, _) = until_dry(&mut open(Some("4,1".into()), Bound::EndNow).await?, &mut offset).await?;
+    assert_eq!(skipped, [5, 6], "the position of a reader of whole files is understood");
+
+    // Deleted, it has ended; emptied, it is an error.
+    std::fs::write(bench.folder.path().join("out/p=a/log.json"), "{}\n").unwrap();
+    let error = until_dry(&mut again, &mut offset).await.unwrap_err();
+    assert!(error.message().contains("had 55 bytes that were read, and has 3 now"), "{error}");
+    std::fs::remove_file(bench.folder.path().join("out/p=a/log.json")).unwrap();
+    assert_eq!(until_dry(&mut reader, &mut offset).await?.2, "ended");
     Ok(())
 }

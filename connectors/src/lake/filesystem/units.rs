@@ -11,13 +11,14 @@ use headwater_engine::{
     error::{Error, Result},
     memory::MemoryLease,
     message::ChangeBatch,
-    time::Instant,
+    time::{Instant, Watermark},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     deliver,
-    options::{ObjectNames, Overflow, SinkOptions},
+    options::{ObjectNames, Overflow, SinkOptions, Trigger},
+    partition_time::TimeExtractor,
     prefix,
 };
 use crate::lake::write::partition::Values;
@@ -106,6 +107,8 @@ impl Unit {
 #[derive(Debug)]
 pub(super) struct Units {
     options: SinkOptions,
+    /// Names of the partition keys.
+    keys: Vec<String>,
     job: JobContext,
     task: usize,
     /// The INSERT: several may write one folder.
@@ -114,14 +117,21 @@ pub(super) struct Units {
     open: HashMap<(Kind, Values), Unit>,
     closing: Vec<Unit>,
     partitions: HashMap<Values, Unit>,
+    watermark: Watermark,
     memory: MemoryLease,
 }
 
 impl Units {
     /// The units of a checkpoint, taken up again.
-    pub(super) fn new(options: SinkOptions, job: &JobContext, task: &SinkTask, open: Vec<OpenUnit>) -> Result<Self> {
+    pub(super) fn new(
+        (options, keys): (SinkOptions, Vec<String>),
+        job: &JobContext,
+        task: &SinkTask,
+        open: Vec<OpenUnit>,
+    ) -> Result<Self> {
         let mut units = Self {
             options,
+            keys,
             job: job.clone(),
             task: task.index,
             insert: deliver::plain(&task.insert),
@@ -129,6 +139,7 @@ impl Units {
             open: HashMap::new(),
             closing: Vec::new(),
             partitions: HashMap::new(),
+            watermark: Watermark::MIN,
             memory: job.memory.lease(),
         };
         for OpenUnit { unit, detail, bytes, .. } in open {
@@ -207,14 +218,41 @@ impl Units {
 
     fn is_due(&self, unit: &Unit, now: Instant) -> bool {
         let since = |then: i64| Duration::from_millis(u64::try_from(now.0.saturating_sub(then)).unwrap_or(0));
-        since(unit.detail.began_ms) >= self.options.rollover || since(unit.detail.last_ms) >= self.options.inactivity
+        let has_passed = match &self.options.trigger {
+            Trigger::PartitionTime(extractor) if !self.options.policies.is_empty() => {
+                self.has_passed(extractor, &unit.detail.values)
+            }
+            Trigger::PartitionTime(_) | Trigger::ProcessTime => false,
+        };
+        has_passed
+            || since(unit.detail.began_ms) >= self.options.rollover
+            || since(unit.detail.last_ms) >= self.options.inactivity
     }
 
-    /// Declarations of partitions that got a file: begun with it, closed after the delay.
+    /// Whether a partition is complete: some time after it began, or once the watermark has passed its time.
+    fn is_complete(&self, unit: &Unit, now: Instant, cut: Cut) -> bool {
+        match &self.options.trigger {
+            Trigger::ProcessTime => {
+                let delay = i64::try_from(self.options.delay.as_millis()).unwrap_or(i64::MAX);
+                cut == Cut::Final || now.0.saturating_sub(unit.detail.began_ms) >= delay
+            }
+            Trigger::PartitionTime(extractor) => self.has_passed(extractor, &unit.detail.values),
+        }
+    }
+
+    /// Whether no later row belongs to a partition; one whose values are no time is complete at the end of all input.
+    fn has_passed(&self, extractor: &TimeExtractor, values: &Values) -> bool {
+        let delay = i64::try_from(self.options.delay.as_micros()).unwrap_or(i64::MAX);
+        match extractor.micros(&self.keys, values) {
+            Some(time) => time.saturating_add(delay) <= self.watermark.0,
+            None => self.watermark == Watermark::MAX,
+        }
+    }
+
+    /// Declarations of partitions that got a file: begun with it, closed when they are complete.
     fn prepare_partitions(&mut self, now: Instant, cut: Cut, prepared: &mut Prepared) -> Result<()> {
-        let delay = i64::try_from(self.options.delay.as_millis()).unwrap_or(i64::MAX);
         let due: Vec<Values> = (self.partitions.iter())
-            .filter(|(_, unit)| cut == Cut::Final || now.0.saturating_sub(unit.detail.began_ms) >= delay)
+            .filter(|(_, unit)| self.is_complete(unit, now, cut))
             .map(|(values, _)| values.clone())
             .collect();
         for values in due {
@@ -239,6 +277,11 @@ impl Units {
     pub(super) fn note_memory(&mut self) {
         let held = self.open.values().chain(&self.closing).map(Unit::pending_bytes).sum();
         self.memory.resize(held);
+    }
+
+    /// No later row is older.
+    pub(super) fn on_watermark(&mut self, watermark: Watermark) {
+        self.watermark = self.watermark.max(watermark);
     }
 
     /// What came since the last barrier, and what closes.

@@ -17,7 +17,7 @@ use headwater_engine::{
     connector::{ARRIVAL, Cut, JobContext, OpenUnit, Prepared, RECORD, RefusedRow, SinkTask, SinkWriter},
     error::{Error, Result},
     message::{ChangeBatch, Epoch},
-    time::Instant,
+    time::{Instant, Watermark},
 };
 
 use super::{
@@ -123,7 +123,7 @@ impl UnitWriter {
     pub(super) fn new(target: Target, job: &JobContext, task: &SinkTask, open: Vec<OpenUnit>) -> Result<Self> {
         let columns = Columns::of(&target, &task.schema)?;
         let query = target.options.keys_query.as_deref().map(KeysQuery::parse).transpose()?;
-        let units = Units::new(target.options.clone(), job, task, open)?;
+        let units = Units::new((target.options.clone(), target.layout.keys.clone()), job, task, open)?;
         Ok(Self { target, columns, query, units, job: job.clone() })
     }
 
@@ -316,6 +316,10 @@ impl SinkWriter for UnitWriter {
         };
         self.units.note_memory();
         Ok(refused)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark) {
+        self.units.on_watermark(watermark);
     }
 
     async fn prepare(&mut self, _epoch: Epoch, cut: Cut) -> Result<Prepared> {

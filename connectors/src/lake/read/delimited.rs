@@ -31,8 +31,11 @@ use crate::lake::{
 };
 
 pub(crate) mod infer;
+mod payloads;
 mod split;
 mod values;
+
+pub(crate) use payloads::CsvDecoder;
 
 /// Most rows of a batch.
 const BATCH_ROWS: usize = 8192;

@@ -12,7 +12,7 @@ use headwater_engine::error::Result;
 
 pub use crate::formats::json::{FileRows, RejectedText};
 
-pub(super) mod delimited;
+pub(crate) mod delimited;
 mod inflate;
 pub(super) mod json;
 pub(super) mod output;

@@ -171,6 +171,9 @@ fn read_part(mut file: File, range: Range<u64>, mut bytes: Vec<u8>) -> std::io::
 
 /// Where a unit's records start and end: at its cuts' first sure starts of a record.
 async fn bounds(scan: &LakeScan, unit: &Unit) -> Result<Range<u64>> {
+    if unit.is_exact {
+        return Ok(unit.range.clone());
+    }
     let size = scan.listing.files[unit.file].size;
     let length = unit.range.end - unit.range.start;
     let start = match unit.range.start {

@@ -13,7 +13,7 @@ use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use bytes::Bytes;
 use headwater_engine::error::Result;
 
-pub(crate) use self::text::as_text;
+pub(crate) use self::text::{TextRows, as_text};
 use super::{compress::Compressor, format::WriteFormat};
 
 /// Encodes one file.

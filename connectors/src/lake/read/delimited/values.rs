@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, StringArray, StringBuilder, StructArray},
+    array::{
+        Array, ArrayBuilder, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, StringArray, StringBuilder,
+        StructArray,
+    },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{CastOptions, cast_with_options},
     datatypes::{DataType, Int64Type, TimeUnit},
@@ -32,6 +35,11 @@ impl TextColumn {
 
     pub(super) fn null(&mut self) {
         self.texts.append_null();
+    }
+
+    /// Values so far.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
     }
 
     /// Adds a field, or NULL if the record has none here; bytes that are no text are refused where that is malformed.

@@ -11,7 +11,10 @@ use arrow::{
     util::display::{ArrayFormatter, FormatOptions},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use headwater_engine::error::{Error, Result};
+use headwater_engine::{
+    error::{Error, Result},
+    format::Payloads,
+};
 
 use super::LineEncoder;
 use crate::lake::write::format::{TextOptions, TextStyle};
@@ -24,13 +27,14 @@ fn format_options() -> FormatOptions<'static> {
         .with_date_format(Some("%Y-%m-%d"))
 }
 
+/// Rows as lines of text.
 #[derive(Debug)]
-pub(super) struct TextRows {
+pub(crate) struct TextRows {
     options: TextOptions,
 }
 
 impl TextRows {
-    pub(super) fn new(options: TextOptions, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) fn new(options: TextOptions, schema: &SchemaRef) -> Result<Self> {
         if matches!(options.style, TextStyle::Raw) && schema.fields().len() != 1 {
             let message = format!("format raw writes one column, not {}", schema.fields().len());
             return Err(Error::user("INVALID_TABLE_PROPERTY", message));
@@ -61,23 +65,7 @@ impl LineEncoder for TextRows {
     fn lines(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
         let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
         for row in 0..rows.num_rows() {
-            for (index, column) in columns.iter().enumerate() {
-                self.separate(index, out);
-                match column {
-                    Column::Bytes(array) if matches!(self.options.style, TextStyle::Raw) && array.is_valid(row) => {
-                        out.extend_from_slice(array.as_binary::<i32>().value(row));
-                    }
-                    Column::Bytes(array) if array.is_valid(row) => {
-                        let text = STANDARD.encode(array.as_binary::<i32>().value(row));
-                        self.value(&text, out);
-                    }
-                    Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out),
-                    Column::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out)?,
-                    Column::Bytes(_) | Column::Text(_) | Column::Nested(_) => {
-                        out.extend_from_slice(self.options.null.as_bytes());
-                    }
-                }
-            }
+            self.row(&columns, row, out)?;
             out.push(b'\n');
         }
         Ok(())
@@ -107,6 +95,38 @@ pub(crate) fn as_text(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 impl TextRows {
+    /// Every row as a payload of its own, without a line's end.
+    pub(crate) fn payloads(&self, rows: &RecordBatch) -> Result<Payloads> {
+        let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
+        let (mut buffer, mut ends) = (Vec::new(), Vec::with_capacity(rows.num_rows()));
+        for row in 0..rows.num_rows() {
+            self.row(&columns, row, &mut buffer)?;
+            ends.push(buffer.len());
+        }
+        Ok(Payloads { buffer: buffer.into(), ends })
+    }
+
+    fn row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) -> Result<()> {
+        for (index, column) in columns.iter().enumerate() {
+            self.separate(index, out);
+            match column {
+                Column::Bytes(array) if matches!(self.options.style, TextStyle::Raw) && array.is_valid(row) => {
+                    out.extend_from_slice(array.as_binary::<i32>().value(row));
+                }
+                Column::Bytes(array) if array.is_valid(row) => {
+                    let text = STANDARD.encode(array.as_binary::<i32>().value(row));
+                    self.value(&text, out);
+                }
+                Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out),
+                Column::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out)?,
+                Column::Bytes(_) | Column::Text(_) | Column::Nested(_) => {
+                    out.extend_from_slice(self.options.null.as_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn separate(&self, index: usize, out: &mut Vec<u8>) {
         if index > 0 {
             out.push(self.options.field_delimiter);

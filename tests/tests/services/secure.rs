@@ -1,0 +1,97 @@
+//! Listeners of a real broker that speak TLS and ask who one is: the right word is let in, a wrong one is named, not told.
+
+use anyhow::{Result, ensure};
+use headwater_tests::{
+    jobs::JobFolder,
+    services::{KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_USER, Kafka, SecureListeners, Sent, Topics},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_headwater-under-test");
+
+/// A job that copies a topic, with both ends at this listener and these properties.
+fn copy(brokers: &str, properties: &str, sink: &str) -> String {
+    let table = |topic: &str| {
+        format!(
+            "CREATE TABLE \"{topic}\" (n BIGINT) WITH ('connector' = 'kafka', 'topic' = '{topic}', 'format' = 'json',
+             'scan.startup.mode' = 'earliest-offset', 'properties.bootstrap.servers' = '{brokers}', {properties});\n"
+        )
+    };
+    format!("{}{}INSERT INTO \"{sink}\" SELECT n FROM \"numbers\";", table("numbers"), table(sink))
+}
+
+/// The properties of each way to be let in.
+fn ways(secure: &SecureListeners) -> Vec<(&'static str, String, String)> {
+    let authority = format!("'properties.ssl.ca.location' = '{}'", secure.authority.display());
+    let plain = format!(
+        "'properties.security.protocol' = 'SASL_SSL', 'properties.sasl.mechanism' = 'PLAIN', {authority},
+         'properties.sasl.username' = '{KAFKA_USER}', 'properties.sasl.password' = '${{env:PLAIN_WORD}}'"
+    );
+    let scram = format!(
+        "'properties.security.protocol' = 'SASL_SSL', 'properties.sasl.mechanism' = 'SCRAM-SHA-512',
+         'properties.ssl.truststore.type' = 'PEM', 'properties.ssl.truststore.location' = '{}',
+         'properties.sasl.jaas.config' = 'org.apache.kafka.common.security.scram.ScramLoginModule required \
+         username=\"{KAFKA_USER}\" password=\"{KAFKA_SCRAM_PASSWORD}\";'",
+        secure.authority.display()
+    );
+    let tls = format!("'properties.security.protocol' = 'SSL', {authority}");
+    vec![("tls", secure.tls.clone(), tls), ("plain", secure.sasl.clone(), plain), ("scram", secure.sasl.clone(), scram)]
+}
+
+fn folder(script: &str) -> Result<JobFolder> {
+    Ok(JobFolder::new(BINARY, "copy.sql", script, "")?.with_variable("PLAIN_WORD", KAFKA_PLAIN_PASSWORD))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_read_and_write_over_tls_and_sasl() -> Result<()> {
+    let kafka = Kafka::start_secure()?;
+    let secure = kafka.secure.clone().unwrap();
+    let topics = Topics::of(&kafka.brokers);
+    topics.create("numbers", 2, &[]).await?;
+    let numbers: Vec<Sent> = (0..100).map(|n| Sent::value(format!("{{\"n\":{n}}}"))).collect();
+    topics.send("numbers", &numbers, None)?;
+    for (way, brokers, properties) in ways(&secure) {
+        topics.create(way, 1, &[]).await?;
+        folder(&copy(&brokers, &properties, way))?.start("copy.sql", &["--once"])?.finish()?;
+        let copied = topics.read(way, 1)?.len();
+        ensure!(copied == 100, "{way}: {copied}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_refuses_is_said_without_the_password() -> Result<()> {
+    let kafka = Kafka::start_secure()?;
+    let secure = kafka.secure.clone().unwrap();
+    let topics = Topics::of(&kafka.brokers);
+    topics.create("numbers", 1, &[]).await?;
+    topics.create("copied", 1, &[]).await?;
+    let authority = format!("'properties.ssl.ca.location' = '{}'", secure.authority.display());
+    let sasl = |mechanism: &str, password: &str| {
+        format!(
+            "'properties.security.protocol' = 'SASL_SSL', 'properties.sasl.mechanism' = '{mechanism}', {authority},
+             'properties.sasl.username' = '{KAFKA_USER}', 'properties.sasl.password' = '{password}'"
+        )
+    };
+    let name = "check 'properties.sasl.username' and 'properties.sasl.password'";
+    let cases = [
+        (&secure.sasl, sasl("PLAIN", "wrong-word"), "the broker refuses the user name or password", name),
+        (&secure.sasl, sasl("SCRAM-SHA-512", "wrong-word"), "the broker refuses the user name or password", name),
+        (&secure.sasl, sasl("SCRAM-SHA-256", "wrong-word"), "it offers", "correct 'properties.sasl.mechanism'"),
+        (
+            &secure.tls,
+            "'properties.security.protocol' = 'SSL'".to_owned(),
+            "is not one of a known authority",
+            "'properties.ssl.ca.location'",
+        ),
+    ];
+    for (brokers, properties, message, hint) in cases {
+        let (code, said) = folder(&copy(brokers, &properties, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
+        ensure!(code == Some(1), "{properties}: {code:?}\n{said}");
+        ensure!(said.contains("error[PERMISSION_DENIED]") && said.contains(message), "{properties}:\n{said}");
+        ensure!(said.contains(hint) && !said.contains("wrong-word"), "{properties}:\n{said}");
+    }
+    let java = "'properties.security.protocol' = 'SSL', 'properties.ssl.truststore.location' = '/keys.jks'";
+    let (code, said) = folder(&copy(&secure.tls, java, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
+    ensure!(code == Some(1) && said.contains("keytool -exportcert -rfc"), "{code:?}\n{said}");
+    Ok(())
+}
