@@ -41,6 +41,7 @@ pub mod render;
 pub mod rows;
 pub mod tdigest;
 pub mod time;
+pub mod time_tz;
 pub mod totals;
 
 pub use arithmetic::Arithmetic;
@@ -84,6 +85,12 @@ pub enum Op {
     Lazy(Closed, bool),
     /// `value LIKE pattern [ESCAPE ..]`
     Like,
+    /// A part of a `time with time zone`.
+    TimeTzPart(time_tz::Part),
+    /// A `time with time zone` at another offset in minutes.
+    TimeTzShift(i64),
+    /// A `time with time zone` moved by an interval; `true` forwards.
+    TimeTzMove(bool),
     /// The same instants shown in another zone.
     AtTimeZone(Type),
     /// A value of a subquery that must have at most one row: fails where the count is above one.
@@ -129,6 +136,9 @@ impl Op {
             | Self::Try(_)
             | Self::Like
             | Self::AtTimeZone(_)
+            | Self::TimeTzPart(_)
+            | Self::TimeTzShift(_)
+            | Self::TimeTzMove(_)
             | Self::Among
             | Self::Collected(_)
             | Self::Extreme(_)
@@ -153,7 +163,9 @@ impl Op {
             Self::Lazy(_, true) => "lazy_and",
             Self::Lazy(_, false) => "lazy_or",
             Self::Like => "like",
-            Self::AtTimeZone(_) => "at_time_zone",
+            Self::AtTimeZone(_) | Self::TimeTzShift(_) => "at_time_zone",
+            Self::TimeTzPart(_) => "time_part",
+            Self::TimeTzMove(_) => "time_move",
             Self::AtMostOne => "at_most_one",
             Self::Among => "among",
             Self::Format(_) => "format",
@@ -196,6 +208,12 @@ impl Op {
             Self::Try(closed) => rows::try_rows(closed, args, rows, &result.to_arrow()),
             Self::Lazy(closed, and) => rows::lazy(closed, args, rows, *and),
             Self::Like => like::evaluate(args, rows),
+            Self::TimeTzPart(part) => time_tz::part(one(args)?, *part),
+            Self::TimeTzShift(offset) => time_tz::shift(one(args)?, *offset),
+            Self::TimeTzMove(forwards) => {
+                let (value, span) = two(args)?;
+                time_tz::moved(value, span, *forwards)
+            }
             Self::AtTimeZone(from) => cast::evaluate(one(args)?, from, result, false),
             Self::AtMostOne => {
                 let (value, count) = two(args)?;

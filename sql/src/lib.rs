@@ -25,6 +25,7 @@ pub mod run_tables;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+pub mod sketches;
 pub mod tables;
 pub mod types;
 pub mod windows;

@@ -12,6 +12,8 @@ use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 mod coercion;
 mod parse;
 
+use crate::{kernels::time_tz, sketches::Sketch};
+
 pub use coercion::{coerces, common, decimal_of};
 
 /// Key of a field's metadata that holds the exact Trino type.
@@ -52,6 +54,8 @@ pub enum Type {
     Date,
     /// `time(p)`
     Time(u8),
+    /// `time(p) with time zone`
+    TimeTz(u8),
     /// `timestamp(p)`
     Timestamp(u8),
     /// `timestamp(p) with time zone`, and the zone its values are shown in
@@ -68,6 +72,8 @@ pub enum Type {
     Map(Box<Type>, Box<Type>),
     /// `row(..)`; a field may be without a name
     Row(Vec<(Option<Arc<str>>, Type)>),
+    /// A sketch, or another value that only its own functions look into.
+    Sketch(Sketch),
     /// An Arrow type without a Trino name, passed through.
     Other(DataType),
 }
@@ -110,6 +116,7 @@ impl Type {
             D::Interval(IntervalUnit::YearMonth) => Self::IntervalYearMonth,
             D::Duration(TimeUnit::Millisecond) => Self::IntervalDaySecond,
             D::FixedSizeBinary(16) => Self::Uuid,
+            D::FixedSizeBinary(time_tz::BYTES) => Self::TimeTz(3),
             D::List(element) => Self::array(Self::from_field(element)),
             D::Map(entries, _) => match entries.data_type() {
                 D::Struct(fields) if fields.len() == 2 => {
@@ -117,6 +124,7 @@ impl Type {
                 }
                 other => Self::Other(other.clone()),
             },
+            D::Struct(_) if let Some(sketch) = Sketch::from_arrow(data_type) => Self::Sketch(sketch),
             D::Struct(fields) => Self::Row(
                 fields
                     .iter()
@@ -165,6 +173,7 @@ impl Type {
                 coarse @ (TimeUnit::Second | TimeUnit::Millisecond) => D::Time32(coarse),
                 fine @ (TimeUnit::Microsecond | TimeUnit::Nanosecond) => D::Time64(fine),
             },
+            Self::TimeTz(_) => D::FixedSizeBinary(time_tz::BYTES),
             Self::Timestamp(p) => D::Timestamp(unit(*p), None),
             Self::TimestampTz(p, zone) => D::Timestamp(unit(*p), Some(zone.clone())),
             Self::IntervalYearMonth => D::Interval(IntervalUnit::YearMonth),
@@ -184,6 +193,7 @@ impl Type {
                     .map(|(name, inner)| Field::new(name.as_deref().unwrap_or(""), inner.to_arrow(), true))
                     .collect(),
             ),
+            Self::Sketch(sketch) => sketch.to_arrow(),
             Self::Other(other) => other.clone(),
         }
     }
@@ -213,7 +223,7 @@ impl Type {
             Self::Array(inner) => inner.is_comparable(),
             Self::Map(key, value) => key.is_comparable() && value.is_comparable(),
             Self::Row(fields) => fields.iter().all(|(_, inner)| inner.is_comparable()),
-            Self::Other(_) => false,
+            Self::Sketch(_) | Self::Other(_) => false,
             _ => true,
         }
     }
@@ -223,7 +233,7 @@ impl Type {
         match self {
             Self::Array(inner) => inner.is_orderable(),
             Self::Row(fields) => fields.iter().all(|(_, inner)| inner.is_orderable()),
-            Self::Map(..) | Self::Json | Self::Other(_) => false,
+            Self::Map(..) | Self::Json | Self::Sketch(_) | Self::Other(_) => false,
             _ => true,
         }
     }
@@ -272,6 +282,7 @@ impl fmt::Display for Type {
             Self::Json => f.write_str("json"),
             Self::Date => f.write_str("date"),
             Self::Time(p) => write!(f, "time({p})"),
+            Self::TimeTz(p) => write!(f, "time({p}) with time zone"),
             Self::Timestamp(p) => write!(f, "timestamp({p})"),
             Self::TimestampTz(p, _) => write!(f, "timestamp({p}) with time zone"),
             Self::IntervalYearMonth => f.write_str("interval year to month"),
@@ -290,6 +301,7 @@ impl fmt::Display for Type {
                 }
                 f.write_str(")")
             }
+            Self::Sketch(sketch) => f.write_str(sketch.name()),
             Self::Other(other) => write!(f, "{}", other.to_string().to_lowercase()),
         }
     }

@@ -60,7 +60,7 @@ impl Retractable {
     pub fn by_name(name: &str, is_distinct: bool) -> Result<Self> {
         match (name, is_distinct) {
             ("count", false) => Ok(Self::Count),
-            ("count", true) => Ok(Self::CountDistinct),
+            ("count", true) | ("approx_distinct", _) => Ok(Self::CountDistinct),
             ("sum", false) => Ok(Self::Sum),
             ("avg", false) => Ok(Self::Avg),
             ("min", _) => Ok(Self::Min),

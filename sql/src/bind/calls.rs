@@ -17,11 +17,12 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Value,
     lambdas::kept,
+    overloads::{refuse_ambiguous, refuse_by_types},
     scope::{Context, Inside},
     suggest,
 };
 use crate::{
-    functions::{Callable, bound::BOUND, scalar::ScalarFunction},
+    functions::{Callable, bound},
     types::Type,
 };
 
@@ -105,6 +106,15 @@ impl Binder<'_> {
     pub(crate) fn plain_call(&self, function: &ast::Function, context: &Context<'_>) -> Result<Value> {
         let call = take_apart(function)?;
         let context = &Context { filter: false, ..*context };
+        if let ("current_timestamp" | "localtimestamp" | "localtime" | "current_time", [precision]) =
+            (call.name.as_str(), call.args.as_slice())
+        {
+            return self.precise_clock(&call.name, precision);
+        }
+        if call.name == "current_time" && call.args.is_empty() {
+            let now = self.function_value("now", Vec::new())?;
+            return self.cast(now, &Type::TimeTz(3), false);
+        }
         if call.name == "grouping" {
             return self.grouping(&call, context);
         }
@@ -151,6 +161,14 @@ impl Binder<'_> {
     pub(crate) fn scalar_call(&self, name: &str, args: Vec<Argument<'_>>, context: &Context<'_>) -> Result<Value> {
         let with_lambda = args.iter().any(|arg| matches!(arg, Argument::Lambda(_)));
         let special = with_lambda.then(|| self.environment.library.get(&format!("{name}$lambda"))).flatten();
+        let padded =
+            |arg: &Argument<'_>| matches!(arg, Argument::Value(value) if matches!(value.data_type, Type::Char(_)));
+        let textual = |arg: &Argument<'_>| {
+            padded(arg) || matches!(arg, Argument::Value(value) if matches!(value.data_type, Type::Varchar(_)))
+        };
+        if name == "concat" && args.len() > 1 && args.iter().any(padded) && args.iter().all(textual) {
+            return self.concat_all(plain(args)?);
+        }
         let Some(function) = special.or_else(|| self.environment.library.get(name)) else {
             if let ("concat", true) = (name, args.len() >= 2) {
                 return self.concat_all(plain(args)?);
@@ -159,7 +177,13 @@ impl Binder<'_> {
         };
         match &function.callable {
             Callable::Higher(higher) => self.higher_call(higher, &args, context),
-            Callable::Scalar(_, udf) => self.udf_value(udf, plain(args)?),
+            Callable::Scalar(_, udf) => self.udf_value(udf, plain(args)?).map_err(|error| match error.code().0 {
+                "FUNCTION_NOT_FOUND" if name.starts_with("$json_") => {
+                    Error::user("TYPE_MISMATCH", format!("{} takes text or bytes", name.trim_start_matches('$')))
+                        .with_hint("write json_format(x) for a value of type json")
+                }
+                _ => error,
+            }),
             Callable::Aggregate(_) | Callable::Window(_) => {
                 Err(Error::internal(format!("{name} was not recognised as an aggregate or window function")))
             }
@@ -181,6 +205,12 @@ impl Binder<'_> {
     }
 
     fn udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
+        if let [only] = args.as_slice()
+            && let Type::TimeTz(precision) = only.data_type
+        {
+            return self.of_time_with_zone(udf, only.clone(), precision);
+        }
+        let args = self.without_padding(udf.name(), args)?;
         let given: Vec<Type> = args.iter().map(|arg| arg.data_type.clone()).collect();
         if given.contains(&Type::Unknown) {
             refuse_ambiguous(udf, &given)?;
@@ -199,10 +229,22 @@ impl Binder<'_> {
         if let ("map", [Type::Array(key), Type::Array(of)]) = (udf.name(), given.as_slice()) {
             return Ok(Value::new(value.expr, Type::map(key.as_ref().clone(), of.as_ref().clone())));
         }
+        let value = Value::new(value.expr, super::overloads::measured(udf.name(), &given, value.data_type));
         match (udf.name(), given.first()) {
             ("lower" | "upper" | "reverse", Some(fixed @ Type::Char(_))) => self.cast(value, fixed, false),
             _ => Ok(value),
         }
+    }
+
+    /// What trims text never sees the padding of `char(n)`.
+    fn without_padding(&self, name: &str, mut args: Vec<Value>) -> Result<Vec<Value>> {
+        if let ("trim" | "ltrim" | "rtrim", Some(first)) = (name, args.first_mut())
+            && matches!(first.data_type, Type::Char(_))
+        {
+            let text = self.cast(first.clone(), &Type::VARCHAR, false)?;
+            *first = self.function_value("rtrim", vec![text, super::literals::text_value(" ")])?;
+        }
+        Ok(args)
     }
 
     /// Converts arguments to the types a function wants.
@@ -255,57 +297,16 @@ impl Binder<'_> {
 
     /// The error of a name that means nothing.
     pub(crate) fn no_function(&self, name: &str) -> Error {
+        if let Err(error) = super::reserved::check(&ast::Ident::new(name)) {
+            return if matches!(name, "left" | "right") { error.with_hint("use substr") } else { error };
+        }
         let error = Error::user("FUNCTION_NOT_FOUND", format!("function '{name}' not registered"));
+        if let Some(alternative) = super::foreign::alternative(name) {
+            return error.with_hint(format!("use {alternative}"));
+        }
         let names: Vec<&str> = self.environment.library.iter().map(|function| function.name).collect();
-        suggest(error, name, names.into_iter().chain(BOUND.iter().map(|function| function.name)))
+        suggest(error, name, names.into_iter().chain(bound::all().map(|function| function.name)))
     }
-}
-
-/// Refuses what a function's signature allows and Trino does not.
-fn refuse_by_types(name: &str, given: &[Type]) -> Result<()> {
-    let unknown = |of: &Type| matches!(of, Type::Array(element) if **element == Type::Unknown);
-    let too_long = |of: Option<&Type>, most: u32| match of {
-        Some(Type::Varchar(length)) => length.is_none_or(|length| length > most),
-        _ => false,
-    };
-    match (name, given) {
-        ("concat" | "map_concat", [_]) => {
-            Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("there must be two or more arguments of {name}")))
-        }
-        ("concat", [a @ Type::Array(_), b @ Type::Array(_)]) if unknown(a) != unknown(b) => {
-            Err(super::expr::ambiguous(name))
-        }
-        ("codepoint", _) if too_long(given.first(), 1) => {
-            Err(Error::user("FUNCTION_NOT_FOUND", format!("codepoint takes a varchar(1), not {}", given[0])))
-        }
-        ("word_stem", _) if too_long(given.get(1), 2) => {
-            Err(Error::user("FUNCTION_NOT_FOUND", "the language of word_stem is a varchar(2)"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a call with NULLs that fits several overloads of which none is the most specific.
-fn refuse_ambiguous(udf: &ScalarUDF, given: &[Type]) -> Result<()> {
-    let Some(function) = udf.inner().as_ref().downcast_ref::<ScalarFunction>() else { return Ok(()) };
-    let types = arrow_types(given);
-    let fitting: Vec<(Vec<Type>, Option<DataType>)> = function
-        .overloads()
-        .iter()
-        .filter_map(|overload| {
-            let applied = overload.signature.apply(&types)?;
-            let result = overload.signature.result_type(&applied.bindings);
-            Some((applied.arguments.iter().map(Type::from_arrow).collect(), result))
-        })
-        .collect();
-    let reaches = |a: &Type, b: &Type| crate::types::coerces(a, b) || a.is_integer() && matches!(b, Type::Decimal(..));
-    let covers = |a: &[Type], b: &[Type]| a.iter().zip(b).all(|(a, b)| reaches(a, b));
-    let specific = fitting.iter().any(|(one, _)| fitting.iter().all(|(other, _)| covers(one, other)));
-    let same_result = fitting.iter().all(|(_, result)| *result == fitting[0].1) && udf.name() != "json_extract_scalar";
-    if fitting.len() < 2 || specific || same_result {
-        return Ok(());
-    }
-    Err(super::expr::ambiguous(udf.name()))
 }
 
 /// Arrow types of types.
@@ -402,6 +403,13 @@ fn take_apart(function: &ast::Function) -> Result<Call<'_>> {
         nulls: function.null_treatment,
         overflow: None,
     };
+    if function.uses_odbc_syntax {
+        return Err(Error::user("SYNTAX_ERROR", "{fn ..} is not supported").with_hint("write the call without braces"));
+    }
+    if call.order_by.is_empty() && call.name == "listagg" || !call.order_by.is_empty() && call.name != "listagg" {
+        return Err(Error::user("SYNTAX_ERROR", "WITHIN GROUP belongs to listagg, and listagg needs it")
+            .with_hint("write listagg(x, ',') WITHIN GROUP (ORDER BY x)"));
+    }
     let FunctionArguments::List(list) = &function.args else {
         return match &function.args {
             FunctionArguments::None => Ok(call),
@@ -409,6 +417,9 @@ fn take_apart(function: &ast::Function) -> Result<Call<'_>> {
         };
     };
     call.distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+    if let (true, [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) = (call.distinct, list.args.as_slice()) {
+        return Err(Error::user("SYNTAX_ERROR", "DISTINCT * is not supported").with_hint("name the columns"));
+    }
     for arg in &list.args {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(node)) => call.args.push(node),

@@ -81,6 +81,13 @@ const COMPOSED: &[&str] = &[
     "numeric_histogram",
     "approx_most_frequent",
     "reduce_agg",
+    "array_agg",
+    "approx_set",
+    "merge",
+    "tdigest_agg",
+    "qdigest_agg",
+    "make_set_digest",
+    "merge_set_digest",
 ];
 
 /// Digits of decimals of which ten thousand million fit into a sum of 38 digits.
@@ -166,11 +173,19 @@ impl Composition<'_, '_> {
             ("max" | "min", [x, n]) if x.data_type.is_orderable() && n.data_type.is_integer() => {
                 self.extremes_by(x, x, n)?
             }
+            ("array_agg", [x]) => {
+                self.check_distinct(x)?;
+                self.gathered(x.clone(), None)?
+            }
             ("bitwise_and_agg", [x]) if is_whole(x) => self.bits(bit_and_udaf(), x)?,
             ("bitwise_or_agg", [x]) if is_whole(x) => self.bits(bit_or_udaf(), x)?,
             ("bitwise_xor_agg", [x]) if is_whole(x) => self.bits(bit_xor_udaf(), x)?,
-            ("approx_distinct", [x] | [x, _]) => self.distinct_count(x)?,
-            _ => return self.statistic(name, &args),
+            ("approx_distinct", [x]) => self.distinct_count(x, None)?,
+            ("approx_distinct", [x, error]) if is_number(error) => self.distinct_count(x, Some(error))?,
+            _ => match self.sketched(name, &args)? {
+                Some(sketch) => sketch,
+                None => return self.statistic(name, &args),
+            },
         }))
     }
 
@@ -218,6 +233,7 @@ impl Composition<'_, '_> {
             ("approx_percentile", [x, w, p] | [x, w, p, _]) if x.data_type.is_numeric() => {
                 self.percentile(x, Some(w), p)?
             }
+            ("skewness" | "kurtosis" | "checksum", [x]) if self.is_plain() => return self.moment(name, x),
             ("skewness", [x]) if is_number(x) => {
                 self.collected(Collected::Skewness, x.clone(), known(x), None, Type::Double)?
             }
@@ -253,6 +269,9 @@ impl Composition<'_, '_> {
         let nulls = with.ignore_nulls.then_some(NullTreatment::IgnoreNulls);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
         let distinct = self.call.distinct || with.distinct;
+        if let ([sort], true, "array_agg") = (order.as_slice(), distinct, udaf.name()) {
+            return self.sorted_distinct(udaf, exprs, data_type, (filter, sort));
+        }
         let call = AggregateFunction::new_udf(udaf, exprs, distinct, filter.map(Box::new), order, nulls);
         self.binder.collect(self.call, Expr::AggregateFunction(call), data_type, self.outer)
     }
@@ -372,10 +391,6 @@ impl Composition<'_, '_> {
         self.inner(udaf, vec![x], Type::Bigint, With::default())
     }
 
-    fn distinct_count(&self, x: &Value) -> Result<Value> {
-        self.inner(count_udaf(), vec![x.clone()], Type::Bigint, With { distinct: true, ..With::default() })
-    }
-
     fn geometric_mean(&self, x: &Value) -> Result<Value> {
         let real = matches!(x.data_type, Type::Real | Type::Decimal(..));
         let x = self.binder.convert(x.clone(), &Type::Double)?;
@@ -406,3 +421,4 @@ impl Composition<'_, '_> {
 }
 
 mod gathered;
+mod sketched;

@@ -41,6 +41,10 @@ impl Binder<'_> {
             E::Interval(interval) => self.interval(interval),
             E::UnaryOp { op, expr } => self.unary(op, expr, context),
             E::BinaryOp { left, op, right } => self.binary(left, op, right, context),
+            E::Cast { kind: ast::CastKind::DoubleColon, expr, data_type, .. } => {
+                Err(Error::user("SYNTAX_ERROR", "'::' is not supported")
+                    .with_hint(format!("write CAST({expr} AS {data_type})")))
+            }
             E::Cast { kind, expr, data_type, .. } => {
                 let safe = matches!(kind, ast::CastKind::TryCast | ast::CastKind::SafeCast);
                 let value = self.expr(expr, context)?;
@@ -77,12 +81,13 @@ impl Binder<'_> {
         match node {
             E::IsNull(inner) => Ok(boolean(self.expr(inner, context)?.expr.is_null())),
             E::IsNotNull(inner) => Ok(boolean(self.expr(inner, context)?.expr.is_not_null())),
-            E::IsTrue(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_true())),
-            E::IsNotTrue(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_not_true())),
-            E::IsFalse(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_false())),
-            E::IsNotFalse(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_not_false())),
-            E::IsUnknown(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_null())),
-            E::IsNotUnknown(inner) => Ok(boolean(self.condition(inner, context)?.expr.is_not_null())),
+            E::IsTrue(_)
+            | E::IsNotTrue(_)
+            | E::IsFalse(_)
+            | E::IsNotFalse(_)
+            | E::IsUnknown(_)
+            | E::IsNotUnknown(_) => Err(Error::user("SYNTAX_ERROR", "IS takes NULL or DISTINCT FROM")
+                .with_hint("write x, NOT x, or x IS NOT DISTINCT FROM true")),
             E::IsDistinctFrom(left, right) => self.compare_nodes(Comparison::Distinct, left, right, context),
             E::IsNotDistinctFrom(left, right) => self.compare_nodes(Comparison::NotDistinct, left, right, context),
             E::InList { expr, list, negated } => self.in_list(expr, list, *negated, context),
@@ -267,27 +272,6 @@ impl Binder<'_> {
         Ok(all)
     }
 
-    fn at_time_zone(&self, value: Value, zone: Value) -> Result<Value> {
-        let value = match value.data_type.clone() {
-            Type::TimestampTz(..) => value,
-            Type::Timestamp(p) => self.cast(value, &Type::TimestampTz(p, self.environment.zone.into()), false)?,
-            other => return Err(Error::user("TYPE_MISMATCH", format!("AT TIME ZONE needs a timestamp, not {other}"))),
-        };
-        let Type::TimestampTz(p, _) = value.data_type else { return Ok(value) };
-        let name: std::sync::Arc<str> = match &zone.expr {
-            Expr::Literal(ScalarValue::Utf8(Some(name)), _) => crate::kernels::time::Zone::canonical(name)?.into(),
-            Expr::Literal(ScalarValue::DurationMillisecond(Some(millis)), _) => {
-                let minutes = millis / 60_000;
-                let sign = if minutes < 0 { '-' } else { '+' };
-                format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60).as_str().into()
-            }
-            _ => return self.function_value("at_timezone", vec![value, zone]),
-        };
-        let shown = Type::TimestampTz(p, name);
-        let op = Op::AtTimeZone(value.data_type.clone());
-        Ok(Value::new(kernels::call(op, vec![value.expr], shown.clone()), shown))
-    }
-
     fn unary(&self, op: &ast::UnaryOperator, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
         match op {
             ast::UnaryOperator::Minus => {
@@ -341,7 +325,12 @@ impl Binder<'_> {
         context: &Context<'_>,
     ) -> Result<Value> {
         use ast::BinaryOperator as B;
-        let compare = |kind| self.compare_nodes(kind, left, right, context);
+        let compare = |kind| {
+            if is_comparison(left) {
+                return Err(Error::user("SYNTAX_ERROR", "comparisons do not chain").with_hint("put one in parentheses"));
+            }
+            self.compare_nodes(kind, left, right, context)
+        };
         let compute = |kind| {
             let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
             self.arithmetic(kind, left, right)
@@ -473,4 +462,14 @@ pub(crate) fn no_operator(symbol: &str, of: &Type) -> Error {
 fn written_zone(expr: &Expr) -> Option<std::sync::Arc<str>> {
     let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = expr else { return None };
     crate::kernels::parse::timestamp(text)?.zone.map(|zone| zone.as_str().into())
+}
+
+/// Whether syntax is a comparison without parentheses around it.
+fn is_comparison(node: &ast::Expr) -> bool {
+    use ast::BinaryOperator as B;
+    match node {
+        ast::Expr::BinaryOp { op, .. } => matches!(op, B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq),
+        ast::Expr::InList { .. } | ast::Expr::Between { .. } | ast::Expr::Like { .. } => true,
+        _ => false,
+    }
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, StringArray};
-use datafusion::{common::ScalarValue, sql::sqlparser::ast};
+use datafusion::{common::ScalarValue, logical_expr::ScalarUDF, sql::sqlparser::ast};
 use headwater_engine::error::{Error, Result};
 
 use super::{Binder, Value, literal};
 use crate::{
-    kernels::{cast, decimal, parse, time},
+    kernels::{self, Op, cast, decimal, parse, time, time_tz},
     types::{Type, unit},
 };
 
@@ -45,11 +45,18 @@ impl Binder<'_> {
         if name == "decimal" || name == "numeric" || name == "dec" {
             return decimal_value(&text);
         }
+        if name.contains('(') {
+            return Err(Error::user("SYNTAX_ERROR", format!("a literal's type has no parameters: {name}"))
+                .with_hint(format!("write CAST('{text}' AS {name})")));
+        }
         let data_type = Type::from_ast(&typed.data_type)?;
         let invalid =
             || Error::user("INVALID_LITERAL", format!("'{text}' is not a valid {} literal", name.to_uppercase()));
         match &data_type {
             Type::Timestamp(_) | Type::TimestampTz(..) => timestamp_value(&text).ok_or_else(invalid),
+            Type::Time(_) if let Some((value, precision)) = time_tz::read(&text) => {
+                scalar(time_tz::column(vec![Some(value)])?, Type::TimeTz(precision))
+            }
             Type::Time(_) => {
                 let (nanos, precision) = parse::time_of_day(text.trim()).ok_or_else(invalid)?;
                 scalar(time::column(vec![Some(nanos)], &Type::Time(precision))?, Type::Time(precision))
@@ -70,16 +77,52 @@ impl Binder<'_> {
         }
     }
 
+    /// A field of a `time with time zone`.
+    pub(crate) fn of_time_with_zone(&self, udf: &ScalarUDF, value: Value, precision: u8) -> Result<Value> {
+        let part = match udf.name() {
+            "timezone_hour" => time_tz::Part::Hours,
+            "timezone_minute" => time_tz::Part::Minutes,
+            name => {
+                let local = self.cast(value, &Type::Time(precision), false)?;
+                return self.function_value(name, vec![local]);
+            }
+        };
+        Ok(Value::new(kernels::call(Op::TimeTzPart(part), vec![value.expr], Type::Bigint), Type::Bigint))
+    }
+
+    /// `current_timestamp(6)` and the like.
+    pub(crate) fn precise_clock(&self, name: &str, precision: &ast::Expr) -> Result<Value> {
+        let digits = super::query::ordinal(precision).and_then(|digits| u8::try_from(digits).ok());
+        let Some(digits) = digits.filter(|digits| *digits <= 9) else {
+            return Err(Error::user("SYNTAX_ERROR", format!("the precision of {name} is from 0 to 9")));
+        };
+        if name == "current_time" {
+            let now = self.function_value("now", Vec::new())?;
+            return self.cast(now, &Type::TimeTz(digits), false);
+        }
+        let now = self.function_value(name, Vec::new())?;
+        let wanted = match &now.data_type {
+            Type::TimestampTz(_, zone) => Type::TimestampTz(digits, zone.clone()),
+            Type::Timestamp(_) => Type::Timestamp(digits),
+            _ => Type::Time(digits),
+        };
+        self.cast(now, &wanted, false)
+    }
+
     /// `INTERVAL '1 02:03:04' DAY TO SECOND`
     pub(crate) fn interval(&self, interval: &ast::Interval) -> Result<Value> {
         let (text, negative) = interval_text(&interval.value)?;
         let invalid = || Error::user("INVALID_LITERAL", format!("'{text}' is not a valid interval literal"));
         let Some(leading) = interval.leading_field.as_ref().map(|field| field.to_string().to_uppercase()) else {
-            return Err(Error::user("SYNTAX_ERROR", "an interval needs a unit").with_hint("write INTERVAL '1' DAY"));
+            return Err(Error::user("TYPE_NOT_FOUND", "an interval needs a unit").with_hint("write INTERVAL '1' DAY"));
         };
         let last =
             interval.last_field.as_ref().map_or_else(|| leading.clone(), |field| field.to_string().to_uppercase());
         let (leading, last) = (leading.trim_end_matches('S'), last.trim_end_matches('S'));
+        if ![leading, last].iter().all(|unit| INTERVAL_UNITS.contains(unit)) {
+            return Err(Error::user("TYPE_NOT_FOUND", format!("interval unit {leading} does not exist"))
+                .with_hint("use YEAR, MONTH, DAY, HOUR, MINUTE or SECOND"));
+        }
         let (body, minus) = match text.trim().strip_prefix('-') {
             Some(rest) => (rest, !negative),
             None => (text.trim().trim_start_matches('+'), negative),
@@ -95,6 +138,9 @@ impl Binder<'_> {
     }
 }
 
+/// Units of intervals.
+const INTERVAL_UNITS: &[&str] = &["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"];
+
 /// A text literal.
 pub(crate) fn text_value(text: &str) -> Value {
     Value::new(literal(ScalarValue::Utf8(Some(text.to_owned()))), Type::Varchar(Some(length(text))))
@@ -107,8 +153,10 @@ fn length(text: &str) -> u32 {
 fn interval_text(value: &ast::Expr) -> Result<(String, bool)> {
     match value {
         ast::Expr::Value(value) => match &value.value {
-            ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) => Ok((text.clone(), false)),
-            _ => Err(Error::user("SYNTAX_ERROR", "an interval is written in quotes")),
+            ast::Value::SingleQuotedString(text) => Ok((text.clone(), false)),
+            _ => {
+                Err(Error::user("SYNTAX_ERROR", "an interval is written in quotes").with_hint("write INTERVAL '1' DAY"))
+            }
         },
         ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
             let (text, negative) = interval_text(expr)?;
@@ -136,6 +184,10 @@ fn radix(digits: &str, radix: u32) -> Result<Value> {
 
 /// A number literal.
 pub(crate) fn number(text: &str) -> Result<Value> {
+    let misplaced = |text: &str| text.contains("__") || text.ends_with('_');
+    if misplaced(text) || text.contains(['e', 'E']) && !text.starts_with('0') && text.contains('_') {
+        return Err(Error::user("SYNTAX_ERROR", format!("invalid numeric literal: {text}")));
+    }
     let plain = text.replace('_', "");
     let lower = plain.to_ascii_lowercase();
     for (prefix, base) in [("0x", 16), ("0b", 2), ("0o", 8)] {
@@ -226,7 +278,7 @@ fn millis(text: &str, leading: &str, last: &str) -> Option<i64> {
     let first = UNITS.iter().position(|(name, _)| *name == leading)?;
     let end = UNITS.iter().position(|(name, _)| *name == last)?;
     if end < first {
-        return if leading == "WEEK" { text.parse::<i64>().ok()?.checked_mul(604_800_000) } else { None };
+        return None;
     }
     let mut parts = text.split([' ', ':']).filter(|part| !part.is_empty());
     let mut total: i64 = 0;

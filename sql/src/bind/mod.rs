@@ -37,6 +37,7 @@ mod composed;
 mod conditions;
 mod ctes;
 mod expr;
+mod foreign;
 mod json_table;
 mod lambdas;
 mod lateral;
@@ -44,8 +45,10 @@ mod literals;
 pub mod loaded;
 mod matching;
 mod operators;
+mod overloads;
 mod query;
 mod relations;
+mod reserved;
 mod scope;
 mod select;
 mod setops;
@@ -53,6 +56,7 @@ mod subqueries;
 mod unnest;
 mod window_tables;
 mod windows;
+mod zones;
 
 pub(crate) use select::subquery_of;
 

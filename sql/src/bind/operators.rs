@@ -29,6 +29,9 @@ impl Binder<'_> {
                 format!("'{}' cannot be applied to {}, {}", kind.symbol(), left.data_type, right.data_type),
             )
         };
+        if let Some(moved) = time_with_zone_moved(kind, &left, &right) {
+            return Ok(moved);
+        }
         let unknown = [&left.data_type, &right.data_type].into_iter().filter(|of| **of == Type::Unknown).count();
         let spans = matches!(left.data_type, Type::Double | Type::Bigint)
             || matches!(right.data_type, Type::Double | Type::Bigint);
@@ -86,15 +89,26 @@ impl Binder<'_> {
                 if let Some(both) = common(&a, &b).filter(|both| matches!(both, Type::Array(_))) {
                     (left, right, both)
                 } else if let Some(both) = element(&a).and_then(|inner| common(&inner, &b)) {
-                    (left, self.array(vec![right])?, Type::array(both))
+                    let (array, one) = (self.convert(left, &Type::array(both.clone()))?, self.convert(right, &both)?);
+                    return self.with_element(array, one, true);
                 } else if let Some(both) = element(&b).and_then(|inner| common(&inner, &a)) {
-                    (self.array(vec![left])?, right, Type::array(both))
+                    let (one, array) = (self.convert(left, &both)?, self.convert(right, &Type::array(both))?);
+                    return self.with_element(array, one, false);
                 } else {
                     return Err(none());
                 }
             }
         };
         Ok(joined(self.convert(left, &both)?, self.convert(right, &both)?, both))
+    }
+
+    /// An array with one more element at its end or its beginning; without an element there is no array.
+    fn with_element(&self, array: Value, one: Value, at_end: bool) -> Result<Value> {
+        let (of, known) = (array.data_type.clone(), one.expr.clone().is_not_null());
+        let single = self.array(vec![one])?;
+        let (left, right) = if at_end { (array, single) } else { (single, array) };
+        let whole = joined(left, self.convert(right, &of)?, of.clone());
+        self.choose(vec![(known, whole)], Some(Value::null(of)?), "||")
     }
 
     pub(crate) fn compare_nodes(
@@ -126,6 +140,14 @@ impl Binder<'_> {
         };
         if !allowed {
             return Err(cannot());
+        }
+        if matches!(both, Type::TimeTz(_)) {
+            let instant = |value: Value| -> Result<Value> {
+                let value = self.convert(value, &both)?;
+                let part = Op::TimeTzPart(kernels::time_tz::Part::Instant);
+                Ok(Value::new(kernels::call(part, vec![value.expr], Type::Bigint), Type::Bigint))
+            };
+            return self.compare(kind, instant(left)?, instant(right)?);
         }
         let (left, right) = (self.convert(left, &both)?.expr, self.convert(right, &both)?.expr);
         let plain = match &both {
@@ -270,4 +292,16 @@ fn float_is_plain(kind: Comparison, left: &Expr, right: &Expr) -> bool {
         Comparison::Greater | Comparison::GreaterOrEqual => number(left),
         Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => false,
     }
+}
+
+/// A `time with time zone` and an interval of days to seconds, added or subtracted.
+fn time_with_zone_moved(kind: Arithmetic, left: &Value, right: &Value) -> Option<Value> {
+    let (time, span, forwards) = match (kind, &left.data_type, &right.data_type) {
+        (Arithmetic::Add, Type::TimeTz(_), Type::IntervalDaySecond) => (left, right, true),
+        (Arithmetic::Add, Type::IntervalDaySecond, Type::TimeTz(_)) => (right, left, true),
+        (Arithmetic::Subtract, Type::TimeTz(_), Type::IntervalDaySecond) => (left, right, false),
+        _ => return None,
+    };
+    let args = vec![time.expr.clone(), span.expr.clone()];
+    Some(Value::new(kernels::call(Op::TimeTzMove(forwards), args, time.data_type.clone()), time.data_type.clone()))
 }

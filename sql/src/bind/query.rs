@@ -46,6 +46,9 @@ impl Binder<'_> {
                 Some(with) => self.with(with, outer, ctes)?,
                 None => ctes.clone(),
             };
+            if !query.locks.is_empty() {
+                return Err(Error::user("SYNTAX_ERROR", "FOR UPDATE is not supported"));
+            }
             let limits = self.limits(query)?;
             let order = order_items(query)?;
             match query.body.as_ref() {
@@ -85,13 +88,14 @@ impl Binder<'_> {
         let mut ctes = ctes.clone();
         let mut seen = std::collections::HashSet::new();
         for cte in &with.cte_tables {
+            super::reserved::check(&cte.alias.name)?;
             let name = &cte.alias.name.value;
             if !seen.insert(name.to_lowercase()) {
                 return Err(Error::user("DUPLICATE_NAMED_QUERY", format!("WITH query name \"{name}\" is given twice")));
             }
             let columns: Vec<ast::Ident> = cte.alias.columns.iter().map(|column| column.name.clone()).collect();
             let recursion = recursion(with.recursive, name, &cte.query)?;
-            if recursion.is_some() && columns.is_empty() {
+            if with.recursive && columns.is_empty() {
                 let message = format!("missing column aliases in recursive WITH query \"{name}\"");
                 return Err(Error::user("MISSING_COLUMN_ALIASES", message));
             }
@@ -190,7 +194,11 @@ impl Binder<'_> {
     fn count(&self, node: &ast::Expr, clause: &str) -> Result<usize> {
         let scope = Scope::default();
         let ctes = Ctes::default();
-        let value = self.expr(node, &Context::new(&scope, None, &ctes, clause))?;
+        let value =
+            self.expr(node, &Context::new(&scope, None, &ctes, clause)).map_err(|error| match error.code().0 {
+                "COLUMN_NOT_FOUND" => Error::user("SYNTAX_ERROR", format!("{clause} needs a whole number")),
+                _ => error,
+            })?;
         let count = match value.expr {
             Expr::Literal(ScalarValue::Int32(Some(count)), _) => usize::try_from(count).ok(),
             Expr::Literal(ScalarValue::Int64(Some(count)), _) => usize::try_from(count).ok(),
@@ -370,6 +378,7 @@ pub(crate) fn ordinal(node: &ast::Expr) -> Option<i64> {
                 _ => None,
             }
         }
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => ordinal(expr).map(|position| -position),
         _ => None,
     }
 }

@@ -442,6 +442,7 @@ fn one_of<'s>(scope: &'s Scope, ident: &ast::Ident, side: &str) -> Result<&'s Fi
 /// Gives a relation its alias.
 pub(crate) fn aliased(bound: Bound, alias: Option<&ast::TableAlias>) -> Result<Bound> {
     let Some(alias) = alias else { return Ok(bound) };
+    super::reserved::check(&alias.name)?;
     let columns: Vec<ast::Ident> = alias.columns.iter().map(|column| column.name.clone()).collect();
     rename(bound, &columns, &alias.name.value).map_err(|error| located(error, &alias.name))
 }

@@ -64,8 +64,6 @@ pub(crate) struct Collected {
     pub(crate) aggregates: Vec<(Expr, String, Type)>,
     /// Call, column and type of each window function.
     pub(crate) windows: Vec<(Expr, String, Type)>,
-    /// Scalar subqueries to join to the rows before anything else: each with the column that holds its value.
-    pub(crate) laterals: Vec<super::Bound>,
     /// Arguments and column of each `grouping(..)`.
     pub(crate) groupings: Vec<(Vec<Expr>, String)>,
 }
@@ -83,6 +81,8 @@ pub(crate) struct Context<'c> {
     pub(crate) aliases: &'c [(String, Value)],
     /// Where aggregates and windows go; `None` where there may be none.
     pub(crate) collected: Option<&'c RefCell<Collected>>,
+    /// Where scalar subqueries go that have to be joined to the rows: each with the column that holds its value.
+    pub(crate) laterals: Option<&'c RefCell<Vec<super::Bound>>>,
     /// Named windows.
     pub(crate) windows: &'c [(String, datafusion::sql::sqlparser::ast::WindowSpec)],
     /// Whether this is inside an aggregate's or a window function's arguments.
@@ -115,6 +115,7 @@ impl<'c> Context<'c> {
             parameters: &[],
             aliases: &[],
             collected: None,
+            laterals: None,
             windows: &[],
             inside: Inside::Nothing,
             place,
@@ -125,6 +126,11 @@ impl<'c> Context<'c> {
 
     pub(crate) fn filtering(mut self) -> Self {
         self.filter = true;
+        self
+    }
+
+    pub(crate) fn joining(mut self, laterals: &'c RefCell<Vec<super::Bound>>) -> Self {
+        self.laterals = Some(laterals);
         self
     }
 
@@ -164,9 +170,11 @@ impl Binder<'_> {
             let field = found.field.data_type.to_field(&found.field.column);
             value.expr = Expr::OuterReferenceColumn(field.into(), Column::new_unqualified(&found.field.column));
         }
-        for part in &parts[used..] {
+        for (index, part) in parts.iter().enumerate().skip(used) {
             value = self.dereference(value, part).map_err(|error| match error.code().0 {
-                "INVALID_COLUMN_REFERENCE" => Error::user("COLUMN_NOT_FOUND", error.message()),
+                "INVALID_COLUMN_REFERENCE" if index + 1 == parts.len() => {
+                    Error::user("COLUMN_NOT_FOUND", error.message())
+                }
                 _ => error,
             })?;
         }
@@ -245,6 +253,9 @@ fn not_found(parts: &[Ident], context: &Context<'_>) -> Error {
     let written = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
     let error = Error::user("COLUMN_NOT_FOUND", format!("column \"{written}\" cannot be resolved"));
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return error };
+    if let Some(reserved) = parts.iter().find_map(|part| super::reserved::check(part).err()) {
+        return reserved;
+    }
     let names = context.scope.fields.iter().filter_map(|field| field.name.as_deref());
     located(suggest(error, &last.value, names), first)
 }

@@ -55,13 +55,15 @@ impl Binder<'_> {
         refuse_foreign(select)?;
         let mut from = self.from(&select.from, outer, ctes)?;
         if let Some(condition) = &select.selection {
-            let context = Context::new(&from.scope, outer, ctes, "WHERE clause").filtering();
+            let laterals = RefCell::default();
+            let context = Context::new(&from.scope, outer, ctes, "WHERE clause").filtering().joining(&laterals);
             let condition = self.condition(condition, &context)?;
+            from = self.with_laterals(from, laterals.take())?;
             from.plan = LogicalPlanBuilder::from(from.plan).filter(condition.expr)?.build()?;
         }
-        let collected = RefCell::new(Collected::default());
+        let (collected, laterals) = (RefCell::new(Collected::default()), RefCell::default());
         let windows = named_windows(select)?;
-        let mut context = Context::new(&from.scope, outer, ctes, "SELECT").collecting(&collected);
+        let mut context = Context::new(&from.scope, outer, ctes, "SELECT").collecting(&collected).joining(&laterals);
         context.windows = &windows;
         let items = self.items(&select.projection, &context)?;
         let ordinals = items_for_ordinals(&items, &collected.borrow());
@@ -74,10 +76,8 @@ impl Binder<'_> {
         };
         let sorts = self.order_keys(order, &items, &context)?;
         let parts = Parts { items, having, sorts };
-        let mut collected = collected.replace(Collected::default());
-        for right in std::mem::take(&mut collected.laterals) {
-            from = self.dependent_join(from, right, datafusion::common::JoinType::Left, Vec::new())?;
-        }
+        let collected = collected.replace(Collected::default());
+        from = self.with_laterals(from, laterals.take())?;
         let grouped = keys.is_some()
             || !collected.aggregates.is_empty()
             || parts.having.is_some()
@@ -96,6 +96,13 @@ impl Binder<'_> {
         self.finish(plan, parts, distinct, limits)
     }
 
+    /// Rows with the values of scalar subqueries beside them.
+    fn with_laterals(&self, from: Bound, laterals: Vec<Bound>) -> Result<Bound> {
+        laterals.into_iter().try_fold(from, |from, right| {
+            self.dependent_join(from, right, datafusion::common::JoinType::Left, Vec::new())
+        })
+    }
+
     fn items(&self, projection: &[ast::SelectItem], context: &Context<'_>) -> Result<Vec<Item>> {
         let mut items = Vec::new();
         for item in projection {
@@ -107,6 +114,7 @@ impl Binder<'_> {
                     return at(Err(Error::user("SYNTAX_ERROR", "a column's name stands in double quotes")), item);
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
+                    super::reserved::check(alias)?;
                     items.push(Item { name: Some(alias.value.clone()), value: self.expr(expr, context)? });
                 }
                 ast::SelectItem::Wildcard(_) => {
@@ -149,8 +157,19 @@ impl Binder<'_> {
                 if !of.is_empty() {
                     return Ok(of);
                 }
-                self.compound(&parts, context)
-                    .map_err(|_| Error::user("TABLE_NOT_FOUND", format!("table \"{name}\" not found in FROM")))?
+                let missing = || Error::user("TABLE_NOT_FOUND", format!("table \"{name}\" not found in FROM"));
+                if parts.len() < 2 {
+                    return Err(missing().with_hint("write table.column.* for the fields of a row"));
+                }
+                self.compound(&parts, context).map_err(|_| missing())?
+            }
+            ast::SelectItemQualifiedWildcardKind::Expr(ast::Expr::Nested(inner))
+                if matches!(inner.as_ref(), ast::Expr::Identifier(_)) =>
+            {
+                let missing = format!("table \"{inner}\" not found in FROM");
+                return Err(
+                    Error::user("TABLE_NOT_FOUND", missing).with_hint("write table.column.* for the fields of a row")
+                );
             }
             ast::SelectItemQualifiedWildcardKind::Expr(node) => self.expr(node, context)?,
         };
@@ -274,6 +293,9 @@ fn refuse_foreign(select: &ast::Select) -> Result<()> {
     if select.qualify.is_some() {
         return refused("QUALIFY");
     }
+    if select.into.is_some() {
+        return Err(Error::user("SYNTAX_ERROR", "SELECT INTO is not supported").with_hint("use CREATE TABLE .. AS"));
+    }
     if !select.lateral_views.is_empty() {
         return Err(Error::user("SYNTAX_ERROR", "LATERAL VIEW is not supported").with_hint("use CROSS JOIN UNNEST"));
     }
@@ -287,10 +309,6 @@ fn implied_name(node: &ast::Expr) -> Option<String> {
     match node {
         ast::Expr::Identifier(ident) => Some(ident.value.clone()),
         ast::Expr::CompoundIdentifier(parts) => parts.last().map(|ident| ident.value.clone()),
-        ast::Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
-            Some(ast::AccessExpr::Dot(ast::Expr::Identifier(ident))) => Some(ident.value.clone()),
-            _ => None,
-        },
         ast::Expr::Nested(inner) => implied_name(inner),
         _ => None,
     }

@@ -12,9 +12,10 @@ use datafusion::{
         expr_fn::{count, first_value, max, min},
     },
     logical_expr::{
-        Expr, LogicalPlan, LogicalPlanBuilder, Subquery,
+        BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
         expr::{Exists, InSubquery},
         lit,
+        utils::split_conjunction,
     },
     sql::sqlparser::ast,
 };
@@ -39,7 +40,7 @@ impl Binder<'_> {
             ast::Expr::Exists { subquery, negated } => {
                 let bound = self.query(subquery, Some(context), context.ctes)?;
                 if !context.filter {
-                    return self.counted_exists(bound, *negated);
+                    return self.counted_exists(bound, *negated, context);
                 }
                 Ok(boolean(Expr::Exists(Exists { subquery: subquery_node(bound.plan), negated: *negated })))
             }
@@ -75,7 +76,7 @@ impl Binder<'_> {
 
     fn scalar_subquery(&self, bound: Bound, context: &Context<'_>) -> Result<Value> {
         let (plan, value) = self.one_column(bound)?;
-        if let Some(expr) = inlined(&plan) {
+        if let Some(expr) = inlined(&plan, context) {
             return Ok(Value::new(expr, value.data_type));
         }
         if is_single_row(&plan) {
@@ -93,7 +94,7 @@ impl Binder<'_> {
 
     /// The value of a plan of one row. What DataFusion cannot decorrelate is joined to the rows of the query around.
     fn single_value(&self, plan: LogicalPlan, value: Value, context: &Context<'_>) -> Result<Value> {
-        let Some(collected) = context.collected.filter(|_| !context.filter && is_hard(&plan)) else {
+        let Some(laterals) = context.laterals.filter(|_| is_hard(&plan)) else {
             return Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), value.data_type));
         };
         let bound = Bound { plan, scope: super::scope::Scope::default() };
@@ -111,19 +112,19 @@ impl Binder<'_> {
             hidden: true,
         };
         let value = field.value();
-        collected.borrow_mut().laterals.push(Bound { plan, scope: super::scope::Scope { fields: vec![field] } });
+        laterals.borrow_mut().push(Bound { plan, scope: super::scope::Scope { fields: vec![field] } });
         Ok(value)
     }
 
     /// EXISTS outside a filter: whether there is more than no row.
-    fn counted_exists(&self, bound: Bound, negated: bool) -> Result<Value> {
+    fn counted_exists(&self, bound: Bound, negated: bool, context: &Context<'_>) -> Result<Value> {
         let made = self.column(Some("rows"), &Type::Bigint);
         let mut plan = LogicalPlanBuilder::from(bound.plan);
-        if !plan.plan().contains_outer_reference() {
+        if plan.plan().all_out_ref_exprs().is_empty() {
             plan = plan.limit(0, Some(1))?;
         }
-        let plan = plan.aggregate(Vec::<Expr>::new(), vec![count_all().alias(made)])?.build()?;
-        let rows = Expr::ScalarSubquery(subquery_node(plan));
+        let plan = plan.aggregate(Vec::<Expr>::new(), vec![count_all().alias(made.clone())])?.build()?;
+        let rows = self.single_value(plan, Value::new(column(&made), Type::Bigint), context)?.expr;
         Ok(boolean(if negated { rows.eq(lit(0i64)) } else { rows.gt(lit(0i64)) }))
     }
 
@@ -235,7 +236,7 @@ fn subquery_node(plan: LogicalPlan) -> Subquery {
 }
 
 /// The expression of `(SELECT expression)`, which needs no subquery; columns of the query around become plain ones.
-fn inlined(plan: &LogicalPlan) -> Option<Expr> {
+fn inlined(plan: &LogicalPlan, context: &Context<'_>) -> Option<Expr> {
     let LogicalPlan::Projection(projection) = plan else { return None };
     let one = match projection.input.as_ref() {
         LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
@@ -246,25 +247,41 @@ fn inlined(plan: &LogicalPlan) -> Option<Expr> {
         return None;
     }
     replace(expr, &|node| match node {
-        Expr::OuterReferenceColumn(_, outer) => Some(Expr::Column(outer.clone())),
+        Expr::OuterReferenceColumn(_, outer) if context.scope.fields.iter().any(|field| field.column == outer.name) => {
+            Some(Expr::Column(outer.clone()))
+        }
         _ => None,
     })
     .ok()
 }
 
-/// Whether a plan has parts through which DataFusion pulls no reference up.
+/// Whether a plan has parts through which DataFusion pulls no reference up, or refers in another way than by equality.
 fn is_hard(plan: &LogicalPlan) -> bool {
     plan.exists(|node| {
-        Ok(matches!(
-            node,
+        Ok(match node {
             LogicalPlan::Unnest(_)
-                | LogicalPlan::Limit(_)
-                | LogicalPlan::Window(_)
-                | LogicalPlan::Union(_)
-                | LogicalPlan::Distinct(_)
-        ))
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Distinct(_) => true,
+            LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate)
+                .into_iter()
+                .any(|part| part.contains_outer() && !is_equality(part) || super::conditions::has_subquery(part)),
+            node => node.expressions().iter().any(Expr::contains_outer),
+        })
     })
     .unwrap_or(false)
+}
+
+/// Whether a condition says that a value of the subquery equals one of the query around.
+fn is_equality(condition: &Expr) -> bool {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            let outer = |expr: &Expr| expr.contains_outer() && expr.column_refs().is_empty();
+            outer(left) && !right.contains_outer() || outer(right) && !left.contains_outer()
+        }
+        _ => false,
+    }
 }
 
 /// Whether a plan always gives exactly one row.

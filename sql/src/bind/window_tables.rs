@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{Expr, Extension, LogicalPlan},
+    logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder},
     sql::sqlparser::ast,
 };
 use headwater_engine::{
@@ -42,6 +42,9 @@ impl Binder<'_> {
             return at(Err(Error::user("SYNTAX_ERROR", "TABLE(..) takes the call of a table function")), node);
         };
         let written = function.name.to_string();
+        if written.eq_ignore_ascii_case("sequence") {
+            return at(self.sequence_table(function, outer, ctes), node);
+        }
         let Some((name, lengths)) = FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&written)) else {
             let error = Error::user("FUNCTION_NOT_FOUND", format!("table function \"{written}\" does not exist"));
             return at(Err(suggest(error, &written, FUNCTIONS.iter().map(|(name, _)| *name))), node);
@@ -71,6 +74,47 @@ impl Binder<'_> {
         };
         let keys = self.session_keys(&keys, &bound, &spec, ctes)?;
         at(self.over_windows(bound, spec, &time, keys), node)
+    }
+
+    /// `TABLE(sequence(start => 1, stop => 5, step => 2))`
+    fn sequence_table(&self, function: &ast::Function, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        let wrong = || {
+            Error::user("INVALID_ARGUMENTS", "sequence does not take these arguments")
+                .with_hint("write TABLE(sequence(start => 1, stop => 5, step => 1))")
+        };
+        let mut call = function.clone();
+        let ast::FunctionArguments::List(list) = &mut call.args else { return Err(wrong()) };
+        let number = |text: &str| ast::Expr::value(ast::Value::Number(text.to_owned(), false));
+        let mut args = [Some(number("0")), None, Some(number("1"))];
+        for (index, arg) in list.args.iter().enumerate() {
+            let (place, value) = match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(value)) => (index, value),
+                ast::FunctionArg::Named { name, arg: ast::FunctionArgExpr::Expr(value), .. } => {
+                    let known =
+                        ["start", "stop", "step"].iter().position(|known| name.value.eq_ignore_ascii_case(known));
+                    (known.ok_or_else(wrong)?, value)
+                }
+                _ => return Err(wrong()),
+            };
+            *args.get_mut(place).ok_or_else(wrong)? = Some(value.clone());
+        }
+        let bigint = |expr: ast::Expr| ast::Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: Box::new(expr),
+            data_type: ast::DataType::BigInt(None),
+            array: false,
+            format: None,
+        };
+        list.args = args
+            .into_iter()
+            .map(|arg| Ok(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(bigint(arg.ok_or_else(wrong)?)))))
+            .collect::<Result<_>>()?;
+        let one = Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: super::Scope::default() };
+        let mut bound = self.unnest(one, &[ast::Expr::Function(call)], false, None, (false, outer, ctes))?;
+        for field in &mut bound.scope.fields {
+            field.name = Some("sequential_number".to_owned());
+        }
+        Ok(bound)
     }
 
     fn over_windows(&self, bound: Bound, spec: WindowSpec, time: &Field, keys: Vec<Expr>) -> Result<Bound> {

@@ -245,7 +245,12 @@ impl Binder<'_> {
     fn offset(&self, node: &ast::Expr, units: WindowFrameUnits, order: &[Value]) -> Result<ScalarValue> {
         let empty = super::Scope::default();
         let ctes = super::Ctes::default();
-        let value = self.expr(node, &Context::new(&empty, None, &ctes, "window frame bound"))?;
+        let value = self.expr(node, &Context::new(&empty, None, &ctes, "window frame bound"));
+        let value = value.map_err(|error| match error.code().0 {
+            "COLUMN_NOT_FOUND" => Error::not_supported("a window frame's offset from a column is not supported")
+                .with_hint("use a literal offset, or join the rows of the frame"),
+            _ => error,
+        })?;
         let Expr::Literal(literal, _) = &value.expr else {
             return Err(Error::not_supported("a window frame's offset must be a literal"));
         };
@@ -277,6 +282,10 @@ impl Binder<'_> {
             ) => {
                 if *millis < 0 {
                     return Err(negative());
+                }
+                if key == Type::Date && millis % 86_400_000 != 0 {
+                    let message = "cannot add hours, minutes or seconds to a date";
+                    return Err(Error::user("INVALID_FUNCTION_ARGUMENT", message));
                 }
                 let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
                 ScalarValue::new_interval_mdn(0, days as i32, rest * 1_000_000)

@@ -11,7 +11,7 @@ use headwater_engine::{
 
 use super::{create_text, database, partitions, rows, run_table, table_named};
 use crate::{
-    functions::{Callable, bound::BOUND, library},
+    functions::{Callable, bound, library},
     parser::{
         StatementKind,
         cursor::{Identifier, ObjectName},
@@ -189,7 +189,7 @@ fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
             shown.extend(function.signatures.iter().map(row));
         }
     }
-    for function in BOUND {
+    for function in bound::all() {
         for name in kept(pattern, std::iter::once(function.name.to_owned()))? {
             let row = |signature: &&str| {
                 [&name, *signature, function.kind, function.summary].map(|text| Some(text.to_owned()))

@@ -25,6 +25,7 @@ use super::{
 /// The family's functions.
 pub fn functions() -> Result<Vec<Function>> {
     let mut all = texts();
+    all.extend(bases());
     all.extend(hashes());
     all.extend(keyed());
     all.extend(numbers());
@@ -56,8 +57,9 @@ fn binary(name: &'static str, summary: &'static str) -> Definition {
     scalar(Family::Binary, name, summary)
 }
 
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
@@ -72,21 +74,72 @@ fn decode(f: fn(&str) -> Result<Vec<u8>>) -> Kernel {
     value1::<Str, ToBytes>(move |text| f(text).map(Some))
 }
 
+/// Bytes as text. A sequence that is complete but means no character is replaced once, a broken one up to where it
+/// breaks, as Trino does.
+fn utf8(bytes: &[u8], with: &str) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (good, bad) = match std::str::from_utf8(rest) {
+            Ok(text) => (text, 0),
+            Err(error) => {
+                let (good, bad) = rest.split_at(error.valid_up_to());
+                (std::str::from_utf8(good).unwrap_or_default(), broken_length(bad))
+            }
+        };
+        out.push_str(good);
+        if bad > 0 {
+            out.push_str(with);
+        }
+        rest = &rest[good.len() + bad..];
+    }
+    out
+}
+
+/// How many bytes a sequence takes that is no character.
+fn broken_length(bytes: &[u8]) -> usize {
+    let wanted = match bytes.first() {
+        Some(0xC0..=0xDF) => 2,
+        Some(0xE0..=0xEF) => 3,
+        Some(0xF0..=0xF7) => 4,
+        Some(0xF8..=0xFB) => 5,
+        Some(0xFC..=0xFD) => 6,
+        _ => 1,
+    };
+    1 + bytes.iter().skip(1).take(wanted - 1).take_while(|byte| **byte & 0xC0 == 0x80).count()
+}
+
+/// The same of text that comes as bytes.
+fn decode_bytes(f: fn(&str) -> Result<Vec<u8>>) -> Kernel {
+    value1::<Bytes, ToBytes>(move |bytes| {
+        let text = std::str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+        f(text).map(Some)
+    })
+}
+
 fn texts() -> Vec<Definition> {
     vec![
         binary("to_utf8", "a text's bytes")
             .on("to_utf8(varchar) -> varbinary", value1::<Str, ToBytes>(|text| Ok(Some(text.as_bytes().to_vec()))))
             .example("SELECT to_hex(to_utf8('a'))", "61"),
         binary("from_utf8", "bytes as text; what is no UTF-8 is replaced")
-            .on("from_utf8(varbinary) -> varchar", encode(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+            .on("from_utf8(varbinary) -> varchar", encode(|bytes| utf8(bytes, "\u{FFFD}")))
             .on(
                 "from_utf8(varbinary, varchar) -> varchar",
                 text2::<Bytes, Str>(|bytes, with, out| {
-                    let mut with_chars = with.chars();
-                    if with_chars.next().is_some() && with_chars.next().is_some() {
+                    if with.chars().nth(1).is_some() {
                         return Err(invalid("replacement character string must empty or a single character"));
                     }
-                    out.push_str(&String::from_utf8_lossy(bytes).replace('\u{FFFD}', with));
+                    out.push_str(&utf8(bytes, with));
+                    Ok(true)
+                }),
+            )
+            .on(
+                "from_utf8(varbinary, bigint) -> varchar",
+                text2::<Bytes, I64>(|bytes, code, out| {
+                    let with = u32::try_from(code).ok().and_then(char::from_u32);
+                    let with = with.ok_or_else(|| invalid(format!("invalid replacement code point {code}")))?;
+                    out.push_str(&utf8(bytes, with.encode_utf8(&mut [0; 4])));
                     Ok(true)
                 }),
             )
@@ -99,7 +152,16 @@ fn texts() -> Vec<Definition> {
                 "from_hex(varchar) -> varbinary",
                 decode(|text| hex::decode(text).map_err(|error| invalid(error.to_string()))),
             )
+            .on(
+                "from_hex(varbinary) -> varbinary",
+                decode_bytes(|text| hex::decode(text).map_err(|error| invalid(error.to_string()))),
+            )
             .example("SELECT to_hex(from_hex('0a'))", "0A"),
+    ]
+}
+
+fn bases() -> Vec<Definition> {
+    vec![
         binary("to_base64", "bytes in base64")
             .on("to_base64(varbinary) -> varchar", encode(|bytes| STANDARD.encode(bytes)))
             .example("SELECT to_base64(X'61')", "YQ=="),
@@ -107,6 +169,10 @@ fn texts() -> Vec<Definition> {
             .on(
                 "from_base64(varchar) -> varbinary",
                 decode(|text| STANDARD.decode(text).map_err(|error| invalid(error.to_string()))),
+            )
+            .on(
+                "from_base64(varbinary) -> varbinary",
+                decode_bytes(|text| STANDARD.decode(text).map_err(|error| invalid(error.to_string()))),
             )
             .example("SELECT to_hex(from_base64('YQ=='))", "61"),
         binary("to_base64url", "bytes in base64 with the URL alphabet")
@@ -117,12 +183,17 @@ fn texts() -> Vec<Definition> {
                 "from_base64url(varchar) -> varbinary",
                 decode(|text| URL.decode(text).map_err(|error| invalid(error.to_string()))),
             )
+            .on(
+                "from_base64url(varbinary) -> varbinary",
+                decode_bytes(|text| URL.decode(text).map_err(|error| invalid(error.to_string()))),
+            )
             .example("SELECT to_hex(from_base64url('_w=='))", "FF"),
         binary("to_base32", "bytes in base32")
             .on("to_base32(varbinary) -> varchar", encode(to_base32))
             .example("SELECT to_base32(X'61')", "ME======"),
         binary("from_base32", "the bytes base32 text writes")
             .on("from_base32(varchar) -> varbinary", decode(from_base32))
+            .on("from_base32(varbinary) -> varbinary", decode_bytes(from_base32))
             .example("SELECT to_hex(from_base32('ME======'))", "61"),
     ]
 }
@@ -149,6 +220,10 @@ fn to_base32(bytes: &[u8]) -> String {
 
 fn from_base32(text: &str) -> Result<Vec<u8>> {
     let (mut bits, mut held, mut out) = (0u64, 0, Vec::new());
+    let digits = text.trim_end_matches('=').len();
+    if matches!(digits % 8, 1 | 3 | 6) {
+        return Err(invalid(format!("invalid input length {digits}")));
+    }
     for c in text.trim_end_matches('=').bytes() {
         let digit = BASE32
             .iter()

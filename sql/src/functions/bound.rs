@@ -4,6 +4,8 @@
 
 use super::Example;
 
+mod sketches;
+
 /// A function that the binder makes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
@@ -29,8 +31,13 @@ const fn bound(
     Bound { name, kind, signatures, summary, example: Example { statement, result } }
 }
 
-/// All of them, by kind and name.
-pub const BOUND: &[Bound] = &[
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Bound> {
+    BOUND.iter().chain(&sketches::SKETCHES)
+}
+
+/// Those without sketches, by kind and name.
+const BOUND: &[Bound] = &[
     bound(
         "any_value",
         "aggregate",
@@ -445,6 +452,13 @@ pub const BOUND: &[Bound] = &[
         ],
         "the remainder, with the sign of the first",
         ("SELECT mod(-7, 3)", "-1"),
+    ),
+    bound(
+        "current_time",
+        "scalar",
+        &["current_time() -> time(3) with time zone"],
+        "the time of day when the query began, in the session's zone",
+        ("SELECT typeof(current_time)", "time(3) with time zone"),
     ),
     bound("typeof", "scalar", &["typeof(T) -> varchar"], "the name of a type", ("SELECT typeof(1)", "integer")),
 ];

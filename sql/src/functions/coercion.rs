@@ -5,7 +5,10 @@
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::signature::map_parts;
-use crate::types::{Type, common};
+use crate::{
+    sketches::Sketch,
+    types::{Type, common},
+};
 
 /// Cost of coercing `from` into `to`; 0 when equal, `None` when Trino does not.
 pub fn coerces(from: &DataType, to: &DataType) -> Option<u32> {
@@ -17,6 +20,7 @@ pub fn coerces(from: &DataType, to: &DataType) -> Option<u32> {
     }
     match (from, to) {
         (Null, _) => Some(1),
+        _ if Sketch::from_arrow(from).is_some() || Sketch::from_arrow(to).is_some() => None,
         (Utf8View, Utf8) => Some(1),
         (Float32, Float64) => Some(1),
         (Decimal128(p, s), Decimal128(q, t)) => {

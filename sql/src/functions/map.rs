@@ -36,10 +36,14 @@ fn duplicate() -> Error {
 
 /// Refuses NULL and repeated keys.
 pub(super) fn check_keys(keys: &ArrayRef) -> Result<()> {
+    if keys.logical_null_count() > 0 {
+        return Err(invalid("map key cannot be null"));
+    }
+    if keys.len() > PAIRS_MAX {
+        let distinct = crate::kernels::collected::grouped(keys)?.len();
+        return if distinct < keys.len() { Err(duplicate()) } else { Ok(()) };
+    }
     for at in 0..keys.len() {
-        if keys.is_null(at) {
-            return Err(invalid("map key cannot be null"));
-        }
         for before in 0..at {
             if compare::same(keys, before, keys, at)? {
                 return Err(duplicate());
@@ -48,6 +52,9 @@ pub(super) fn check_keys(keys: &ArrayRef) -> Result<()> {
     }
     Ok(())
 }
+
+/// Keys up to which comparing each with each is faster than encoding them.
+const PAIRS_MAX: usize = 16;
 
 fn make() -> Definition {
     map("map", "a map of an array of keys and one of values, or an empty one")
@@ -232,6 +239,14 @@ fn concat() -> Definition {
 
 /// The entries of the union of maps: map and position of each.
 fn union(maps: &[&MapArray], row: usize) -> Result<Vec<(usize, usize)>> {
+    let entries = |map: &MapArray| map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize;
+    if maps.iter().map(|map| entries(map).len()).sum::<usize>() > PAIRS_MAX {
+        let all: Vec<(usize, usize)> =
+            maps.iter().enumerate().flat_map(|(index, map)| entries(map).map(move |at| (index, at))).collect();
+        let keys: Vec<&dyn Array> = maps.iter().map(|map| map.keys().as_ref()).collect();
+        let groups = crate::kernels::collected::grouped(&interleave(&keys, &all)?)?;
+        return Ok(groups.iter().filter_map(|group| all.get(*group.last()? as usize).copied()).collect());
+    }
     let mut kept: Vec<(usize, usize)> = Vec::new();
     for (index, map) in maps.iter().enumerate() {
         for at in map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize {

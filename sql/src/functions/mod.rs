@@ -20,6 +20,7 @@ pub mod array;
 pub mod binary;
 pub mod bound;
 pub mod coercion;
+pub mod color;
 pub mod column;
 pub mod datetime;
 pub mod define;
@@ -33,6 +34,7 @@ pub mod nested;
 pub mod regexp;
 pub mod scalar;
 pub mod signature;
+pub mod sketch;
 mod spooky;
 pub mod string;
 pub mod url;
@@ -161,6 +163,8 @@ const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[
     higher::functions,
     binary::functions,
     url::functions,
+    sketch::functions,
+    color::functions,
 ];
 
 /// The one registry of the process: it never changes once built.

@@ -88,6 +88,15 @@ pub struct Typing<'a> {
 }
 
 impl Typing<'_> {
+    /// A zone's name, which the type of the result depends on: it cannot come from a column.
+    pub fn zone(&self, index: usize) -> Result<Option<&str>> {
+        match self.constants.get(index) {
+            Some(None) => Err(Error::not_supported("a time zone from a column is not supported")
+                .with_hint("write the zone as a literal, or use CASE over the zones")),
+            _ => Ok(self.text(index)),
+        }
+    }
+
     /// A constant text argument.
     pub fn text(&self, index: usize) -> Option<&str> {
         self.constants.get(index).copied().flatten()?.try_as_str().flatten()

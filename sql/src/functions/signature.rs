@@ -169,6 +169,9 @@ fn parse_pattern(text: &str) -> Result<Pattern> {
     if letters.next().is_some_and(|c| c.is_ascii_uppercase()) && letters.all(|c| c.is_ascii_digit()) {
         return Ok(Pattern::Variable(text.to_owned()));
     }
+    if let Some(sketch) = crate::sketches::Sketch::named(text) {
+        return Ok(Pattern::Exact(sketch.to_arrow()));
+    }
     simple_pattern(text).ok_or_else(|| Error::internal(format!("type \"{text}\" of a signature is not known")))
 }
 

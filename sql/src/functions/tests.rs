@@ -69,7 +69,7 @@ async fn every_example_answers_as_documented() {
             wrong.push(format!("{}: wanted {}, got {given}", function.example.statement, function.example.result));
         }
     }
-    for function in super::bound::BOUND {
+    for function in super::bound::all() {
         let given = answer(&session, function.example.statement).await;
         if given != function.example.result {
             wrong.push(format!("{}: wanted {}, got {given}", function.example.statement, function.example.result));

@@ -10,8 +10,8 @@ use arrow::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{json, parse, render, rows, time};
-use crate::types::Type;
+use super::{json, parse, render, rows, time, time_tz};
+use crate::{sketches::Sketch, types::Type};
 
 mod numbers;
 
@@ -29,6 +29,10 @@ pub fn exists(from: &Type, to: &Type) -> bool {
         (T::Varchar(_) | T::Char(_), T::Varchar(_) | T::Char(_)) => true,
         (T::Varchar(_) | T::Char(_), to) if scalar_number(to) => true,
         (T::Varchar(_), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..) | T::Json | T::Uuid) => true,
+        (T::Sketch(a), T::Varbinary) | (T::Varbinary, T::Sketch(a)) => *a != Sketch::Color,
+        (T::Sketch(_), _) | (_, T::Sketch(_)) => false,
+        (T::Varchar(_) | T::Time(_) | T::TimeTz(_) | T::TimestampTz(..), T::TimeTz(_)) => true,
+        (T::TimeTz(_), T::Time(_)) => true,
         (T::Varbinary | T::Array(_) | T::Map(..) | T::Row(_) | T::Other(_), T::Varchar(_) | T::Char(_)) => false,
         (_, T::Varchar(_)) => true,
         (_, T::Char(_)) => false,
@@ -84,10 +88,14 @@ fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         (_, T::Varchar(length)) => to_varchar(array, from, *length),
         (_, T::Char(length)) => to_char(array, from, *length),
         (_, to) if to.is_numeric() || *to == T::Boolean => numbers::cast(array, from, to),
+        (_, T::TimeTz(_)) => time_tz::cast_to(array, from, to),
+        (T::TimeTz(_), T::Time(_)) => time_tz::to_time(array, to),
         (_, T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => to_time(array, from, to),
         (T::Varchar(_), T::Varbinary) => Ok(Arc::new(
             array.as_string::<i32>().iter().map(|v| v.map(str::as_bytes)).collect::<arrow::array::BinaryArray>(),
         )),
+        (T::Sketch(_), T::Varbinary) => Ok(Arc::new(Sketch::unwrap(array)?)),
+        (T::Varbinary, T::Sketch(sketch)) => sketch.wrap(array.as_binary::<i32>().clone()),
         (T::Varchar(_), T::Uuid) => to_uuid(array),
         (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => Ok(arrow::compute::cast(array, &to.to_arrow())?),
         (T::Array(a), T::Array(b)) => list(array, a, b, to),

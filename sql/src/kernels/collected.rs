@@ -10,15 +10,14 @@ use arrow::{
         UInt32Array, new_empty_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
-    compute::{concat, take},
+    compute::{SortOptions, concat, take},
     datatypes::{DataType, Field, Float32Type, Float64Type},
     row::{RowConverter, SortField},
 };
 use headwater_engine::error::{Error, Result};
-use twox_hash::XxHash64;
 
 use super::compare;
-use crate::types::Type;
+use crate::{sketches::hash, types::Type};
 
 mod joined;
 mod percentile;
@@ -47,6 +46,22 @@ pub enum Collected {
     Kurtosis,
     /// Of `row(value, weight)` the value below which a share of the weight lies; with an array of shares, an array.
     Percentile,
+    /// The first of an array of quantiles, or all of them, as the result's type.
+    Quantiles,
+    /// The elements in order: descending, and NULLs first, or not.
+    Sorted {
+        /// Greatest first.
+        descending: bool,
+        /// NULLs before the rest.
+        nulls_first: bool,
+    },
+    /// The second fields of `row(key, value)` in the order of the first.
+    SortedBy {
+        /// Greatest first.
+        descending: bool,
+        /// NULLs before the rest.
+        nulls_first: bool,
+    },
     /// An order-independent checksum.
     Checksum,
     /// A histogram of so many buckets.
@@ -86,6 +101,14 @@ pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<Arr
         Collected::Skewness => moments(lists, 3, skewness),
         Collected::Kurtosis => moments(lists, 4, kurtosis),
         Collected::Percentile => percentiles(lists, need(second)?, result),
+        Collected::Quantiles => percentile::of_quantiles(lists, result),
+        Collected::Sorted { descending, nulls_first } => {
+            sorted(lists, lists.values(), lists.values(), SortOptions { descending, nulls_first })
+        }
+        Collected::SortedBy { descending, nulls_first } => {
+            let pairs = lists.values().as_struct();
+            sorted(lists, pairs.column(0), pairs.column(1), SortOptions { descending, nulls_first })
+        }
         Collected::Checksum => checksums(lists),
         Collected::Best(greatest) => best(lists, greatest),
     }
@@ -124,7 +147,7 @@ fn maps(lists: &ListArray, result: &Type, entries: fn(&ArrayRef, &Type) -> Resul
 }
 
 /// For each distinct key the rows it stands in, in order of appearance.
-fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
     let keys = positive_zeros(keys);
     let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
     let rows = converter.convert_columns(&[keys])?;
@@ -307,6 +330,23 @@ fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, lists.nulls().cloned())?))
 }
 
+/// Arrays of values in the order of keys; equal keys keep their order.
+fn sorted(lists: &ListArray, keys: &ArrayRef, values: &ArrayRef, options: SortOptions) -> Result<ArrayRef> {
+    let rows = RowConverter::new(vec![SortField::new_with_options(keys.data_type().clone(), options)])?;
+    let rows = rows.convert_columns(&[keys.clone()])?;
+    let mut picked: Vec<u32> = Vec::with_capacity(values.len());
+    let mut lengths = Vec::with_capacity(lists.len());
+    for ends in lists.value_offsets().windows(2) {
+        let mut own: Vec<u32> = (ends[0] as u32..ends[1] as u32).collect();
+        own.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
+        lengths.push(own.len());
+        picked.extend(own);
+    }
+    let values = take(values, &UInt32Array::from(picked), None)?;
+    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, lists.nulls().cloned())?))
+}
+
 fn moments(lists: &ListArray, least: usize, f: fn(&[f64]) -> f64) -> Result<ArrayRef> {
     let values = (0..lists.len()).map(|row| {
         if lists.is_null(row) {
@@ -344,40 +384,11 @@ fn checksums(lists: &ListArray) -> Result<ArrayRef> {
             continue;
         }
         let values = lists.value(row);
-        let mut sum = 0u64;
-        for at in 0..values.len() {
-            let one = match hash(&values, at)? {
-                Some(hash) => hash.wrapping_mul(PRIME64),
-                None => PRIME64,
-            };
-            sum = sum.wrapping_add(one);
-        }
+        let mut sum = PRIME64.wrapping_mul(values.logical_null_count() as u64);
+        hash::each(&values, hash::Kind::Xx, |_, hash| sum = sum.wrapping_add(hash.wrapping_mul(PRIME64)))?;
         out.append_value(sum.to_le_bytes());
     }
     Ok(Arc::new(out.finish()))
-}
-
-/// The hash of a value as Trino's operators have it; `None` for NULL.
-fn hash(values: &ArrayRef, at: usize) -> Result<Option<u64>> {
-    use arrow::datatypes as t;
-    if values.is_null(at) {
-        return Ok(None);
-    }
-    let of = |number: i64| XxHash64::oneshot(0, &number.to_le_bytes());
-    Ok(Some(match values.data_type() {
-        DataType::Boolean => of(i64::from(values.as_boolean().value(at))),
-        DataType::Int8 => of(i64::from(values.as_primitive::<t::Int8Type>().value(at))),
-        DataType::Int16 => of(i64::from(values.as_primitive::<t::Int16Type>().value(at))),
-        DataType::Int32 => of(i64::from(values.as_primitive::<t::Int32Type>().value(at))),
-        DataType::Int64 => of(values.as_primitive::<t::Int64Type>().value(at)),
-        DataType::Date32 => of(i64::from(values.as_primitive::<t::Date32Type>().value(at))),
-        DataType::Float64 => of(values.as_primitive::<Float64Type>().value(at).to_bits() as i64),
-        DataType::Float32 => of(i64::from(values.as_primitive::<t::Float32Type>().value(at).to_bits() as i32)),
-        DataType::Decimal128(p, _) if *p <= 18 => of(values.as_primitive::<t::Decimal128Type>().value(at) as i64),
-        DataType::Utf8 => XxHash64::oneshot(0, values.as_string::<i32>().value(at).as_bytes()),
-        DataType::Binary => XxHash64::oneshot(0, values.as_binary::<i32>().value(at)),
-        other => return Err(Error::not_supported(format!("checksum of {other} is not supported"))),
-    }))
 }
 
 fn best(lists: &ListArray, greatest: bool) -> Result<ArrayRef> {

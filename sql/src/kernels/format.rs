@@ -19,6 +19,7 @@ struct Conversion {
     precision: Option<usize>,
     kind: char,
     time: Option<char>,
+    again: bool,
 }
 
 enum Piece {
@@ -41,13 +42,17 @@ pub fn evaluate(args: &[ArrayRef], types: &[Type], rows: usize) -> Result<ArrayR
             continue;
         }
         let mut text = String::new();
-        let mut next = 0;
+        let (mut next, mut last) = (0, None);
         for piece in pieces(formats.value(row))? {
             match piece {
                 Piece::Text(literal) => text.push_str(&literal),
                 Piece::Value(conversion) => {
-                    let index = conversion.index.unwrap_or(next);
-                    next += usize::from(conversion.index.is_none());
+                    let index = match last {
+                        Some(last) if conversion.again => last,
+                        _ => conversion.index.unwrap_or(next),
+                    };
+                    next += usize::from(conversion.index.is_none() && !conversion.again);
+                    last = Some(index);
                     let (Some(column), Some(of)) = (values.get(index), types.get(index)) else {
                         return Err(wrong(format!("format specifier '%{}' has no argument", conversion.kind)));
                     };
@@ -86,6 +91,7 @@ fn pieces(format: &str) -> Result<Vec<Piece>> {
 fn conversion(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Conversion> {
     let mut made = Conversion::default();
     let mut digits = String::new();
+    made.again = chars.next_if_eq(&'<').is_some();
     while let Some(c) = chars.next_if(|c| c.is_ascii_digit() && (*c != '0' || !digits.is_empty())) {
         digits.push(c);
     }
@@ -157,9 +163,40 @@ fn plain(value: &ArrayRef, of: &Type) -> Result<String> {
             let values = value.as_primitive::<arrow::datatypes::Float32Type>();
             return Ok(render::java_real(values.value(0)));
         }
+        Type::Time(_) | Type::Timestamp(_) | Type::TimestampTz(..) => return iso(value, of),
         of => render::texts(value, of)?,
     };
     Ok(text.into_iter().next().flatten().unwrap_or_else(|| "null".into()))
+}
+
+/// A time as Java's classes write it: seconds only if there are any, fractions in groups of three digits.
+fn iso(value: &ArrayRef, of: &Type) -> Result<String> {
+    let Some(Some(nanos)) = time::values(value)?.into_iter().next() else { return Ok("null".into()) };
+    let zone = match of {
+        Type::TimestampTz(_, name) => Some((time::zone_of(name)?, name)),
+        _ => None,
+    };
+    let local = zone.as_ref().map_or(nanos, |(zone, _)| zone.local(nanos));
+    let clock = local.rem_euclid(time::DAY);
+    let digits = match clock {
+        clock if clock % 60_000_000_000 == 0 => 0,
+        clock if clock % 1_000_000_000 == 0 => 8,
+        clock if clock % 1_000_000 == 0 => 12,
+        clock if clock % 1000 == 0 => 15,
+        _ => 18,
+    };
+    let clock: String = render::time_text(clock, 9).chars().take(if digits == 0 { 5 } else { digits }).collect();
+    let shown = zone.map_or_else(String::new, |(zone, name)| {
+        let minutes = zone.offset_seconds(nanos) / 60;
+        let sign = if minutes < 0 { '-' } else { '+' };
+        let offset = format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60);
+        let offset = if minutes == 0 { "Z" } else { offset.as_str() };
+        if name.starts_with(['+', '-']) { offset.to_owned() } else { format!("{offset}[{name}]") }
+    });
+    Ok(match of {
+        Type::Time(_) => clock,
+        _ => format!("{}T{clock}{shown}", render::date_text(local.div_euclid(time::DAY) as i64)),
+    })
 }
 
 fn number(value: &ArrayRef, of: &Type) -> Result<i64> {

@@ -12,8 +12,8 @@ use arrow::{
 use chrono::{Datelike, NaiveDate};
 use headwater_engine::error::{Error, Result};
 
-use super::{decimal, time};
-use crate::types::Type;
+use super::{decimal, time, time_tz};
+use crate::{sketches::Sketch, types::Type};
 
 /// The text of each value.
 pub fn texts(array: &ArrayRef, of: &Type) -> Result<Vec<Option<String>>> {
@@ -33,6 +33,7 @@ pub fn texts(array: &ArrayRef, of: &Type) -> Result<Vec<Option<String>>> {
         Type::Char(_) => array.as_string_view().iter().map(|v| v.map(str::to_owned)).collect(),
         Type::Json => array.as_string::<i64>().iter().map(|v| v.map(str::to_owned)).collect(),
         Type::Date | Type::Time(_) | Type::Timestamp(_) | Type::TimestampTz(..) => times(array, of)?,
+        Type::TimeTz(p) => time_tz::values(array)?.into_iter().map(|v| v.map(|v| time_tz::text(v, *p))).collect(),
         Type::IntervalYearMonth => {
             array.as_primitive::<IntervalYearMonthType>().iter().map(|v| v.map(months)).collect()
         }
@@ -40,10 +41,20 @@ pub fn texts(array: &ArrayRef, of: &Type) -> Result<Vec<Option<String>>> {
             array.as_primitive::<DurationMillisecondType>().iter().map(|v| v.map(millis)).collect()
         }
         Type::Uuid => array.as_fixed_size_binary().iter().map(|v| v.map(uuid_text)).collect(),
+        Type::Sketch(sketch) => Sketch::unwrap(array)?.iter().map(|v| v.map(|v| sketch_text(*sketch, v))).collect(),
         Type::Varbinary | Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Other(_) => {
             return Err(Error::user("TYPE_MISMATCH", format!("cannot cast {of} to varchar")));
         }
     })
+}
+
+/// A sketch's bytes in base64, as clients show them; the name of a colour.
+fn sketch_text(sketch: Sketch, bytes: &[u8]) -> String {
+    use base64::Engine;
+    match sketch {
+        Sketch::Color => crate::functions::color::text(bytes),
+        _ => base64::engine::general_purpose::STANDARD.encode(bytes),
+    }
 }
 
 fn uuid_text(bytes: &[u8]) -> String {

@@ -4,6 +4,11 @@
 //!
 //! Invariant: as long as fewer values than the digest's limit were added, each is a centroid of its own.
 
+use headwater_engine::error::Result;
+
+use crate::sketches::bytes::Reader;
+
+const FORMAT: u8 = 0;
 /// The compression of Trino's `approx_percentile`.
 const COMPRESSION: f64 = 100.0;
 /// Centroids kept before they are merged.
@@ -32,6 +37,50 @@ impl Digest {
         self.weight += weight;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
+    }
+
+    /// Takes what another one took.
+    pub fn merge_with(&mut self, other: &Self) {
+        if other.centroids.is_empty() {
+            return;
+        }
+        let (min, max) = match self.centroids.is_empty() {
+            true => (other.min, other.max),
+            false => (self.min.min(other.min), self.max.max(other.max)),
+        };
+        other.centroids.iter().for_each(|(mean, weight)| self.add(*mean, *weight));
+        (self.min, self.max) = (min, max);
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.centroids.capacity() * size_of::<(f64, f64)>()
+    }
+
+    /// Its bytes, those of Trino's `tdigest` type.
+    pub fn bytes(&mut self) -> Vec<u8> {
+        self.finish();
+        let mut out = vec![FORMAT];
+        for part in [self.min, self.max, COMPRESSION, self.weight] {
+            out.extend(part.to_le_bytes());
+        }
+        out.extend((self.centroids.len() as u32).to_le_bytes());
+        self.centroids.iter().for_each(|(mean, _)| out.extend(mean.to_le_bytes()));
+        self.centroids.iter().for_each(|(_, weight)| out.extend(weight.to_le_bytes()));
+        out
+    }
+
+    /// The digest of bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes, "tdigest");
+        if reader.u8()? != FORMAT {
+            return Err(reader.broken());
+        }
+        let (min, max, _, weight) = (reader.f64()?, reader.f64()?, reader.f64()?, reader.f64()?);
+        let count = reader.u32()?;
+        let means = (0..count).map(|_| reader.f64()).collect::<Result<Vec<_>>>()?;
+        let weights = (0..count).map(|_| reader.f64()).collect::<Result<Vec<_>>>()?;
+        Ok(Self { centroids: means.into_iter().zip(weights).collect(), weight, min, max, backwards: false })
     }
 
     /// Merges neighbours while a centroid stays within its share of the weight.
@@ -67,9 +116,9 @@ impl Digest {
         self.centroids = merged;
     }
 
-    /// Sorts what was added, merging it if that is much. To be called once before quantiles are asked for.
+    /// Merges and sorts what was added. To be called once before quantiles are asked for.
     pub fn finish(&mut self) {
-        if self.centroids.len() > COMPRESSION as usize * 2 {
+        if self.centroids.len() > 1 {
             self.merge(COMPRESSION);
         }
         self.centroids.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -108,6 +108,9 @@ impl Zone {
 }
 
 fn named(text: &str) -> Option<chrono_tz::Tz> {
+    if ["EST", "MST", "HST", "ROC"].contains(&text) {
+        return None;
+    }
     text.parse()
         .ok()
         .or_else(|| chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text)).copied())

@@ -63,6 +63,9 @@ pub fn write_text(array: &dyn Array, row: usize, out: &mut String) {
             None => fallback(array, row, out),
         },
         DataType::FixedSizeBinary(16) => write_uuid(array.as_fixed_size_binary().value(row), out),
+        DataType::FixedSizeBinary(crate::kernels::time_tz::BYTES) => {
+            out.push_str(&crate::kernels::time_tz::text_of(array.as_fixed_size_binary().value(row)));
+        }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             write_hex(bytes(array, row), out);
         }

@@ -20,7 +20,8 @@ use super::{json_calls::json_calls, match_recognize::match_recognize};
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    let tokens = match_recognize(joined_numbers(tokens));
+    let tokens = match_recognize(joined_numbers(escaped_texts(tokens)));
+    let tokens = group_quantifiers(tokens);
     cast_types(values_rows(values_queries(trims(json_calls(table_arguments(tokens))))))
 }
 
@@ -41,6 +42,80 @@ pub(super) fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
 
 pub(super) fn at(token: &TokenWithSpan, new: Token) -> TokenWithSpan {
     TokenWithSpan { token: new, span: token.span }
+}
+
+/// `U&'..' UESCAPE '!'` as the text it means; `==` as two signs, which no expression has.
+fn escaped_texts(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        match &token.token {
+            Token::DoubleEq => out.extend([at(&token, Token::Eq), at(&token, Token::Eq)]),
+            Token::UnicodeStringLiteral(text) if is_word(rest.peek(), "UESCAPE") => {
+                let keyword = rest.next();
+                let mark = match rest.peek().map(|next| &next.token) {
+                    Some(Token::SingleQuotedString(mark)) if mark.chars().count() == 1 => mark.chars().next(),
+                    _ => None,
+                };
+                match mark.and_then(|mark| unescaped(text, mark)) {
+                    Some(text) => {
+                        rest.next();
+                        out.push(at(&token, Token::SingleQuotedString(text)));
+                    }
+                    None => {
+                        out.push(token);
+                        out.extend(keyword);
+                    }
+                }
+            }
+            _ => out.push(token),
+        }
+    }
+    out
+}
+
+/// Text with `!0041` and `!+01F600` as characters, and the mark twice as itself.
+fn unescaped(text: &str, mark: char) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != mark {
+            out.push(c);
+        } else if chars.next_if_eq(&mark).is_some() {
+            out.push(mark);
+        } else {
+            let digits = if chars.next_if_eq(&'+').is_some() { 6 } else { 4 };
+            let code: String = chars.by_ref().take(digits).collect();
+            out.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?);
+        }
+    }
+    Some(out)
+}
+
+/// `GROUP BY ALL a` is `GROUP BY a`; of `GROUP BY DISTINCT ..` the word becomes a key of its own that the binder knows.
+fn group_quantifiers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for (index, token) in tokens.iter().enumerate() {
+        let by = index > 1 && is_word(tokens.get(index - 1), "BY") && is_word(tokens.get(index - 2), "GROUP");
+        let ends = match tokens.get(index + 1).map(|next| &next.token) {
+            None | Some(Token::RParen | Token::SemiColon | Token::Comma | Token::EOF) => true,
+            Some(Token::Word(word)) => {
+                let after = ["HAVING", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "INTERSECT", "EXCEPT", "WINDOW"];
+                word.quote_style.is_none() && after.iter().any(|after| word.value.eq_ignore_ascii_case(after))
+            }
+            _ => false,
+        };
+        if by && !ends && is_word(Some(token), "ALL") {
+            continue;
+        }
+        if by && !ends && is_word(Some(token), "DISTINCT") {
+            let marker = Token::make_word("$distinct", Some('"'));
+            out.extend([marker, Token::LParen, Token::RParen, Token::Comma].map(|made| at(token, made)));
+            continue;
+        }
+        out.push(token.clone());
+    }
+    out
 }
 
 fn joined_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -181,8 +256,13 @@ fn values_queries(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut closes: Vec<usize> = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let predicate =
-            ["ANY", "ALL", "SOME", "IN", "EXISTS"].iter().any(|word| is_word(tokens.get(index.wrapping_sub(1)), word));
+        let predicate = ["ANY", "ALL", "SOME", "IN", "EXISTS", "SELECT", "WHERE", "AND", "OR", "WHEN", "THEN"]
+            .iter()
+            .any(|word| is_word(tokens.get(index.wrapping_sub(1)), word))
+            || matches!(
+                tokens.get(index.wrapping_sub(1)).map(|before| &before.token),
+                Some(Token::Eq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq | Token::Neq | Token::Plus)
+            );
         let opens = token.token == Token::LParen && predicate && is_word(tokens.get(index + 1), "VALUES");
         if closes.last() == Some(&index) {
             closes.pop();

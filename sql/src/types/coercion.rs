@@ -23,6 +23,7 @@ pub fn coerces(from: &Type, to: &Type) -> bool {
         (T::Date, T::Timestamp(_) | T::TimestampTz(..)) => true,
         (T::Time(a), T::Time(b)) | (T::Timestamp(a), T::Timestamp(b) | T::TimestampTz(b, _)) => a <= b,
         (T::TimestampTz(a, _), T::TimestampTz(b, _)) => a <= b,
+        (T::Time(a) | T::TimeTz(a), T::TimeTz(b)) => a <= b,
         (T::Array(a), T::Array(b)) => coerces(a, b),
         (T::Map(ka, va), T::Map(kb, vb)) => coerces(ka, kb) && coerces(va, vb),
         (T::Row(a), T::Row(b)) => a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| coerces(a, b)),
@@ -72,9 +73,16 @@ pub fn common(a: &Type, b: &Type) -> Option<Type> {
             Some(T::Char((*x).max(y.unwrap_or(65_536).min(65_536))))
         }
         (T::Timestamp(x), T::Timestamp(y)) => Some(T::Timestamp(*x.max(y))),
-        (T::TimestampTz(x, zone), T::TimestampTz(y, _) | T::Timestamp(y))
-        | (T::Timestamp(y), T::TimestampTz(x, zone)) => Some(T::TimestampTz(*x.max(y), zone.clone())),
+        (T::TimestampTz(x, zone), T::TimestampTz(y, other)) => {
+            // UTC is also the zone of what has none, such as a NULL.
+            let shown = if zone.as_ref() == "UTC" { other } else { zone };
+            Some(T::TimestampTz(*x.max(y), shown.clone()))
+        }
+        (T::TimestampTz(x, zone), T::Timestamp(y)) | (T::Timestamp(y), T::TimestampTz(x, zone)) => {
+            Some(T::TimestampTz(*x.max(y), zone.clone()))
+        }
         (T::Time(x), T::Time(y)) => Some(T::Time(*x.max(y))),
+        (T::TimeTz(x), T::TimeTz(y) | T::Time(y)) | (T::Time(y), T::TimeTz(x)) => Some(T::TimeTz(*x.max(y))),
         (T::Array(x), T::Array(y)) => Some(T::array(common(x, y)?)),
         (T::Map(ka, va), T::Map(kb, vb)) => Some(T::map(common(ka, kb)?, common(va, vb)?)),
         (T::Row(x), T::Row(y)) if x.len() == y.len() => {

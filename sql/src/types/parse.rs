@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast;
 use headwater_engine::error::{Error, Result};
 
 use super::Type;
+use crate::sketches::Sketch;
 
 impl Type {
     /// Reads a type.
@@ -147,6 +148,13 @@ impl Reader<'_> {
                 Ok(Type::map(key, value))
             }
             "row" | "struct" => self.row(),
+            "qdigest" => {
+                let close = self.open()?;
+                let of = self.read()?;
+                self.expect(close)?;
+                Sketch::named(&format!("qdigest({of})")).map(Type::Sketch).ok_or_else(|| self.unknown())
+            }
+            name if let Some(sketch) = Sketch::named(name) => Ok(Type::Sketch(sketch)),
             _ => Err(self.unknown()),
         }
     }
@@ -181,7 +189,7 @@ impl Reader<'_> {
         let scale = numbers.get(1).copied().unwrap_or(0);
         if precision == 0 || precision > 38 || scale > precision {
             return Err(Error::user(
-                "INVALID_ARGUMENTS",
+                "INVALID_FUNCTION_ARGUMENT",
                 format!("decimal precision must be from 1 to 38 and not below the scale: decimal({precision},{scale})"),
             ));
         }
@@ -212,8 +220,7 @@ impl Reader<'_> {
         }
         match (name, with) {
             ("time", false) => Ok(Type::Time(precision)),
-            ("time", true) => Err(Error::not_supported("type time with time zone is not supported")
-                .with_hint("use timestamp with time zone")),
+            ("time", true) => Ok(Type::TimeTz(precision)),
             (_, true) if !local => Ok(Type::TimestampTz(precision, "UTC".into())),
             _ => Ok(Type::Timestamp(precision)),
         }

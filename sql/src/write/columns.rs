@@ -132,7 +132,13 @@ fn hive_text(of: &Type) -> Result<String> {
         Type::Timestamp(0..=3) => "timestamp".into(),
         Type::Timestamp(_) => return refuse("CAST it AS timestamp(3), which is what lake tables hold"),
         Type::TimestampTz(..) => return refuse("CAST it AS timestamp, or AT TIME ZONE first"),
-        Type::Time(_) | Type::IntervalYearMonth | Type::IntervalDaySecond | Type::Uuid | Type::Other(_) => {
+        Type::Time(_)
+        | Type::TimeTz(_)
+        | Type::IntervalYearMonth
+        | Type::IntervalDaySecond
+        | Type::Uuid
+        | Type::Sketch(_)
+        | Type::Other(_) => {
             return refuse("CAST it AS varchar");
         }
         Type::Json => return refuse("CAST it with json_format(..), or to ROW, ARRAY or MAP"),

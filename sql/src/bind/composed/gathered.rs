@@ -32,6 +32,13 @@ impl Composition<'_, '_> {
     pub(super) fn extremes_by(&self, x: &Value, y: &Value, n: &Value) -> Result<Value> {
         let n = self.binder.coerce(n.clone(), &Type::Bigint)?;
         let list = Type::array(x.data_type.clone());
+        if self.call.over.is_some() {
+            let known = Some(y.expr.clone().is_not_null());
+            let values = self.sorted_over(x, self.key(y), (self.is_greatest(), false), known)?;
+            let n = self.settled(n)?;
+            let call = kernels::call(Op::Collected(Collected::Prefix), vec![values.expr, n.expr], list.clone());
+            return Ok(Value::new(call, list));
+        }
         let order = vec![SortExpr::new(self.key(y).expr, !self.is_greatest(), false)];
         let with = With { order, filter: Some(y.expr.clone().is_not_null()), ..With::default() };
         let values = self.inner(array_agg_udaf(), vec![x.clone()], list.clone(), with)?;
@@ -76,6 +83,9 @@ impl Composition<'_, '_> {
             Some(weight) => self.binder.coerce(weight.clone(), &Type::Double)?,
             None => Value::new(literal(ScalarValue::Float64(Some(1.0))), Type::Double),
         };
+        if self.is_plain() {
+            return self.digest_percentile(x, weight, share, result);
+        }
         let known = x.expr.clone().is_not_null().and(weight.expr.clone().is_not_null());
         let pair = row(vec![(None, x), (None, weight)]);
         self.collected(Collected::Percentile, pair, Some(known), Some(share), result)
@@ -132,8 +142,7 @@ impl Composition<'_, '_> {
         extra: Vec<Value>,
         result: Type,
     ) -> Result<Value> {
-        let list = Type::array(value.data_type.clone());
-        let values = self.inner(array_agg_udaf(), vec![value], list, With { filter, ..With::default() })?;
+        let values = self.gathered(value, filter)?;
         let mut args = vec![values.expr];
         for one in extra {
             args.push(self.settled(one)?.expr);

@@ -38,6 +38,9 @@ pub(crate) struct Keys {
 /// What follows grouping: the plan, the rewritten parts, and the window calls.
 type Grouped = (LogicalPlan, Parts, Vec<(Expr, String, Type)>);
 
+/// How the parser hands on `GROUP BY DISTINCT ..`: equal grouping sets are one.
+const DISTINCT_SETS: &str = "\"$distinct\"";
+
 /// Grouping sets are limited, since a cube doubles with each column.
 const SETS_MAX: usize = 2048;
 
@@ -52,7 +55,12 @@ impl Binder<'_> {
         ctes: &Ctes,
     ) -> Result<Option<Keys>> {
         let ast::GroupByExpr::Expressions(nodes, modifiers) = group_by else {
-            return Err(Error::user("SYNTAX_ERROR", "GROUP BY ALL is not supported").with_hint("name the columns"));
+            return Err(Error::user("COLUMN_NOT_FOUND", "column \"all\" cannot be resolved")
+                .with_hint("name the columns, or write GROUP BY AUTO"));
+        };
+        let (distinct, nodes) = match nodes.as_slice() {
+            [ast::Expr::Function(call), rest @ ..] if call.name.to_string() == DISTINCT_SETS => (true, rest),
+            nodes => (false, nodes),
         };
         if nodes.is_empty() {
             return Ok(None);
@@ -63,7 +71,7 @@ impl Binder<'_> {
         }
         let context = Context::new(scope, outer, ctes, "GROUP BY clause");
         let mut keys = Keys::default();
-        if let [ast::Expr::Identifier(word)] = nodes.as_slice()
+        if let [ast::Expr::Identifier(word)] = nodes
             && word.quote_style.is_none()
             && word.value.eq_ignore_ascii_case("AUTO")
         {
@@ -98,6 +106,10 @@ impl Binder<'_> {
                     format!("GROUP BY has more than {SETS_MAX} grouping sets"),
                 ));
             }
+        }
+        if distinct {
+            let mut seen = std::collections::HashSet::new();
+            sets.retain(|set| seen.insert(set.iter().copied().collect::<std::collections::BTreeSet<_>>()));
         }
         keys.sets = several.then_some(sets);
         Ok(Some(keys))

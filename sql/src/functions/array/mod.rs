@@ -87,7 +87,8 @@ pub fn concat_kernel() -> Kernel {
 fn singles(values: &ArrayRef) -> Result<ArrayRef> {
     let field = Field::new("item", values.data_type().clone(), true);
     let offsets = arrow::buffer::OffsetBuffer::from_lengths(std::iter::repeat_n(1, values.len()));
-    Ok(Arc::new(ListArray::try_new(field.into(), offsets, values.clone(), None)?))
+    // Without an element there is no array.
+    Ok(Arc::new(ListArray::try_new(field.into(), offsets, values.clone(), values.logical_nulls())?))
 }
 
 /// `concat(element, array)`

@@ -18,6 +18,7 @@ use super::{
         kernel::{invalid, whole},
         nested::{as_list, as_map},
         scalar::{Call, Kernel},
+        sketch,
     },
     *,
 };
@@ -200,6 +201,8 @@ fn define_cardinality() -> Definition {
                 Ok(Arc::new(counts.collect::<Int64Array>()))
             }),
         )
+        .on("cardinality(hyperloglog) -> bigint", sketch::count(sketch::count_of_hll))
+        .on("cardinality(setdigest) -> bigint", sketch::count(sketch::count_of_set))
         .example("SELECT cardinality(ARRAY[1, NULL])", "2")
 }
 

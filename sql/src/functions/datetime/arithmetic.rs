@@ -82,10 +82,11 @@ fn add_kernel(call: &Call<'_>) -> Result<ArrayRef> {
             continue;
         };
         out.push(match units.get(row)? {
-            Some(unit) if unit < Unit::Day => {
-                let sum = add(unit, count, ticks, moments.scale)?;
-                Some(if units.kind == Kind::Time { sum.rem_euclid(moments.scale.per_day) } else { sum })
+            Some(unit) if units.kind == Kind::Time => {
+                let sum = add(unit, count % unit.per_day(), ticks, moments.scale)?;
+                Some(sum.rem_euclid(moments.scale.per_day))
             }
+            Some(unit) if unit < Unit::Day => Some(add(unit, count, ticks, moments.scale)?),
             Some(unit) => {
                 let local = moments.to_local(ticks);
                 Some(moments.to_instant(add(unit, count, local, moments.scale)?))
@@ -97,7 +98,9 @@ fn add_kernel(call: &Call<'_>) -> Result<ArrayRef> {
 }
 
 fn diff_kernel(call: &Call<'_>) -> Result<ArrayRef> {
-    let (from, to) = (Moments::new(call, 1)?, Moments::new(call, 2)?);
+    let (from, mut to) = (Moments::new(call, 1)?, Moments::new(call, 2)?);
+    // Days are those of the first one's zone.
+    to.zone = to.zone.and(from.zone);
     let mut units = Units::new(call, 1)?;
     let mut out = Vec::with_capacity(call.rows);
     for row in 0..call.rows {

@@ -45,7 +45,7 @@ fn unix_millis(seconds: f64) -> Result<Option<i64>> {
 
 fn from_unixtime() -> Definition {
     fn named(typing: &Typing<'_>) -> Result<DataType> {
-        Ok(zoned(TimeUnit::Millisecond, &typing.text(1).map_or(Ok("UTC".to_owned()), canonical_name)?))
+        Ok(zoned(TimeUnit::Millisecond, &typing.zone(1)?.map_or(Ok("UTC".to_owned()), canonical_name)?))
     }
     fn offset(typing: &Typing<'_>) -> Result<DataType> {
         let number = |index: usize| match typing.constants.get(index).copied().flatten() {
@@ -197,7 +197,7 @@ fn in_zone(typing: &Typing<'_>) -> Result<DataType> {
         return like_first(typing);
     };
     let kept = zone.as_deref().unwrap_or("UTC").to_owned();
-    Ok(zoned(*unit, &typing.text(1).map_or(Ok(kept), canonical_name)?))
+    Ok(zoned(*unit, &typing.zone(1)?.map_or(Ok(kept), canonical_name)?))
 }
 
 fn move_zone(call: &Call<'_>, keep_clock: bool) -> Result<ArrayRef> {

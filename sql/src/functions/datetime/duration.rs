@@ -36,7 +36,7 @@ pub fn write_readable(seconds: f64, out: &mut Text) -> Result<()> {
     if seconds.is_nan() || seconds.is_infinite() {
         return Err(invalid(format!("invalid argument found: {seconds}")));
     }
-    let mut left = (seconds + 0.5).floor().abs() as i64;
+    let mut left = (seconds.abs() + 0.5).floor() as i64;
     let mut first = true;
     for (length, name) in [(604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")] {
         let count = left / length;

@@ -76,6 +76,11 @@ impl Unit {
         }
     }
 
+    /// How many of it make a day, of units shorter than one.
+    pub fn per_day(self) -> i64 {
+        86_400_000 / self.millis()
+    }
+
     /// Its length in milliseconds, of units that have one.
     fn millis(self) -> i64 {
         match self {
@@ -132,7 +137,11 @@ pub fn add(unit: Unit, count: i64, ticks: i64, scale: Scale) -> Result<i64> {
     } else {
         count.checked_mul(unit.millis() * scale.per_second / 1_000)
     };
-    step.and_then(|step| ticks.checked_add(step)).ok_or_else(overflow)
+    let micros_fit = |ticks: &i64| match scale.per_second {
+        per_second @ 1..1_000_000 => ticks.checked_mul(1_000_000 / per_second).is_some(),
+        _ => true,
+    };
+    step.and_then(|step| ticks.checked_add(step)).filter(micros_fit).ok_or_else(overflow)
 }
 
 /// Whole units from `a` to `b`, both in local milliseconds.

@@ -28,6 +28,9 @@ impl Zone {
         if matches!(name, "UTC" | "Z" | "z" | "GMT" | "UT" | "Etc/UTC" | "Zulu" | "utc") {
             return Some(Self::Fixed(0));
         }
+        if ["EST", "MST", "HST", "ROC"].contains(&name) {
+            return None;
+        }
         let offset = name.strip_prefix("UTC").or_else(|| name.strip_prefix("GMT")).unwrap_or(name);
         if let Some(seconds) = parse_offset(offset) {
             return Some(Self::Fixed(seconds));

@@ -65,6 +65,9 @@ pub enum Wanted<'a> {
 
 /// Whether the array holds the value; `None` if the text is no array or is malformed before the value.
 pub fn contains(text: &str, wanted: Wanted<'_>) -> Option<bool> {
+    if matches!(wanted, Wanted::Double(value) if !value.is_finite()) {
+        return Some(false);
+    }
     let mut scanner = Scanner::new(text);
     if scanner.peek()? != b'[' {
         return None;

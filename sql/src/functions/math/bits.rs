@@ -43,24 +43,39 @@ pub(super) fn definitions() -> Vec<Definition> {
     ]
 }
 
+/// A shift by `n` of a number of `width` bits as Java has it: from the width on nothing is left, and of a negative `n`
+/// the lowest six bits count.
+fn left(x: i64, n: i64, width: i64) -> i64 {
+    if n >= width { 0 } else { x.wrapping_shl(n as u32 & 63) }
+}
+
+fn right(x: i64, n: i64, width: i64) -> i64 {
+    match n {
+        n if n >= width => 0,
+        0 => x,
+        n => ((x as u64 & u64::MAX >> (64 - width)).wrapping_shr(n as u32 & 63)) as i64,
+    }
+}
+
+fn arithmetic(x: i64, n: i64, width: i64) -> i64 {
+    if n >= width { x >> 63 } else { x.wrapping_shr(n as u32 & 63) }
+}
+
 fn left_shift() -> Definition {
     math("bitwise_left_shift", "a number's bits moved to the left")
         .on(
             "bitwise_left_shift(tinyint, bigint) -> tinyint",
-            value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { x << n } else { 0 }))),
+            value2::<I8, I64, ToI8>(|x, n| Ok(Some(left(i64::from(x), n, 8) as i8))),
         )
         .on(
             "bitwise_left_shift(smallint, bigint) -> smallint",
-            value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { x << n } else { 0 }))),
+            value2::<I16, I64, ToI16>(|x, n| Ok(Some(left(i64::from(x), n, 16) as i16))),
         )
         .on(
             "bitwise_left_shift(integer, bigint) -> integer",
-            value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { x << n } else { 0 }))),
+            value2::<I32, I64, ToI32>(|x, n| Ok(Some(left(i64::from(x), n, 32) as i32))),
         )
-        .on(
-            "bitwise_left_shift(bigint, bigint) -> bigint",
-            value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { x << n } else { 0 }))),
-        )
+        .on("bitwise_left_shift(bigint, bigint) -> bigint", value2::<I64, I64, ToI64>(|x, n| Ok(Some(left(x, n, 64)))))
         .example("SELECT bitwise_left_shift(19, 2)", "76")
 }
 
@@ -68,41 +83,40 @@ fn right_shift() -> Definition {
     math("bitwise_right_shift", "a number's bits moved to the right, zeros following")
         .on(
             "bitwise_right_shift(tinyint, bigint) -> tinyint",
-            value2::<I8, I64, ToI8>(|x, n| Ok(Some(if (0..8).contains(&n) { ((x as u8) >> n) as i8 } else { 0 }))),
+            value2::<I8, I64, ToI8>(|x, n| Ok(Some(right(i64::from(x), n, 8) as i8))),
         )
         .on(
             "bitwise_right_shift(smallint, bigint) -> smallint",
-            value2::<I16, I64, ToI16>(|x, n| Ok(Some(if (0..16).contains(&n) { ((x as u16) >> n) as i16 } else { 0 }))),
+            value2::<I16, I64, ToI16>(|x, n| Ok(Some(right(i64::from(x), n, 16) as i16))),
         )
         .on(
             "bitwise_right_shift(integer, bigint) -> integer",
-            value2::<I32, I64, ToI32>(|x, n| Ok(Some(if (0..32).contains(&n) { ((x as u32) >> n) as i32 } else { 0 }))),
+            value2::<I32, I64, ToI32>(|x, n| Ok(Some(right(i64::from(x), n, 32) as i32))),
         )
         .on(
             "bitwise_right_shift(bigint, bigint) -> bigint",
-            value2::<I64, I64, ToI64>(|x, n| Ok(Some(if (0..64).contains(&n) { ((x as u64) >> n) as i64 } else { 0 }))),
+            value2::<I64, I64, ToI64>(|x, n| Ok(Some(right(x, n, 64)))),
         )
         .example("SELECT bitwise_right_shift(-8, 62)", "0")
 }
 
 fn arithmetic_shift() -> Definition {
-    let by = |n: i64, width: i64| if (0..width).contains(&n) { n } else { width - 1 };
     math("bitwise_right_shift_arithmetic", "a number's bits moved to the right, its sign following")
         .on(
             "bitwise_right_shift_arithmetic(tinyint, bigint) -> tinyint",
-            value2::<I8, I64, ToI8>(move |x, n| Ok(Some(x >> by(n, 8)))),
+            value2::<I8, I64, ToI8>(|x, n| Ok(Some(arithmetic(i64::from(x), n, 8) as i8))),
         )
         .on(
             "bitwise_right_shift_arithmetic(smallint, bigint) -> smallint",
-            value2::<I16, I64, ToI16>(move |x, n| Ok(Some(x >> by(n, 16)))),
+            value2::<I16, I64, ToI16>(|x, n| Ok(Some(arithmetic(i64::from(x), n, 16) as i16))),
         )
         .on(
             "bitwise_right_shift_arithmetic(integer, bigint) -> integer",
-            value2::<I32, I64, ToI32>(move |x, n| Ok(Some(x >> by(n, 32)))),
+            value2::<I32, I64, ToI32>(|x, n| Ok(Some(arithmetic(i64::from(x), n, 32) as i32))),
         )
         .on(
             "bitwise_right_shift_arithmetic(bigint, bigint) -> bigint",
-            value2::<I64, I64, ToI64>(move |x, n| Ok(Some(x >> by(n, 64)))),
+            value2::<I64, I64, ToI64>(|x, n| Ok(Some(arithmetic(x, n, 64)))),
         )
         .example("SELECT bitwise_right_shift_arithmetic(-8, 2)", "-2")
 }

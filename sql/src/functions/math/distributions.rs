@@ -37,6 +37,9 @@ fn distributions() -> Vec<Definition> {
                 "normal_cdf(double, double, double) -> double",
                 value3::<F64, F64, F64, ToF64>(|mean, deviation, x| {
                     positive(deviation, "standardDeviation must be > 0")?;
+                    if (x - mean).is_infinite() {
+                        return Ok(Some(if x > mean { 1.0 } else { 0.0 }));
+                    }
                     Ok(Some(normal_cdf((x - mean) / deviation)))
                 }),
             )
@@ -46,7 +49,10 @@ fn distributions() -> Vec<Definition> {
                 "inverse_normal_cdf(double, double, double) -> double",
                 value3::<F64, F64, F64, ToF64>(|mean, deviation, p| {
                     positive(deviation, "sd must be > 0")?;
-                    if p <= 0.0 || p >= 1.0 {
+                    if p == 0.5 {
+                        return Ok(Some(mean + deviation * 0.0));
+                    }
+                    if !(p > 0.0 && p < 1.0) {
                         return Err(invalid("p must be 0 > p > 1"));
                     }
                     Ok(Some(mean + deviation * normal_quantile(p)))
@@ -58,7 +64,7 @@ fn distributions() -> Vec<Definition> {
                 "beta_cdf(double, double, double) -> double",
                 value3::<F64, F64, F64, ToF64>(|a, b, x| {
                     positive(a.min(b), "a and b must be > 0")?;
-                    if !(0.0..=1.0).contains(&x) {
+                    if !(0.0..=1.0).contains(&x) || !(a + b).is_finite() {
                         return Err(invalid("value must be in the interval [0, 1]"));
                     }
                     Ok(Some(incomplete_beta(a, b, x)))
@@ -266,14 +272,14 @@ fn wilson(successes: i64, trials: i64, z: f64, side: f64) -> Result<f64> {
 fn distances() -> Vec<Definition> {
     vec![
         math("cosine_similarity", "the cosine of the angle between two vectors, written as arrays or sparse as maps")
-            .on("cosine_similarity(array(double), array(double)) -> double", vectors(cosine))
+            .on("cosine_similarity(array(double), array(double)) -> double", vectors(cosine, true))
             .on(
                 "cosine_similarity(map(varchar, double), map(varchar, double)) -> double",
                 whole(|call| sparse(call, false)),
             )
             .example("SELECT cosine_similarity(ARRAY[1.0], ARRAY[2.0])", "1.0"),
         math("cosine_distance", "one less the cosine similarity")
-            .on("cosine_distance(array(double), array(double)) -> double", vectors(|a, b| 1.0 - cosine(a, b)))
+            .on("cosine_distance(array(double), array(double)) -> double", vectors(|a, b| 1.0 - cosine(a, b), true))
             .on(
                 "cosine_distance(map(varchar, double), map(varchar, double)) -> double",
                 whole(|call| sparse(call, true)),
@@ -282,13 +288,13 @@ fn distances() -> Vec<Definition> {
         math("euclidean_distance", "the distance of two points")
             .on(
                 "euclidean_distance(array(double), array(double)) -> double",
-                vectors(|a, b| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()),
+                vectors(|a, b| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt(), false),
             )
             .example("SELECT euclidean_distance(ARRAY[0.0], ARRAY[2.0])", "2.0"),
         math("dot_product", "the sum of the products of two vectors' components")
             .on(
                 "dot_product(array(double), array(double)) -> double",
-                vectors(|a, b| a.iter().zip(b).map(|(a, b)| a * b).sum()),
+                vectors(|a, b| a.iter().zip(b).map(|(a, b)| a * b).sum(), false),
             )
             .example("SELECT dot_product(ARRAY[1.0, 2.0], ARRAY[3.0, 4.0])", "11.0"),
     ]
@@ -299,11 +305,16 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / (length(a) * length(b))
 }
 
+/// The numbers of a vector, a NULL as zero.
+fn filled(list: &ArrayRef) -> Vec<f64> {
+    list.as_primitive::<Float64Type>().iter().map(Option::unwrap_or_default).collect()
+}
+
 fn numbers(list: &ArrayRef) -> Option<Vec<f64>> {
     list.as_primitive::<Float64Type>().iter().collect()
 }
 
-fn vectors(f: fn(&[f64], &[f64]) -> f64) -> Kernel {
+fn vectors(f: fn(&[f64], &[f64]) -> f64, skips_empty: bool) -> Kernel {
     whole(move |call: &Call<'_>| {
         let (a, b) = (call.full(0)?, call.full(1)?);
         let (a, b) = (a.as_list::<i32>(), b.as_list::<i32>());
@@ -314,7 +325,10 @@ fn vectors(f: fn(&[f64], &[f64]) -> f64) -> Kernel {
             if a.value_length(row) != b.value_length(row) {
                 return Err(invalid("the arguments must have the same length"));
             }
-            Ok(numbers(&a.value(row)).zip(numbers(&b.value(row))).map(|(a, b)| f(&a, &b)))
+            if a.value_length(row) == 0 && skips_empty {
+                return Ok(None);
+            }
+            Ok(Some(f(&filled(&a.value(row)), &filled(&b.value(row)))))
         });
         Ok(Arc::new(values.collect::<Result<Float64Array>>()?))
     })

@@ -68,14 +68,16 @@ fn escape(class: char, inside: bool, out: &mut String) {
         ('D', _) => "[^0-9]",
         ('W', _) => "[^a-zA-Z0-9_]",
         ('S', _) => "[^ \\t\\n\\x0B\\f\\r]",
-        ('h', true) => " \\t\\x{A0}\\x{1680}\\x{180e}\\x{2000}-\\x{200a}\\x{202f}\\x{205f}\\x{3000}",
-        ('h', false) => "[ \\t\\x{A0}\\x{1680}\\x{180e}\\x{2000}-\\x{200a}\\x{202f}\\x{205f}\\x{3000}]",
         ('Z', _) => "\\z",
         ('e', _) => "\\x1B",
         _ => "",
     };
     if !text.is_empty() {
         out.push_str(text);
+        return;
+    }
+    if matches!(class, 'h' | 'H' | 'N' | 'R' | 'X' | 'K' | 'v' | 'V') {
+        out.push(class);
         return;
     }
     let needless = !class.is_ascii_alphanumeric() && !regex_syntax_special(class);

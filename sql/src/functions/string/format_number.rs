@@ -25,7 +25,9 @@ fn write(value: i64, out: &mut Text) -> Result<bool> {
     }
     let scaled = whole as f64 / scale as f64;
     let digits = match scaled {
-        s if unit == 0 || s >= 100.0 => 0,
+        _ if unit == 0 => 0,
+        _ if value < 0 => 2,
+        s if s >= 100.0 => 0,
         s if s >= 10.0 => 1,
         _ => 2,
     };

@@ -53,13 +53,7 @@ pub(super) fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -
         }
         found.extend(shares.into_iter().map(|share| digest.quantile(share)));
     }
-    let of = if let Type::Array(element) = result { element.as_ref() } else { result };
-    let values: ArrayRef = match of {
-        Type::Bigint => Arc::new(
-            found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>(),
-        ),
-        of => arrow::compute::cast(&Float64Array::from(found), &of.to_arrow())?,
-    };
+    let values = typed(found, result)?;
     if !several {
         return Ok(values);
     }
@@ -67,6 +61,31 @@ pub(super) fn percentiles(lists: &ListArray, shares: &ArrayRef, result: &Type) -
     let empty = |row: usize| lists.is_null(row) || lists.value_length(row) == 0;
     let nulls: NullBuffer = (0..lists.len()).map(|row| !empty(row)).collect();
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, Some(nulls))?))
+}
+
+/// Quantiles as values of a type, or of the elements of an array.
+fn typed(found: Vec<Option<f64>>, result: &Type) -> Result<ArrayRef> {
+    let of = if let Type::Array(element) = result { element.as_ref() } else { result };
+    Ok(match of {
+        Type::Bigint => Arc::new(
+            found.into_iter().map(|value| value.map(|value| (value + 0.5).floor() as i64)).collect::<Int64Array>(),
+        ),
+        of => arrow::compute::cast(&Float64Array::from(found), &of.to_arrow())?,
+    })
+}
+
+/// Arrays of quantiles as an array of another type, or the first of each.
+pub(super) fn of_quantiles(lists: &ListArray, result: &Type) -> Result<ArrayRef> {
+    let all = lists.values().as_primitive::<Float64Type>();
+    if let DataType::List(item) = result.to_arrow() {
+        let values = typed(all.iter().collect(), result)?;
+        return Ok(Arc::new(ListArray::try_new(item, lists.offsets().clone(), values, lists.nulls().cloned())?));
+    }
+    let first = |row: usize| {
+        let at = lists.value_offsets()[row] as usize;
+        (lists.is_valid(row) && lists.value_length(row) > 0 && all.is_valid(at)).then(|| all.value(at))
+    };
+    typed((0..lists.len()).map(first).collect(), result)
 }
 
 fn doubles_or_null(values: &ArrayRef) -> Result<Vec<Option<f64>>> {
