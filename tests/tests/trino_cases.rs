@@ -286,6 +286,15 @@ async fn syntax() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn written() -> anyhow::Result<()> {
+    let (right, all) = run("written", include_str!("../trino/written.tsv")).await?;
+    assert!(right * 100 >= all * FLOOR_WRITTEN, "{right} of {all} is below the floor");
+    Ok(())
+}
+
+/// Percent that must be right.
+const FLOOR_WRITTEN: usize = 96;
 /// Percent that must be right.
 const FLOOR_SYNTAX: usize = 94;
 /// Percent that must be right.

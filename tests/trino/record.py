@@ -14,12 +14,13 @@ import sys
 import urllib.request
 
 HEADERS = {"X-Trino-User": "hw", "X-Trino-Catalog": "memory", "X-Trino-Schema": "default", "X-Trino-Time-Zone": "UTC",
-           "X-Trino-Client-Capabilities": "PARAMETRIC_DATETIME"}
+           "X-Trino-Client-Capabilities": "PARAMETRIC_DATETIME",
+           "X-Trino-Session": "query_max_execution_time=60s"}
 
 
 def request(url, body=None):
     data = None if body is None else body.encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=HEADERS), timeout=60) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=HEADERS), timeout=300) as reply:
         return json.loads(reply.read(), parse_float=float)
 
 
