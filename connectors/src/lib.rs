@@ -26,7 +26,7 @@ pub fn all() -> Vec<Arc<dyn Connector>> {
     vec![
         Arc::new(kafka::Kafka),
         Arc::new(kafka::UpsertKafka),
-        Arc::new(kinesis::Kinesis),
+        Arc::new(kinesis::Kinesis::default()),
         Arc::new(dynamodb::DynamoDb),
         Arc::new(dynamodb::DynamoDbStreams),
         Arc::new(http::Http::default()),

@@ -92,6 +92,8 @@ pub struct SplitRow {
     pub advanced: Option<Instant>,
     /// Records behind what was read, where the system says how many.
     pub lag: Option<u64>,
+    /// Milliseconds behind the end, where the system says how many.
+    pub lag_ms: Option<u64>,
     /// Whether it is idle.
     pub is_idle: bool,
     /// Whether it holds back the table's watermark.
@@ -233,6 +235,7 @@ pub fn splits(manifest: &Manifest) -> Vec<SplitRow> {
             watermark: split.watermark,
             advanced: split.advanced,
             lag: split.lag,
+            lag_ms: split.lag_ms,
             is_idle: split.idle,
             holds: split.status != SplitStatus::Ended && !split.idle && Some(split.watermark) == least,
         }));

@@ -43,6 +43,8 @@ pub struct SplitSample {
     pub rows: u64,
     /// Records behind what was read last, where the system says so; 0 once caught up.
     pub lag: Option<u64>,
+    /// Milliseconds behind the end, where the system says so; 0 once caught up.
+    pub lag_ms: Option<u64>,
     /// Its running watermark.
     pub watermark: Watermark,
     /// When that last advanced.
@@ -154,7 +156,14 @@ impl JobMetrics {
         let mut live = self.lock();
         let Some(splits) = live.tables.get_mut(table) else { return };
         let Some(ended) = splits.remove(id) else { return };
-        let none = SplitSample { rows: 0, lag: Some(0), watermark: Watermark::MAX, advanced: None, is_idle: true };
+        let none = SplitSample {
+            rows: 0,
+            lag: Some(0),
+            lag_ms: Some(0),
+            watermark: Watermark::MAX,
+            advanced: None,
+            is_idle: true,
+        };
         splits.entry(SplitId::new("(ended)")).or_insert(none).rows += ended.rows;
     }
 
@@ -175,7 +184,7 @@ mod tests {
     use super::*;
 
     fn split(watermark: i64, is_idle: bool) -> SplitSample {
-        SplitSample { rows: 0, lag: Some(3), watermark: Watermark(watermark), advanced: None, is_idle }
+        SplitSample { rows: 0, lag: Some(3), lag_ms: None, watermark: Watermark(watermark), advanced: None, is_idle }
     }
 
     #[test]

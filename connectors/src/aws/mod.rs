@@ -52,6 +52,11 @@ impl fmt::Debug for AwsOptions {
 }
 
 impl AwsOptions {
+    /// Where the service is, as far as the options say, to tell two of one name apart.
+    pub(crate) fn place(&self) -> String {
+        [&self.endpoint, &self.region, &self.profile].map(|part| part.as_deref().unwrap_or_default()).join(" ")
+    }
+
     /// Takes the `aws.*` options of a table.
     pub(crate) fn parse(options: &mut Options) -> Result<Self> {
         let endpoint = options.text("aws.endpoint").filter(|endpoint| !endpoint.is_empty());

@@ -129,7 +129,7 @@ impl Generator {
             resume_at: Offset::new((open.next + count).to_string()),
             positions: Positions::From(i64::try_from(open.next).unwrap_or(i64::MAX)),
             arrivals_ms: None,
-            lag_records: None,
+            lag: None,
         })
     }
 }

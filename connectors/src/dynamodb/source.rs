@@ -29,6 +29,9 @@ use super::{
 /// Segments of a scan unless the table says otherwise: fixed, since restarts must find the same ones.
 pub(super) const SEGMENTS_DEFAULT: usize = 8;
 
+/// The position behind a segment's last page.
+const AT_END: &str = "end";
+
 /// A readable table.
 #[derive(Debug)]
 pub(super) struct DynamoSource {
@@ -96,14 +99,21 @@ impl ReadSplit for SegmentReader {
     async fn read(&self, start: SplitStart, events: &Events) -> Result<()> {
         let part = segment(&start.split.id)?;
         let mut from = match &start.at {
+            StartAt::Offset(offset) if &*offset.0 == AT_END => {
+                let ended = SourceEvent::Ended { split: start.split.id.clone(), children: Vec::new() };
+                let _nobody_listens = events.send(Ok(ended)).await;
+                return Ok(());
+            }
             StartAt::Offset(offset) => Some(key_of_offset(offset)?),
             StartAt::TableDefault | StartAt::Beginning => None,
         };
         loop {
             let page = self.pages.page(&part, from.as_ref(), None).await?;
             if !page.items.is_empty() {
-                let last = page.next.as_ref().or(page.items.last());
-                let resume_at = Offset::new(last.map(|key| tagged_json(key).to_string()).unwrap_or_default());
+                let resume_at = match &page.next {
+                    Some(key) => Offset::new(tagged_json(key).to_string()),
+                    None => Offset::new(AT_END),
+                };
                 let batch = batch(&self.decoder, &start.split.id, &page.items, resume_at)?;
                 if events.send(Ok(SourceEvent::Batch(batch))).await.is_err() {
                     return Ok(());
@@ -134,7 +144,7 @@ fn batch(decoder: &ItemDecoder, split: &SplitId, items: &[Item], resume_at: Offs
         resume_at,
         positions,
         arrivals_ms: None,
-        lag_records: None,
+        lag: None,
     })
 }
 

@@ -121,7 +121,7 @@ pub(super) fn batch(
         resume_at: Offset::new((first + records.len() as u64).to_string()),
         positions: Positions::From(first as i64),
         arrivals_ms: Some(records.iter().map(|record| record.arrival_ms).collect()),
-        lag_records: None,
+        lag: None,
     })
 }
 

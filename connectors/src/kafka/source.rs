@@ -8,7 +8,7 @@ use arrow::{array::ArrayRef, datatypes::SchemaRef};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData, Split,
+        Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData, Split,
         SplitId, SplitReader, TableSpec,
     },
     error::{Error, Result},
@@ -185,7 +185,7 @@ impl Assembler {
             resume_at: Offset::new(resume_at.to_string()),
             positions: Positions::Numbers(positions),
             arrivals_ms,
-            lag_records: lag,
+            lag: lag.map(Lag::Records),
         })
     }
 }

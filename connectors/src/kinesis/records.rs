@@ -109,7 +109,7 @@ impl Records {
             resume_at: resume.to_offset(),
             positions: Positions::Texts(self.positions.iter().map(|position| Some(position.text())).collect()),
             arrivals_ms: Some(self.arrivals_ms),
-            lag_records: None,
+            lag: None,
         };
         Ok((batch, resume))
     }

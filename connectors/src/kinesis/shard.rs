@@ -11,9 +11,9 @@
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use headwater_engine::{
-    connector::{Bound, SourceEvent, Split, SplitId, StartAt},
-    error::{Error, Result},
-    time::Clock,
+    connector::{Bound, Lag, SourceEvent, Split, SplitId, StartAt},
+    error::{Error, ErrorKind, Result},
+    time::{Clock, Instant},
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -22,7 +22,7 @@ use super::{
     client::error_of,
     offset::{RecordPosition, ShardOffset, compare_sequences},
     options::{InitPosition, KinesisOptions, OnOffsetLost},
-    pace,
+    pace::{self, Quotas},
     records::Records,
     source::HashKeys,
 };
@@ -52,6 +52,15 @@ pub(super) struct Shared {
     pub(super) hash_keys: HashKeys,
     /// Replies that may be in memory at once.
     pub(super) replies: Semaphore,
+    /// When each shard may be asked next.
+    pub(super) quotas: Quotas,
+}
+
+impl Shared {
+    /// A shard's name among those of all streams.
+    fn shard_name(&self, split: &SplitId) -> String {
+        format!("{}/{}/{}", self.options.aws.place(), self.options.stream.text(), split.0)
+    }
 }
 
 /// What a shard's task tells the reader.
@@ -92,6 +101,8 @@ struct Reading {
     first: Position,
     said_caught_up: bool,
     empty_replies: u32,
+    /// How far the last reply was behind the end of the shard.
+    behind_ms: Option<i64>,
 }
 
 impl ShardTask {
@@ -111,7 +122,8 @@ impl ShardTask {
             return Ok(());
         };
         let is_fresh_latest = from == Position::Latest;
-        let mut reading = Reading { task: self, offset, first: from, said_caught_up: false, empty_replies: 0 };
+        let mut reading =
+            Reading { task: self, offset, first: from, said_caught_up: false, empty_replies: 0, behind_ms: None };
         let Some(mut feed) = reading.feed().await? else { return Ok(()) };
         if is_fresh_latest {
             reading.first = Position::AtTimestamp(reading.offset.seen_ms);
@@ -123,6 +135,9 @@ impl ShardTask {
         loop {
             reading.wait_while_paused().await;
             let shared = Arc::clone(&reading.task.shared);
+            if !feed.is_pushed() {
+                shared.clock.sleep(shared.quotas.turn(&shared.shard_name(&reading.task.split), reading.now())).await;
+            }
             let permit = if feed.is_pushed() { None } else { shared.replies.acquire().await.ok() };
             match feed.fetch().await {
                 Ok(fetched) => {
@@ -130,6 +145,7 @@ impl ShardTask {
                     match reading.take(fetched).await? {
                         Ok(Flow::On { is_caught_up, bytes }) if !feed.is_pushed() => {
                             drop(permit);
+                            shared.quotas.spent(&shared.shard_name(&reading.task.split), bytes, reading.now());
                             shared.clock.sleep(pace::wait_after(bytes, is_caught_up)).await;
                         }
                         Ok(Flow::On { .. }) => {}
@@ -150,8 +166,12 @@ impl ShardTask {
 }
 
 impl Reading {
+    fn now(&self) -> Instant {
+        self.task.shared.clock.now()
+    }
+
     fn now_ms(&self) -> i64 {
-        self.task.shared.clock.now().0
+        self.now().0
     }
 
     fn stream(&self) -> &str {
@@ -177,7 +197,7 @@ impl Reading {
                     match (shared.options.on_offset_lost, known) {
                         (OnOffsetLost::Fail, _) => return Err(lost(&self.task.split, &error.to_string())),
                         (OnOffsetLost::Earliest | OnOffsetLost::Latest, true) => {
-                            self.end(Vec::new()).await.ok();
+                            let _reader_gone = self.end(Vec::new()).await?;
                             return Ok(None);
                         }
                         (policy, false) => {
@@ -227,6 +247,7 @@ impl Reading {
         let Fetched { records, behind_ms, ended } = fetched;
         let bytes = records.iter().map(|record| record.data.len()).sum();
         let count = records.len();
+        self.behind_ms = behind_ms;
         let is_bounded = self.task.shared.bound == Bound::EndNow;
         let now_ms = self.now_ms();
         let hash_keys = self.task.shared.hash_keys.of(&self.task.split);
@@ -251,7 +272,7 @@ impl Reading {
             return Ok(Err(Closed));
         }
         if let Some(children) = ended {
-            return Ok(self.end(children).await.map(|()| Flow::Stop));
+            return Ok(self.end(children).await?.map(|()| Flow::Stop));
         }
         let is_caught_up = count == 0 && behind_ms.unwrap_or(0) == 0;
         if !is_caught_up {
@@ -281,7 +302,8 @@ impl Reading {
             return Ok(Ok(()));
         }
         let shared = &self.task.shared;
-        let (batch, resume) = records.into_batch(&self.task.split, &shared.metadata, self.offset.clone())?;
+        let (mut batch, resume) = records.into_batch(&self.task.split, &shared.metadata, self.offset.clone())?;
+        batch.lag = self.behind_ms.and_then(|behind| u64::try_from(behind).ok()).map(Lag::Millis);
         if self.tell(SourceEvent::Batch(batch)).await.is_err() {
             return Ok(Err(Closed));
         }
@@ -317,17 +339,30 @@ impl Reading {
     }
 
     /// The shard has ended; a service that does not name the children is asked for all shards.
-    async fn end(&self, children: Vec<Shard>) -> std::result::Result<(), Closed> {
-        let id = &*self.task.split.0;
-        let children = if children.is_empty() {
-            let all = self.task.shared.api.shards().await.unwrap_or_default();
-            all.into_iter().filter(|shard| shard.parents.iter().any(|parent| parent == id)).collect()
-        } else {
-            children
-        };
+    async fn end(&self, children: Vec<Shard>) -> Result<std::result::Result<(), Closed>> {
+        let children = if children.is_empty() { self.listed_children().await? } else { children };
         self.task.shared.hash_keys.learn(&children);
         let children = children.iter().map(split_of).collect();
-        self.tell(SourceEvent::Ended { split: self.task.split.clone(), children }).await
+        Ok(self.tell(SourceEvent::Ended { split: self.task.split.clone(), children }).await)
+    }
+
+    /// The children among all shards. Without an answer the shard has not ended: its children's rows would be late.
+    async fn listed_children(&self) -> Result<Vec<Shard>> {
+        let (id, shared) = (&*self.task.split.0, &self.task.shared);
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        loop {
+            match shared.api.shards().await {
+                Ok(mut all) => {
+                    all.retain(|shard| shard.parents.iter().any(|parent| parent == id));
+                    return Ok(all);
+                }
+                Err(error) if error.kind() == ErrorKind::Unavailable && backoff.attempts() < TRIES => {
+                    tracing::debug!(%error, "the shards of a stream are asked for again");
+                    backoff.wait(&shared.clock).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn tell(&self, event: SourceEvent) -> std::result::Result<(), Closed> {

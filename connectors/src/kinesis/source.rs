@@ -22,6 +22,7 @@ use super::{
     api::{Shard, StreamApi},
     client::SdkStream,
     options::KinesisOptions,
+    pace::Quotas,
     reader::KinesisReader,
     shard::{Shared, split_of},
 };
@@ -34,6 +35,7 @@ pub(super) struct KinesisSource {
     options: KinesisOptions,
     api: OnceCell<Arc<dyn StreamApi>>,
     hash_keys: HashKeys,
+    quotas: Quotas,
 }
 
 /// The hash keys each shard takes, as far as they are known. A stream has at most some thousands of shards.
@@ -52,14 +54,14 @@ impl HashKeys {
 }
 
 impl KinesisSource {
-    pub(super) fn new(table: &TableSpec) -> Result<Self> {
-        Ok(Self { options: KinesisOptions::parse(table)?, api: OnceCell::new(), hash_keys: HashKeys::default() })
+    pub(super) fn new(table: &TableSpec, quotas: Quotas) -> Result<Self> {
+        let options = KinesisOptions::parse(table)?;
+        Ok(Self { options, api: OnceCell::new(), hash_keys: HashKeys::default(), quotas })
     }
 
     #[cfg(test)]
     pub(super) fn with_api(table: &TableSpec, api: Arc<dyn StreamApi>) -> Result<Self> {
-        let api = OnceCell::new_with(Some(api));
-        Ok(Self { options: KinesisOptions::parse(table)?, api, hash_keys: HashKeys::default() })
+        Ok(Self { api: OnceCell::new_with(Some(api)), ..Self::new(table, Quotas::default())? })
     }
 
     async fn api(&self, clock: &Arc<dyn Clock>) -> Result<Arc<dyn StreamApi>> {
@@ -118,6 +120,7 @@ impl Source for KinesisSource {
             started_ms: job.clock.now().0,
             hash_keys: self.hash_keys.clone(),
             replies: Semaphore::new(replies),
+            quotas: self.quotas.clone(),
         };
         Ok(Box::new(KinesisReader::new(Arc::new(shared), request.splits)))
     }

@@ -15,8 +15,8 @@ use arrow::{
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Bound, Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData,
-        SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
+        Bound, Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch,
+        SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
     },
     error::{Error, Result},
     format::{Decoder, Payloads},
@@ -148,7 +148,7 @@ impl LogReader {
             resume_at: Offset::new(format!("{}:{}", self.log.identity, open.next)),
             positions: Positions::From(i64::try_from(stretch.first).unwrap_or(i64::MAX)),
             arrivals_ms: Some(vec![stretch.arrival_ms; rows]),
-            lag_records: Some(self.log.rows(open.shard).saturating_sub(open.next)),
+            lag: Some(Lag::Records(self.log.rows(open.shard).saturating_sub(open.next))),
             data: match self.holds_payloads {
                 true => self.payloads(open, &stretch)?,
                 false => SourceData::Rows { rows: self.as_wanted(open, &stretch)?, rejected: Vec::new() },

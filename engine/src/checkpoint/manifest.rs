@@ -207,6 +207,9 @@ pub struct SplitState {
     /// Records behind what was read, where the system says how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
+    /// Milliseconds behind the end, where the system says how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
     /// What became of its rows.
     #[serde(default)]
     pub account: SplitAccount,

@@ -231,8 +231,17 @@ pub struct SourceBatch {
     /// When the system received each payload (or ready row), in milliseconds since 1970; `None` when it does not say,
     /// then the time of reading counts.
     pub arrivals_ms: Option<Vec<i64>>,
-    /// How many records of the split lie behind these, if known.
-    pub lag_records: Option<u64>,
+    /// How far these are from the end of the split, if known.
+    pub lag: Option<Lag>,
+}
+
+/// How far reading is from the end of a split, as its system counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lag {
+    /// Records that lie behind.
+    Records(u64),
+    /// Milliseconds between the arrival of what was read and now.
+    Millis(u64),
 }
 
 /// What a batch holds.

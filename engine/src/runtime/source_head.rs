@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 
 use crate::{
     checkpoint::manifest::{SplitState, SplitStatus},
-    connector::{SourceBatch, SourceEvent, Split, SplitId, SplitReader},
+    connector::{Lag, SourceBatch, SourceEvent, Split, SplitId, SplitReader},
     error::{Error, Result},
     format::Decoder,
     graph::{BranchInput, Malformed, SourceNode, WatermarkRule},
@@ -162,7 +162,7 @@ impl SourceHead {
             SourceEvent::CaughtUp(split) => {
                 if let Some(run) = self.splits.get_mut(&split) {
                     run.caught_up.get_or_insert(now);
-                    run.state.lag = Some(0);
+                    (run.state.lag, run.state.lag_ms) = (Some(0), Some(0));
                 }
                 self.report(&split, 0, now)?;
                 self.forward_watermark(effects).await?;
@@ -194,7 +194,7 @@ impl SourceHead {
         let node = source_of(&graph, self.node)?;
         let split = batch.split.clone();
         let resume_at = batch.resume_at.clone();
-        let (rows, lag) = (batch.data.records() as u64, batch.lag_records);
+        let (rows, lag) = (batch.data.records() as u64, batch.lag);
         let woken = lock(&self.progress).wake(&split);
         let run = self.splits.get_mut(&split);
         let run = run.ok_or_else(|| Error::internal(format!("a batch of split \"{split}\", which is not assigned")))?;
@@ -210,7 +210,11 @@ impl SourceHead {
             run.state.offset = Some(resume_at);
             run.state.idle = false;
             run.caught_up = None;
-            run.state.lag = lag;
+            (run.state.lag, run.state.lag_ms) = match lag {
+                Some(Lag::Records(records)) => (Some(records), None),
+                Some(Lag::Millis(millis)) => (None, Some(millis)),
+                None => (None, None),
+            };
         }
         self.report(&split, rows, now)?;
         self.align()?;
@@ -329,8 +333,8 @@ impl SourceHead {
             run.state.advanced = Some(now);
         }
         run.state.watermark = watermark;
-        let SplitState { lag, advanced, idle, .. } = run.state;
-        let sample = SplitSample { rows: 0, lag, watermark: run.watermark, advanced, is_idle: idle };
+        let SplitState { lag, lag_ms, advanced, idle, .. } = run.state;
+        let sample = SplitSample { rows: 0, lag, lag_ms, watermark: run.watermark, advanced, is_idle: idle };
         self.metrics.split(&node.table, split, rows, sample);
         let mark = Mark { watermark: run.watermark, idle: run.state.idle, backlog: run.caught_up.is_none() };
         lock(&self.progress).report(split, mark);

@@ -101,6 +101,7 @@ impl SplitTable {
                 from_default: first,
                 advanced: None,
                 lag: None,
+                lag_ms: None,
                 account: SplitAccount::new(),
             };
             self.entries.insert(split.id, Entry { state, task: None, reached_end: false, settled: false });

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     connector::{
         Bound, Boundedness, ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution, Guarantee,
-        JobContext, Offset, OpenRequest, OpenUnit, Positions, Prepared, PreparedUnit, RefusedRow, Sink, SinkTask,
+        JobContext, Lag, Offset, OpenRequest, OpenUnit, Positions, Prepared, PreparedUnit, RefusedRow, Sink, SinkTask,
         SinkWriter, Source, SourceBatch, SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt,
     },
     error::{Error, Result},
@@ -174,7 +174,7 @@ impl LogReader {
                     positions: Positions::From(first as i64),
                     resume_at: Offset::new(open.next.to_string()),
                     arrivals_ms: None,
-                    lag_records: Some(self.log.length(&open.split) - open.next),
+                    lag: Some(Lag::Records(self.log.length(&open.split) - open.next)),
                     data: SourceData::Rows { rows: ChangeBatch::inserts(rows), rejected: Vec::new() },
                 }))
             }

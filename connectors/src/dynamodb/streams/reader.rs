@@ -261,7 +261,7 @@ impl ShardReader {
             resume_at: Offset::new(resume_at),
             positions: Positions::Texts(kept().map(|index| Some(position(index))).collect::<StringArray>()),
             arrivals_ms: Some(arrivals),
-            lag_records: None,
+            lag: None,
             data: SourceData::Rows { rows: decoded.rows, rejected },
         })
     }

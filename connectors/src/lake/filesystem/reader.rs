@@ -205,7 +205,7 @@ impl FileReader {
             resume_at: split.offset(),
             positions: Positions::From(i64::try_from(first).unwrap_or(i64::MAX)),
             arrivals_ms,
-            lag_records: None,
+            lag: None,
         }))
     }
 

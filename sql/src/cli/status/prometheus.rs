@@ -66,6 +66,12 @@ fn live(page: &mut Page<'_>, watched: &JobView, now: Instant) {
         }
     }
     for (table, id, split) in splits() {
+        let name = ("headwater_lag_seconds", "gauge", "How far reading is behind the end of a split.");
+        if let Some(lag) = split.lag_ms {
+            page.add(name, &[("table", table), ("split", &id.0)], lag as f64 / 1e3);
+        }
+    }
+    for (table, id, split) in splits() {
         let name = ("headwater_watermark_delay_seconds", "gauge", "How far a split's watermark is behind the clock.");
         if split.watermark > Watermark::MIN && split.watermark < Watermark::MAX {
             let delay = now.micros().saturating_sub(split.watermark.0) as f64 / 1e6;
