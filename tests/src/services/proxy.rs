@@ -36,6 +36,8 @@ pub enum Verdict {
     LoseReply,
     /// It is forwarded, and never answered.
     Hold,
+    /// It is answered with this error.
+    Refuse(&'static str),
 }
 
 type Decide = dyn Fn(&str, u64) -> Verdict + Send + Sync;
@@ -149,6 +151,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let nth = shared.begin(&operation, &keys);
     let answered = match (shared.decide)(&operation, nth) {
         Verdict::Throttle => Ok(throttled()),
+        Verdict::Refuse(code) => {
+            let body = json!({ "__type": code, "message": "as the proxy was told" });
+            Ok(answer(StatusCode::BAD_REQUEST, body.to_string().into()))
+        }
         Verdict::Pass => forward(&shared.upstream, &parts.headers, &body).await,
         Verdict::LoseReply => {
             let forwarded = forward(&shared.upstream, &parts.headers, &body).await;

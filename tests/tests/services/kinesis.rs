@@ -11,7 +11,7 @@ use aws_sdk_kinesis::{
 };
 use headwater_tests::{
     scripts::{self, Until},
-    services::{KinesisLocal, Ministack},
+    services::{KinesisLocal, Ministack, Proxy, Verdict},
 };
 
 pub(crate) fn client(endpoint: &str) -> Client {
@@ -181,5 +181,102 @@ async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
     scripts::run_once(&script, &parameters, &state).await?;
     let expected: Vec<u64> = (0..800).collect();
     assert_eq!(kept(&out)?, expected);
+    Ok(())
+}
+
+/// Records as a producer library puts them together, each `(hash key, data)`, with a right or a wrong checksum.
+fn aggregated(records: &[(u128, &str)], is_right: bool) -> Vec<u8> {
+    fn bytes(number: u8, value: &[u8], out: &mut Vec<u8>) {
+        out.push(number << 3 | 2);
+        let mut length = value.len();
+        while length > 127 {
+            out.push(length as u8 | 128);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(value);
+    }
+    let mut message = Vec::new();
+    bytes(1, b"key", &mut message);
+    for (hash, _) in records {
+        bytes(2, hash.to_string().as_bytes(), &mut message);
+    }
+    for (index, (_, data)) in records.iter().enumerate() {
+        let mut record = vec![1 << 3, 0, 2 << 3, index as u8];
+        bytes(3, data.as_bytes(), &mut record);
+        bytes(3, &record, &mut message);
+    }
+    let digest = if is_right { md5(&message) } else { [7; 16] };
+    [&[0xF3, 0x89, 0x9A, 0xC2][..], &message, &digest].concat()
+}
+
+fn md5(bytes: &[u8]) -> [u8; 16] {
+    use md5::{Digest, Md5};
+    Md5::digest(bytes).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_are_taken_apart_and_what_belongs_elsewhere_is_left() -> Result<()> {
+    let kinesis = KinesisLocal::start()?;
+    let (client, folder) = (client(&kinesis.endpoint), tempfile::tempdir()?);
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(&out)?;
+    create(&client, "numbers", 2).await?;
+    let elsewhere = u128::MAX - 5;
+    let three = aggregated(&[(1, r#"{"n": 1}"#), (2, r#"{"n": 2}"#), (3, r#"{"n": 3}"#)], true);
+    let moved = aggregated(&[(4, r#"{"n": 4}"#), (elsewhere, r#"{"n": 99}"#), (5, r#"{"n": 5}"#)], true);
+    let broken = aggregated(&[(6, r#"{"n": 98}"#)], false);
+    for data in [three, moved, broken, br#"{"n": 6}"#.to_vec()] {
+        let request = client.put_record().stream_name("numbers").partition_key("outer").explicit_hash_key("0");
+        request.data(Blob::new(data)).send().await?;
+    }
+    let script = INTO_FILES
+        .replace(
+            "shard VARCHAR METADATA FROM 'shard-id' VIRTUAL",
+            "shard BIGINT METADATA FROM 'sub-sequence-number' VIRTUAL",
+        )
+        .replace("shard VARCHAR)", "shard BIGINT)");
+    let parameters = [("endpoint", kinesis.endpoint.as_str()), ("out", &*out.to_string_lossy())];
+    let summary = scripts::run_once(&script, &parameters, &state).await?;
+    assert_eq!(kept(&out)?, [1, 2, 3, 4, 5, 6]);
+    let last = scripts::lines(&out)?.into_iter().find(|line| line.contains("\"n\":5")).context("the fifth")?;
+    assert!(last.contains("\"shard\":2"), "its place in the aggregate: {last}");
+    let rejected = summary.ledger.values().flat_map(|account| account.values()).map(|tally| tally.rejected);
+    assert!(rejected.max() > Some(0), "an aggregate with a wrong checksum is a plain record, which is no JSON");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tables_share_what_a_shard_allows_while_iterators_expire() -> Result<()> {
+    let kinesis = KinesisLocal::start()?;
+    let proxy = Proxy::start(&kinesis.endpoint, |operation, nth| match (operation, nth % 5) {
+        ("GetRecords", 1) => Verdict::Refuse("ExpiredIteratorException"),
+        ("GetRecords", 3) => Verdict::Throttle,
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let (client, folder) = (client(&kinesis.endpoint), tempfile::tempdir()?);
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    create(&client, "numbers", 1).await?;
+    put(&client, "numbers", 0..400).await?;
+    let second = INTO_FILES.replace("TABLE numbers", "TABLE again").replace("FROM numbers", "FROM again");
+    let second = second.replace("TABLE kept", "TABLE kept_again").replace("INTO kept", "INTO kept_again");
+    let script = format!("{}{}", INTO_FILES.replace("${out}", "${out}/a"), second.replace("${out}", "${out}/b"));
+    let parameters = [("endpoint", proxy.endpoint.as_str()), ("out", &*out.to_string_lossy())];
+    let begun = std::time::Instant::now();
+    let job = scripts::start(&script, &parameters, &state, Until::Stopped).await?;
+    put(&client, "numbers", 400..600).await?;
+    while proxy.requests("GetRecords") < 30 {
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(120), "the shard is hardly read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (calls, seconds) = (proxy.requests("GetRecords"), begun.elapsed().as_secs_f64());
+    let summary = job.stop().await?;
+    assert!(calls as f64 <= 5.0 * seconds + 1.0, "{calls} calls in {seconds} s");
+    let expected: Vec<u64> = (0..600).collect();
+    assert_eq!((kept(&out.join("a"))?, kept(&out.join("b"))?), (expected.clone(), expected));
+    let sources = summary.manifest.context("a checkpoint")?.sources.clone();
+    let lags: Vec<_> = sources.values().flat_map(|source| &source.splits).map(|split| split.lag_ms).collect();
+    assert_eq!(lags, [Some(0), Some(0)], "milliseconds behind the latest record");
     Ok(())
 }
