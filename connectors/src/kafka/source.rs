@@ -8,8 +8,8 @@ use arrow::{array::ArrayRef, datatypes::SchemaRef};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData, Split,
-        SplitId, SplitReader, TableSpec,
+        Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData,
+        Split, SplitId, SplitReader, TableSpec,
     },
     error::{Error, Result},
     format::Decoder,
