@@ -248,7 +248,8 @@ fn refused(what: &str) -> Error {
 }
 
 fn is_count(expr: &Expr) -> bool {
-    match expr.clone().unalias() {
+    match expr {
+        Expr::Alias(alias) => is_count(&alias.expr),
         Expr::AggregateFunction(call) => call.func.name() == "count",
         _ => false,
     }
