@@ -16,15 +16,25 @@ use std::{
     },
 };
 
-use arrow::{array::Array, record_batch::RecordBatch};
+use arrow::{
+    array::{Array, Int32Array},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+    record_batch::RecordBatch,
+};
 use async_trait::async_trait;
-use datafusion::prelude::{SessionConfig as StockConfig, SessionContext};
-use futures::{TryStreamExt, stream::BoxStream};
+use datafusion::{
+    catalog::streaming::StreamingTable,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+    prelude::{SessionConfig as StockConfig, SessionContext},
+};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_sql::{
     output::value::write_text,
     session::{Outcome, Session, SessionConfig},
 };
+use headwater_tests::scripts::{self, Until};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, memory::InMemory, path::Path,
@@ -180,6 +190,22 @@ async fn a_filter_lists_what_it_needs_and_new_files_are_seen() {
     store.put_text("t/month=03/d=07/c.json", "{\"x\": 3}\n").await;
     assert_eq!(case.stock(&[query]).await, Ok(vec!["2".to_owned()]), "the new file is not seen");
     assert_eq!(case.ours("SELECT count(*) FROM t WHERE month = 3 AND d = 7").await, ["3"]);
+    // The same table again: what is known of its folders saves requests, and hides no file.
+    let all = "SELECT count(*) FROM t";
+    store.reset();
+    assert_eq!(case.ours(all).await, ["242"]);
+    assert_eq!(store.listings(), 1 + 12 + 240 + 2);
+    store.reset();
+    assert_eq!(case.ours(all).await, ["242"]);
+    assert_eq!(store.listings(), 1 + 2, "one listing for 253 folders, and the records of statements");
+    for path in ["t/month=03/d=07/0.json", "t/month=00/d=01/a.json", "t/month=13/d=01/a.json"] {
+        store.put_text(path, "{\"x\": 4}\n").await;
+    }
+    store.delete(&Path::from("t/month=12/d=20/a.json")).await.unwrap();
+    assert_eq!(case.ours(all).await, ["244"]);
+    store.reset();
+    assert_eq!(case.ours("SELECT count(*) FROM t WHERE month = 3").await, ["23"]);
+    assert_eq!(store.listings(), 2 + 2, "the root, and the month in one go");
 }
 
 /// 3: a JSON array over 1 MiB.
@@ -282,6 +308,54 @@ async fn compression_and_shape_are_found_in_each_file() {
     case.write("t/b.json", gzip(b"{\"x\": 3}\n"));
     let ours = "CREATE EXTERNAL TABLE t (x INT) STORED AS JSON LOCATION '{}/t/'; SELECT x FROM t";
     assert_eq!(case.ours(ours).await, ["1", "2", "3"]);
+}
+
+/// 8: rows that pass a filter over a stream do not wait until thousands have.
+#[tokio::test]
+async fn a_filter_over_a_stream_keeps_no_row_back() {
+    let case = Case::new().await;
+    case.write("in/a.json", "{\"x\": 1}\n{\"x\": 2}\n{\"x\": 3}\n");
+    let script = case.filled(
+        "CREATE TABLE i (x INT) WITH ('connector' = 'filesystem', 'path' = '{}/in/', 'format' = 'json',
+           'source.monitor-interval' = '100 ms');
+         CREATE TABLE o (x INT) WITH ('connector' = 'filesystem', 'path' = '{}/out/', 'format' = 'json',
+           'compression' = 'none', 'sink.rolling-policy.rollover-interval' = '1 s');
+         INSERT INTO o SELECT x FROM i WHERE x > 1",
+    );
+    let (state, out) = (case.folder.path().join("state"), case.folder.path().join("out"));
+    let mut job = scripts::start(&script, &[], &state, Until::Stopped).await.unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 2 {
+        assert!(job.is_running().await.unwrap(), "the job goes on until it is stopped");
+        lines = if out.exists() { scripts::lines(&out).unwrap() } else { Vec::new() };
+        tokio::task::yield_now().await;
+    }
+    job.stop().await.unwrap();
+    lines.sort();
+    assert_eq!(lines, ["{\"x\":2}", "{\"x\":3}"]);
+
+    let stream = Arc::new(Endless(Arc::new(Schema::new(vec![Field::new("x", DataType::Int32, false)]))));
+    let table = StreamingTable::try_new(stream.schema().clone(), vec![stream]).unwrap().with_infinite_table(true);
+    case.stock.register_table("s", Arc::new(table)).unwrap();
+    let mut rows = case.stock.sql("SELECT x FROM s WHERE x > 1").await.unwrap().execute_stream().await.unwrap();
+    let first = tokio::time::timeout(std::time::Duration::from_millis(300), rows.try_next()).await;
+    assert!(first.is_err(), "rows that have passed are kept back: {first:?}");
+}
+
+/// Three rows, and then none for ever.
+#[derive(Debug)]
+struct Endless(SchemaRef);
+
+impl PartitionStream for Endless {
+    fn schema(&self) -> &SchemaRef {
+        &self.0
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = RecordBatch::try_new(Arc::clone(&self.0), vec![Arc::new(Int32Array::from(vec![1, 2, 3]))]);
+        let rows = futures::stream::iter([rows.map_err(Into::into)]).chain(futures::stream::pending());
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.0), rows))
+    }
 }
 
 /// 9: a statement that fails half-way, and one that replaces.

@@ -45,6 +45,16 @@ impl CountingStore {
         ScanStats::add(&self.stats.bytes_scanned, bytes);
     }
 
+    fn counted(&self, objects: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (stats, listing) = (Arc::clone(&self.stats), self.listing);
+        let counted = objects.inspect(move |object| {
+            if let (Ok(object), ListingCost::PerObject) = (object, listing) {
+                ScanStats::add(&stats.bytes_scanned, LISTED_OBJECT_BYTES + object.location.as_ref().len() as u64);
+            }
+        });
+        counted.boxed()
+    }
+
     fn listed(&self, keys: impl Iterator<Item = usize>) {
         if self.listing == ListingCost::PerObject {
             self.fetched(keys.map(|key| LISTED_OBJECT_BYTES + key as u64).sum());
@@ -88,13 +98,11 @@ impl ObjectStore for CountingStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (stats, listing) = (Arc::clone(&self.stats), self.listing);
-        let counted = self.store.list(prefix).inspect(move |object| {
-            if let (Ok(object), ListingCost::PerObject) = (object, listing) {
-                ScanStats::add(&stats.bytes_scanned, LISTED_OBJECT_BYTES + object.location.as_ref().len() as u64);
-            }
-        });
-        counted.boxed()
+        self.counted(self.store.list(prefix))
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.counted(self.store.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -8,7 +8,7 @@
 //! Invariant: a folder that the filters exclude is never listed; a file is either in the listing, hidden by its name,
 //! empty, or counted as not following the layout.
 
-use std::collections::HashSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use datafusion::scalar::ScalarValue;
@@ -19,9 +19,11 @@ use headwater_engine::{
 };
 use object_store::{ListResult, ObjectMeta, ObjectStoreExt, path::Path};
 
+mod flat;
 mod pattern;
 mod stored;
 
+pub use flat::flattened;
 pub use pattern::{Pattern, SPECIAL};
 pub use stored::{Excluded, KnownFolders, Stored, of_excluded};
 
@@ -103,6 +105,17 @@ impl Listing {
         Ok(())
     }
 
+    /// Reads what was found in the store of `place` through that store, whatever it was listed through.
+    #[must_use]
+    pub fn through(mut self, place: &Place) -> Self {
+        let found = self.partitions.iter_mut().map(|partition| &mut partition.place);
+        let excluded = self.excluded.iter_mut().map(|folder| &mut folder.place);
+        for other in found.chain(excluded).filter(|other| other.root == place.root) {
+            other.store = Arc::clone(&place.store);
+        }
+        self
+    }
+
     fn ignore(&mut self, place: &Place, path: &Path) {
         self.ignored += 1;
         self.first_ignored.get_or_insert_with(|| place.display(path));
@@ -130,7 +143,7 @@ pub(super) fn known(keys: impl Iterator<Item = Option<ScalarValue>>) -> Known {
 /// Finds the partitions below `place` from the names of folders and lists what the filters leave.
 pub async fn discover(place: &Place, keys: &[Key], filter: &FileFilter) -> Result<Listing> {
     let mut listing = Listing::default();
-    let folders = walk(place, keys, Some(filter), &mut listing).await?;
+    let folders = walk(place, keys, Some(filter), &BTreeSet::new(), &mut listing).await?;
     let found: Option<Vec<_>> = folders
         .into_iter()
         .map(|folder| {
@@ -166,7 +179,7 @@ pub fn registered(place: &Place, keys: &[Key], partition: Partition) -> Result<L
 
 /// Folders that follow the layout below `place`: raw values in key order, and where each is.
 pub async fn find_partitions(place: &Place, keys: &[Key]) -> Result<Vec<(Vec<Option<String>>, Place)>> {
-    let folders = walk(place, keys, None, &mut Listing::default()).await?;
+    let folders = walk(place, keys, None, &BTreeSet::new(), &mut Listing::default()).await?;
     let found = folders.into_iter().map(|folder| {
         let raw = folder.values.into_iter().map(|value| value.and_then(|value| value.raw)).collect();
         (raw, place.at(folder.path))
@@ -220,8 +233,15 @@ async fn list_level(place: &Place, path: &Path) -> Result<ListResult> {
     }
 }
 
-/// Goes down one level for each key; what is left has all values. Counts what does not follow the layout.
-async fn walk(place: &Place, keys: &[Key], filter: Option<&FileFilter>, listing: &mut Listing) -> Result<Vec<Folder>> {
+/// Goes down one level for each key; what is left has all values. Counts what does not follow the layout, except in
+/// folders that lead to those `registered` elsewhere than the layout has them.
+async fn walk(
+    place: &Place,
+    keys: &[Key],
+    filter: Option<&FileFilter>,
+    registered: &BTreeSet<Path>,
+    listing: &mut Listing,
+) -> Result<Vec<Folder>> {
     let mut level = vec![Folder { path: place.path.clone(), values: vec![None; keys.len()] }];
     for depth in 0..keys.len() {
         let listed: Vec<(Folder, ListResult)> = stream::iter(level)
@@ -242,6 +262,7 @@ async fn walk(place: &Place, keys: &[Key], filter: Option<&FileFilter>, listing:
             for path in found.common_prefixes.into_iter().filter(|path| !is_hidden(path)) {
                 match below(&folder, &path, keys) {
                     Some(child) => next.push(child),
+                    None if holds_any(registered, &path) => {}
                     None => ignore_below(place, &path, listing).await?,
                 }
             }
@@ -277,6 +298,11 @@ fn below(parent: &Folder, path: &Path, keys: &[Key]) -> Option<Folder> {
     Some(Folder { path: path.clone(), values })
 }
 
+/// Whether one of the folders is this one or below it.
+fn holds_any(folders: &BTreeSet<Path>, path: &Path) -> bool {
+    folders.range(path..).next().is_some_and(|next| next.prefix_matches(path))
+}
+
 async fn ignore_below(place: &Place, path: &Path, listing: &mut Listing) -> Result<()> {
     let mut objects = place.store.list(Some(path));
     while let Some(object) = objects.try_next().await.map_err(|error| store_error(&place.display(path), error))? {
@@ -308,11 +334,7 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
         listing.stored.push(Stored { files: found.len() as u64, bytes, ..Stored::default() });
         files.append(&mut found);
         if files.len() > FILES_MAX {
-            return Err(Error::user(
-                "EXCEEDED_LISTING_LIMIT",
-                format!("the table has more than {FILES_MAX} files here"),
-            )
-            .with_hint("filter on its partition keys"));
+            return Err(too_many());
         }
     }
     drop(lists);
@@ -320,6 +342,11 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
     listing.files = files;
     listing.retain(filter)?;
     Ok(listing)
+}
+
+fn too_many() -> Error {
+    Error::user("EXCEEDED_LISTING_LIMIT", format!("the table has more than {FILES_MAX} files here"))
+        .with_hint("filter on its partition keys")
 }
 
 async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result<Vec<LakeFile>> {
@@ -349,15 +376,19 @@ async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result
     Ok(files)
 }
 
-/// Folders that look like partitions and are not among the registered ones.
+/// How many folders look like partitions and are not among the registered ones; files that follow no layout are counted
+/// in `listing`.
 pub async fn unregistered(
     place: &Place,
     keys: &[Key],
     registered: &[ListedPartition],
     filter: &FileFilter,
+    listing: &mut Listing,
 ) -> Result<u64> {
-    let folders = walk(place, keys, Some(filter), &mut Listing::default()).await?;
-    let known: HashSet<&Path> = registered.iter().map(|partition| &partition.place.path).collect();
+    let known: BTreeSet<Path> = registered.iter().map(|partition| partition.place.path.clone()).collect();
+    let mut found = Listing::default();
+    let folders = walk(place, keys, Some(filter), &known, &mut found).await?;
+    (listing.ignored, listing.first_ignored) = (found.ignored, found.first_ignored);
     Ok(folders.iter().filter(|folder| !known.contains(&folder.path)).count() as u64)
 }
 

@@ -23,6 +23,8 @@ use super::{
 const VALUES_MAX: usize = 1_000_000;
 /// Partitions of a projection that one scan may list.
 const PARTITIONS_MAX: usize = 100_000;
+/// Folders left out by the filters that are remembered, to say how much is stored in them.
+const LEFT_OUT_MAX: usize = 10_000;
 
 /// Where the partitions of a table come from.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Spanned {
     pub partitions: Vec<Vec<Value>>,
     /// How many there are without the filters over keys that are not injected.
     pub total: u64,
+    /// Values of the first keys that the filters leave out, whatever the others are; at most `LEFT_OUT_MAX`.
+    pub left_out: Vec<Vec<Value>>,
 }
 
 impl Projection {
@@ -79,7 +83,7 @@ impl Projection {
     /// The partitions that these filters leave, a key at a time, each pruned before the next.
     pub fn partitions(&self, filter: &FileFilter) -> Result<Spanned> {
         let mut candidates: Vec<Vec<Value>> = vec![Vec::new()];
-        let mut total = 1_u64;
+        let (mut total, mut left_out) = (1_u64, Vec::new());
         for (index, (key, kind)) in self.keys.iter().enumerate() {
             let values = match kind {
                 Kind::Values(values) => values,
@@ -93,7 +97,13 @@ impl Projection {
                 let open = self.keys.len() - index - 1;
                 let facts: Vec<_> = longer.iter().map(|values| known_so_far(values, open)).collect();
                 let keep = filter.may_match(&facts)?;
-                next.extend(longer.into_iter().zip(keep).filter(|(_, kept)| *kept).map(|(values, _)| values));
+                for (values, kept) in longer.into_iter().zip(keep) {
+                    if kept {
+                        next.push(values);
+                    } else if left_out.len() < LEFT_OUT_MAX {
+                        left_out.push(values);
+                    }
+                }
                 if next.len() > PARTITIONS_MAX {
                     let text = format!("the projection spans more than {PARTITIONS_MAX} partitions here");
                     return Err(Error::user("EXCEEDED_LISTING_LIMIT", text).with_hint("filter on its partition keys"));
@@ -101,7 +111,7 @@ impl Projection {
             }
             candidates = next;
         }
-        Ok(Spanned { partitions: candidates, total })
+        Ok(Spanned { partitions: candidates, total, left_out })
     }
 
     /// The folder of a partition: by the template, else by the layout below `location`.
@@ -126,6 +136,23 @@ impl Projection {
             }
         }
         path
+    }
+
+    /// The folders of partitions that begin with these values of the first keys; those of a template are one for each
+    /// partition, up to a limit, and none where a key's values are not known.
+    pub fn folders(&self, location: &str, values: &[Value]) -> Vec<String> {
+        if self.template.is_none() {
+            return vec![self.location(location, values)];
+        }
+        let mut whole = vec![values.to_vec()];
+        for (_, kind) in &self.keys[values.len().min(self.keys.len())..] {
+            let Kind::Values(next) = kind else { return Vec::new() };
+            let longer = whole
+                .iter()
+                .flat_map(|values| next.iter().map(|value| values.iter().chain([value]).cloned().collect::<Vec<_>>()));
+            whole = longer.take(LEFT_OUT_MAX).collect();
+        }
+        whole.iter().map(|values| self.location(location, values)).collect()
     }
 
     /// A template names every key, and nothing else.

@@ -30,13 +30,16 @@ use super::{
     format::{Malformed, ReadFormat},
     hive_type,
     layout::Key,
-    listing::{self, LakeFile, ListedPartition, Listing, Pattern, Stored},
+    listing::{self, Excluded, LakeFile, ListedPartition, Listing, Pattern, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
     scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
     stats::ScanStats,
     stores::{Place, Stores, not_a_folder},
 };
+
+/// Folders left out by the filters in which one scan looks for how much is stored.
+const EXCLUDED_MAX: usize = 10_000;
 
 /// Key of the metadata that marks a hidden column; its value is `true`.
 pub const HIDDEN_MARK: &str = "headwater.hidden";
@@ -136,15 +139,17 @@ impl LakeTable {
         }
         let projection = Projection::of(&self.table, &self.keys, projection::at_millis(SystemClock.now().0))?;
         for _ in 0..LISTINGS_MAX {
-            let mut listing = match (&projection, self.table.discovery) {
-                (Some(projection), _) => self.list_projected(projection, filter, stats).await?,
+            let near = listing::flattened(place, &self.keys, filter, self.stores.known_folders()).await?;
+            let listing = match (&projection, self.table.discovery) {
+                (Some(projection), _) => self.list_projected(&near, projection, filter, stats).await?,
                 (None, PartitionDiscovery::Registered) if !self.keys.is_empty() => {
-                    self.list_registered(place, filter, stats).await?
+                    self.list_registered(&near, filter, stats).await?
                 }
                 (None, PartitionDiscovery::Registered | PartitionDiscovery::Discovered) => {
-                    listing::discover(place, &self.keys, filter).await?
+                    listing::discover(&near, &self.keys, filter).await?
                 }
             };
+            let mut listing = listing.through(place);
             let after = Records::read(&*place.store, &place.path, &place.root).await?;
             match resolve(std::mem::take(&mut listing.files), &before, &after, |file| file.path.as_ref()) {
                 Resolved::Files(files) => {
@@ -171,6 +176,7 @@ impl LakeTable {
     /// The files of the partitions that the table's properties span.
     async fn list_projected(
         &self,
+        near: &Place,
         projection: &Projection,
         filter: &FileFilter,
         stats: &Arc<ScanStats>,
@@ -179,27 +185,44 @@ impl LakeTable {
             projection.partitions(filter).map_err(|error| error.context(format!("\"{}\"", self.table.name)))?;
         let mut partitions = Vec::with_capacity(spanned.partitions.len());
         for values in spanned.partitions {
-            let location = projection.location(&self.table.location, &values);
-            let place = self.stores.resolve(&location, &self.table.properties).await?.counted(stats);
+            let place = self.place_of(near, &projection.location(&self.table.location, &values), stats).await?;
             partitions.push(ListedPartition { values, place, columns: None });
         }
-        let listing = listing::list_known(partitions, filter).await?;
+        let mut listing = listing::list_known(partitions, filter).await?;
+        for values in &spanned.left_out {
+            for folder in projection.folders(&self.table.location, values) {
+                if listing.excluded.len() >= EXCLUDED_MAX {
+                    break;
+                }
+                // How many partitions there are is known without looking.
+                let place = self.place_of(near, &folder, stats).await?;
+                listing.excluded.push(Excluded { place, levels: 0 });
+            }
+        }
         Ok(Listing { partitions_total: spanned.total, ..listing })
     }
 
-    async fn list_registered(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
+    /// Where a partition with a location of its own is; in the store of the table if it is there.
+    async fn place_of(&self, near: &Place, location: &str, stats: &Arc<ScanStats>) -> Result<Place> {
+        let place = self.stores.resolve(location, &self.table.properties).await?;
+        Ok(if place.root == near.root { near.at(place.path) } else { place.counted(stats) })
+    }
+
+    async fn list_registered(&self, near: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
         let mut partitions = Vec::new();
         for partition in self.catalog.partitions(&self.table.name).await? {
             let elsewhere = partition.location.clone();
-            let mut listed = listing::registered(place, &self.keys, partition)?;
+            let mut listed = listing::registered(near, &self.keys, partition)?;
             if let Some(location) = elsewhere {
-                listed.place = self.stores.resolve(&location, &self.table.properties).await?.counted(stats);
+                listed.place = self.place_of(near, &location, stats).await?;
             }
             partitions.push(listed);
         }
-        let unregistered = listing::unregistered(place, &self.keys, &partitions, filter).await?;
+        let mut strays = Listing::default();
+        let unregistered = listing::unregistered(near, &self.keys, &partitions, filter, &mut strays).await?;
         ScanStats::add(&stats.folders_unregistered, unregistered);
-        listing::list_known(partitions, filter).await
+        let Listing { ignored, first_ignored, .. } = strays;
+        Ok(Listing { ignored, first_ignored, ..listing::list_known(partitions, filter).await? })
     }
 }
 

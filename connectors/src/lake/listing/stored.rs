@@ -72,6 +72,15 @@ impl KnownFolders {
         }
     }
 
+    /// The partitions known below a place: the names of the folders down to each, in order, and what is in it.
+    pub(super) fn partitions(&self, place: &Place) -> Vec<(Vec<String>, Stored)> {
+        let prefix = key(place);
+        let known = self.0.lock();
+        let below = known.range(prefix.clone()..).take_while(|(folder, _)| folder.starts_with(&prefix));
+        let parts = |folder: &str| folder[prefix.len()..].split_terminator('/').map(ToOwned::to_owned).collect();
+        below.map(|(folder, stored)| (parts(folder), *stored)).collect()
+    }
+
     fn below(&self, excluded: &Excluded) -> Stored {
         let prefix = key(&excluded.place);
         let known = self.0.lock();

@@ -134,3 +134,75 @@ async fn folders_for_repair_keep_their_raw_values() {
     assert_eq!(found[0], (vec![None, None], "s3://b/t/a=__HIVE_DEFAULT_PARTITION__/b=".to_owned()));
     assert_eq!(found[1], (vec![Some("1:2".into()), Some("x".into())], "s3://b/t/A=1%3A2/b=x".to_owned()));
 }
+
+fn known_partitions(folders: &[(&str, u64)], known: &KnownFolders, place: &Place) {
+    let mut listing = Listing::default();
+    for (folder, files) in folders {
+        let path = Path::parse(format!("t/{folder}")).unwrap();
+        listing.partitions.push(ListedPartition { values: Vec::new(), place: place.at(path), columns: None });
+        listing.stored.push(Stored { files: *files, ..Stored::default() });
+    }
+    known.remember(&listing);
+}
+
+#[tokio::test]
+async fn a_flat_listing_cut_in_parts_finds_what_one_by_one_does() {
+    let names: Vec<String> = (0..60)
+        .flat_map(|p| (0..100).map(move |n| format!("t/p={p}/{n}.json")))
+        .chain(
+            ["t/p=0-/_x/a", "t/p=1/sub/b", "t/p=1/_hidden/c", "t/stray", "t/other/d", "t/p=~/e", "t/q=1/f"]
+                .map(Into::into),
+        )
+        .collect();
+    let place = place(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (keys, known) = (keys(&[("p", DataType::Utf8)]), KnownFolders::default());
+    let all = filter(&keys, &[]);
+    let slow = discover(&place, &keys, &all).await.unwrap();
+    assert!(matches!(flat::plan(&place, &keys, &all, &known), Ok(None)), "nothing is known yet");
+    known.remember(&slow);
+    let plan = flat::plan(&place, &keys, &all, &known).unwrap().unwrap();
+    assert_eq!((plan.below.as_ref(), plan.cuts.len()), ("t", 6));
+    assert!(plan.cuts.is_sorted());
+    let near = flattened(&place, &keys, &all, &known).await.unwrap();
+    let fast = discover(&near, &keys, &all).await.unwrap();
+    assert_eq!(paths(&fast), paths(&slow));
+    let counts = |listing: &Listing| (listing.partitions_total, listing.ignored, listing.files.len());
+    assert_eq!(counts(&fast), counts(&slow));
+    // What is new, gone or changed is seen, wherever it is in the order of names.
+    for path in ["t/p=!/first", "t/p=30/new", "t/p=zz/last"] {
+        place.store.put(&Path::parse(path).unwrap(), PutPayload::from_static(b"{}")).await.unwrap();
+    }
+    place.store.delete(&Path::from("t/p=31/0.json")).await.unwrap();
+    let near = flattened(&place, &keys, &all, &known).await.unwrap();
+    let again = discover(&near, &keys, &all).await.unwrap();
+    assert_eq!(again.files.len(), slow.files.len() + 2);
+    assert_eq!(paths(&again), paths(&discover(&place, &keys, &all).await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_flat_listing_is_of_the_folder_that_is_wanted_and_only_if_it_is_cheaper() {
+    let (place, keys) = (place(&[]).await, keys(&[("y", DataType::Int32), ("m", DataType::Int32)]));
+    let known = KnownFolders::default();
+    let many: Vec<String> = (2020..2024).flat_map(|y| (1..=12).map(move |m| format!("y={y}/m={m:02}"))).collect();
+    known_partitions(&many.iter().map(|folder| (folder.as_str(), 50)).collect::<Vec<_>>(), &known, &place);
+    let plan = |filters: &[Expr]| flat::plan(&place, &keys, &filter(&keys, filters), &known).unwrap();
+    assert_eq!(plan(&[]).unwrap().below.as_ref(), "t");
+    assert_eq!(plan(&[col("y").eq(lit(2022))]).unwrap().below.as_ref(), "t/y=2022");
+    assert_eq!(plan(&[col("y").eq(lit(2022)), col("m").eq(lit(3))]), None, "one folder is one request");
+    assert_eq!(plan(&[col("y").eq(lit(1999))]), None);
+    let full = KnownFolders::default();
+    known_partitions(&many.iter().map(|folder| (folder.as_str(), 900)).collect::<Vec<_>>(), &full, &place);
+    assert_eq!(flat::plan(&place, &keys, &filter(&keys, &[]), &full).unwrap(), None, "folders are full");
+}
+
+#[tokio::test]
+async fn strays_are_counted_beside_registered_partitions_wherever_those_are() {
+    let place = place(&["t/y=2024/m=01/a", "t/y=2024/m=02/b", "t/2024/03/c", "t/other/d", "t/stray", "t/_x/e"]).await;
+    let keys = keys(&[("y", DataType::Int32), ("m", DataType::Utf8)]);
+    let at =
+        |path: &str| ListedPartition { values: Vec::new(), place: place.at(Path::parse(path).unwrap()), columns: None };
+    let (all, mut strays) = (filter(&keys, &[]), Listing::default());
+    let registered = [at("t/y=2024/m=01"), at("t/2024/03")];
+    assert_eq!(unregistered(&place, &keys, &registered, &all, &mut strays).await.unwrap(), 1, "m=02");
+    assert_eq!((strays.ignored, strays.first_ignored.as_deref()), (2, Some("s3://b/t/stray")));
+}
