@@ -3,23 +3,26 @@
 //! Invariant: at most `FILES_MAX` files are opened and at most `SAMPLE_BYTES` of each are fetched, Parquet's footers
 //! aside.
 
-use std::io::Read;
+use std::{io::Read, sync::Arc};
 
-use arrow::datatypes::Schema;
-use futures::TryStreamExt;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use futures::{StreamExt, TryStreamExt, stream};
 use headwater_engine::error::{Error, Result};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use tokio::task::JoinSet;
 
 use super::{
-    compression::Compression,
+    compression::{self, Compression},
     format::ReadFormat,
     layout,
     listing::Pattern,
-    read::delimited::{
-        DelimitedOptions,
-        infer::{self, Start},
+    read::{
+        delimited::{
+            DelimitedOptions,
+            infer::{self, Start},
+        },
+        parquet::widen,
     },
     stores::{Place, store_error},
 };
@@ -131,32 +134,128 @@ async fn start_of(index: usize, place: Place, meta: ObjectMeta) -> Result<(usize
         return Ok((index, Start { bytes: bytes.to_vec(), is_whole }));
     };
     let mut inflated = Vec::new();
-    // The sample may end within a block: what was inflated until then is what there is to see.
-    if let Ok(reader) = compression.reader(bytes.as_ref()) {
-        let mut reader = reader.take(INFLATED_MAX);
-        let mut chunk = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = reader.read(&mut chunk) {
-            inflated.extend_from_slice(&chunk[..length]);
+    let read = compression.reader(bytes.as_ref()).and_then(|reader| inflate_into(&mut inflated, reader));
+    match read {
+        // A sample that ends within a block still shows what was inflated until then.
+        Err(error) if is_whole || inflated.is_empty() => {
+            return Err(compression::broken(&place.display(path), compression, &error));
         }
+        _ => {}
     }
     is_whole &= (inflated.len() as u64) < INFLATED_MAX;
     Ok((index, Start { bytes: inflated, is_whole }))
 }
 
-#[expect(deprecated, reason = "only footers are read here; the scan has a reader of its own")]
-async fn parquet(place: &Place, files: Vec<ObjectMeta>) -> Result<Schema> {
-    let mut schemas = Vec::new();
-    for meta in files {
-        let name = place.display(&meta.location);
-        let reader = parquet::arrow::async_reader::ParquetObjectReader::new(place.store.clone(), meta.location)
-            .with_file_size(meta.size);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader)
-            .await
-            .map_err(|error| Error::data("HIVE_BAD_DATA", format!("file \"{name}\" is not Parquet: {error}")))?;
-        schemas.push(builder.schema().as_ref().clone().with_metadata(Default::default()));
+/// What can be inflated, up to a limit, and the error that ended it.
+fn inflate_into(inflated: &mut Vec<u8>, reader: impl Read) -> std::io::Result<()> {
+    let mut reader = reader.take(INFLATED_MAX);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut chunk)? {
+            0 => return Ok(()),
+            length => inflated.extend_from_slice(&chunk[..length]),
+        }
     }
-    Schema::try_merge(schemas).map_err(|error| {
-        Error::data("HIVE_BAD_DATA", format!("the files do not agree on their columns: {error}"))
-            .with_hint("write the columns in parentheses after the table's name")
-    })
+}
+
+async fn parquet(place: &Place, files: Vec<ObjectMeta>) -> Result<Schema> {
+    let found: Vec<(String, Schema)> =
+        stream::iter(files).map(|meta| parquet_schema(place, meta)).buffered(FILES_MAX).try_collect().await?;
+    let mut columns: Vec<(String, Field)> = Vec::new();
+    for (file, schema) in found {
+        for field in schema.fields() {
+            let same = |(_, known): &&mut (String, Field)| known.name().eq_ignore_ascii_case(field.name());
+            let Some((first, known)) = columns.iter_mut().find(same) else {
+                columns.push((file.clone(), field.as_ref().clone()));
+                continue;
+            };
+            let Some(data_type) = common(known.data_type(), field.data_type()) else {
+                let (was, is) = (widen::spelled(known.data_type()), widen::spelled(field.data_type()));
+                let name = field.name();
+                let message = format!("column \"{name}\" is {was} in file \"{first}\" and {is} in \"{file}\"");
+                return Err(Error::data("HIVE_BAD_DATA", message)
+                    .with_hint("write the columns in parentheses after the table's name"));
+            };
+            if data_type != *known.data_type() {
+                first.clone_from(&file);
+                *known = known.clone().with_data_type(data_type);
+            }
+        }
+    }
+    Ok(Schema::new(columns.into_iter().map(|(_, field)| field).collect::<Vec<_>>()))
+}
+
+#[expect(deprecated, reason = "only footers are read here; the scan has a reader of its own")]
+async fn parquet_schema(place: &Place, meta: ObjectMeta) -> Result<(String, Schema)> {
+    let name = place.display(&meta.location);
+    let reader = parquet::arrow::async_reader::ParquetObjectReader::new(place.store.clone(), meta.location)
+        .with_file_size(meta.size);
+    let builder = ParquetRecordBatchStreamBuilder::new(reader)
+        .await
+        .map_err(|error| Error::data("HIVE_BAD_DATA", format!("file \"{name}\" is not Parquet: {error}")))?;
+    Ok((name, builder.schema().as_ref().clone()))
+}
+
+/// The type that reads values of both, if there is one.
+fn common(one: &DataType, other: &DataType) -> Option<DataType> {
+    match (one, other) {
+        (DataType::Struct(fields), DataType::Struct(others)) => {
+            let mut all: Vec<FieldRef> = fields.to_vec();
+            for field in others {
+                match widen::position(fields, field.name()) {
+                    None => all.push(Arc::clone(field)),
+                    Some(index) => {
+                        let data_type = common(fields[index].data_type(), field.data_type())?;
+                        all[index] = Arc::new(fields[index].as_ref().clone().with_data_type(data_type));
+                    }
+                }
+            }
+            Some(DataType::Struct(all.into()))
+        }
+        (DataType::List(item), DataType::List(other)) => {
+            let data_type = common(item.data_type(), other.data_type())?;
+            Some(DataType::List(Arc::new(item.as_ref().clone().with_data_type(data_type))))
+        }
+        _ if widen::check(other, one).is_ok() => Some(one.clone()),
+        _ if widen::check(one, other).is_ok() => Some(other.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use object_store::{PutPayload, memory::InMemory, path::Path};
+
+    use super::*;
+    use crate::{formats::json::JsonOptions, lake::counting::ListingCost};
+
+    #[tokio::test]
+    async fn a_file_that_does_not_inflate_is_named() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for n in 0..1000 {
+            writeln!(gzip, "{{\"n\": {n}, \"text\": \"{}\"}}", n * 7919 % 1013)?;
+        }
+        let whole = gzip.finish()?;
+        let mut broken = whole.clone();
+        broken[whole.len() / 2] ^= 0xff;
+        for (name, bytes) in [("cut", &whole[..whole.len() / 2]), ("head", &whole[..12]), ("broken", &broken)] {
+            let store = Arc::new(InMemory::new());
+            store.put(&Path::from("t/good.json.gz"), PutPayload::from(whole.clone())).await?;
+            let place = Place {
+                store: store.clone(),
+                path: Path::from("t"),
+                root: "s3://b/".into(),
+                listing: ListingCost::PerObject,
+                uploads: None,
+            };
+            let format = ReadFormat::Json(Box::<JsonOptions>::default());
+            assert_eq!(look(&place, &format, None).await?.columns.fields().len(), 2);
+            store.put(&Path::from(format!("t/{name}.json.gz")), PutPayload::from(bytes.to_vec())).await?;
+            let error = look(&place, &format, None).await.unwrap_err();
+            assert!(error.message().contains(&format!("s3://b/t/{name}.json.gz")), "{error}");
+        }
+        Ok(())
+    }
 }

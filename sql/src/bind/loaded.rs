@@ -6,7 +6,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use datafusion::{
     catalog::TableProvider,
-    common::{ScalarValue, TableReference},
+    common::TableReference,
     datasource::provider_as_source,
     execution::SessionState,
     sql::sqlparser::ast::{self, ObjectName},
@@ -15,7 +15,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{Relation, TableResolver};
 use crate::{
-    files::FUNCTIONS,
+    files::{Call, FUNCTIONS},
     tables::{CATALOG, FILES, LOOKUP_SUFFIX},
 };
 
@@ -50,9 +50,10 @@ impl LoadedTables {
         });
         names.extend(looked_up(query));
         let mut found = HashMap::new();
-        for (function, path) in file_functions(query) {
-            let loaded = files(&function, &path, state).await;
-            found.insert(vec![format!("{FILES}{function}"), path], loaded);
+        for (function, call) in file_functions(query) {
+            let Ok(text) = call.to_text() else { continue };
+            let loaded = files(function, &text, state).await;
+            found.insert(vec![format!("{FILES}{function}"), text], loaded);
         }
         for parts in names {
             let loaded = provider(&parts, state).await;
@@ -105,21 +106,19 @@ pub(crate) fn table_argument(node: &ast::Expr) -> Option<Vec<ast::Ident>> {
     }
 }
 
-/// The calls of `read_json('..')` and its like in FROM.
-fn file_functions(query: &ast::Query) -> Vec<(String, String)> {
+/// The calls of `read_json('..')` and its like in FROM; one that is not well formed is refused when it is bound.
+fn file_functions(query: &ast::Query) -> Vec<(&'static str, Call)> {
     #[derive(Default)]
-    struct Calls(Vec<(String, String)>);
+    struct Calls(Vec<(&'static str, Call)>);
     impl ast::Visitor for Calls {
         type Break = ();
         fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<()> {
             if let ast::TableFactor::Table { name, args: Some(args), .. } = factor
-                && let [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value)))] =
-                    args.args.as_slice()
-                && let ast::Value::SingleQuotedString(path) = &value.value
                 && let Some((function, _)) =
                     FUNCTIONS.iter().find(|(function, _)| name.to_string().eq_ignore_ascii_case(function))
+                && let Ok(call) = Call::of(function, &args.args)
             {
-                self.0.push(((*function).to_owned(), path.clone()));
+                self.0.push((function, call));
             }
             ControlFlow::Continue(())
         }
@@ -129,10 +128,10 @@ fn file_functions(query: &ast::Query) -> Vec<(String, String)> {
     calls.0
 }
 
-async fn files(function: &str, path: &str, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
-    let reference = TableReference::full(CATALOG, format!("{FILES}{function}"), path);
+async fn files(function: &str, call: &str, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
+    let reference = TableReference::full(CATALOG, format!("{FILES}{function}"), call);
     let database = state.schema_for_ref(reference)?;
-    let found = database.table(path).await?;
+    let found = database.table(call).await?;
     found.ok_or_else(|| Error::internal("a path of files is a table or an error"))
 }
 
@@ -161,17 +160,8 @@ impl TableResolver for LoadedTables {
         }
     }
 
-    fn function(&self, name: &str, arguments: &[ScalarValue]) -> Result<Option<Relation>> {
-        if !FUNCTIONS.iter().any(|(function, _)| *function == name) {
-            return Ok(None);
-        }
-        let [path] = arguments else {
-            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name} takes one path or pattern"))
-                .with_hint(format!("write {name}('folder/*'); for other options use CREATE EXTERNAL TABLE")));
-        };
-        match path.try_as_str().flatten() {
-            Some(path) => self.table(&[format!("{FILES}{name}"), path.to_owned()]),
-            None => Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("the path of {name} is a text"))),
-        }
+    fn function(&self, name: &str, arguments: &[ast::FunctionArg]) -> Result<Option<Relation>> {
+        let Some((name, _)) = FUNCTIONS.iter().find(|(function, _)| *function == name) else { return Ok(None) };
+        self.table(&[format!("{FILES}{name}"), Call::of(name, arguments)?.to_text()?])
     }
 }

@@ -89,8 +89,8 @@ pub trait TableResolver {
     /// The relation of a name of one to three parts, if there is one. An error says more than "no such table".
     fn table(&self, name: &[String]) -> Result<Option<Relation>>;
 
-    /// The relation a table function gives for literal arguments (`read_json('..')`), if there is such a function.
-    fn function(&self, _name: &str, _arguments: &[ScalarValue]) -> Result<Option<Relation>> {
+    /// The relation a table function gives for its arguments (`read_json('..')`), if there is such a function.
+    fn function(&self, _name: &str, _arguments: &[ast::FunctionArg]) -> Result<Option<Relation>> {
         Ok(None)
     }
 

@@ -201,10 +201,10 @@ impl Binder<'_> {
             }
             F::Table { name, alias, args: Some(args), .. } => {
                 let arguments = &args.args;
-                aliased(self.table_function(&name.to_string(), arguments, ctes)?, alias.as_ref())
+                aliased(self.table_function(&name.to_string(), arguments)?, alias.as_ref())
             }
             F::Function { name, args, alias, .. } => {
-                aliased(self.table_function(&name.to_string(), args, ctes)?, alias.as_ref())
+                aliased(self.table_function(&name.to_string(), args)?, alias.as_ref())
             }
             F::Derived { subquery, alias, .. } if let Some(select) = json_table::carrier(subquery) => {
                 let one = Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: Scope::default() };
@@ -372,20 +372,8 @@ impl Binder<'_> {
         Ok(Bound { plan, scope: bound.scope })
     }
 
-    fn table_function(&self, name: &str, args: &[ast::FunctionArg], ctes: &Ctes) -> Result<Bound> {
-        let scope = Scope::default();
-        let context = Context::new(&scope, None, ctes, "table function");
-        let mut literals = Vec::new();
-        for arg in args {
-            let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(node)) = arg else {
-                return Err(Error::user("SYNTAX_ERROR", format!("argument {arg} of {name} is not supported")));
-            };
-            match self.expr(node, &context)?.expr {
-                Expr::Literal(value, _) => literals.push(value),
-                _ => return Err(Error::not_supported(format!("arguments of {name} must be literals"))),
-            }
-        }
-        match self.environment.tables.function(&name.to_lowercase(), &literals)? {
+    fn table_function(&self, name: &str, args: &[ast::FunctionArg]) -> Result<Bound> {
+        match self.environment.tables.function(&name.to_lowercase(), args)? {
             Some(relation) => self.relation(relation, &[name.to_owned()]),
             None => Err(Error::user("FUNCTION_NOT_FOUND", format!("table function '{name}' not registered"))),
         }

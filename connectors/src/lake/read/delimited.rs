@@ -64,6 +64,8 @@ pub struct DelimitedOptions {
     skip: usize,
     /// The first line names the columns.
     is_named: bool,
+    /// The table says whether the first line names the columns.
+    says_header: bool,
     /// The table says what is between fields.
     has_delimiter: bool,
     malformed: Malformed,
@@ -90,7 +92,15 @@ impl DelimitedOptions {
             TextStyle::Csv { .. } if table.storage.serde.is_some() => Habits::OpenCsv,
             TextStyle::Csv { .. } => Habits::Csv,
         };
-        let is_named = property("csv.header").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let (says_header, is_named) = match property("csv.header").map(str::to_ascii_lowercase).as_deref() {
+            None => (false, false),
+            Some("true") => (true, true),
+            Some("false") => (true, false),
+            Some(other) => {
+                return Err(Error::user("INVALID_TABLE_PROPERTY", format!("'csv.header' is \"{other}\""))
+                    .with_hint("use 'true' or 'false'"));
+            }
+        };
         let declared = ["separatorchar", "field.delim", "csv.field-delimiter", "delimiter", "serialization.format"];
         let serde = &table.storage.serde_properties;
         let has_delimiter = table
@@ -98,7 +108,7 @@ impl DelimitedOptions {
             .keys()
             .chain(serde.keys())
             .any(|key| declared.iter().any(|declared| key.eq_ignore_ascii_case(declared)));
-        Ok(Self { text, habits, skip, is_named, has_delimiter, malformed })
+        Ok(Self { text, habits, skip, is_named, says_header, has_delimiter, malformed })
     }
 
     /// Whether columns can be found in the files.

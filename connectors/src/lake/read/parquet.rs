@@ -35,7 +35,7 @@ use crate::lake::{
 };
 
 mod statistics;
-pub(super) mod widen;
+pub(in crate::lake) mod widen;
 
 /// Bytes fetched at the end of a file, in the hope that they hold the footer.
 const FOOTER_BYTES: usize = 16 << 10;
@@ -46,44 +46,39 @@ const BATCH_ROWS: usize = 8192;
 
 /// Reads the units of one partition.
 pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Output) -> Result<()> {
-    let mut footers: HashMap<usize, ArrowReaderMetadata> = HashMap::new();
+    let mut footers: HashMap<usize, Footer> = HashMap::new();
     for unit in units {
         if output.is_done() {
             break;
         }
         let file = scan.open(&scan.listing.files[unit.file], unit.range.start == 0);
         let place = &scan.listing.partitions[file.file.partition].place;
-        let metadata = match footers.get(&unit.file) {
+        let footer = match footers.get(&unit.file) {
             Some(found) => found.clone(),
             None => {
-                let found = metadata(place, &file).await?;
+                let found = footer(place, &file).await?;
                 footers.clear();
                 footers.insert(unit.file, found.clone());
                 found
             }
         };
-        if read_unit(scan, unit, &file, metadata, output).await? == Flow::Enough {
+        if read_unit(scan, unit, &file, footer, output).await? == Flow::Enough {
             break;
         }
     }
     Ok(())
 }
 
-async fn read_unit(
-    scan: &LakeScan,
-    unit: &Unit,
-    file: &OpenFile,
-    metadata: ArrowReaderMetadata,
-    output: &mut Output,
-) -> Result<Flow> {
+async fn read_unit(scan: &LakeScan, unit: &Unit, file: &OpenFile, footer: Footer, output: &mut Output) -> Result<Flow> {
+    let Footer { metadata, tail } = footer;
     let place = &scan.listing.partitions[file.file.partition].place;
     let columns = Columns::new(&scan.file_schema, metadata.schema(), &file.shown)?;
     let groups = row_groups(scan, unit, &metadata)?;
     if groups.is_empty() {
         return Ok(Flow::More);
     }
-    let reader =
-        FileReader { place: place.clone(), path: file.file.path.clone(), metadata: Arc::clone(metadata.metadata()) };
+    let (place, path) = (place.clone(), file.file.path.clone());
+    let reader = FileReader { place, path, metadata: Arc::clone(metadata.metadata()), tail };
     let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.roots.iter().copied());
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata)
         .with_projection(mask)
@@ -197,10 +192,38 @@ fn broken(shown: &str, error: ParquetError) -> Error {
         .with_hint("it may be cut short or of another format; move it away or declare the format it has")
 }
 
+/// What is known of a file before its columns are read.
+#[derive(Clone)]
+struct Footer {
+    metadata: ArrowReaderMetadata,
+    tail: Tail,
+}
+
+/// The end of a file that came with its footer: of a small file it holds the columns too.
+#[derive(Debug, Clone, Default)]
+struct Tail {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Tail {
+    /// The bytes of a range, if they are all here.
+    fn get(&self, range: &Range<u64>) -> Option<Bytes> {
+        let from = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+        let to = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+        (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+}
+
 /// The footer of a file, with the types that any reader of Parquet sees.
-pub(crate) async fn metadata(place: &Place, file: &OpenFile) -> Result<ArrowReaderMetadata> {
+async fn footer(place: &Place, file: &OpenFile) -> Result<Footer> {
+    let mut tail = Tail::default();
+    let metadata = metadata(Fetch { place, path: &file.file.path, tail: &mut tail }, file).await?;
+    Ok(Footer { metadata, tail })
+}
+
+async fn metadata(fetch: Fetch<'_>, file: &OpenFile) -> Result<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let fetch = Fetch { place, path: &file.file.path };
     let reader = ParquetMetaDataReader::new()
         .with_prefetch_hint(Some(FOOTER_BYTES))
         .with_page_index_policy(PageIndexPolicy::Skip);
@@ -241,11 +264,22 @@ fn without_nanoseconds(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
 struct Fetch<'a> {
     place: &'a Place,
     path: &'a Path,
+    /// What came first: the end of the file.
+    tail: &'a mut Tail,
 }
 
 impl parquet::arrow::async_reader::MetadataFetch for Fetch<'_> {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        fetch(self.place, self.path, range).boxed()
+        async move {
+            if let Some(found) = self.tail.get(&range).filter(|found| !found.is_empty()) {
+                return Ok(found);
+            }
+            let start = range.start;
+            let bytes = fetch(self.place, self.path, range).await?;
+            *self.tail = Tail { start, bytes: bytes.clone() };
+            Ok(bytes)
+        }
+        .boxed()
     }
 }
 
@@ -259,16 +293,29 @@ struct FileReader {
     place: Place,
     path: Path,
     metadata: Arc<ParquetMetaData>,
+    tail: Tail,
 }
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        fetch(&self.place, &self.path, range).boxed()
+        async move {
+            match self.tail.get(&range) {
+                Some(found) => Ok(found),
+                None => fetch(&self.place, &self.path, range).await,
+            }
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        let (place, path) = (&self.place, &self.path);
-        async move { coalesce_ranges(&ranges, |range| fetch(place, path, range), GAP_BYTES).await }.boxed()
+        let (place, path, tail) = (&self.place, &self.path, &self.tail);
+        async move {
+            if let Some(found) = ranges.iter().map(|range| tail.get(range)).collect() {
+                return Ok(found);
+            }
+            coalesce_ranges(&ranges, |range| fetch(place, path, range), GAP_BYTES).await
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(

@@ -51,7 +51,8 @@ pub(crate) fn infer(starts: &[Start], options: &DelimitedOptions) -> Option<Deli
     files.retain(|records| !records.is_empty());
     let width = files.first()?[0].len();
     let header = match options.skip {
-        0 => options.is_named || files.iter().any(|records| has_header(records)),
+        0 if options.says_header => options.is_named,
+        0 => files.iter().any(|records| has_header(records)),
         // What is skipped is no record; its last line names the columns if it has as many fields.
         _ => false,
     };
@@ -193,6 +194,7 @@ mod tests {
             skip: 0,
             is_named: false,
             has_delimiter: false,
+            says_header: false,
             malformed: Malformed::Fail,
         }
     }

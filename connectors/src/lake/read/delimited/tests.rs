@@ -9,7 +9,15 @@ use super::*;
 use crate::lake::hive_type;
 
 fn options(habits: Habits, text: TextOptions) -> DelimitedOptions {
-    DelimitedOptions { text, habits, skip: 0, is_named: false, has_delimiter: false, malformed: Malformed::Fail }
+    DelimitedOptions {
+        text,
+        habits,
+        skip: 0,
+        is_named: false,
+        says_header: false,
+        has_delimiter: false,
+        malformed: Malformed::Fail,
+    }
 }
 
 fn schema(columns: &[(&str, &str)]) -> SchemaRef {
