@@ -351,9 +351,7 @@ impl Session {
 
     fn take_settings(&self, settings: Settings) -> Result<Outcome> {
         *self.shared.base.write() = planning::base_state(&settings, &self.shared.config)?;
-        for (key, value) in settings.s3_options() {
-            self.shared.stores.set(&key, &value);
-        }
+        self.shared.stores.set(settings.s3_options());
         self.shared.state.write().settings = settings;
         Ok(Outcome::done())
     }

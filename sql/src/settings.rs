@@ -113,9 +113,9 @@ settings! {
     /// Key of that encryption, with aws:kms.
     s3_sse_kms_key_id: Option<String> = "s3.sse.kms-key-id", None;
     /// Time one request to S3 may take.
-    s3_timeout: Duration = "s3.timeout", Duration::from_secs(30);
+    s3_timeout: Duration = "s3.timeout", Duration::from_secs(60);
     /// How often a failed request to S3 is tried again.
-    s3_retries: usize = "s3.retries", 10;
+    s3_retries: u32 = "s3.retries", 5;
 }
 
 /// What can be set for one bucket, after `s3.bucket.<name>.`.
@@ -141,11 +141,12 @@ impl Settings {
             return Err(Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" does not exist"))
                 .with_hint(format!("for one bucket there are {}", BUCKET_KEYS.join(", "))));
         };
-        let mut scratch = Self::default();
-        if let Some(Err(expected)) = scratch.set_known(&format!("s3.{known}"), value.trim()) {
+        let (mut scratch, shared) = (Self::default(), format!("s3.{known}"));
+        if let Some(Err(expected)) = scratch.set_known(&shared, value.trim()) {
             return Err(invalid(key, value, &expected));
         }
-        self.buckets.insert(key.to_owned(), value.trim().to_owned());
+        let shown = scratch.rows().into_iter().find(|row| row.key == shared).map(|row| row.value);
+        self.buckets.insert(key.to_owned(), shown.unwrap_or_default());
         Ok(())
     }
 
@@ -251,6 +252,11 @@ mod tests {
             Some("http://localhost:1")
         );
         assert!(settings.set("s3.bucket.my.logs.retries", "many").is_err());
+        settings.set("s3.bucket.my.logs.Timeout", "2 minutes")?;
+        settings.set("s3.bucket.my.logs.retries", "0")?;
+        let options = settings.s3_options();
+        assert_eq!(options["s3.bucket.my.logs.timeout"], "2 min", "as the stores read it");
+        assert_eq!(options["s3.bucket.my.logs.retries"], "0");
         Ok(())
     }
 

@@ -25,7 +25,11 @@ use headwater_connectors::lake::{
 use headwater_engine::error::Result;
 
 pub(crate) use self::{
-    create::create_table_as, discard::discard, insert::insert, target::projection_of, unload::unload,
+    create::create_table_as,
+    discard::discard,
+    insert::insert,
+    target::{limits_of, projection_of},
+    unload::unload,
 };
 use crate::{diagnostics::Classify, session::Outcome};
 

@@ -66,8 +66,12 @@ impl S3Settings {
             let name =
                 key.strip_prefix(&own).or_else(|| key.strip_prefix("s3.").filter(|key| !key.starts_with("bucket.")));
             if let Some(unknown) = name.filter(|name| !KEYS.contains(name)) {
+                let alike = KEYS.iter().find(|known| strsim::damerau_levenshtein(known, unknown) <= 2);
                 return Err(Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" is not known"))
-                    .with_hint(format!("{unknown} is none of {}", KEYS.join(", "))));
+                    .with_hint(match alike {
+                        Some(alike) => format!("did you mean \"s3.{alike}\"?"),
+                        None => format!("{unknown} is none of {}", KEYS.join(", ")),
+                    }));
             }
         }
         let value = |key: &str| {
@@ -115,9 +119,11 @@ fn duration(key: &str, text: &str) -> Result<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: Option<u64> = text[..digits].parse().ok();
     let millis = number.and_then(|number| match text[digits..].trim() {
-        "ms" => Some(number),
-        "" | "s" => number.checked_mul(1_000),
+        "" | "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
         "m" | "min" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
         _ => None,
     });
     millis.map(Duration::from_millis).ok_or_else(|| {

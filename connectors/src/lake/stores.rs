@@ -116,14 +116,32 @@ impl Stores {
         &self.known_folders
     }
 
-    /// Changes a setting for what is resolved from now on.
-    pub fn set(&self, key: &str, value: &str) {
-        self.settings.write().insert(key.to_owned(), value.to_owned());
+    /// Changes the settings for what is resolved from now on.
+    pub fn set(&self, settings: Properties) {
+        *self.settings.write() = settings;
     }
 
     /// Uses `store` for locations `<scheme>://<name>/..` from now on.
     pub fn give(&self, scheme: &str, name: &str, store: Arc<dyn ObjectStore>) {
         self.given.write().insert(format!("{scheme}://{name}"), store);
+    }
+
+    /// Refuses what a table's own `s3.*` properties cannot say, whether its location is on S3 or not.
+    pub fn check(&self, options: &Properties) -> Result<()> {
+        S3Settings::for_bucket("", &Properties::new(), options).map(drop)
+    }
+
+    /// The location as every working directory finds it: a relative path is counted from this one, once and for all.
+    pub fn absolute(&self, location: &str) -> String {
+        let path = location.strip_prefix("file:").unwrap_or(location);
+        if location.contains("://") || path.starts_with('/') {
+            return location.to_owned();
+        }
+        match self.local(path) {
+            Ok(place) if path.ends_with('/') => format!("{place}/"),
+            Ok(place) => place.to_string(),
+            Err(_) => location.to_owned(),
+        }
     }
 
     /// The store and folder of a location; `options` are a table's own `s3.*` properties.
@@ -296,13 +314,15 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_keeps_its_client_until_its_settings_change() -> Result<()> {
         let stores = stores();
-        stores.set("s3.endpoint", "http://127.0.0.1:1");
-        stores.set("s3.unsigned", "true");
+        let at = |endpoint: &str| {
+            Properties::from([("s3.endpoint".into(), endpoint.into()), ("s3.unsigned".into(), "true".into())])
+        };
+        stores.set(at("http://127.0.0.1:1"));
         let none = Properties::new();
         let first = stores.resolve("s3://b/x", &none).await?;
         let second = stores.resolve("s3://b/y", &none).await?;
         assert!(Arc::ptr_eq(&first.store, &second.store));
-        stores.set("s3.endpoint", "http://127.0.0.1:2");
+        stores.set(at("http://127.0.0.1:2"));
         assert!(!Arc::ptr_eq(&first.store, &stores.resolve("s3://b/y", &none).await?.store));
         Ok(())
     }

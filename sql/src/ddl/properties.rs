@@ -11,10 +11,13 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
-use crate::{session::Session, write::projection_of};
+use crate::{
+    session::Session,
+    write::{limits_of, projection_of},
+};
 
 /// Properties that mean something, here or to the tools around Athena.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
     "coercion",
     "compression",
     "compressiontype",
@@ -31,6 +34,7 @@ const KNOWN: [&str; 22] = [
     "parquet.compression",
     "partition.discovery",
     "projection.enabled",
+    "sink.rolling-policy.file-size",
     "skip.footer.line.count",
     "skip.header.line.count",
     "source.monitor-interval",
@@ -55,7 +59,9 @@ pub(super) fn check(session: &Session, table: &Table) -> Result<()> {
                 .with_hint(format!("did you mean \"{meant}\"?")));
         }
     }
+    session.stores().check(&table.properties)?;
     projection_of(table)?;
+    limits_of(table)?;
     let table = Arc::new(Table::clone(table));
     LakeTable::new(table, Arc::clone(session.catalog()), Arc::clone(session.stores())).map(drop)
 }

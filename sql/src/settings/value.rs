@@ -40,6 +40,16 @@ impl SettingValue for usize {
     }
 }
 
+impl SettingValue for u32 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "a whole number".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl SettingValue for String {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("a text that is not empty".to_owned()) } else { Ok(text.to_owned()) }

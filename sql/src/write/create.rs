@@ -61,9 +61,12 @@ async fn entry(
     // What is in a folder that was named stays when the table is dropped; a folder chosen here goes with it.
     let kind = if files.location.is_some() { TableKind::External } else { TableKind::Managed };
     let location = match (files.location, database.location) {
-        (Some(location), _) => location,
+        (Some(location), _) => session.stores().absolute(&location),
         (None, Some(folder)) => format!("{}/{}/", folder.trim_end_matches('/'), name.table),
-        (None, None) => format!("{}{}/{}/", absolute(session.config().warehouse())?, name.database, name.table),
+        (None, None) => {
+            let warehouse = session.stores().absolute(&session.config().warehouse());
+            format!("{warehouse}{}/{}/", name.database, name.table)
+        }
     };
     Ok(Table {
         name: name.clone(),
@@ -77,15 +80,6 @@ async fn entry(
         comment: create.comment.clone(),
         version: 0,
     })
-}
-
-/// A warehouse on this machine as every working directory finds it.
-fn absolute(warehouse: String) -> Result<String> {
-    if warehouse.contains("://") {
-        return Ok(warehouse);
-    }
-    let path = std::path::absolute(&warehouse)?;
-    Ok(format!("{}/", path.to_string_lossy().trim_end_matches('/')))
 }
 
 /// Columns and partition keys; the keys are the last columns of the query, in their order, as in Athena.

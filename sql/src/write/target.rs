@@ -25,7 +25,13 @@ use headwater_engine::{
 };
 
 use super::options::FileOptions;
-use crate::{diagnostics::classify, run_tables::filesystem_entry, session::Session, tables::RunTable};
+use crate::{
+    diagnostics::classify,
+    run_tables::filesystem_entry,
+    session::Session,
+    settings::{ByteCount, SettingValue},
+    tables::RunTable,
+};
 
 /// The target of a table's rows.
 pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTarget> {
@@ -42,8 +48,24 @@ pub(super) async fn of_table(session: &Session, table: &Table) -> Result<WriteTa
         know_partitions(session, table, &place, &mut layout).await?;
     }
     let format = WriteFormat::of(&table.storage, &table.properties)?;
-    let limits = Limits::default();
+    let limits = limits_of(table)?;
     Ok(WriteTarget { site, location: table.location.clone(), format, layout, register, limits, explain: classify })
+}
+
+/// The property that says at how many bytes a file is closed.
+pub(crate) const FILE_SIZE: &str = "sink.rolling-policy.file-size";
+
+/// What a table's properties bound its writers to.
+pub(crate) fn limits_of(table: &Table) -> Result<Limits> {
+    let mut limits = Limits::default();
+    if let Some((_, size)) = table.properties.iter().find(|(key, _)| key.eq_ignore_ascii_case(FILE_SIZE)) {
+        let bytes = ByteCount::parse(size.trim()).ok().filter(|bytes| bytes.0 > 0).ok_or_else(|| {
+            Error::user("INVALID_TABLE_PROPERTY", format!("'{FILE_SIZE}' is \"{size}\""))
+                .with_hint("write a size such as '128 MB'")
+        })?;
+        limits.file_bytes = bytes.0;
+    }
+    Ok(limits)
 }
 
 /// The target of rows that belong to no table.

@@ -36,6 +36,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 256 << 20, open_files: 64, memory_bytes: 192 << 20 }
+        Self { file_bytes: 128 << 20, open_files: 64, memory_bytes: 192 << 20 }
     }
 }

@@ -46,7 +46,13 @@ impl TextRows {
                 return Err(Error::not_supported(message).with_hint("write JSON or Parquet, or CAST it to JSON text"));
             }
         }
-        Ok(Self { options })
+        let rows = Self { options };
+        for field in schema.fields() {
+            if rows.options.header {
+                rows.value(field.name(), &mut Vec::new())?;
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -56,7 +62,8 @@ impl LineEncoder for TextRows {
             let names = schema.fields().iter().map(|field| field.name().as_str());
             for (index, name) in names.enumerate() {
                 self.separate(index, out);
-                self.value(name, out);
+                // Names that cannot be written were refused before.
+                let _ = self.value(name, out);
             }
             out.push(b'\n');
         }
@@ -115,9 +122,9 @@ impl TextRows {
                 }
                 Column::Bytes(array) if array.is_valid(row) => {
                     let text = STANDARD.encode(array.as_binary::<i32>().value(row));
-                    self.value(&text, out);
+                    self.value(&text, out)?;
                 }
-                Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out),
+                Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out)?,
                 Column::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out)?,
                 Column::Bytes(_) | Column::Text(_) | Column::Nested(_) => {
                     out.extend_from_slice(self.options.null.as_bytes());
@@ -133,26 +140,35 @@ impl TextRows {
         }
     }
 
-    fn value(&self, text: &str, out: &mut Vec<u8>) {
+    fn value(&self, text: &str, out: &mut Vec<u8>) -> Result<()> {
         match self.options.style {
             TextStyle::Raw => out.extend_from_slice(text.as_bytes()),
             TextStyle::Csv { quote, escape } => quoted(text, quote, escape, self.options.field_delimiter, out),
-            TextStyle::Delimited => self.escaped(text, out),
+            TextStyle::Delimited => self.escaped(text, 0, out)?,
         }
+        Ok(())
     }
 
-    /// LazySimpleSerDe without `escape.delim` cannot hold a delimiter or a line's end: Hive writes them and reads
-    /// something else; here such a character becomes a blank only if no escape character is declared.
-    fn escaped(&self, text: &str, out: &mut Vec<u8>) {
+    /// A value at a level of nesting. LazySimpleSerDe without `escape.delim` cannot hold a delimiter or a line's end:
+    /// Hive writes them and reads something else, so here such a value is refused.
+    fn escaped(&self, text: &str, level: u8, out: &mut Vec<u8>) -> Result<()> {
+        let is_delimiter = |byte: u8| {
+            byte == self.options.field_delimiter
+                || (1..=level).any(|level| byte == self.options.nested_delimiter(level))
+        };
         for byte in text.bytes() {
-            let is_special = byte == self.options.field_delimiter || byte == b'\n' || byte == b'\r';
             match self.options.escape {
                 Some(escape) if byte == b'\n' => out.extend_from_slice(&[escape, b'n']),
                 Some(escape) if byte == b'\r' => out.extend_from_slice(&[escape, b'r']),
-                Some(escape) if is_special || byte == escape => out.extend_from_slice(&[escape, byte]),
-                None if is_special => out.push(b' '),
+                Some(escape) if is_delimiter(byte) || byte == escape => out.extend_from_slice(&[escape, byte]),
+                None if is_delimiter(byte) => return Err(unwritable(text, "a delimiter")),
+                None if matches!(byte, b'\n' | b'\r') => return Err(unwritable(text, "the end of a line")),
                 _ => out.push(byte),
             }
+        }
+        match self.options.escape {
+            None if text == self.options.null && !text.is_empty() => Err(unwritable(text, "the mark of NULL")),
+            _ => Ok(()),
         }
     }
 
@@ -194,16 +210,26 @@ impl TextRows {
             }
             DataType::Binary => {
                 let text = STANDARD.encode(array.as_binary::<i32>().value(row));
-                self.escaped(&text, out);
+                self.escaped(&text, level - 1, out)?;
             }
             _ => {
                 let options = format_options();
                 let formatter = ArrayFormatter::try_new(array, &options)?;
-                self.escaped(&formatter.value(row).to_string(), out);
+                self.escaped(&formatter.value(row).to_string(), level - 1, out)?;
             }
         }
         Ok(())
     }
+}
+
+/// The error for a value that would be read as something else.
+fn unwritable(text: &str, what: &str) -> Error {
+    let start: String = text.chars().take(50).collect();
+    Error::data(
+        "HIVE_WRITER_DATA_ERROR",
+        format!("the value {start:?} holds {what}, and no escape character is declared"),
+    )
+    .with_hint("declare one (ESCAPED BY '\\\\'), or write CSV, JSON or Parquet")
 }
 
 /// Quotes a value that holds the delimiter, a quote or a line's end, and the empty one, so that it is not NULL.
