@@ -65,6 +65,11 @@ fn from_root(root: &DataFusionError, whole: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(message) => Error::not_supported(first_line(message)),
         DataFusionError::Execution(message) => from_execution_error(message),
         DataFusionError::ArrowError(error, _) => from_arrow_error(error),
+        DataFusionError::IoError(error) => {
+            // Files of the tables have errors of their own: this is the disk for rows that do not fit into memory.
+            let error = Error::from(std::io::Error::new(error.kind(), error.to_string()));
+            error.with_hint("rows that do not fit into memory are kept in the folder spill/ of --local-state")
+        }
         DataFusionError::ResourcesExhausted(message) => {
             Error::new(ErrorKind::Limit, "EXCEEDED_MEMORY_LIMIT", first_line(message))
                 .with_hint("raise 'memory.limit', or let the query keep fewer rows in memory")

@@ -94,7 +94,7 @@ impl Results {
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Input {
     /// Run these statements and end.
-    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "files")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "files", allow_hyphen_values = true)]
     pub(super) statements: Option<String>,
     /// Run the statements of a file and end; - is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]

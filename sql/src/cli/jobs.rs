@@ -149,7 +149,7 @@ fn literal(text: &str) -> String {
 }
 
 async fn query(session: &Session, text: &str, style: &Style) -> Result<(), Failure> {
-    let style = Style { look: style.look, report: ReportStyle::Silent, progress: false };
+    let style = Style { report: ReportStyle::Silent, progress: false, ..style.clone() };
     let (watched, _running) = watch::channel(None);
     let statements = session.parse(text)?;
     runner::run(session, &statements, &style, &watched, runner::standard_output()).await?;

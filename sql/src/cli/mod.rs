@@ -217,7 +217,9 @@ fn style(results: &Results, environment: &Environment) -> Style {
         None => ReportStyle::Rows,
     };
     let progress = environment.stderr_is_terminal && results.stats.is_none();
-    Style { look, report, progress }
+    // A file that `SHOW CREATE TABLE` is sent to can be run.
+    let bare_ddl = results.format.is_none() && !to_terminal;
+    Style { look, report, progress, bare_ddl }
 }
 
 fn session_config(common: &Common, results: &Results, environment: &Environment) -> Result<SessionConfig, Failure> {
@@ -283,8 +285,11 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
+/// What is logged unless asked otherwise: warnings, except of libraries whose failures we say in our own words.
+const LOG_DEFAULT: &str = "warn,aws_config=off,aws_credential_types=off,aws_smithy_runtime=off,object_store=error";
+
 fn start_log(format: LogFormat, environment: &Environment) {
-    let filter = tracing_subscriber::EnvFilter::new(environment.variable("HEADWATER_LOG").unwrap_or("warn"));
+    let filter = tracing_subscriber::EnvFilter::new(environment.variable("HEADWATER_LOG").unwrap_or(LOG_DEFAULT));
     let colour = environment.stderr_is_terminal && environment.has_colour();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
     // A second log in one process is refused, which is what tests want.

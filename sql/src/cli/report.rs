@@ -42,10 +42,10 @@ impl Report<'_> {
         let (scanned, stored) = (get(&stats.bytes_scanned), get(&stats.bytes_stored));
         if scanned > 0 || get(&stats.files_total) > 0 {
             line += &format!("; scanned {} of {}", bytes(scanned), bytes(stored));
-            line += &format!(", {} of {}", get(&stats.files_read), counted(get(&stats.files_total), "file"));
+            line += &format!(", {} of {}", grouped(get(&stats.files_read)), counted(get(&stats.files_total), "file"));
             if get(&stats.partitions_total) > 0 {
                 let total = counted(get(&stats.partitions_total), "partition");
-                line += &format!(", {} of {total}", get(&stats.partitions_read));
+                line += &format!(", {} of {total}", grouped(get(&stats.partitions_read)));
             }
             line += &format!("; Athena: ${:.6}", athena_dollars(scanned));
         }

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     diagnostics::Classify,
-    output::{Format, Look, Rows},
-    parser::{Statement, StatementKind},
+    output::{Format, Look, Rows, value::write_text},
+    parser::{Statement, StatementKind, ddl::Show},
     session::{Outcome, Session},
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Style {
     pub(crate) report: ReportStyle,
     /// Show a line while a statement takes long.
     pub(crate) progress: bool,
+    /// Write what `SHOW CREATE` shows as it is: no format was asked for, and a program reads it.
+    pub(crate) bare_ddl: bool,
 }
 
 /// What is said after a statement.
@@ -143,12 +145,36 @@ async fn execute(
 ) -> Result<Done, Failure> {
     match session.execute(statement).await? {
         Outcome::Done { rows, stats } => Ok(Done { rows, written: true, stats, out }),
+        Outcome::Rows { stream, stats } if style.bare_ddl && shows_ddl(statement) => {
+            let (rows, out) = write_lines(stream, out).await?;
+            Ok(Done { rows: Some(rows), written: false, stats, out })
+        }
         Outcome::Rows { stream, stats } => {
             let follows = matches!(&statement.kind, StatementKind::Query(query) if query.emit_changes);
             let (rows, out) = write_rows(stream, (style.look, follows), progress, out).await?;
             Ok(Done { rows: Some(rows), written: false, stats, out })
         }
     }
+}
+
+fn shows_ddl(statement: &Statement) -> bool {
+    matches!(&statement.kind, StatementKind::Show(Show::CreateTable(_) | Show::CreateView(_)))
+}
+
+/// Writes the lines of a statement, and a semicolon after them.
+async fn write_lines(mut stream: SendableRecordBatchStream, mut out: Output) -> Result<(u64, Output), Failure> {
+    let mut lines = Vec::new();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.classify()?;
+        lines.extend((0..batch.num_rows()).map(|row| {
+            let mut line = String::new();
+            write_text(batch.column(0).as_ref(), row, &mut line);
+            line
+        }));
+    }
+    writeln!(out, "{};", lines.join("\n"))?;
+    out.flush()?;
+    Ok((lines.len() as u64, out))
 }
 
 async fn write_rows(

@@ -8,7 +8,7 @@ use headwater_engine::{
 };
 
 use super::{
-    create_table::{DISCOVERY_KEY, check_columns, check_location},
+    create_table::{DISCOVERY_KEY, anchor_template, check_columns, check_location},
     partitions, properties, secrets, table_named,
 };
 use crate::{
@@ -38,6 +38,8 @@ pub(super) async fn run(session: &Session, name: &ObjectName, change: &TableChan
         let before = table_named(session, name).await?;
         let mut after = Table::clone(&before);
         apply(&mut after, change).map_err(|error| error.at(name.at()))?;
+        after.location = session.stores().absolute(&after.location);
+        anchor_template(session, &mut after.properties);
         properties::check(session, &after).map_err(|error| error.at(name.at()))?;
         if moves_columns(change) && matches!(after.storage.format, FileFormat::Text | FileFormat::Csv) {
             keep_columns_of_partitions(session, &before).await?;

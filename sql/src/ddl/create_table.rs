@@ -41,8 +41,9 @@ pub(super) async fn run(session: &Session, create: &CreateTable) -> Result<Outco
 
 async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
     let storage = storage::storage(create)?;
-    let location = location(create)?;
+    let location = session.stores().absolute(&location(create)?);
     let mut properties: Properties = create.properties.iter().cloned().collect();
+    anchor_template(session, &mut properties);
     let discovery = discovery(create, &mut properties)?;
     for pairs in [&properties, &storage.serde_properties] {
         secrets::refuse_literals(pairs).map_err(|error| error.at(create.location_at))?;
@@ -65,6 +66,16 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
     check_columns(&table.columns, &table.partition_keys, create.name.at())?;
     properties::check(session, &table).map_err(|error| error.at(create.location_at))?;
     Ok(table)
+}
+
+/// A template of locations that is a relative path is counted from here, as a location is.
+pub(super) fn anchor_template(session: &Session, properties: &mut Properties) {
+    let template = properties.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case("storage.location.template"));
+    if let Some((_, template)) = template
+        && !template.is_empty()
+    {
+        *template = session.stores().absolute(template);
+    }
 }
 
 fn location(create: &CreateTable) -> Result<String> {

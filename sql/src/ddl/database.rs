@@ -32,7 +32,8 @@ pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result
     }
     let properties = create.properties.iter().cloned().collect();
     secrets::refuse_literals(&properties)?;
-    let database = Database { name, comment: create.comment.clone(), location: create.location.clone(), properties };
+    let location = create.location.as_deref().map(|location| session.stores().absolute(location));
+    let database = Database { name, comment: create.comment.clone(), location, properties };
     match session.catalog().create_database(database).await {
         Err(error) if error.code().0 == "SCHEMA_ALREADY_EXISTS" => match create.if_not_exists {
             true => Ok(Outcome::done()),

@@ -56,7 +56,8 @@ async fn add(session: &Session, table: &Table, if_not_exists: bool, specs: &[Par
         if added.iter().any(|other| other.values == values) {
             return Err(Error::user("ALREADY_EXISTS", "a partition is named twice").at(place_of(spec)));
         }
-        added.push(Partition { values, location: spec.location.clone(), columns: None, properties: Properties::new() });
+        let location = spec.location.as_deref().map(|location| session.stores().absolute(location));
+        added.push(Partition { values, location, columns: None, properties: Properties::new() });
     }
     let exists = if if_not_exists { IfExists::Keep } else { IfExists::Fail };
     session.catalog().add_partitions(&table.name, added, exists).await?;
@@ -102,7 +103,7 @@ async fn move_to(session: &Session, table: &Table, spec: &PartitionSpec, locatio
     check_location(location)
         .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
     let mut partition = one(session, table, spec).await?;
-    partition.location = Some(location.to_owned());
+    partition.location = Some(session.stores().absolute(location));
     session.catalog().add_partitions(&table.name, vec![partition], IfExists::Replace).await?;
     Ok(())
 }

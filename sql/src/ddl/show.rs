@@ -11,6 +11,7 @@ use headwater_engine::{
 
 use super::{create_text, database, partitions, rows, run_table, table_named};
 use crate::{
+    diagnostics::did_you_mean,
     functions::{Callable, bound, library},
     parser::{
         StatementKind,
@@ -59,7 +60,8 @@ pub(crate) async fn run(session: &Session, show: &Show) -> Result<Outcome> {
         Show::Functions { pattern } => functions(pattern),
         Show::Settings { pattern } => settings(session, pattern),
         Show::Catalogs => rows::lines("Catalog", [CATALOG.to_owned()]),
-        Show::Describe { table, is_detailed, partition } => {
+        Show::Describe { table, column: Some(column), .. } => describe_column(session, table, column).await,
+        Show::Describe { table, is_detailed, partition, column: None } => {
             describe(session, table, *is_detailed, partition.as_ref()).await
         }
         Show::DescribePrepared { name, is_output } => describe_prepared(session, name, *is_output).await,
@@ -210,6 +212,19 @@ fn settings(session: &Session, pattern: &Option<Pattern>) -> Result<Outcome> {
         .map(|row| vec![Some(row.key), Some(row.value), Some(row.default), Some(row.meaning)])
         .collect();
     rows::texts(&["name", "value", "default", "meaning"], shown)
+}
+
+async fn describe_column(session: &Session, name: &ObjectName, column: &Identifier) -> Result<Outcome> {
+    let mut all = columns(session, name).await?;
+    let names: Vec<String> = all.iter().map(|(name, ..)| name.clone()).collect();
+    all.retain(|(name, ..)| name.eq_ignore_ascii_case(&column.value));
+    if all.is_empty() {
+        let message = format!("column \"{}\" not found in table \"{}\"", column.value, session.table_name(name)?);
+        let error = Error::user("COLUMN_NOT_FOUND", message).at(column.at);
+        return Err(did_you_mean(error, &column.value, names.iter().map(String::as_str)));
+    }
+    let shown = all.into_iter().map(|(name, kind, comment)| vec![Some(name), Some(kind), Some(comment)]).collect();
+    rows::texts(&["col_name", "data_type", "comment"], shown)
 }
 
 async fn describe(

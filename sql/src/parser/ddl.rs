@@ -280,6 +280,8 @@ pub enum Show {
         is_detailed: bool,
         /// One partition of it.
         partition: Option<PartitionSpec>,
+        /// One column of it.
+        column: Option<Identifier>,
     },
     /// `DESCRIBE INPUT name`, `DESCRIBE OUTPUT name`: of a prepared statement.
     DescribePrepared {

@@ -61,6 +61,9 @@ fn show(cursor: &mut Cursor<'_>) -> Result<Show> {
     if cursor.take(&["CREATE", "VIEW"]) {
         return Ok(Show::CreateView(table_to_end(cursor)?));
     }
+    if cursor.take(&["CREATE"]) {
+        return Err(cursor.expected("TABLE or VIEW"));
+    }
     if cursor.take(&["TBLPROPERTIES"]) {
         let table = cursor.object_name("the name of a table")?;
         let key = if cursor.take_symbol('(') {
@@ -140,8 +143,9 @@ fn describe(cursor: &mut Cursor<'_>) -> Result<Show> {
     }
     let table = cursor.object_name("the name of a table")?;
     let partition = if cursor.take(&["PARTITION"]) { Some(values(cursor)?) } else { None };
+    let column = if cursor.is_at_end() { None } else { Some(cursor.identifier("the name of a column")?) };
     cursor.expect_end()?;
-    Ok(Show::Describe { table, is_detailed, partition })
+    Ok(Show::Describe { table, is_detailed, partition, column })
 }
 
 fn is_dot(kind: &super::lexer::TokenKind) -> bool {

@@ -134,6 +134,11 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<CreateStreamTable>
     if cursor.take(&["PARTITIONED", "BY"]) {
         table.partitioned_by = cursor.list(|cursor| cursor.identifier("the name of a column"))?;
     }
+    if cursor.is_at_end() {
+        return Err(cursor.expected("WITH").with_hint(
+            "for files write CREATE EXTERNAL TABLE .. LOCATION '..' or CREATE TABLE .. AS SELECT, for a stream WITH ('connector' = '..')",
+        ));
+    }
     cursor.expect(&["WITH"])?;
     table.options = cursor.list(table_option)?;
     cursor.expect_end()?;

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use super::{LazySession, commands::HELP, words::KEYWORDS};
 use crate::{
+    functions::{bound::BOUND, library},
     parser::lexer::{TokenKind, tokens},
     session::Session,
 };
@@ -36,7 +37,7 @@ impl Completer for SqlCompleter {
             Place::Path { start, typed } => (*start, paths(typed)),
             Place::Word { start, typed } => {
                 let names = self.names(line).unwrap_or_default();
-                (*start, words(typed, names))
+                (*start, words(typed, names, expected(&line[..*start])))
             }
         };
         let suggestion = |value: String| Suggestion { value, span: Span::new(start, pos), ..Suggestion::default() };
@@ -46,9 +47,48 @@ impl Completer for SqlCompleter {
 
 impl SqlCompleter {
     /// The names known for a line; on a runtime of our own, because statements may hold the others.
-    fn names(&self, line: &str) -> Result<BTreeSet<String>> {
+    fn names(&self, line: &str) -> Result<Names> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { Ok(names(&self.session.get().await?, line).await) })
+    }
+}
+
+/// Names that a catalog and the library know.
+#[derive(Debug, Default)]
+struct Names {
+    /// Columns of the tables named in the line.
+    columns: BTreeSet<String>,
+    /// Databases, and tables of the one in use and of those named.
+    relations: BTreeSet<String>,
+    functions: BTreeSet<String>,
+}
+
+/// What may stand where something is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// A table, view or database.
+    Relation,
+    /// Part of a name.
+    Part,
+    /// Anything.
+    Any,
+}
+
+/// Words that a table follows.
+const BEFORE_TABLES: [&str; 9] = ["FROM", "JOIN", "INTO", "TABLE", "DESCRIBE", "DESC", "OVERWRITE", "VIEW", "USE"];
+
+/// What the text before a word says of it.
+fn expected(before: &str) -> Expected {
+    if before.starts_with(r"\d ") {
+        return Expected::Relation;
+    }
+    let known = tokens(before).or_else(|open| tokens(&before[..open.start])).unwrap_or_default();
+    let Some(last) = known.last() else { return Expected::Any };
+    let text = &before[last.range()];
+    match last.kind {
+        TokenKind::Symbol('.') => Expected::Part,
+        TokenKind::Word if BEFORE_TABLES.iter().any(|word| text.eq_ignore_ascii_case(word)) => Expected::Relation,
+        _ => Expected::Any,
     }
 }
 
@@ -93,43 +133,63 @@ fn starting_with(typed: &str, known: impl Iterator<Item = String>) -> Vec<String
     known.filter(|word| word.to_lowercase().starts_with(&typed.to_lowercase())).collect()
 }
 
-/// Names first, keywords after them, in the case of what was typed.
-fn words(typed: &str, names: BTreeSet<String>) -> Vec<String> {
+/// The likeliest first: columns, tables, keywords in the case of what was typed, functions.
+fn words(typed: &str, names: Names, expected: Expected) -> Vec<String> {
     let lower = typed.chars().next().is_some_and(char::is_lowercase);
     let keywords = KEYWORDS.iter().map(|word| if lower { word.to_lowercase() } else { (*word).to_owned() });
-    let mut found = starting_with(typed, names.into_iter());
-    found.extend(starting_with(typed, keywords));
-    found
+    let Names { columns, relations, functions } = names;
+    match expected {
+        Expected::Relation => starting_with(typed, relations.into_iter().chain(FILES.map(str::to_owned))),
+        Expected::Part => starting_with(typed, columns.into_iter().chain(relations)),
+        Expected::Any => {
+            let mut found = starting_with(typed, columns.into_iter().chain(relations));
+            found.extend(starting_with(typed, keywords));
+            found.extend(starting_with(typed, functions.into_iter()));
+            found
+        }
+    }
 }
 
+/// Functions that stand for a table.
+const FILES: [&str; 3] = ["read_csv", "read_json", "read_parquet"];
+
 /// Databases, tables, the columns of tables that the line names, and functions.
-async fn names(session: &Session, line: &str) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = function_names(session);
+async fn names(session: &Session, line: &str) -> Names {
+    let (mut columns, mut relations) = (BTreeSet::new(), BTreeSet::new());
     let catalog = session.catalog();
     for database in catalog.databases().await.unwrap_or_default() {
-        names.insert(database.name);
+        relations.insert(database.name);
     }
     let database = session.database();
     for table in catalog.tables(&database).await.unwrap_or_default() {
-        names.insert(table.name.table.clone());
+        relations.insert(table.name.table.clone());
     }
+    relations.extend(session.run_tables().read().keys().map(|name| name.table.clone()));
     for word in quoted_or_plain_words(line) {
         let (database, table) = word.split_once('.').unwrap_or((&database, &word));
         if let Ok(Some(table)) = catalog.table(&TableName::new(database, table)).await {
-            names.extend(table.columns.iter().chain(&table.partition_keys).map(|column| column.name.clone()));
+            columns.extend(table.columns.iter().chain(&table.partition_keys).map(|column| column.name.clone()));
         }
-        for table in catalog.tables(&word).await.unwrap_or_default() {
-            names.insert(table.name.table.clone());
+        let of = word.split('.').next().unwrap_or(&word);
+        for table in catalog.tables(of).await.unwrap_or_default() {
+            relations.insert(table.name.table.clone());
         }
     }
-    names
+    Names { columns, relations, functions: function_names() }
 }
 
-fn function_names(session: &Session) -> BTreeSet<String> {
-    let state = session.statement_state(&Arc::default());
-    let scalar = state.scalar_functions().keys().cloned();
-    let aggregate = state.aggregate_functions().keys().cloned();
-    scalar.chain(aggregate).chain(state.window_functions().keys().cloned()).collect()
+/// The functions that SHOW FUNCTIONS lists.
+fn function_names() -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = BOUND.iter().map(|function| function.name.to_owned()).collect();
+    if let Ok(library) = library() {
+        let listed = library.iter().filter(|function| !function.name.contains('$'));
+        names.extend(
+            listed
+                .flat_map(|function| std::iter::once(&function.name).chain(function.aliases))
+                .map(|name| (*name).to_owned()),
+        );
+    }
+    names
 }
 
 /// Names in the line, with those joined by a dot as one.
@@ -195,8 +255,27 @@ mod tests {
 
     #[test]
     fn words_come_in_the_case_that_is_typed() {
-        assert_eq!(words("sel", BTreeSet::new()), ["select"]);
-        assert_eq!(words("SEL", BTreeSet::from(["selling".into()])), ["selling", "SELECT"]);
+        let names = |column: &str| Names { columns: BTreeSet::from([column.to_owned()]), ..Names::default() };
+        assert_eq!(words("sel", Names::default(), Expected::Any), ["select"]);
+        assert_eq!(words("SEL", names("selling"), Expected::Any), ["selling", "SELECT"]);
+    }
+
+    #[test]
+    fn after_from_come_tables_and_before_it_what_trino_has() {
+        assert_eq!(expected("SELECT a FROM "), Expected::Relation);
+        assert_eq!(expected(r"\d "), Expected::Relation);
+        assert_eq!(expected("SELECT t."), Expected::Part);
+        assert_eq!(expected("SELECT "), Expected::Any);
+        let names = || Names {
+            columns: BTreeSet::from(["day".to_owned()]),
+            relations: BTreeSet::from(["days".to_owned()]),
+            functions: function_names(),
+        };
+        assert_eq!(words("day", names(), Expected::Relation), ["days"]);
+        let any = words("day", names(), Expected::Any);
+        assert_eq!(any[..3], ["day", "days", "day"], "column, table, keyword");
+        assert!(any.contains(&"day_of_week".to_owned()), "{any:?}");
+        assert_eq!(words("array_pop", names(), Expected::Any), Vec::<String>::new());
     }
 
     #[test]
