@@ -76,7 +76,7 @@ impl Call {
                     let option = name.value.to_lowercase();
                     let property = property_of(function, &option).ok_or_else(|| {
                         let error = refused(format!("{function} has no option \"{option}\""));
-                        did_you_mean(error, &option, options_of(function).into_iter())
+                        did_you_mean(error, &option, options_of(function))
                     })?;
                     let value = literal(arg)
                         .ok_or_else(|| refused(format!("{option} of {function} is a literal, not {arg}")))?;
