@@ -36,7 +36,18 @@ fn to_file(path: &str) -> PathBuf {
 }
 
 fn named<T>(path: &Path, result: std::io::Result<T>) -> Result<T> {
-    result.map_err(|error| Error::from(error).context(format!("\"{}\"", path.display())))
+    result.map_err(|error| {
+        let hint = match error.kind() {
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => Some("check the owner and the mode of the folder"),
+            Io::StorageFull | Io::QuotaExceeded => Some("make space and run the statement again; it left nothing"),
+            _ => None,
+        };
+        let error = Error::from(error).context(format!("\"{}\"", path.display()));
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
