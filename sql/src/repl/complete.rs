@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use super::{LazySession, commands::HELP, words::KEYWORDS};
 use crate::{
-    functions::{bound::BOUND, library},
+    functions::{bound, library},
     parser::lexer::{TokenKind, tokens},
     session::Session,
 };
@@ -180,7 +180,7 @@ async fn names(session: &Session, line: &str) -> Names {
 
 /// The functions that SHOW FUNCTIONS lists.
 fn function_names() -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = BOUND.iter().map(|function| function.name.to_owned()).collect();
+    let mut names: BTreeSet<String> = bound::all().map(|function| function.name.to_owned()).collect();
     if let Ok(library) = library() {
         let listed = library.iter().filter(|function| !function.name.contains('$'));
         names.extend(
