@@ -121,10 +121,10 @@ fn state_is_where_it_is_said() {
 #[test]
 fn explain_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.sql"), "CREATE DATABASE lake; USE lake; SELECT 1 AS x").unwrap();
+    std::fs::write(folder.path().join("a.sql"), "CREATE DATABASE lake; USE lake; SELECT 1 AS x, 2 AS y").unwrap();
     let (code, out, err) = ended(headwater(folder.path()).args(["explain", "a.sql"]).output().unwrap());
     assert_eq!(code, Some(0), "{err}");
-    assert!(out.contains("ProjectionExec"), "{out}");
+    assert!(out.contains("\nProjectionExec: expr=[1 as x#0, 2 as y#1]\n"), "{out}");
     let (_, out, _) = ended(headwater(folder.path()).args(["-c", "SHOW DATABASES"]).output().unwrap());
     assert!(!out.contains("lake"), "{out}");
 }

@@ -100,7 +100,12 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
         }
         Some(Command::Explain { files, against: None, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);
-            batch(&common, &results.or(before), work, environment)
+            let mut results = results.or(before);
+            if !environment.stdout_is_terminal {
+                // Lines of a plan hold commas: without quotes they read as they are.
+                results.format.get_or_insert(Format::Tsv);
+            }
+            batch(&common, &results, work, environment)
         }
         Some(Command::Demo { demo, rows, results }) => {
             batch(&common, &results.or(before), Work::Demo(demo, rows), environment)
