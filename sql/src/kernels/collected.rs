@@ -333,7 +333,7 @@ fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
 /// Arrays of values in the order of keys; equal keys keep their order.
 fn sorted(lists: &ListArray, keys: &ArrayRef, values: &ArrayRef, options: SortOptions) -> Result<ArrayRef> {
     let rows = RowConverter::new(vec![SortField::new_with_options(keys.data_type().clone(), options)])?;
-    let rows = rows.convert_columns(&[keys.clone()])?;
+    let rows = rows.convert_columns(std::slice::from_ref(keys))?;
     let mut picked: Vec<u32> = Vec::with_capacity(values.len());
     let mut lengths = Vec::with_capacity(lists.len());
     for ends in lists.value_offsets().windows(2) {

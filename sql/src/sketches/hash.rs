@@ -61,7 +61,7 @@ pub fn each(values: &ArrayRef, kind: Kind, mut each: impl FnMut(usize, u64)) -> 
         }
         other => {
             let rows = RowConverter::new(vec![SortField::new(other.clone())])?;
-            let rows = rows.convert_columns(&[values.clone()])?;
+            let rows = rows.convert_columns(std::slice::from_ref(values))?;
             for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
                 each(row, of_bytes(rows.row(row).as_ref(), kind)?);
             }
