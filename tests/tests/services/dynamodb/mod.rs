@@ -4,6 +4,7 @@ mod lookup;
 mod pipelines;
 mod reading;
 mod sink;
+mod types;
 
 use std::{
     collections::BTreeMap,

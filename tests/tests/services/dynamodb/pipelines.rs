@@ -29,11 +29,15 @@ use super::{client, create, items, local, text};
 fn script(endpoint: &str, files: &[&str]) -> Result<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
     let texts = files.iter().map(|file| Ok(fs::read_to_string(folder.join(file))?)).collect::<Result<Vec<_>>>()?;
+    Ok(with_endpoint(&texts.join("\n"), endpoint))
+}
+
+fn with_endpoint(script: &str, endpoint: &str) -> String {
     let connection = format!(
         "'aws.region' = 'us-east-1', 'aws.endpoint' = '{endpoint}',
         'aws.credentials.basic.accesskeyid' = 'local', 'aws.credentials.basic.secretkey' = 'local'"
     );
-    Ok(texts.join("\n").replace("'aws.region' = '${region:-us-east-1}'", &connection))
+    script.replace("'aws.region' = '${region:-us-east-1}'", &connection)
 }
 
 /// Runs the INSERTs of a script as one job to the ends that are there now; everything else before.
@@ -200,6 +204,54 @@ async fn sales_changes_come_through_kinesis_in_any_order() -> Result<()> {
     assert_eq!(orders_now(&tables).await?, expected);
     let written = (0..60).map(|id| 1 + id % 3).sum::<usize>();
     assert_eq!(lines(&folder.path().join("sales_delivered"))?.len(), written, "every change but removals, once");
+    Ok(())
+}
+
+/// A copy of a table: what is there, then its changes.
+const COPY: &str = "
+    CREATE TABLE changes (id VARCHAR, n BIGINT, PRIMARY KEY (id) NOT ENFORCED)
+    WITH ('connector' = 'dynamodb-streams', 'table-name' = 'Copied', 'scan.startup.mode' = 'initial',
+          'aws.region' = '${region:-us-east-1}');
+    CREATE TABLE copy (id VARCHAR, n BIGINT, PRIMARY KEY (id) NOT ENFORCED)
+    WITH ('connector' = 'dynamodb', 'table-name' = 'TheCopy', 'aws.region' = '${region:-us-east-1}');
+    INSERT INTO copy SELECT id, n FROM changes;";
+
+/// Puts, changes and deletes items of the table that is copied.
+async fn write_copied(client: &Client, rounds: std::ops::Range<u32>) -> Result<()> {
+    for round in rounds {
+        let id = AttributeValue::S(format!("item {}", round * 7 % 60));
+        if round % 4 == 3 {
+            client.delete_item().table_name("Copied").key("id", id).send().await?;
+        } else {
+            let request = client.put_item().table_name("Copied").item("id", id);
+            request.item("n", AttributeValue::N(round.to_string())).send().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn numbers(client: &Client, table: &str) -> Result<BTreeMap<String, String>> {
+    let items = items(client, table).await?;
+    items.iter().map(|item| Ok((text(item, "id")?.to_owned(), text(item, "n")?.to_owned()))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_copied_while_it_is_written() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "Copied", &[("id", ScalarAttributeType::S)]).await?;
+    create(&client, "TheCopy", &[("id", ScalarAttributeType::S)]).await?;
+    let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+    client.update_table().table_name("Copied").stream_specification(stream.build()?).send().await?;
+    write_copied(&client, 0..200).await?;
+    let folder = tempfile::tempdir()?;
+    let script = with_endpoint(COPY, &server.endpoint);
+    let (copied, written) = tokio::join!(run_once(&script, folder.path()), write_copied(&client, 200..900));
+    (copied?, written?);
+    run_once(&script, folder.path()).await?;
+    let found = numbers(&client, "Copied").await?;
+    assert!(found.len() > 30, "{found:?}");
+    assert_eq!(numbers(&client, "TheCopy").await?, found);
     Ok(())
 }
 
