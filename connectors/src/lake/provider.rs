@@ -133,7 +133,7 @@ impl LakeTable {
     /// replaced (see [`commit`](super::commit)).
     async fn list_committed(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
         let mut before = Records::read(&*place.store, &place.path, &place.root).await?;
-        if !before.unfinished().is_empty() {
+        if before.is_any_begun() {
             self.finish_others(stats).await?;
             before = Records::read(&*place.store, &place.path, &place.root).await?;
         }
@@ -162,7 +162,7 @@ impl LakeTable {
         Err(Error::unavailable(format!("\"{}\" was replaced while it was listed, again and again", self.table.name)))
     }
 
-    /// Finishes or undoes what dead statements left; where that is not allowed, their files stay hidden.
+    /// Finishes, undoes or cleans up after dead statements; where that is not allowed, their files stay hidden.
     async fn finish_others(&self, stats: &ScanStats) -> Result<()> {
         let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
         let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(&self.catalog)));

@@ -103,6 +103,11 @@ impl Records {
         self.statements.iter().filter(|(_, found)| found.begun && !found.done).map(|(id, _)| *id).collect()
     }
 
+    /// Whether a statement's begin record is there: its owner goes on, or somebody has to finish, undo or clean up.
+    pub fn is_any_begun(&self) -> bool {
+        self.statements.values().any(|found| found.begun)
+    }
+
     fn is_done(&self, id: StatementId) -> bool {
         self.statements.get(&id).is_some_and(|found| found.done)
     }
