@@ -100,12 +100,7 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
         }
         Some(Command::Explain { files, against: None, results }) => {
             let work = Work::Explain(runner::read_files(&files)?);
-            let mut results = results.or(before);
-            if !environment.stdout_is_terminal {
-                // Lines of a plan hold commas: without quotes they read as they are.
-                results.format.get_or_insert(Format::Tsv);
-            }
-            batch(&common, &results, work, environment)
+            batch(&common, &for_plans(results.or(before), environment), work, environment)
         }
         Some(Command::Demo { demo, rows, results }) => {
             batch(&common, &results.or(before), Work::Demo(demo, rows), environment)
@@ -209,6 +204,14 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
 fn gives_rows(statement: &Statement) -> bool {
     use crate::parser::StatementKind::{Execute, ExecuteImmediate, Explain, Query, Show};
     matches!(statement.kind, Query(_) | Show(_) | Explain(_) | Execute { .. } | ExecuteImmediate { .. })
+}
+
+/// Lines of a plan hold commas: without CSV's quotes they read as they are.
+fn for_plans(mut results: Results, environment: &Environment) -> Results {
+    if !environment.stdout_is_terminal {
+        results.format.get_or_insert(Format::Tsv);
+    }
+    results
 }
 
 fn style(results: &Results, environment: &Environment) -> Style {

@@ -1,3 +1,5 @@
+//! Avro's values, schemas and framing, both ways.
+
 use std::{
     io::{Read, Write},
     net::TcpListener,
