@@ -13,6 +13,7 @@ use headwater_engine::error::Result;
 pub use crate::formats::json::{FileRows, RejectedText};
 
 pub(crate) mod delimited;
+mod fetch;
 mod inflate;
 pub(super) mod json;
 pub(super) mod output;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 use headwater_engine::error::{Error, Result};
-use object_store::{ObjectStoreExt, coalesce_ranges, path::Path};
+use object_store::{coalesce_ranges, path::Path};
 use parquet::{
     arrow::{
         ParquetRecordBatchStreamBuilder, ProjectionMask,
@@ -26,12 +26,12 @@ use parquet::{
 };
 
 use super::{
-    FileRows,
+    FileRows, fetch,
     output::{Flow, OpenFile, Output},
 };
 use crate::lake::{
     scan::{LakeScan, Unit},
-    stores::{Place, store_error},
+    stores::Place,
 };
 
 mod statistics;
@@ -284,8 +284,8 @@ impl parquet::arrow::async_reader::MetadataFetch for Fetch<'_> {
 }
 
 async fn fetch(place: &Place, path: &Path, range: Range<u64>) -> parquet::errors::Result<Bytes> {
-    let found = place.store.get_range(path, range).await;
-    found.map_err(|error| ParquetError::External(Box::new(store_error(&place.display(path), error))))
+    let found = fetch::range(place, path, range, Vec::new()).await;
+    found.map_err(|error| ParquetError::External(Box::new(error)))
 }
 
 /// Fetches the column chunks of one file.

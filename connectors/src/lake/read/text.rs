@@ -9,22 +9,15 @@
 //! ones; a part of a file begins and ends where the format says a record surely starts, and neighbours agree on that
 //! without speaking to each other.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    ops::Range,
-    sync::Arc,
-};
+use std::{ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use headwater_engine::error::{Error, Result};
-use object_store::{GetOptions, GetResultPayload};
-use parking_lot::Mutex;
+use headwater_engine::error::Result;
 
 use super::{
     RowReader,
+    fetch::{self, Used},
     inflate::Inflater,
     output::{Flow, OpenFile, Output},
 };
@@ -32,7 +25,6 @@ use crate::lake::{
     compression::Compression,
     counting::ListingCost,
     scan::{LakeScan, Unit},
-    stores::store_error,
 };
 
 /// Bytes of one request.
@@ -65,7 +57,7 @@ struct Chunk {
 
 /// Reads the units of one partition.
 pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Output) -> Result<()> {
-    let used = Used::default();
+    let used = Used::new(LOCAL_CHUNKS_AHEAD);
     let mut chunks = std::pin::pin!(chunks(scan, units, &used));
     let mut open: Option<Open> = None;
     let mut spare = BytesMut::new();
@@ -86,30 +78,6 @@ pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Outp
         used.put(chunk.bytes);
     }
     Ok(())
-}
-
-/// Chunks that were decoded: their memory serves the next ones, since to get it from the system takes as long as to read
-/// into it. Holds as many as are under way at once.
-#[derive(Debug, Default)]
-struct Used(Mutex<VecDeque<Bytes>>);
-
-impl Used {
-    fn put(&self, chunk: Bytes) {
-        let mut chunks = self.0.lock();
-        chunks.push_back(chunk);
-        if chunks.len() > LOCAL_CHUNKS_AHEAD {
-            chunks.pop_front();
-        }
-    }
-
-    /// Memory of the oldest chunk, if no row or rejected record refers to it.
-    fn take(&self) -> Vec<u8> {
-        let mut chunks = self.0.lock();
-        match chunks.front() {
-            Some(oldest) if oldest.is_unique() => chunks.pop_front().map(Vec::from).unwrap_or_default(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 fn chunks<'a>(scan: &'a LakeScan, units: &'a [Unit], used: &'a Used) -> impl Stream<Item = Result<Chunk>> + 'a {
@@ -142,31 +110,7 @@ async fn fetch(scan: &LakeScan, unit: &Unit, request: Request, used: &Used) -> R
 
 async fn fetch_range(scan: &LakeScan, file: usize, range: Range<u64>, memory: Vec<u8>) -> Result<Bytes> {
     let file = &scan.listing.files[file];
-    let place = &scan.listing.partitions[file.partition].place;
-    let failed = |error| store_error(&place.display(&file.path), error);
-    let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
-    let found = place.store.get_opts(&file.path, options).await.map_err(failed)?;
-    match found.payload {
-        GetResultPayload::File(opened, _) => {
-            let read = tokio::task::spawn_blocking(move || read_part(opened, found.range, memory)).await;
-            let read = read.map_err(|error| Error::internal(format!("reading ended early: {error}")))?;
-            read.map_err(|error| Error::from(error).context(place.display(&file.path)))
-        }
-        GetResultPayload::Stream(_) => found.bytes().await.map_err(failed),
-    }
-}
-
-/// A part of a local file, into memory that is not cleared before.
-fn read_part(mut file: File, range: Range<u64>, mut bytes: Vec<u8>) -> std::io::Result<Bytes> {
-    let length = range.end - range.start;
-    file.seek(SeekFrom::Start(range.start))?;
-    bytes.clear();
-    bytes.reserve_exact(usize::try_from(length).unwrap_or(usize::MAX));
-    file.take(length).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 == length {
-        true => Ok(bytes.into()),
-        false => Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file has become shorter")),
-    }
+    fetch::range(&scan.listing.partitions[file.partition].place, &file.path, range, memory).await
 }
 
 /// Where a unit's records start and end: at its cuts' first sure starts of a record.
