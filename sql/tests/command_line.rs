@@ -119,6 +119,18 @@ fn state_is_where_it_is_said() {
 }
 
 #[test]
+fn a_file_of_no_rows_is_said_to_have_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in ["json", "csv", "parquet"] {
+        std::fs::write(folder.path().join(format!("a.{format}")), "").unwrap();
+        let query = format!("SELECT * FROM read_{format}('a.{format}')");
+        let (code, _, err) = ended(headwater(folder.path()).args(["-c", &query]).output().unwrap());
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("no file with rows is meant by \"a.{format}\"")), "{err}");
+    }
+}
+
+#[test]
 fn explain_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.sql"), "CREATE DATABASE lake; USE lake; SELECT 1 AS x, 2 AS y").unwrap();

@@ -65,7 +65,7 @@ pub async fn look(place: &Place, format: &ReadFormat, only: Option<&Pattern>) ->
 async fn files(place: &Place, only: Option<&Pattern>) -> Result<Vec<ObjectMeta>> {
     if let Some(path) = only.and_then(Pattern::exact) {
         let found = place.store.head(&path).await.map_err(|error| store_error(&place.display(&path), error))?;
-        return Ok(vec![found]);
+        return Ok(Vec::from_iter((found.size > 0).then_some(found)));
     }
     let shown = place.display(&place.path);
     let (mut listing, mut listed) = (place.store.list(Some(&place.path)), Vec::new());
