@@ -246,6 +246,17 @@ fn the_root_holds_what_it_should() {
     }
 }
 
+/// Several packages have a binary, and the README's first command names none.
+#[test]
+fn cargo_run_means_headwater() {
+    let names_it = |folder: &&str| {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        manifest.lines().any(|line| line == "default-run = \"headwater\"")
+    };
+    let found: Vec<&str> = ["engine", "connectors", "sql", "tests"].into_iter().filter(names_it).collect();
+    assert_eq!(found, ["sql"]);
+}
+
 #[test]
 fn the_rules_see_what_they_should() {
     let body = "    x();\n".repeat(3);
