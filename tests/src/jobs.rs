@@ -112,10 +112,22 @@ impl JobFolder {
                 return Ok(lines);
             }
             if begun.elapsed() > PATIENCE {
-                bail!("{sql} still gives {lines:?}");
+                bail!("{sql} still gives {lines:?}; the jobs said:\n{}", self.logs()?);
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
+    }
+
+    /// What all jobs of the folder have said so far.
+    fn logs(&self) -> Result<String> {
+        let mut logs = String::new();
+        for entry in fs::read_dir(self.folder.path())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("log-") {
+                logs.push_str(&fs::read_to_string(entry.path())?);
+            }
+        }
+        Ok(logs)
     }
 }
 

@@ -21,6 +21,8 @@ use super::{
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before a file is opened again that another process was making.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Version of the layout below, kept in the file.
 const LAYOUT: i64 = 1;
 const CREATE: &str = "
@@ -43,16 +45,20 @@ pub struct SqliteCatalog {
 impl SqliteCatalog {
     /// Opens the file, making it and its folder if they are not there.
     pub async fn open(path: &Path) -> Result<Self> {
-        let path = path.to_owned();
-        let connection = blocking(move || {
-            let named = |error: Error| error.context(format!("catalog {}", path.display()));
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder).map_err(|error| named(error.into()))?;
+        let started = tokio::time::Instant::now();
+        loop {
+            let file = path.to_owned();
+            if let Some(connection) = blocking(move || connect_at(&file)).await? {
+                return Ok(Self { connection: Arc::new(Mutex::new(connection)) });
             }
-            connect(&path).map_err(named)
-        })
-        .await?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+            if started.elapsed() > BUSY_TIMEOUT {
+                let message =
+                    format!("catalog {}: another process has been making it for {BUSY_TIMEOUT:?}", path.display());
+                return Err(Error::new(ErrorKind::Unavailable, "EXTERNAL", message)
+                    .with_hint("end the process that holds the file, then try again"));
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
     }
 
     async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
@@ -77,13 +83,26 @@ impl SqliteCatalog {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection> {
+/// The connection; `None` if another process makes the file right now.
+fn connect_at(path: &Path) -> Result<Option<Connection>> {
+    let named = |error: Error| error.context(format!("catalog {}", path.display()));
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| named(error.into()))?;
+    }
+    connect(path).map_err(named)
+}
+
+fn connect(path: &Path) -> Result<Option<Connection>> {
     let mut connection = Connection::open(path).map_err(from_sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(from_sqlite)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(from_sqlite)?;
+    // Of two processes that begin the log at once, SQLite refuses one without a wait: each waits for the other.
+    match connection.pragma_update(None, "journal_mode", "WAL") {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => return Ok(None),
+        begun => begun.map_err(from_sqlite)?,
+    }
     connection.pragma_update(None, "synchronous", "FULL").map_err(from_sqlite)?;
     if layout(&connection)? == LAYOUT {
-        return Ok(connection);
+        return Ok(Some(connection));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(from_sqlite)?;
     match layout(&transaction)? {
@@ -99,7 +118,7 @@ fn connect(path: &Path) -> Result<Connection> {
         }
     }
     transaction.commit().map_err(from_sqlite)?;
-    Ok(connection)
+    Ok(Some(connection))
 }
 
 fn layout(connection: &Connection) -> Result<i64> {
@@ -368,6 +387,22 @@ mod tests {
         first.create_database(Database { name: "Kept".into(), ..default_database() }).await?;
         let second = SqliteCatalog::open(&path).await?;
         assert!(second.database("KEPT").await?.is_some());
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn many_may_make_the_file_at_once() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        for round in 0..100 {
+            let path = folder.path().join(format!("{round}.db"));
+            let opened = (0..8).map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { SqliteCatalog::open(&path).await.map(drop) })
+            });
+            for opened in futures::future::join_all(opened).await {
+                opened.unwrap()?;
+            }
+        }
         Ok(())
     }
 
