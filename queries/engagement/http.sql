@@ -29,7 +29,12 @@ CREATE TABLE engagement_raw (
     "hour" VARCHAR
 )
 PARTITIONED BY ("year", "month", "day", "hour")
-WITH ('connector' = 'filesystem', 'path' = '${lake}/rawData/stream/', 'format' = 'json');
+WITH (
+    'connector' = 'filesystem',
+    'path' = '${lake}/rawData/stream/',
+    'format' = 'json',
+    'sink.error-prefix' = '!{firehose:error-output-type}/year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/'
+);
 
 CREATE TABLE processed_stream (
     post_id VARCHAR,

@@ -95,6 +95,155 @@ async fn each_record_is_delivered_aside_or_left_out_and_backed_up_over_a_crash()
     Ok(())
 }
 
+const PARTITIONED: &str = "
+    CREATE TABLE lines (n BIGINT, kind VARCHAR)
+    WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'json');
+    CREATE TABLE by_kind (n BIGINT)
+    WITH ('connector' = 'filesystem', 'path' = '${out}/by_kind', 'format' = 'json',
+          'sink.partition-keys-query' = '{k: .kind}', 'sink.prefix' = 'rows/kind=!{partitionKeyFromQuery:k}/',
+          'sink.partition.max-open' = '2', 'sink.partition.overflow' = 'error',
+          'sink.error-prefix' = 'errors/!{firehose:error-output-type}/');
+    CREATE TABLE by_part (n BIGINT, part VARCHAR)
+    WITH ('connector' = 'filesystem', 'path' = '${out}/by_part', 'format' = 'json',
+          'sink.prefix' = 'rows/part=!{partitionKeyFromLambda:part}/',
+          'sink.error-prefix' = 'errors/!{firehose:error-output-type}/');
+    INSERT INTO by_kind SELECT n FROM lines;
+    INSERT INTO by_part SELECT n, nullif(kind, 'k3') FROM lines;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_partition_and_of_one_too_many_are_error_objects() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
+    let port_text = port.to_string();
+    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
+    let mut job = scripts::start(PARTITIONED, &parameters, &state, Until::Stopped).await?;
+    listening(&mut job, port).await?;
+    let lines: Vec<String> = (0..10).map(|n| format!("{{\"n\":{n},\"kind\":\"k{n}\"}}")).collect();
+    post(port, "/lines", &lines.join("\n")).await?;
+    job.stop().await?;
+    // Two tasks may have two partitions open each.
+    let kept = parsed(&out.join("by_kind/rows"))?.len();
+    let errors_of = errors(&out.join("by_kind"), "metadata-extraction-failed")?;
+    assert!((2..=4).contains(&kept) && kept + errors_of.len() == 10, "{kept} {errors_of:?}");
+    let code = "DynamicPartitioning.ActivePartitionLimitExceeded";
+    assert!(errors_of.iter().all(|(raw, found)| found == code && lines.contains(raw)), "{errors_of:?}");
+    assert_eq!(parsed(&out.join("by_part/rows"))?.len(), 9);
+    let failed = (lines[3].clone(), "DynamicPartitioning.PartitioningFailed".to_owned());
+    assert_eq!(errors(&out.join("by_part"), "partitioning-failed")?, [failed]);
+    Ok(())
+}
+
+/// Types and partition keys are those of the table of the catalog; JSON comes, Parquet goes.
+const CONVERTED: &str = "
+    CREATE EXTERNAL TABLE IF NOT EXISTS readings (
+        n int, seen timestamp, sensor struct<id:string,value:double>, tags array<string>)
+    PARTITIONED BY (name string, d string) STORED AS PARQUET LOCATION '${out}/readings/'
+    TBLPROPERTIES ('parquet.compression' = 'gzip', 'sink.error-prefix' = '_errors/!{firehose:error-output-type}/');
+    CREATE TABLE arriving (arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL)
+    WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'json')
+    LIKE readings (EXCLUDING PARTITIONS);
+    INSERT INTO readings SELECT n, seen, sensor, tags, name, date_format(arrival, '%Y-%m-%d') FROM arriving;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_becomes_parquet_by_the_schema_of_a_table_of_the_catalog() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
+    let port_text = port.to_string();
+    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
+    let mut job = scripts::start(CONVERTED, &parameters, &state, Until::Stopped).await?;
+    listening(&mut job, port).await?;
+    let lines = [
+        r#"{"n":1,"seen":"2026-07-03T10:00:00.123456Z","sensor":{"ID":"a","value":1.5},"tags":["x","y"],"name":"up","more":{}}"#,
+        r#"{"n":2,"seen":"2026-07-03 10:00:01","sensor":{"id":"b"},"name":"down"}{"n":3,"name":"up"}"#,
+        r#"{"n":"oops","name":"up"}"#,
+        "no json",
+    ];
+    post(port, "/arriving", &lines.join("\n")).await?;
+    job.stop().await?;
+    let query = "SELECT n, CAST(seen AS VARCHAR) AS seen, sensor.id AS id, sensor.value AS value, tags[1] AS tag, name,
+                 d = CAST(current_date AS VARCHAR) OR d = CAST(current_date - INTERVAL '1' DAY AS VARCHAR) AS today
+                 FROM readings ORDER BY n";
+    let rows = scripts::rows(query, &[], &state).await?;
+    let expected = [
+        r#"{"n":1,"seen":"2026-07-03 10:00:00.123","id":"a","value":1.5,"tag":"x","name":"up","today":true}"#,
+        r#"{"n":2,"seen":"2026-07-03 10:00:01.000","id":"b","value":null,"tag":null,"name":"down","today":true}"#,
+        r#"{"n":3,"seen":null,"id":null,"value":null,"tag":null,"name":"up","today":true}"#,
+    ];
+    let expected = expected.iter().map(|row| Ok(serde_json::from_str(row)?)).collect::<Result<Vec<Value>>>()?;
+    assert_eq!(rows, expected, "found through the partitions that the sink has registered");
+    let failed = parsed_hidden(&out.join("readings/_errors/format-conversion-failed"))?;
+    let mut shown: Vec<String> = failed
+        .iter()
+        .map(|error| format!("{} {}", error["lastErrorCode"], error["dataCatalogTable"]["tableName"]))
+        .collect();
+    shown.sort();
+    let expected =
+        ["\"DataFormatConversion.MalformedData\" \"readings\"", "\"DataFormatConversion.ParseError\" \"readings\""];
+    assert_eq!(shown, expected);
+    Ok(())
+}
+
+/// Lines of files in a folder whose own name may be hidden.
+fn parsed_hidden(folder: &Path) -> Result<Vec<Value>> {
+    scripts::lines(folder)?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_compression_is_read_back_under_the_names_of_firehose() -> Result<()> {
+    const TEXT: [(&str, &str); 7] = [
+        ("none", ""),
+        ("gzip", ".gz"),
+        ("zip", ".zip"),
+        ("snappy", ".snappy"),
+        ("hadoop-snappy", ".snappy"),
+        ("zstd", ".zst"),
+        ("bzip2", ".bz2"),
+    ];
+    const PARQUET: [&str; 5] = ["none", "snappy", "gzip", "zstd", "lz4"];
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(out.join("in"))?;
+    let lines: Vec<String> = (0..20_000).map(|n| format!("{{\"n\":{n},\"t\":\"text {}\"}}\n", n % 97)).collect();
+    std::fs::write(out.join("in/lines.json"), lines.concat())?;
+    let of_text = TEXT.map(|(codec, _)| (codec, format!("'compression' = '{codec}'"), "json"));
+    let of_parquet = PARQUET.map(|codec| (codec, format!("'parquet.compression' = '{codec}'"), "parquet"));
+    let (mut tables, mut inserts, mut selects) = (String::new(), String::new(), Vec::new());
+    for (codec, option, format) in of_text.iter().chain(&of_parquet) {
+        let name = format!("{format}_{}", codec.replace('-', "_"));
+        tables += &format!(
+            "CREATE TABLE {name} WITH ('path' = '${{out}}/{name}', 'format' = '{format}', {option},
+                                       'sink.object-names' = 'firehose') LIKE lines;\n"
+        );
+        inserts += &format!("INSERT INTO {name} SELECT n, t FROM lines;\n");
+        let select = "count(*) AS c, sum(n) AS s, max(t) AS m, count(DISTINCT t) AS d";
+        selects.push(format!("SELECT '{name}' AS name, {select} FROM {name}"));
+    }
+    let tables = format!(
+        "CREATE TABLE lines (n BIGINT, t VARCHAR)
+         WITH ('connector' = 'filesystem', 'path' = '${{out}}/in', 'format' = 'json');\n{tables}"
+    );
+    let parameters = [("out", &*out.to_string_lossy())];
+    scripts::run_once(&format!("{tables}{inserts}"), &parameters, &state).await?;
+    let query = format!("{tables}{};", selects.join(" UNION ALL "));
+    let rows = scripts::rows(&query, &parameters, &folder.path().join("reading")).await?;
+    assert_eq!(rows.len(), TEXT.len() + PARQUET.len());
+    for row in &rows {
+        let found = (&row["c"], &row["s"], &row["m"], &row["d"]);
+        assert_eq!(found, (&20_000.into(), &199_990_000.into(), &"text 96".into(), &97.into()), "{row}");
+    }
+    for (codec, extension) in TEXT {
+        let name = format!("json_{}", codec.replace('-', "_"));
+        for entry in std::fs::read_dir(out.join(&name))? {
+            let file = entry?.file_name().to_string_lossy().into_owned();
+            let is_named = file.starts_with(&format!("{name}-1-2")) && file.find('.').map_or("", |at| &file[at..]) == extension;
+            assert!(is_named || file.starts_with('_'), "{file}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_inserts_write_one_folder() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -7,6 +7,7 @@ mod create_table;
 mod create_text;
 mod database;
 pub(crate) mod infer;
+mod like;
 mod partitions;
 mod properties;
 mod repair;

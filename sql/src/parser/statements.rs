@@ -266,11 +266,6 @@ fn plain_table(cursor: &mut Cursor<'_>, is_temporary: bool) -> Result<StatementK
             .with_hint("write CREATE EXTERNAL TABLE for files that exist, or CREATE TABLE .. AS SELECT for new ones")
             .at(cursor.location()));
     }
-    if ahead.clone().is_at_end() && cursor.clone().until_at_depth_zero(|at| at.is_at(&["LIKE"])).is_some() {
-        return Err(Error::not_supported("CREATE TABLE .. LIKE is not supported")
-            .with_hint("take the statement that SHOW CREATE TABLE prints and change its name")
-            .at(cursor.location()));
-    }
     Ok(StatementKind::CreateStreamTable(Box::new(stream_ddl::create_table(cursor)?)))
 }
 

@@ -3,16 +3,19 @@
 //! Invariant: parsing checks the shape only; names within expressions and the options are resolved when the table is
 //! used, by the connector that knows them.
 
+mod like;
+
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast;
 use headwater_engine::error::{Error, Location, Result};
 
+pub use self::like::{Kept, Like};
 use super::{
     cursor::{Cursor, Identifier, ObjectName},
     data_type::ColumnType,
 };
 
-/// `CREATE [TEMPORARY] TABLE name (..) [PARTITIONED BY (..)] WITH (..)`.
+/// `CREATE [TEMPORARY] TABLE name (..) [PARTITIONED BY (..)] WITH (..) [LIKE ..]`.
 #[derive(Debug, Clone)]
 pub struct CreateStreamTable {
     /// Name.
@@ -31,6 +34,8 @@ pub struct CreateStreamTable {
     pub partitioned_by: Vec<Identifier>,
     /// `WITH (..)`.
     pub options: Vec<TableOption>,
+    /// `LIKE ..`: what else it has.
+    pub like: Option<Like>,
 }
 
 impl CreateStreamTable {
@@ -116,18 +121,13 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<CreateStreamTable>
         comment: None,
         partitioned_by: Vec::new(),
         options: Vec::new(),
+        like: None,
     };
-    let mut inside = {
-        let tokens = cursor.parenthesised()?;
-        cursor.over(tokens)
-    };
-    loop {
-        element(&mut inside, &mut table)?;
-        if !inside.take_symbol(',') {
-            break;
-        }
+    // Without columns it can only be like another table.
+    let has_columns = cursor.is_at_symbol('(') || !(cursor.is_at(&["WITH"]) || cursor.is_at(&["LIKE"]));
+    if has_columns {
+        elements(cursor, &mut table)?;
     }
-    inside.expect_end()?;
     if cursor.take(&["COMMENT"]) {
         table.comment = Some(cursor.text("a comment")?);
     }
@@ -139,11 +139,32 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<CreateStreamTable>
             "for files write CREATE EXTERNAL TABLE .. LOCATION '..' or CREATE TABLE .. AS SELECT, for a stream WITH ('connector' = '..')",
         ));
     }
-    cursor.expect(&["WITH"])?;
-    table.options = cursor.list(table_option)?;
+    if !cursor.is_at(&["LIKE"]) {
+        cursor.expect(&["WITH"])?;
+        table.options = cursor.list(table_option)?;
+    }
+    table.like = like::parse(cursor)?;
+    if !has_columns && table.like.is_none() {
+        return Err(cursor.expected("LIKE and the name of a table").with_hint("or declare columns after the name"));
+    }
     cursor.expect_end()?;
-    check(&table)?;
+    if table.like.is_none() {
+        check(&table)?;
+    }
     Ok(table)
+}
+
+fn elements(cursor: &mut Cursor<'_>, table: &mut CreateStreamTable) -> Result<()> {
+    let mut inside = {
+        let tokens = cursor.parenthesised()?;
+        cursor.over(tokens)
+    };
+    loop {
+        element(&mut inside, table)?;
+        if !inside.take_symbol(',') {
+            return inside.expect_end();
+        }
+    }
 }
 
 fn element(cursor: &mut Cursor<'_>, table: &mut CreateStreamTable) -> Result<()> {
@@ -240,7 +261,8 @@ fn table_option(cursor: &mut Cursor<'_>) -> Result<TableOption> {
     Ok(TableOption { key, value, at })
 }
 
-fn check(table: &CreateStreamTable) -> Result<()> {
+/// Whether names are given once, and those in clauses are columns.
+pub(crate) fn check(table: &CreateStreamTable) -> Result<()> {
     for (index, column) in table.columns.iter().enumerate() {
         let is_same = |other: &StreamColumn| other.name.value.eq_ignore_ascii_case(&column.name.value);
         if table.columns[..index].iter().any(is_same) {

@@ -267,7 +267,6 @@ fn what_is_not_supported_is_refused_by_name_with_a_way_out() {
             "CREATE TABLE t (a int) LOCATION 's3://x/' TBLPROPERTIES ('table_type'='ICEBERG')",
             "ICEBERG is not supported",
         ),
-        ("CREATE TABLE t LIKE u", "LIKE is not supported"),
         ("DESCRIBE DATABASE d", "DESCRIBE DATABASE is not supported"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW is not supported"),
     ] {

@@ -29,7 +29,7 @@ impl Minio {
         let data = tempfile::tempdir()?;
         let port = free_port()?;
         let console = free_port()?;
-        let (access_key, secret_key) = ("headwater-tests".to_owned(), format!("{:032x}", rand::random::<u128>()));
+        let (access_key, secret_key) = ("headwatertests".to_owned(), format!("{:032x}", rand::random::<u128>()));
         let kms = format!("tests:{}", STANDARD.encode(rand::random::<[u8; 32]>()));
         let mut command = Command::new(folder.join("minio"));
         command

@@ -8,6 +8,7 @@ mod ingest;
 mod kafka;
 mod kinesis;
 mod lake;
+mod pipelines;
 mod recovery;
 mod secure;
 mod servers;

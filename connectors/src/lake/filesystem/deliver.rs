@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use chrono::DateTime;
 use futures::TryStreamExt;
 use headwater_engine::{
     connector::{Committable, JobContext, OutboxRows},
@@ -14,7 +13,11 @@ use headwater_engine::{
     message::Epoch,
 };
 
-use super::{sink::Folder, units::Detail, writer::Role};
+use super::{
+    sink::Folder,
+    units::Detail,
+    writer::{Role, time_of},
+};
 use crate::lake::{
     commit::{
         place::Spot,
@@ -77,7 +80,7 @@ async fn write_rows(folder: &Folder, spot: Spot, mut rows: OutboxRows) -> Result
 fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str, detail: &Detail) -> String {
     if let Some(object) = &detail.object {
         let oldest = detail.oldest_ms.unwrap_or(detail.began_ms);
-        let oldest = DateTime::from_timestamp_millis(oldest).unwrap_or_default().format("%Y-%m-%d-%H-%M-%S");
+        let oldest = time_of(oldest, folder.time_zone).format("%Y-%m-%d-%H-%M-%S");
         let extension = match &folder.format {
             WriteFormat::Parquet(_) => ".parquet",
             WriteFormat::Json { codec, .. } | WriteFormat::Text { codec, .. } => codec.extension(),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use chrono_tz::Tz;
 use headwater_engine::{
     catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
     connector::TableSpec,
@@ -16,7 +17,10 @@ use super::{
     partition_time::TimeExtractor,
     prefix::{Prefix, Purpose},
 };
-use crate::{lake::hive_type, options::Options};
+use crate::{
+    lake::{hive_type, write::format::DELIMITER},
+    options::Options,
+};
 
 /// When files close and partitions are declared complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,12 @@ pub struct SinkOptions {
     pub keys_query: Option<String>,
     /// How objects are named.
     pub object_names: ObjectNames,
+    /// Whose clocks the times in prefixes and names are read from.
+    pub time_zone: Tz,
+    /// What stands after each row of a file, where that is not a line end.
+    pub delimiter: Option<String>,
+    /// What stands after each record of a backup, where that is not a line end.
+    pub backup_delimiter: Option<String>,
 }
 
 /// How objects are named.
@@ -104,6 +114,9 @@ impl Default for SinkOptions {
             backup_prefix: None,
             keys_query: None,
             object_names: ObjectNames::Part,
+            time_zone: Tz::UTC,
+            delimiter: None,
+            backup_delimiter: None,
         }
     }
 }
@@ -163,8 +176,17 @@ impl SinkOptions {
             backup_prefix,
             keys_query,
             object_names: options.choice("sink.object-names", &names)?.unwrap_or(usual),
+            time_zone: time_zone(options)?.unwrap_or(default.time_zone),
+            delimiter: options.text(DELIMITER),
+            backup_delimiter: options.text("sink.backup-delimiter"),
         })
     }
+}
+
+fn time_zone(options: &mut Options) -> Result<Option<Tz>> {
+    let Some(name) = options.text("sink.time-zone") else { return Ok(None) };
+    let wanted = "the name of a time zone, such as 'America/New_York'";
+    name.trim().parse().map(Some).map_err(|_| options.invalid("sink.time-zone", &name, wanted))
 }
 
 fn policy(kind: &str) -> Result<PartitionPolicy> {
@@ -253,6 +275,9 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SourceOptions, SinkOpt
     let source = SourceOptions::take(&mut options)?;
     let sink = SinkOptions::take(&mut options)?;
     options.finish()?;
+    if let Some(delimiter) = &sink.delimiter {
+        properties.insert(DELIMITER.into(), delimiter.clone());
+    }
     if sink.policies.contains(&PartitionPolicy::Metastore) {
         let message = format!("table \"{}\" is in no catalog, so its partitions cannot be registered", spec.name);
         return Err(Error::not_supported(message).with_hint("declare it with CREATE EXTERNAL TABLE"));

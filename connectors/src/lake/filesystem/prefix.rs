@@ -1,7 +1,7 @@
 //! Where Firehose would put an object: a prefix with expressions, evaluated for each row.
 //!
 //! ```text
-//! events/name=!{partitionKeyFromQuery:name}/d=!{timestamp:yyyy-MM-dd}/     a key of the row, its arrival in UTC
+//! events/name=!{partitionKeyFromQuery:name}/d=!{timestamp:yyyy-MM-dd}/     a key of the row, its arrival in `sink.time-zone`
 //! raw/!{firehose:random-string}/                                           eleven characters, new for each object
 //! errors/!{firehose:error-output-type}/                                    why its rows are there
 //! legacy                                                                   legacy2026/07/13/14/  (no expression)
@@ -11,7 +11,7 @@
 
 mod time;
 
-use chrono::{DateTime, Utc};
+use chrono::NaiveDateTime;
 use headwater_engine::error::{Error, Result};
 use rand::Rng;
 
@@ -85,8 +85,8 @@ pub(super) enum KeyFrom {
 /// What a prefix is evaluated with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
-    /// Arrival of the row.
-    pub(super) time: DateTime<Utc>,
+    /// Arrival of the row, on the clocks of the sink's time zone.
+    pub(super) time: NaiveDateTime,
     /// Values of [`Prefix::keys`].
     pub(super) keys: &'a [String],
     /// Why a row is an error.
@@ -216,7 +216,7 @@ mod tests {
 
     fn facts(keys: &[String]) -> Facts<'_> {
         // 2026-07-03T14:05:09.120Z.
-        let time = DateTime::from_timestamp_millis(1_783_087_509_120).unwrap();
+        let time = chrono::DateTime::from_timestamp_millis(1_783_087_509_120).unwrap().naive_utc();
         Facts { time, keys, error: Some(ErrorType::Processing) }
     }
 

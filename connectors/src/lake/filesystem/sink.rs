@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono_tz::Tz;
 use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
     catalog::{Catalog, Column, FileFormat, IfExists, Partition, PartitionDiscovery, Properties, Storage, Table},
@@ -29,7 +30,7 @@ use crate::lake::{
     commit::{Place, record::join, site::place_of},
     hive_type,
     stores::Stores,
-    write::{Layout, WriteFormat, compress::Codec, partition::Values},
+    write::{Layout, WriteFormat, compress::Codec, format::DELIMITER, partition::Values},
 };
 
 /// Files of one commit that are written at once.
@@ -59,6 +60,7 @@ pub(super) struct Folder {
     /// Name of the table, which Firehose's names of objects begin with.
     pub(super) stream: String,
     pub(super) role: Role,
+    pub(super) time_zone: Tz,
     pub(super) place: Arc<dyn Place>,
     pub(super) layout: Layout,
     pub(super) format: WriteFormat,
@@ -120,6 +122,9 @@ impl FilesystemSink {
         let codec = if role == Role::Backup { self.format.codec() } else { Codec::None };
         table.properties.retain(|key, _| key.starts_with("s3."));
         table.properties.insert("compression".into(), codec.name().into());
+        if let (Role::Backup, Some(delimiter)) = (role, &self.options.backup_delimiter) {
+            table.properties.insert(DELIMITER.into(), delimiter.clone());
+        }
         table.storage = Storage {
             format: FileFormat::Raw,
             serde: None,
@@ -172,6 +177,7 @@ impl FilesystemSink {
         Ok(Folder {
             stream: self.table.name.table.clone(),
             role: self.role,
+            time_zone: self.options.time_zone,
             place: place_of(&place),
             layout,
             format: self.format.clone(),
@@ -292,6 +298,7 @@ impl Sink for FilesystemSink {
             layout: self.folder().await?.layout,
             table: self.table.name.clone(),
             files: self.table.columns.iter().map(|column| column.name.clone()).collect(),
+            ends_lines: self.format.ends_lines(),
         };
         Ok(Box::new(UnitWriter::new(target, job, &task, open)?))
     }

@@ -11,7 +11,8 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime};
+use chrono_tz::Tz;
 use headwater_engine::{
     catalog::TableName,
     connector::{ARRIVAL, Cut, JobContext, OpenUnit, Prepared, RECORD, RefusedRow, SinkTask, SinkWriter},
@@ -49,6 +50,8 @@ pub(super) struct Target {
     pub(super) table: TableName,
     /// Columns of the files, by their names.
     pub(super) files: Vec<String>,
+    /// Whether the format puts a line end after each row.
+    pub(super) ends_lines: bool,
 }
 
 /// Writes the rows of one task.
@@ -129,7 +132,7 @@ impl UnitWriter {
 
     fn write_rows(&mut self, rows: &RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
         let mut rows = rows.project(&self.columns.projection)?;
-        if self.target.role == Role::Backup {
+        if self.target.role == Role::Backup && self.target.ends_lines {
             rows = without_line_ends(&rows)?;
         }
         let (dealt, has_prefix) = match &self.target.options.prefix {
@@ -156,7 +159,7 @@ impl UnitWriter {
         let texts = keys.iter().map(|key| self.column_of(key, rows)).collect::<Result<Vec<_>>>()?;
         let (mut rows_of, mut failed) = (BTreeMap::<String, Vec<u32>>::new(), Vec::new());
         for row in 0..rows.num_rows() {
-            let time = time_of(self.columns.arrival_ms(rows, row, now));
+            let time = time_of(self.columns.arrival_ms(rows, row, now), self.target.options.time_zone);
             let evaluated = self.keys_of(&keys, &texts, rows, row).and_then(|values| {
                 prefix.evaluated(Facts { time, keys: &values, error: None }).map_err(Failure::no_key)
             });
@@ -263,7 +266,7 @@ impl UnitWriter {
         let Some(prefix) = self.target.options.error_prefix.clone() else { return Ok(()) };
         let mut by_prefix = BTreeMap::<String, (i64, Vec<String>)>::new();
         for line in lines {
-            let facts = Facts { time: time_of(line.arrival_ms), keys: &[], error: Some(line.kind) };
+            let facts = Facts { time: time_of(line.arrival_ms, self.target.options.time_zone), keys: &[], error: Some(line.kind) };
             let evaluated = prefix
                 .evaluated(facts)
                 .map_err(|why| Error::user("INVALID_TABLE_PROPERTY", format!("'sink.error-prefix': {why}")))?;
@@ -293,8 +296,9 @@ pub(super) fn error_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, true)]))
 }
 
-fn time_of(ms: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+/// A time as the clocks of a zone show it.
+pub(super) fn time_of(ms: i64, zone: Tz) -> NaiveDateTime {
+    DateTime::from_timestamp_millis(ms).unwrap_or_default().with_timezone(&zone).naive_local()
 }
 
 /// Records without the line end that the file's format adds.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a codec writes, the lake's reader reads, told by content and by extension alike.
 
-use std::io::{Cursor, Write};
+use std::io::Write;
 
 use bytes::Bytes;
 use headwater_engine::error::{Error, Result};
@@ -17,7 +17,7 @@ pub enum Codec {
     Gzip,
     /// A zip archive with one member.
     Zip,
-    /// Snappy's framing format.
+    /// The stream of snappy-java, as Firehose writes it.
     Snappy,
     /// Hadoop's blocks of snappy.
     HadoopSnappy,
@@ -67,8 +67,8 @@ impl Codec {
             Self::None => "",
             Self::Gzip => ".gz",
             Self::Zip => ".zip",
-            Self::Snappy => ".snappy",
-            Self::HadoopSnappy => ".hsnappy",
+            // Hadoop and Athena know its codec by this extension; Firehose documents another and uses this one.
+            Self::Snappy | Self::HadoopSnappy => ".snappy",
             Self::Zstd => ".zst",
             Self::Bzip2 => ".bz2",
         }
@@ -80,8 +80,8 @@ impl Codec {
             Self::None => Stream::None(Vec::new()),
             Self::Gzip => Stream::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6))),
             Self::Zip => Stream::Zip(Box::new(zip_stream()?)),
-            Self::Snappy => Stream::Snappy(Box::new(snap::write::FrameEncoder::new(Vec::new()))),
-            Self::HadoopSnappy => Stream::HadoopSnappy { pending: Vec::new(), out: Vec::new() },
+            Self::Snappy => Stream::Snappy(Blocks::of(Framing::Xerial)),
+            Self::HadoopSnappy => Stream::Snappy(Blocks::of(Framing::Hadoop)),
             Self::Zstd => Stream::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 3)?),
             Self::Bzip2 => Stream::Bzip2(bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::new(6))),
         }))
@@ -103,14 +103,11 @@ enum Stream {
     None(Vec<u8>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zip(Box<ZipStream>),
-    Snappy(Box<snap::write::FrameEncoder<Vec<u8>>>),
-    HadoopSnappy { pending: Vec<u8>, out: Vec<u8> },
+    Snappy(Blocks),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
 }
 
-/// Uncompressed bytes of a block of Hadoop's snappy.
-const HADOOP_BLOCK: usize = 256 << 10;
 
 fn zip_stream() -> Result<ZipStream> {
     let mut writer = zip::ZipWriter::new_stream(Vec::new());
@@ -129,14 +126,7 @@ impl Compressor {
             Stream::None(out) => out.extend_from_slice(bytes),
             Stream::Gzip(stream) => stream.write_all(bytes)?,
             Stream::Zip(stream) => stream.write_all(bytes)?,
-            Stream::Snappy(stream) => stream.write_all(bytes)?,
-            Stream::HadoopSnappy { pending, out } => {
-                pending.extend_from_slice(bytes);
-                while pending.len() >= HADOOP_BLOCK {
-                    hadoop_block(&pending[..HADOOP_BLOCK], out)?;
-                    pending.drain(..HADOOP_BLOCK);
-                }
-            }
+            Stream::Snappy(stream) => stream.write(bytes)?,
             Stream::Zstd(stream) => stream.write_all(bytes)?,
             Stream::Bzip2(stream) => stream.write_all(bytes)?,
         }
@@ -146,11 +136,11 @@ impl Compressor {
     /// Takes the compressed bytes that are ready.
     pub fn drain(&mut self) -> Bytes {
         match &mut self.0 {
-            Stream::None(out) | Stream::HadoopSnappy { out, .. } => std::mem::take(out),
+            Stream::None(out) => std::mem::take(out),
             Stream::Gzip(stream) => std::mem::take(stream.get_mut()),
             // The archive's writer owns its bytes until the end.
             Stream::Zip(_) => Vec::new(),
-            Stream::Snappy(stream) => std::mem::take(stream.get_mut()),
+            Stream::Snappy(stream) => std::mem::take(&mut stream.out),
             Stream::Zstd(stream) => std::mem::take(stream.get_mut()),
             Stream::Bzip2(stream) => std::mem::take(stream.get_mut()),
         }
@@ -163,13 +153,7 @@ impl Compressor {
             Stream::None(out) => out,
             Stream::Gzip(stream) => stream.finish()?,
             Stream::Zip(stream) => stream.finish().map_err(|error| zip_error(&error))?.into_inner(),
-            Stream::Snappy(stream) => {
-                stream.into_inner().map_err(|error| Error::internal(format!("snappy did not end: {error}")))?
-            }
-            Stream::HadoopSnappy { pending, mut out } => {
-                hadoop_block(&pending, &mut out)?;
-                out
-            }
+            Stream::Snappy(stream) => stream.finish()?,
             Stream::Zstd(stream) => stream.finish()?,
             Stream::Bzip2(stream) => stream.finish()?,
         }
@@ -177,19 +161,69 @@ impl Compressor {
     }
 }
 
-/// Length before, length after, bytes: one block of one chunk, as Hadoop's `BlockCompressorStream` writes it.
-fn hadoop_block(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    if raw.is_empty() {
-        return Ok(());
+/// Whose blocks of snappy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// A header, then for each block its length and its bytes.
+    Xerial,
+    /// For each block its length before, its length after, and its bytes, as `BlockCompressorStream` writes it.
+    Hadoop,
+}
+
+/// Mark of a snappy-java stream, its version, and the oldest that reads it.
+const XERIAL_HEADER: &[u8; 16] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
+
+impl Framing {
+    /// Uncompressed bytes of a block, as the originals have it.
+    fn block_bytes(self) -> usize {
+        match self {
+            Self::Xerial => 32 << 10,
+            Self::Hadoop => 256 << 10,
+        }
     }
+}
+
+/// Snappy has no stream of its own: blocks, framed.
+struct Blocks {
+    framing: Framing,
+    pending: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Blocks {
+    fn of(framing: Framing) -> Self {
+        let out = if framing == Framing::Xerial { XERIAL_HEADER.to_vec() } else { Vec::new() };
+        Self { framing, pending: Vec::new(), out }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        let size = self.framing.block_bytes();
+        let whole = self.pending.len() - self.pending.len() % size;
+        for block in self.pending[..whole].chunks(size) {
+            write_block(self.framing, block, &mut self.out)?;
+        }
+        self.pending.drain(..whole);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>> {
+        if !self.pending.is_empty() {
+            write_block(self.framing, &self.pending, &mut self.out)?;
+        }
+        Ok(self.out)
+    }
+}
+
+fn write_block(framing: Framing, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let compressed = snap::raw::Encoder::new()
         .compress_vec(raw)
         .map_err(|error| Error::internal(format!("snappy could not compress: {error}")))?;
     let length = |length: usize| u32::try_from(length).map_err(|_| Error::internal("a block over 4 GB"));
-    let mut cursor = Cursor::new(Vec::with_capacity(compressed.len() + 8));
-    cursor.write_all(&length(raw.len())?.to_be_bytes())?;
-    cursor.write_all(&length(compressed.len())?.to_be_bytes())?;
-    cursor.write_all(&compressed)?;
-    out.extend_from_slice(cursor.get_ref());
+    if framing == Framing::Hadoop {
+        out.extend_from_slice(&length(raw.len())?.to_be_bytes());
+    }
+    out.extend_from_slice(&length(compressed.len())?.to_be_bytes());
+    out.extend_from_slice(&compressed);
     Ok(())
 }

@@ -85,7 +85,32 @@ pub struct JsonOptions {
     pub iso_timestamps: bool,
     /// Write `null` instead of leaving a field out.
     pub explicit_nulls: bool,
+    /// What stands after each object.
+    pub delimiter: Delimiter,
 }
+
+/// What stands after each row of a file by lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Delimiter {
+    /// A line end.
+    #[default]
+    LineEnd,
+    /// Other bytes, or none.
+    Bytes(Vec<u8>),
+}
+
+impl Delimiter {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::LineEnd => b"\n",
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// The property that says what stands after each row: text (`\n`, `\r` and `\t` as two characters each), or `none`.
+pub const DELIMITER: &str = "sink.delimiter";
 
 /// Delimiters, quotes and the header of delimited text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +129,8 @@ pub struct TextOptions {
     pub header: bool,
     /// What reads it.
     pub style: TextStyle,
+    /// What stands after each line.
+    pub delimiter: Delimiter,
 }
 
 /// Who reads the text.
@@ -122,6 +149,23 @@ pub enum TextStyle {
     Raw,
 }
 
+/// What is asked for after each row.
+fn row_delimiter(properties: &Properties) -> Result<Delimiter> {
+    let Some(text) = first(properties, &[DELIMITER]) else { return Ok(Delimiter::LineEnd) };
+    let plain = if text.eq_ignore_ascii_case("none") { "" } else { text };
+    let plain = plain.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t");
+    Ok(if plain == "\n" { Delimiter::LineEnd } else { Delimiter::Bytes(plain.into_bytes()) })
+}
+
+/// Only rows that say themselves where they end, or that nobody takes apart, can do without line ends.
+fn refuse_delimiter(properties: &Properties, format: &str) -> Result<()> {
+    if row_delimiter(properties)? == Delimiter::LineEnd {
+        return Ok(());
+    }
+    let message = format!("'{DELIMITER}' is for JSON and raw files, not for {format}");
+    Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("leave the option out"))
+}
+
 impl TextOptions {
     /// LazySimpleSerDe's defaults.
     pub fn delimited() -> Self {
@@ -133,6 +177,7 @@ impl TextOptions {
             null: "\\N".into(),
             header: false,
             style: TextStyle::Delimited,
+            delimiter: Delimiter::LineEnd,
         }
     }
 
@@ -156,19 +201,25 @@ impl WriteFormat {
     /// The format of a table's files.
     pub fn of(storage: &Storage, properties: &Properties) -> Result<Self> {
         Ok(match storage.format {
-            FileFormat::Parquet => Self::Parquet(parquet_options(properties)?),
+            FileFormat::Parquet => {
+                refuse_delimiter(properties, "Parquet")?;
+                Self::Parquet(parquet_options(properties)?)
+            }
             FileFormat::Json => {
                 let options = json_options(properties, &storage.serde_properties)?;
                 Self::Json { codec: text_codec(properties)?, options }
             }
             FileFormat::Text => {
+                refuse_delimiter(properties, "delimited text")?;
                 Self::Text { codec: text_codec(properties)?, options: delimited_options(storage, properties)? }
             }
             FileFormat::Csv => {
+                refuse_delimiter(properties, "CSV")?;
                 Self::Text { codec: text_codec(properties)?, options: csv_options(storage, properties)? }
             }
             FileFormat::Raw => {
-                let options = TextOptions { null: String::new(), style: TextStyle::Raw, ..TextOptions::delimited() };
+                let (null, style, delimiter) = (String::new(), TextStyle::Raw, row_delimiter(properties)?);
+                let options = TextOptions { null, style, delimiter, ..TextOptions::delimited() };
                 Self::Text { codec: text_codec(properties)?, options }
             }
         })
@@ -179,6 +230,15 @@ impl WriteFormat {
         match self {
             Self::Parquet(_) => Codec::None,
             Self::Json { codec, .. } | Self::Text { codec, .. } => *codec,
+        }
+    }
+
+    /// Whether a line end stands after each row.
+    pub fn ends_lines(&self) -> bool {
+        match self {
+            Self::Parquet(_) => false,
+            Self::Json { options, .. } => options.delimiter == Delimiter::LineEnd,
+            Self::Text { options, .. } => options.delimiter == Delimiter::LineEnd,
         }
     }
 
@@ -217,9 +277,11 @@ fn parquet_options(properties: &Properties) -> Result<ParquetOptions> {
     }
 }
 
-/// Athena compresses text with gzip unless told otherwise.
+/// Athena compresses text with gzip unless told otherwise; its snappy is that of Hadoop, Firehose's that of snappy-java.
 fn text_codec(properties: &Properties) -> Result<Codec> {
-    first(properties, &COMPRESSION_KEYS).map_or(Ok(Codec::Gzip), Codec::parse)
+    let codec = first(properties, &COMPRESSION_KEYS).map_or(Ok(Codec::Gzip), Codec::parse)?;
+    let is_athenas = first(properties, &COMPRESSION_KEYS[..2]).is_some();
+    Ok(if is_athenas && codec == Codec::Snappy { Codec::HadoopSnappy } else { codec })
 }
 
 fn json_options(properties: &Properties, serde: &Properties) -> Result<JsonOptions> {
@@ -234,7 +296,8 @@ fn json_options(properties: &Properties, serde: &Properties) -> Result<JsonOptio
         }
     };
     let ignored = of_either(&["json.encode.ignore-null-fields"]);
-    Ok(JsonOptions { iso_timestamps, explicit_nulls: ignored.is_some_and(|text| text.eq_ignore_ascii_case("false")) })
+    let explicit_nulls = ignored.is_some_and(|text| text.eq_ignore_ascii_case("false"));
+    Ok(JsonOptions { iso_timestamps, explicit_nulls, delimiter: row_delimiter(properties)? })
 }
 
 fn header(properties: &Properties) -> bool {

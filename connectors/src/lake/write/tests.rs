@@ -33,6 +33,7 @@ use super::{
     format::{ParquetOptions, TextOptions},
     *,
 };
+use crate::lake::compression::Compression;
 use crate::lake::commit::{
     owner::Owner,
     place::LocalPlace,
@@ -391,7 +392,12 @@ fn inflate(codec: Codec, file: &[u8]) -> Vec<u8> {
             let mut archive = zip::ZipArchive::new(std::io::Cursor::new(file)).unwrap();
             archive.by_index(0).unwrap().read_to_end(&mut out).unwrap();
         }
-        Codec::Snappy => drop(snap::read::FrameDecoder::new(file).read_to_end(&mut out).unwrap()),
+        Codec::Snappy => {
+            // What Firehose writes is told by the mark of snappy-java, and by no other.
+            assert_eq!(Compression::of("a.snappy", file), Some(Compression::SnappyXerial));
+            let read = Compression::SnappyXerial.reader(file).unwrap().read_to_end(&mut out).unwrap();
+            assert_eq!(read, out.len());
+        }
         Codec::HadoopSnappy => {
             let mut rest = file;
             while !rest.is_empty() {

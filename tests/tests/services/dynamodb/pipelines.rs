@@ -88,7 +88,7 @@ async fn order(client: &Client, id: &str, product: &str, quantity: u32) -> Resul
     Ok(())
 }
 
-async fn orders_now(client: &Client) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn orders_now(client: &Client) -> Result<BTreeMap<String, String>> {
     let items = items(client, "OrderState").await?;
     items.iter().map(|item| Ok((text(item, "orderid")?.to_owned(), text(item, "quantity")?.to_owned()))).collect()
 }
@@ -165,7 +165,7 @@ async fn posts_become_parquet_and_items_and_no_file_is_taken_twice() -> Result<(
 }
 
 /// Orders as an application leaves them: inserted, changed, deleted.
-async fn change_orders(client: &Client, orders: std::ops::Range<u32>) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn change_orders(client: &Client, orders: std::ops::Range<u32>) -> Result<BTreeMap<String, String>> {
     let mut now = BTreeMap::new();
     for id in orders {
         let name = id.to_string();

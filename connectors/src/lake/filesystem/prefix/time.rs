@@ -2,7 +2,7 @@
 //!
 //! Invariant: a letter that is not understood is refused, never written as it is.
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{Datelike, NaiveDateTime, Timelike};
 
 /// A piece of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<TimePart>, String> {
 }
 
 impl TimePart {
-    pub(super) fn write(&self, time: DateTime<Utc>, out: &mut String) {
+    pub(super) fn write(&self, time: NaiveDateTime, out: &mut String) {
         let (letter, count) = match self {
             Self::Text(text) => return out.push_str(text),
             Self::Field(letter, count) => (*letter, *count),

@@ -74,6 +74,93 @@ async fn a_rows_arrival_picks_its_folder_and_the_oldest_one_names_the_object() -
 }
 
 #[tokio::test]
+async fn a_time_zone_moves_folders_and_names_to_its_clocks() -> Result<()> {
+    let mut bench = Bench::new();
+    let options = [("sink.prefix", "d=!{timestamp:yyyy-MM-dd/HH}/"), ("sink.time-zone", "Asia/Kolkata")];
+    let sink = connector().sink(&bench.spec(&options, &[]))?;
+    let mut writer = writer_of(sink.as_ref(), &bench, Carries::Record.extend(&schema())).await;
+    // Half past seven in the evening there; five hours later it is the next day.
+    let rows = [(Some("a"), 1, NOW, ""), (Some("a"), 2, NOW + 5 * 3_600_000, "")];
+    assert!(writer.write(carried(&rows)).await?.is_empty());
+    let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+    let expected = [
+        ("d=2026-07-03/19/out-1-2026-07-03-19-35-09-*", "{\"p\":\"a\",\"n\":1}\n"),
+        ("d=2026-07-04/00/out-1-2026-07-04-00-35-09-*", "{\"p\":\"a\",\"n\":2}\n"),
+    ];
+    assert_eq!(shown(&files), expected.map(own));
+    let wrong = connector().sink(&bench.spec(&[("sink.time-zone", "Mars/Olympus")], &[])).unwrap_err();
+    assert!(wrong.message().contains("'sink.time-zone' = 'Mars/Olympus'"), "{wrong}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_and_records_are_apart_as_the_delimiters_say() -> Result<()> {
+    for (delimiter, backup, rows_as, records_as) in [
+        ("none", "none", "{\"p\":\"a\",\"n\":1}{\"p\":\"a\",\"n\":2}", "one\ntwo"),
+        ("\\n", "\\n", "{\"p\":\"a\",\"n\":1}\n{\"p\":\"a\",\"n\":2}\n", "one\ntwo\n"),
+        (",", ";", "{\"p\":\"a\",\"n\":1},{\"p\":\"a\",\"n\":2},", "one\n;two;"),
+    ] {
+        let mut bench = Bench::new();
+        let options = [
+            ("sink.delimiter", delimiter),
+            ("sink.backup-delimiter", backup),
+            ("sink.object-names", "part"),
+            ("sink.backup-prefix", "backup/!{timestamp:yyyy}/"),
+        ];
+        let sink = connector().sink(&bench.spec(&options, &[]))?;
+        let mut writer = writer_of(sink.as_ref(), &bench, Carries::Record.extend(&schema())).await;
+        let rows = [(Some("a"), 1, NOW, ""), (Some("a"), 2, NOW, "")];
+        assert!(writer.write(carried(&rows)).await?.is_empty());
+        let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+        assert_eq!(files.values().collect::<Vec<_>>(), [rows_as], "{delimiter}");
+
+        let mut bench = Bench::new();
+        let beside = connector().sink(&bench.spec(&options, &[]))?.beside();
+        let records = beside[0].sink.as_ref();
+        let mut writer = writer_of(records, &bench, records_schema()).await;
+        let raw = BinaryArray::from_vec(vec![b"one\n", b"two"]);
+        let arrivals = TimestampMillisecondArray::from_value(NOW, 2);
+        let rows = RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)]).unwrap();
+        writer.write(ChangeBatch::inserts(rows)).await?;
+        let files = delivered(&mut bench, records, writer.as_mut()).await;
+        assert_eq!(files.values().collect::<Vec<_>>(), [records_as], "{backup}");
+    }
+    let bench = Bench::new();
+    for format in ["csv", "parquet"] {
+        let refused = connector().sink(&bench.spec(&[("sink.delimiter", "none"), ("format", format)], &[]));
+        assert!(refused.unwrap_err().message().contains("JSON and raw"), "{format}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_the_query_leaves_empty_is_a_failed_partitioning() -> Result<()> {
+    let mut bench = Bench::new();
+    let options = [
+        ("sink.prefix", "rows/!{partitionKeyFromLambda:p}/"),
+        ("sink.error-prefix", "errors/!{firehose:error-output-type}/"),
+        ("sink.object-names", "part"),
+    ];
+    let sink = connector().sink(&bench.spec(&options, &[]))?;
+    let mut writer = writer_of(sink.as_ref(), &bench, Carries::Record.extend(&schema())).await;
+    let rows = [(Some("a"), 1, NOW, "one"), (None, 2, NOW - 9, "two"), (Some(""), 3, NOW, "three")];
+    let refused = writer.write(carried(&rows)).await?;
+    let reason = "partitioning-failed: PartitioningFailed: partition key \"p\" is null or empty";
+    assert_eq!(refused.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>(), [reason, reason]);
+    let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+    let paths: Vec<&str> = files.keys().map(|path| path.rsplit_once('/').map_or("", |(folder, _)| folder)).collect();
+    assert_eq!(paths, ["errors/partitioning-failed", "rows/a"]);
+    let lines: Vec<_> = files.values().next().map(|text| text.lines().map(line).collect()).unwrap_or_default();
+    let expected = serde_json::json!({
+        "attemptsMade": 1, "arrivalTimestamp": NOW - 9, "attemptEndingTimestamp": NOW,
+        "errorCode": "DynamicPartitioning.PartitioningFailed",
+        "errorMessage": "partition key \"p\" is null or empty", "rawData": "dHdv",
+    });
+    assert_eq!((lines.len(), &lines[0]), (2, &expected));
+    Ok(())
+}
+
+#[tokio::test]
 async fn keys_come_from_the_record_and_a_row_without_one_is_an_error_object() -> Result<()> {
     let mut bench = Bench::new();
     let options = [

@@ -73,7 +73,7 @@ impl LineEncoder for TextRows {
         let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
         for row in 0..rows.num_rows() {
             self.row(&columns, row, out)?;
-            out.push(b'\n');
+            out.extend_from_slice(self.options.delimiter.bytes());
         }
         Ok(())
     }
