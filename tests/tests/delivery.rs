@@ -237,7 +237,8 @@ async fn every_compression_is_read_back_under_the_names_of_firehose() -> Result<
         let name = format!("json_{}", codec.replace('-', "_"));
         for entry in std::fs::read_dir(out.join(&name))? {
             let file = entry?.file_name().to_string_lossy().into_owned();
-            let is_named = file.starts_with(&format!("{name}-1-2")) && file.find('.').map_or("", |at| &file[at..]) == extension;
+            let is_named =
+                file.starts_with(&format!("{name}-1-2")) && file.find('.').map_or("", |at| &file[at..]) == extension;
             assert!(is_named || file.starts_with('_'), "{file}");
         }
     }

@@ -19,7 +19,7 @@ use headwater_sql::generate::{Dataset, DatasetFormat, Options, generate};
 use headwater_tests::{
     jobs::JobFolder,
     scripts,
-    services::{DynamoDbLocal, KinesisLocal, Ministack, Minio},
+    services::{DynamoDbLocal, KinesisLocal, Minio, Ministack},
 };
 use object_store::{ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, path::Path as Key};
 use serde_json::Value;
@@ -137,7 +137,11 @@ fn counted(events: &[Value]) -> Result<BTreeMap<(String, String), BTreeMap<Strin
         let start = seconds(&time)? / 30 * 30;
         if start + 30 + 5 <= last {
             let start = format!("{}{:02}:{:02}Z", &time[..14], start / 60, start % 60);
-            *counts.entry((text(event, "post_id")?, start)).or_default().entry(text(event, "engagement_type")?).or_default() += 1;
+            *counts
+                .entry((text(event, "post_id")?, start))
+                .or_default()
+                .entry(text(event, "engagement_type")?)
+                .or_default() += 1;
         }
     }
     Ok(counts)
@@ -183,7 +187,10 @@ async fn engagement_runs_over_kinesis_dynamodb_and_s3_with_its_error_folder() ->
         found.insert(key, counts.collect::<Result<_>>()?);
     }
     assert_eq!(found, counted(&events)?);
-    assert_eq!(lake.lines("rawData/stream/year=2026").await?.len() + lake.lines("rawData/stream/year=2027").await?.len(), 600);
+    assert_eq!(
+        lake.lines("rawData/stream/year=2026").await?.len() + lake.lines("rawData/stream/year=2027").await?.len(),
+        600
+    );
     let errors = lake.lines("rawData/stream/format-conversion-failed").await?;
     let error: Value = serde_json::from_str(&errors.concat())?;
     assert_eq!((errors.len(), &error["rawData"]), (1, &"bm8gZW5nYWdlbWVudA==".into()), "{errors:?}");
@@ -222,7 +229,7 @@ async fn sales_run_over_change_records_in_kinesis_and_s3() -> Result<()> {
     assert_eq!(delivered.len(), (0..40).map(|id| 1 + id % 3).sum::<usize>(), "every change but removals, once");
     let line: Value = serde_json::from_str(&delivered[0])?;
     let names: Vec<&str> = line.as_object().context("an object")?.keys().map(String::as_str).collect();
-    assert_eq!(names, ["orderid", "price", "product_name", "quantity"]);
+    assert_eq!(names, ["orderid", "product_name", "quantity", "price"]);
     Ok(())
 }
 

@@ -266,7 +266,11 @@ impl UnitWriter {
         let Some(prefix) = self.target.options.error_prefix.clone() else { return Ok(()) };
         let mut by_prefix = BTreeMap::<String, (i64, Vec<String>)>::new();
         for line in lines {
-            let facts = Facts { time: time_of(line.arrival_ms, self.target.options.time_zone), keys: &[], error: Some(line.kind) };
+            let facts = Facts {
+                time: time_of(line.arrival_ms, self.target.options.time_zone),
+                keys: &[],
+                error: Some(line.kind),
+            };
             let evaluated = prefix
                 .evaluated(facts)
                 .map_err(|why| Error::user("INVALID_TABLE_PROPERTY", format!("'sink.error-prefix': {why}")))?;

@@ -108,7 +108,6 @@ enum Stream {
     Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
 }
 
-
 fn zip_stream() -> Result<ZipStream> {
     let mut writer = zip::ZipWriter::new_stream(Vec::new());
     writer.start_file("data", zip::write::SimpleFileOptions::default()).map_err(|error| zip_error(&error))?;

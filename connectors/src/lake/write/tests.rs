@@ -33,12 +33,12 @@ use super::{
     format::{ParquetOptions, TextOptions},
     *,
 };
-use crate::lake::compression::Compression;
 use crate::lake::commit::{
     owner::Owner,
     place::LocalPlace,
     transaction::{Ending, NoCatalog, Site},
 };
+use crate::lake::compression::Compression;
 
 struct Lake {
     _folder: tempfile::TempDir,
