@@ -74,7 +74,13 @@ pub trait Operator: fmt::Debug + Send {
         Ok(())
     }
 
-    /// Takes up the state of this task's key groups; called once, before anything else.
+    /// Takes up a part of the state: called for each file of it in order, before [`Operator::restore`] with the rest, and
+    /// followed by [`Operator::between_calls`]. Whether it did: an operator that needs all its state at once does not.
+    fn restore_part(&mut self, _state: &StateReader) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes up the state of this task's key groups; called once, before any event.
     fn restore(&mut self, _state: &StateReader) -> Result<()> {
         Ok(())
     }
@@ -138,6 +144,8 @@ pub trait OperatorFactory: fmt::Debug + Send + Sync {
 /// What an operator knows about its place.
 #[derive(Debug, Clone)]
 pub struct OperatorContext {
+    /// Name of the node, for messages.
+    pub name: String,
     /// Index of the task.
     pub task: usize,
     /// How many tasks the node has.
@@ -174,6 +182,7 @@ impl RunningTime {
 pub struct Output {
     changes: VecDeque<ChangeBatch>,
     held: Option<Watermark>,
+    released: Option<Watermark>,
     dropped: u64,
 }
 
@@ -190,6 +199,11 @@ impl Output {
         self.held = Some(watermark);
     }
 
+    /// Sends a watermark on that was held before, with an event that brings none.
+    pub fn release_watermark(&mut self, watermark: Watermark) {
+        self.released = Some(watermark);
+    }
+
     /// Counts rows an operator left out on purpose (a TTL, a rank beyond N).
     pub fn drop_rows(&mut self, rows: u64) {
         self.dropped += rows;
@@ -203,6 +217,11 @@ impl Output {
     /// Takes the lowered watermark, if one was set.
     pub fn take_held_watermark(&mut self) -> Option<Watermark> {
         self.held.take()
+    }
+
+    /// Takes the watermark that goes on, if one was held before.
+    pub fn take_released_watermark(&mut self) -> Option<Watermark> {
+        self.released.take()
     }
 
     /// Takes the count of rows left out.

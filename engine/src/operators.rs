@@ -13,6 +13,7 @@ pub mod lookup;
 pub mod rank;
 pub mod running;
 pub mod session;
+mod spilling;
 pub mod stateless;
 pub mod union;
 pub mod unnest;

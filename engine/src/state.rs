@@ -45,6 +45,13 @@ pub struct TableIncrement {
     pub files: Vec<(PathBuf, i64)>,
 }
 
+impl TableIncrement {
+    /// Rows that live until nothing replaces them; `whole` if there are no others.
+    pub fn new(table: &'static str, whole: bool, batches: Vec<RecordBatch>) -> Self {
+        Self { table, whole, batches, last_pane: i64::MAX, alive_from: i64::MIN, files: Vec::new() }
+    }
+}
+
 /// Collects what an operator writes at a barrier.
 #[derive(Debug)]
 pub struct StateWriter {
@@ -65,7 +72,7 @@ impl StateWriter {
 
     /// Appends to a table: the changes, or the whole state if [`StateWriter::wants_whole`].
     pub fn write(&mut self, table: &'static str, batches: Vec<RecordBatch>) {
-        self.write_panes(table, batches, i64::MAX, i64::MIN);
+        self.increments.push(TableIncrement::new(table, self.whole, batches));
     }
 
     /// As [`StateWriter::write`], for tables whose rows die with their pane.
@@ -79,6 +86,12 @@ impl StateWriter {
         if let Some(increment) = self.increments.iter_mut().rev().find(|increment| increment.table == table) {
             increment.files.extend(files);
         }
+    }
+
+    /// Appends files of spilled state, each with its largest pane; `whole` if they are all that is left of the table.
+    pub fn write_files(&mut self, table: &'static str, whole: bool, files: Vec<(PathBuf, i64)>, alive_from: i64) {
+        let increment = TableIncrement::new(table, whole, Vec::new());
+        self.increments.push(TableIncrement { alive_from, files, ..increment });
     }
 
     /// What was written.
@@ -113,6 +126,11 @@ impl StateReader {
     /// The batches of a table in order; none if it was never written.
     pub fn batches(&self, table: &str) -> &[RecordBatch] {
         self.tables.iter().find(|(name, _)| name == table).map_or(&[], |(_, batches)| batches.as_slice())
+    }
+
+    /// The batches of all tables.
+    pub fn into_batches(self) -> impl Iterator<Item = RecordBatch> {
+        self.tables.into_iter().flat_map(|(_, batches)| batches)
     }
 
     /// Whether there is no state at all.

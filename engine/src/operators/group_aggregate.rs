@@ -14,7 +14,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch},
+    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt16Array},
     compute::concat,
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
 };
@@ -26,13 +26,13 @@ use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
     hash::key_groups,
-    memory::MemoryLease,
     message::{ChangeBatch, RowKind},
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
         lifetime::Lifetime,
+        spilling::{Keyed, KeyedOperator, Spilling},
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Instant,
@@ -169,6 +169,21 @@ impl OperatorFactory for GroupAggregate {
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        Spilling::create(self.clone(), context)
+    }
+}
+
+impl Keyed for GroupAggregate {
+    fn tables(&self) -> &'static [&'static str] {
+        &["groups"]
+    }
+
+    fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        let columns = self.keys.iter().map(|(expr, _)| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?));
+        key_groups(&columns.collect::<Result<Vec<ArrayRef>>>()?, rows.num_rows())
+    }
+
+    fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         let keys = KeyEncoder::new(self.keys.iter().map(|(_, field)| field.data_type().clone()))?;
         let values = self.types.iter().map(|kept| KeyEncoder::new([kept.clone()])).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Grouped {
@@ -178,7 +193,7 @@ impl OperatorFactory for GroupAggregate {
             values,
             groups: HashMap::new(),
             dirty: HashSet::new(),
-            lease: context.memory.lease(),
+            bytes: 0,
             lifetime: Lifetime::new(self.ttl, context.running),
         }))
     }
@@ -192,6 +207,14 @@ struct Group {
     cells: Vec<Cell>,
 }
 
+impl Group {
+    /// Bytes it takes with its key: once among the groups, once among what changed.
+    fn bytes(&self, key: &Key) -> usize {
+        let cells: usize = self.cells.iter().map(Cell::bytes).sum();
+        cells + 2 * key.len() + 192
+    }
+}
+
 #[derive(Debug)]
 struct Grouped {
     spec: GroupAggregate,
@@ -200,7 +223,7 @@ struct Grouped {
     values: Vec<KeyEncoder>,
     groups: HashMap<Key, Group>,
     dirty: HashSet<Key>,
-    lease: MemoryLease,
+    bytes: usize,
     lifetime: Lifetime,
 }
 
@@ -211,6 +234,12 @@ impl Grouped {
             Retractable::Min | Retractable::Max | Retractable::CountDistinct => Cell::Values(BTreeMap::new()),
         };
         Group { rows: 0, written: self.lifetime.now(), cells: self.spec.calls.iter().map(cell).collect() }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(group) = self.groups.remove(key) {
+            self.bytes = self.bytes.saturating_sub(group.bytes(key));
+        }
     }
 
     fn argument(&mut self, index: usize, rows: &RecordBatch) -> Result<Argument> {
@@ -251,7 +280,7 @@ impl Grouped {
         for (row, key) in keys.into_iter().enumerate() {
             if !touched.contains_key(&key) {
                 if self.groups.get(&key).is_some_and(|group| self.lifetime.is_over(group.written)) {
-                    self.groups.remove(&key);
+                    self.forget(&key);
                 }
                 touched.insert(key.clone(), self.groups.get(&key).cloned());
                 order.push(key.clone());
@@ -328,7 +357,10 @@ impl Grouped {
             Ok(())
         };
         for (key, old) in touched {
+            let before = old.as_ref().map_or(0, |old| old.bytes(&key));
+            self.bytes = self.bytes.saturating_sub(before);
             let new = self.groups.get(&key).filter(|group| group.rows > 0).cloned();
+            self.bytes += new.as_ref().map_or(0, |new| new.bytes(&key));
             let old = old.filter(|group| group.rows > 0);
             match (&old, &new) {
                 (None, None) => {}
@@ -422,7 +454,9 @@ impl Operator for Grouped {
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
         self.lifetime.moves_to(now);
         if self.lifetime.is_sweep_due() {
-            self.groups.retain(|_, group| !self.lifetime.is_over(group.written));
+            let over = self.groups.iter().filter(|(_, group)| self.lifetime.is_over(group.written));
+            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
+            over.iter().for_each(|key| self.forget(key));
         }
         Ok(Progress::Done)
     }
@@ -431,7 +465,6 @@ impl Operator for Grouped {
         let dirty = std::mem::take(&mut self.dirty);
         let keys: Vec<&Key> = if state.wants_whole() { self.groups.keys().collect() } else { dirty.iter().collect() };
         let batches = keys.chunks(8192).map(|keys| self.rows_of(keys)).collect::<Result<Vec<_>>>()?;
-        self.lease.resize(self.groups.len() * 64 * (1 + self.spec.calls.len()));
         state.write("groups", batches);
         Ok(())
     }
@@ -462,22 +495,28 @@ impl Operator for Grouped {
                     }
                 }
                 // A later increment replaces an earlier one; no rows means the key is gone.
-                match group.rows {
-                    0 => self.groups.remove(&key),
-                    _ if self.lifetime.is_over(group.written) => self.groups.remove(&key),
-                    _ => self.groups.insert(key, group),
-                };
+                self.forget(&key);
+                if group.rows != 0 && !self.lifetime.is_over(group.written) {
+                    self.bytes += group.bytes(&key);
+                    self.groups.insert(key, group);
+                }
             }
         }
         Ok(())
     }
 
     fn observe(&self) -> Observation {
-        Observation {
-            state_bytes: self.lease.bytes() as u64,
-            state_rows: self.groups.len() as u64,
-            ..Observation::default()
-        }
+        Observation { state_bytes: self.bytes as u64, state_rows: self.groups.len() as u64, ..Observation::default() }
+    }
+}
+
+impl KeyedOperator for Grouped {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        None
     }
 }
 
@@ -516,6 +555,7 @@ mod tests {
     fn context() -> OperatorContext {
         let memory = MemoryBudget::new(1 << 30);
         OperatorContext {
+            name: "test".to_owned(),
             task: 0,
             tasks: 1,
             key_groups: 0..128,

@@ -3,13 +3,14 @@
 //! Invariant: a NULL in a key matches nothing; what an outer join pads is taken back once a match comes, or is held until
 //! none can come.
 
+mod side;
 mod stream;
 mod window;
 
 use std::{sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, RecordBatch},
+    array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt16Array},
     compute::interleave_record_batch,
     datatypes::{Field, Schema, SchemaRef},
 };
@@ -18,12 +19,17 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
+    hash::key_groups,
     operator::{Operator, OperatorContext, OperatorFactory},
     operators::{
         groups::{batch_of, mask},
         keys::KeyEncoder,
+        spilling::{Keyed, KeyedOperator, Spilling},
     },
 };
+
+/// The tables of the rows of each side.
+const TABLES: [&str; 2] = ["left", "right"];
 
 /// Which rows without a match come out, padded with NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +115,17 @@ impl Join {
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
         Self { ttl: ttl.filter(|_| self.bound == JoinBound::None), ..self }
+    }
+
+    /// How long a row is kept: until every row it can have matched has been padded or not.
+    fn kept_for(&self) -> i64 {
+        match self.bound {
+            JoinBound::Interval { lower, upper, .. } => {
+                let widest = upper.max(lower.saturating_neg()).max(0);
+                widest.saturating_mul(2)
+            }
+            JoinBound::Window { .. } | JoinBound::None => i64::MAX,
+        }
     }
 
     fn key_columns(&self, side: usize, rows: &RecordBatch) -> Vec<ArrayRef> {
@@ -203,8 +220,30 @@ impl OperatorFactory for Join {
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        Spilling::create(self.clone(), context)
+    }
+}
+
+impl Keyed for Join {
+    fn tables(&self) -> &'static [&'static str] {
+        &TABLES
+    }
+
+    fn key_groups(&self, input: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        key_groups(&self.key_columns(input, rows), rows.num_rows())
+    }
+
+    fn holds_back(&self) -> i64 {
         match self.bound {
-            JoinBound::Window { ends } => Ok(Box::new(window::WindowJoin::new(self.clone(), ends, context)?)),
+            // A pair, or a padded row, is as old as its older half.
+            JoinBound::Interval { .. } => self.kept_for() / 2,
+            JoinBound::Window { .. } | JoinBound::None => 0,
+        }
+    }
+
+    fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
+        match self.bound {
+            JoinBound::Window { ends } => Ok(Box::new(window::WindowJoin::new(self.clone(), ends)?)),
             JoinBound::Interval { .. } | JoinBound::None => {
                 Ok(Box::new(stream::StreamJoin::new(self.clone(), context)?))
             }

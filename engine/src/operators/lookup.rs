@@ -305,6 +305,7 @@ mod tests {
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();
         let context = OperatorContext {
+            name: "test".to_owned(),
             task: 0,
             tasks: 1,
             key_groups: 0..128,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt32Array},
+    array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt16Array, UInt32Array},
     compute::{SortColumn, SortOptions, interleave_record_batch, lexsort_to_indices, take_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef},
     row::{RowConverter, SortField},
@@ -32,6 +32,7 @@ use crate::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
         lifetime::Lifetime,
+        spilling::{Keyed, KeyedOperator, Spilling},
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Instant,
@@ -175,8 +176,22 @@ impl OperatorFactory for Rank {
         if self.ties != Ties::InTurn && self.window_end.is_none() {
             return Err(Error::internal("ranks with ties need a window"));
         }
+        Spilling::create(self.clone(), context)
+    }
+}
+
+impl Keyed for Rank {
+    fn tables(&self) -> &'static [&'static str] {
+        if self.window_end.is_some() { &["rows"] } else { &["best"] }
+    }
+
+    fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        key_groups(&self.columns(rows, &self.partition), rows.num_rows())
+    }
+
+    fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         if let Some(end) = self.window_end {
-            return Ok(Box::new(WindowRank::new(self, end, context)));
+            return Ok(Box::new(WindowRank::new(self, end)));
         }
         let types = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
         let order = self.order.iter().map(|(index, options)| {
@@ -193,6 +208,8 @@ impl OperatorFactory for Rank {
             order: RowConverter::new(order.collect())?,
             best: HashMap::new(),
             batches: Vec::new(),
+            batch_bytes: 0,
+            places: 0,
             dirty: HashSet::new(),
             spec: self.clone(),
         }))
@@ -216,6 +233,9 @@ struct RunningRank {
     order: RowConverter,
     best: HashMap<Key, Vec<Place>>,
     batches: Vec<RecordBatch>,
+    batch_bytes: usize,
+    /// How many rows are among the best.
+    places: usize,
     dirty: HashSet<Key>,
     /// When the best of a key last changed, in running time; empty if they are kept for ever.
     written: HashMap<Key, i64>,
@@ -233,7 +253,8 @@ impl RunningRank {
         for (row, key) in keys.into_iter().enumerate() {
             let order: Key = orders.row(row).as_ref().into();
             if self.written.get(&key).is_some_and(|written| self.lifetime.is_over(*written)) {
-                self.best.remove(&key);
+                let gone = self.best.remove(&key).map_or(0, |best| best.len());
+                self.places = self.places.saturating_sub(gone);
             }
             let best = self.best.entry(key.clone()).or_default();
             let at = best.partition_point(|place| place.order <= order);
@@ -247,8 +268,11 @@ impl RunningRank {
                 before.push((key, best.clone()));
             }
             best.insert(at, Place { order, batch, row });
+            let before = best.len() - 1;
             best.truncate(self.spec.limit);
+            self.places += best.len() - before;
         }
+        self.batch_bytes += rows.get_array_memory_size();
         self.batches.push(rows);
         Ok(before)
     }
@@ -298,6 +322,8 @@ impl RunningRank {
             }
         }
         self.batches = if places.is_empty() { Vec::new() } else { vec![self.rows_at(&places)?] };
+        self.batch_bytes = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.places = places.len();
         Ok(())
     }
 }
@@ -375,8 +401,17 @@ impl Operator for RunningRank {
 
     fn observe(&self) -> Observation {
         let rows: usize = self.best.values().map(Vec::len).sum();
-        let bytes: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        Observation { state_bytes: bytes as u64, state_rows: rows as u64, ..Observation::default() }
+        Observation { state_bytes: self.bytes() as u64, state_rows: rows as u64, ..Observation::default() }
+    }
+}
+
+impl KeyedOperator for RunningRank {
+    fn bytes(&self) -> usize {
+        self.batch_bytes + self.places * 64 + self.best.len() * 128
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        None
     }
 }
 
@@ -402,6 +437,7 @@ mod tests {
     fn context() -> OperatorContext {
         let memory = MemoryBudget::new(1 << 30);
         OperatorContext {
+            name: "test".to_owned(),
             task: 0,
             tasks: 1,
             key_groups: 0..128,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, Int8Array, Int64Array, RecordBatch},
+    array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt16Array},
     datatypes::{FieldRef, Schema, SchemaRef},
 };
 use futures::future::BoxFuture;
@@ -22,13 +22,13 @@ use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
     hash::key_groups,
-    memory::MemoryLease,
     message::{ChangeBatch, RowKind},
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
         groups::{Grouping, Groups, batch_of},
         keys::{Key, KeyEncoder},
         lifetime::Lifetime,
+        spilling::{Keyed, KeyedOperator, Spilling},
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Instant,
@@ -84,6 +84,13 @@ impl RunningAggregate {
     }
 }
 
+impl RunningAggregate {
+    fn key_columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let keys = self.grouping.keys.iter();
+        keys.map(|(expr, _)| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)).collect()
+    }
+}
+
 impl OperatorFactory for RunningAggregate {
     fn name(&self) -> &'static str {
         if self.grouping.aggregates.is_empty() { "distinct" } else { "running-aggregate" }
@@ -110,6 +117,20 @@ impl OperatorFactory for RunningAggregate {
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        Spilling::create(self.clone(), context)
+    }
+}
+
+impl Keyed for RunningAggregate {
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE]
+    }
+
+    fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        key_groups(&self.key_columns(rows)?, rows.num_rows())
+    }
+
+    fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         let [keys, states, values] = self.encoders()?;
         Ok(Box::new(Running {
             state: self.state_schema()?,
@@ -119,7 +140,6 @@ impl OperatorFactory for RunningAggregate {
             groups: HashMap::new(),
             dirty: HashSet::new(),
             bytes: 0,
-            lease: context.memory.lease(),
             lifetime: Lifetime::new(self.ttl, context.running),
             spec: self.clone(),
         }))
@@ -137,7 +157,8 @@ struct Saved {
 
 impl Saved {
     fn size(&self, key: &Key) -> usize {
-        key.len() + self.state.len() + self.value.len() + 96
+        // The key is also among what changed.
+        2 * key.len() + self.state.len() + self.value.len() + 192
     }
 }
 
@@ -151,7 +172,6 @@ struct Running {
     groups: HashMap<Key, Saved>,
     dirty: HashSet<Key>,
     bytes: usize,
-    lease: MemoryLease,
     lifetime: Lifetime,
 }
 
@@ -159,10 +179,7 @@ impl Running {
     /// The groups of these rows with what is kept of their keys.
     fn gathered(&mut self, rows: &RecordBatch) -> Result<Groups> {
         let grouping = Arc::clone(&self.spec.grouping);
-        let evaluate = |(expr, _): &(Arc<dyn datafusion::physical_expr::PhysicalExpr>, FieldRef)| -> Result<ArrayRef> {
-            Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)
-        };
-        let columns = grouping.keys.iter().map(evaluate).collect::<Result<Vec<_>>>()?;
+        let columns = self.spec.key_columns(rows)?;
         let touched: HashSet<Key> = self.keys.encode(&columns, rows.num_rows())?.into_iter().collect();
         if self.lifetime.is_limited() {
             touched.iter().for_each(|key| self.forget_if_over(key));
@@ -218,7 +235,6 @@ impl Running {
             }
             self.dirty.insert(key);
         }
-        self.lease.resize(self.bytes);
         emissions
     }
 
@@ -264,7 +280,6 @@ impl Operator for Running {
             let over = self.groups.iter().filter(|(_, saved)| self.lifetime.is_over(saved.written));
             let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
             over.iter().for_each(|key| self.forget_if_over(key));
-            self.lease.resize(self.bytes);
         }
         Ok(Progress::Done)
     }
@@ -310,5 +325,15 @@ impl Operator for Running {
     fn observe(&self) -> Observation {
         let (bytes, rows) = (self.bytes as u64, self.groups.len() as u64);
         Observation { state_bytes: bytes, state_rows: rows, ..Observation::default() }
+    }
+}
+
+impl KeyedOperator for Running {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        None
     }
 }

@@ -23,11 +23,11 @@ use datafusion::physical_expr::expressions::Column;
 use crate::{
     error::{Error, Result},
     hash::key_groups,
-    memory::MemoryLease,
     message::ChangeBatch,
-    operator::{Observation, Operator, OperatorContext, Output, Progress},
+    operator::{Observation, Operator, Output, Progress},
     operators::{
         groups::{Grouping, Groups, batch_of},
+        spilling::KeyedOperator,
         window_aggregate::{WindowAggregate, Windows},
     },
     runtime::micros,
@@ -38,6 +38,9 @@ use crate::{
 
 /// Rows of a batch that leaves.
 const BATCH_ROWS: usize = 8192;
+
+/// Bytes a piece takes beside its row: its key twice, its session and its deadline.
+const PIECE_BYTES: usize = 200;
 
 /// Stored batches before what is alive in them is put together.
 const BATCHES: usize = 64;
@@ -125,11 +128,12 @@ pub(crate) struct Sessions {
     deadlines: BTreeMap<i64, Vec<Box<[u8]>>>,
     watermark: Watermark,
     ready: VecDeque<RecordBatch>,
-    lease: MemoryLease,
+    /// Bytes of what is stored.
+    bytes: usize,
 }
 
 impl Sessions {
-    pub(crate) fn new(spec: WindowAggregate, partial: SchemaRef, output: SchemaRef, context: &OperatorContext) -> Self {
+    pub(crate) fn new(spec: WindowAggregate, partial: SchemaRef, output: SchemaRef) -> Self {
         let mut fields = vec![key_group_field()];
         fields.extend(partial.fields().iter().cloned());
         let gap = match spec.windows() {
@@ -147,7 +151,7 @@ impl Sessions {
             deadlines: BTreeMap::new(),
             watermark: Watermark::MIN,
             ready: VecDeque::new(),
-            lease: context.memory.lease(),
+            bytes: 0,
         }
     }
 
@@ -180,6 +184,7 @@ impl Sessions {
             let end = self.add(key.clone(), piece);
             self.deadlines.entry(end).or_default().push(key);
         }
+        self.bytes += rows.get_array_memory_size() + rows.num_rows() * PIECE_BYTES;
         self.stored.push(Stored { alive: vec![true; rows.num_rows()], rows, saved });
         Ok(())
     }
@@ -290,6 +295,7 @@ impl Sessions {
         let alive = self.stored.iter().map(Self::alive_rows).collect::<Result<Vec<_>>>()?;
         let alive: Vec<RecordBatch> = alive.into_iter().flatten().collect();
         self.stored.clear();
+        self.bytes = 0;
         self.open.clear();
         self.deadlines.clear();
         if !alive.is_empty() {
@@ -318,8 +324,6 @@ impl Operator for Sessions {
                 self.fire(sessions)?;
             }
         }
-        let bytes = self.stored.iter().map(|stored| stored.rows.get_array_memory_size()).sum();
-        self.lease.resize(bytes);
         match self.ready.pop_front() {
             Some(rows) => {
                 out.emit(ChangeBatch::inserts(rows));
@@ -358,11 +362,21 @@ impl Operator for Sessions {
         let alive = self.stored.iter().flat_map(|stored| &stored.alive).filter(|alive| **alive).count();
         let open = self.open.values().map(|sessions| sessions.len() as u64).sum();
         Observation {
-            state_bytes: self.lease.bytes() as u64,
+            state_bytes: self.bytes as u64,
             state_rows: alive as u64,
             spilled_bytes: 0,
             oldest_open_window: self.deadlines.keys().next().map(|end| end.saturating_add(self.gap)),
             open_windows: open,
         }
+    }
+}
+
+impl KeyedOperator for Sessions {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        self.deadlines.keys().next().copied()
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt16Array, UInt32Array},
     compute::take_record_batch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
@@ -25,13 +25,13 @@ use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
     hash::key_groups,
-    memory::MemoryLease,
     message::{ChangeBatch, RowKind},
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
         lifetime::Lifetime,
+        spilling::{Keyed, KeyedOperator, Spilling},
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Instant,
@@ -117,6 +117,20 @@ impl OperatorFactory for ByKey {
         if self.keeps == Keeps::Nothing {
             return Ok(Box::new(Compact { spec: self.clone(), keys: self.keys()? }));
         }
+        Spilling::create(self.clone(), context)
+    }
+}
+
+impl Keyed for ByKey {
+    fn tables(&self) -> &'static [&'static str] {
+        &[TABLE]
+    }
+
+    fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        key_groups(&self.key_of(rows), rows.num_rows())
+    }
+
+    fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         let mut fields = vec![key_group_field(), Arc::new(Field::new("headwater_live", DataType::Boolean, false))];
         fields.extend(self.schema.fields().iter().cloned().chain(Lifetime::field(self.ttl)));
         Ok(Box::new(Keeping {
@@ -127,7 +141,6 @@ impl OperatorFactory for ByKey {
             state: Arc::new(Schema::new(fields)),
             rows: HashMap::new(),
             dirty: HashMap::new(),
-            lease: context.memory.lease(),
             bytes: 0,
             spec: self.clone(),
         }))
@@ -188,7 +201,6 @@ struct Keeping {
     rows: HashMap<Key, Vec<Key>>,
     /// Keys that changed since the last snapshot, with the row that changed.
     dirty: HashMap<Key, Key>,
-    lease: MemoryLease,
     bytes: usize,
     /// When a row of a key last came, in running time; empty if they are kept for ever.
     written: HashMap<Key, i64>,
@@ -263,10 +275,6 @@ impl Keeping {
         self.bytes = self.bytes.saturating_sub(gone);
     }
 
-    fn count_bytes(&mut self) {
-        self.lease.resize(self.bytes);
-    }
-
     fn snapshot_batch(&self, keys: &[(&Key, Option<&Key>)]) -> Result<RecordBatch> {
         let (mut rows, mut live): (Vec<&Key>, Vec<bool>) = (Vec::new(), Vec::new());
         let mut written = Vec::new();
@@ -309,7 +317,6 @@ impl Operator for Keeping {
             self.touch(&key);
             self.take(&key, row, kind, &mut emissions)?;
         }
-        self.count_bytes();
         if !emissions.is_empty() {
             let columns = self.whole.decode(emissions.iter().map(|(row, _)| row))?;
             let kinds = Int8Array::from_iter_values(emissions.iter().map(|(_, kind)| *kind as i8));
@@ -333,7 +340,6 @@ impl Operator for Keeping {
                 self.written.remove(key);
                 self.forget(key);
             }
-            self.count_bytes();
         }
         Ok(Progress::Done)
     }
@@ -373,13 +379,23 @@ impl Operator for Keeping {
                 self.rows.entry(key).or_default().push(row);
             }
         }
-        self.count_bytes();
         Ok(())
     }
 
     fn observe(&self) -> Observation {
         let rows: usize = self.rows.values().map(Vec::len).sum();
         Observation { state_bytes: self.bytes as u64, state_rows: rows as u64, ..Observation::default() }
+    }
+}
+
+impl KeyedOperator for Keeping {
+    fn bytes(&self) -> usize {
+        // The last change of a key is also among what changed.
+        self.bytes + self.dirty.len() * 128
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        None
     }
 }
 

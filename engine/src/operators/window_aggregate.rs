@@ -20,7 +20,7 @@ mod spill;
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, Int64Array, RecordBatch},
+    array::{ArrayRef, Int64Array, RecordBatch, UInt16Array},
     compute::cast,
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit},
 };
@@ -28,8 +28,13 @@ use arrow::{
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
+    hash::key_groups,
     operator::{Operator, OperatorContext, OperatorFactory, OperatorRef},
-    operators::{groups::Grouping, session},
+    operators::{
+        groups::Grouping,
+        session::{self, Sessions},
+        spilling::{Keyed, KeyedOperator, Spilling},
+    },
     runtime::micros,
     window::WindowSpec,
 };
@@ -243,9 +248,32 @@ impl OperatorFactory for FinalFactory {
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
         let partial = self.spec.partial_schema()?;
         if self.spec.is_session() {
-            let schema = Arc::clone(&self.schema);
-            return Ok(Box::new(session::Sessions::new(self.spec.clone(), partial, schema, context)));
+            let sessions = KeyedSessions { spec: self.spec.clone(), partial, schema: Arc::clone(&self.schema) };
+            return Spilling::create(sessions, context);
         }
         Ok(Box::new(finish::Final::new(self.spec.clone(), &partial, Arc::clone(&self.schema), context)))
+    }
+}
+
+/// The second half for sessions, by key.
+#[derive(Debug)]
+struct KeyedSessions {
+    spec: WindowAggregate,
+    partial: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl Keyed for KeyedSessions {
+    fn tables(&self) -> &'static [&'static str] {
+        &["pieces"]
+    }
+
+    fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
+        let keys = self.spec.exchange_keys().into_iter().map(|index| Arc::clone(rows.column(index)));
+        key_groups(&keys.collect::<Vec<_>>(), rows.num_rows())
+    }
+
+    fn in_memory(&self, _: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
+        Ok(Box::new(Sessions::new(self.spec.clone(), Arc::clone(&self.partial), Arc::clone(&self.schema))))
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     hash::key_groups_of_task,
     message::Epoch,
     metrics::JobMetrics,
-    operator::{OperatorContext, OperatorFactory, RunningTime},
+    operator::{Operator, OperatorContext, OperatorFactory, RunningTime},
     runtime::{
         align::Aligner,
         effects::Effects,
@@ -292,6 +292,7 @@ impl<'a> Builder<'a> {
     fn operator_context(&self, name: &str, task: usize, tasks: usize) -> OperatorContext {
         let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         OperatorContext {
+            name: name.to_owned(),
             task,
             tasks,
             key_groups: key_groups_of_task(task, tasks),
@@ -317,8 +318,7 @@ impl<'a> Builder<'a> {
             if same {
                 tables = saved.tasks[task].clone();
             }
-            let read = self.read_state(saved, same.then_some(task)).await?;
-            operator.restore(&StateReader::new(read, &context.key_groups, watermark)?)?;
+            self.restore(operator.as_mut(), saved, same.then_some(task), &context, watermark).await?;
         }
         let state = SlotState { node: name, task, fingerprint, watermark, tables, whole_next: !same };
         let mut slot = OperatorSlot::new(operator, Some(state));
@@ -326,13 +326,16 @@ impl<'a> Builder<'a> {
         Ok(slot)
     }
 
-    /// Batches of each table, in the order of their epochs; of one task, or of all.
-    async fn read_state(
+    /// Gives an operator the state of one task, or of all, file by file in the order of their epochs.
+    async fn restore(
         &self,
+        operator: &mut dyn Operator,
         saved: &OperatorState,
         only: Option<usize>,
-    ) -> Result<Vec<(String, Vec<arrow::array::RecordBatch>)>> {
-        let mut read: BTreeMap<String, Vec<arrow::array::RecordBatch>> = BTreeMap::new();
+        context: &OperatorContext,
+        watermark: Watermark,
+    ) -> Result<()> {
+        let mut rest: BTreeMap<String, Vec<arrow::array::RecordBatch>> = BTreeMap::new();
         let chosen = saved.tasks.iter().enumerate().filter(|(task, _)| only.is_none_or(|only| only == *task));
         for (table, list) in chosen.flat_map(|(_, tables)| tables) {
             for file in list {
@@ -340,10 +343,17 @@ impl<'a> Builder<'a> {
                 let bytes = self.log.retrying(|| store.get(&file.path)).await?;
                 let missing = || files::missing("state", &file.path);
                 let batches = files::decode(&file.path, bytes.ok_or_else(missing)?)?;
-                read.entry(table.clone()).or_default().extend(batches);
+                let part = StateReader::new(vec![(table.clone(), batches)], &context.key_groups, watermark)?;
+                if !operator.restore_part(&part)? {
+                    rest.entry(table.clone()).or_default().extend(part.into_batches());
+                    continue;
+                }
+                if let Some(work) = operator.between_calls(self.job.clock.now()) {
+                    work.await?;
+                }
             }
         }
-        Ok(read.into_iter().collect())
+        operator.restore(&StateReader::new(rest.into_iter().collect(), &context.key_groups, watermark)?)
     }
 
     async fn sink_slot(&mut self, node: usize, sink: &SinkNode, task: usize) -> Result<SinkSlot> {

@@ -117,6 +117,9 @@ fn push<'a>(
                 break;
             }
         }
+        if let Some(watermark) = slot.released() {
+            push(rest, outlets, 0, Event::Message(Message::Watermark(watermark)), effects).await?;
+        }
         match event {
             Event::Message(Message::Changes(_)) => Ok(()),
             Event::Message(Message::Watermark(watermark)) => match slot.forwarded(watermark) {
@@ -175,6 +178,13 @@ impl OperatorSlot {
         if watermark <= self.emitted {
             return None;
         }
+        self.emitted = watermark;
+        Some(watermark)
+    }
+
+    /// A watermark that was held until now.
+    fn released(&mut self) -> Option<Watermark> {
+        let watermark = self.out.take_released_watermark().filter(|watermark| *watermark > self.emitted)?;
         self.emitted = watermark;
         Some(watermark)
     }

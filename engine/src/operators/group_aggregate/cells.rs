@@ -31,6 +31,15 @@ pub(super) enum Argument {
 }
 
 impl Cell {
+    /// Bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let values = match self {
+            Cell::Sum { .. } => 0,
+            Cell::Values(values) => values.len() * (48 + values.keys().next().map_or(0, |key| key.len())),
+        };
+        values + size_of::<Self>()
+    }
+
     pub(super) fn apply(&mut self, argument: &Argument, row: usize, sign: i64) -> Result<()> {
         match (self, argument) {
             (Cell::Sum { count, .. }, Argument::Rows(rows)) => *count += if rows[row] { sign } else { 0 },

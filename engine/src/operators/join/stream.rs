@@ -17,52 +17,32 @@ use std::{
 use arrow::{
     array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array},
     compute::take_record_batch,
-    datatypes::{DataType, Field, Int8Type, Schema, SchemaRef},
+    datatypes::{DataType, Field, Int8Type, Schema},
 };
 use futures::future::BoxFuture;
 
 use crate::{
     error::{Error, Result},
     hash::key_groups,
-    memory::MemoryLease,
     message::{ChangeBatch, RowKind},
     operator::{Observation, Operator, OperatorContext, Output, Progress},
     operators::{
         groups::batch_of,
-        join::{Join, JoinBound, has_null},
+        join::{
+            Join, JoinBound, TABLES, has_null,
+            side::{Kept, Side},
+        },
         keys::{Key, KeyEncoder},
         lifetime::Lifetime,
+        spilling::{Keyed, KeyedOperator},
     },
     runtime::micros,
     state::{StateReader, StateWriter, key_group_field},
     time::{Instant, Watermark},
 };
 
-const TABLES: [&str; 2] = ["left", "right"];
-const BATCHES: usize = 64;
-
-#[derive(Debug, Clone)]
-struct Kept {
-    batch: usize,
-    row: usize,
-    time: i64,
-    /// When it came, in running time.
-    written: i64,
-    matches: usize,
-}
-
-/// Rows of one side. Batch 0 is the padding.
-#[derive(Debug)]
-struct Side {
-    batches: Vec<RecordBatch>,
-    by_key: HashMap<Key, Vec<Kept>>,
-    /// Keys by event time, to find what has expired.
-    by_time: BTreeMap<i64, Vec<Key>>,
-    unsaved: Vec<RecordBatch>,
-    row_keys: KeyEncoder,
-    state: SchemaRef,
-    dead: usize,
-}
+/// Bytes a kept row takes beside its columns: its place, and its key twice.
+const KEPT_BYTES: usize = 200;
 
 /// A row of the other side: its index among the rows of its key, and its place.
 type Partner = (usize, (usize, usize));
@@ -83,7 +63,6 @@ pub(super) struct StreamJoin {
     /// Event time from which a row of each side has not been padded yet.
     padded_below: [i64; 2],
     watermark: Watermark,
-    lease: MemoryLease,
     lifetime: Lifetime,
 }
 
@@ -102,6 +81,8 @@ impl StreamJoin {
                 row_keys: KeyEncoder::new(types)?,
                 state: Arc::new(Schema::new(fields)),
                 dead: 0,
+                kept: 0,
+                bytes: 0,
             })
         };
         Ok(Self {
@@ -109,7 +90,6 @@ impl StreamJoin {
             sides: [side(0)?, side(1)?],
             padded_below: [i64::MIN; 2],
             watermark: Watermark::MIN,
-            lease: context.memory.lease(),
             lifetime: Lifetime::new(join.ttl, context.running),
             join,
         })
@@ -143,17 +123,6 @@ impl StreamJoin {
         }
     }
 
-    /// How long a row is kept: until every row it can have matched has been padded or not.
-    fn kept_for(&self) -> i64 {
-        match self.join.bound {
-            JoinBound::Interval { lower, upper, .. } => {
-                let widest = upper.max(lower.saturating_neg()).max(0);
-                widest.saturating_mul(2)
-            }
-            JoinBound::Window { .. } | JoinBound::None => i64::MAX,
-        }
-    }
-
     fn takes_back(&self) -> bool {
         self.join.bound == JoinBound::None
     }
@@ -165,6 +134,7 @@ impl StreamJoin {
         let keys = self.keys.encode(&columns, rows.num_rows())?;
         let times: Vec<(i64, i64)> = self.times(side, &rows)?.into_iter().zip(written.iter().copied()).collect();
         let batch = self.sides[side].batches.len();
+        self.sides[side].bytes += rows.get_array_memory_size();
         self.sides[side].batches.push(rows.clone());
         let partners = self.partners(side, batch, &columns, &keys, &times)?;
         let whole = self.sides[side].row_keys.encode(rows.columns(), rows.num_rows())?;
@@ -262,6 +232,7 @@ impl StreamJoin {
         if !eager {
             self.sides[side].by_time.entry(kept.time).or_default().push(key.clone());
         }
+        self.sides[side].kept += 1;
         self.sides[side].by_key.entry(key).or_default().push(kept);
     }
 
@@ -317,7 +288,7 @@ impl StreamJoin {
     }
 
     fn expire(&mut self, watermark: Watermark) -> Result<()> {
-        let limit = watermark.0.saturating_sub(self.kept_for());
+        let limit = watermark.0.saturating_sub(self.join.kept_for());
         for side in &mut self.sides {
             let alive = side.by_time.split_off(&limit);
             let gone = std::mem::replace(&mut side.by_time, alive);
@@ -325,15 +296,14 @@ impl StreamJoin {
                 let Some(rows) = side.by_key.get_mut(&key) else { continue };
                 let before = rows.len();
                 rows.retain(|kept| kept.time >= limit);
-                side.dead += before - rows.len();
-                if rows.is_empty() {
+                let (lost, is_empty) = (before - rows.len(), rows.is_empty());
+                if is_empty {
                     side.by_key.remove(&key);
                 }
+                side.lose(lost);
             }
             side.put_together()?;
         }
-        let bytes = self.sides.iter().flat_map(|side| &side.batches).map(RecordBatch::get_array_memory_size);
-        self.lease.resize(bytes.sum());
         Ok(())
     }
 }
@@ -343,79 +313,6 @@ fn emission(kind: RowKind, side: usize, own: (usize, usize), other: (usize, usiz
     let mut places = [other; 2];
     places[side] = own;
     Emission { kind, places }
-}
-
-impl Side {
-    /// Forgets one row that equals `whole`; whether there was one.
-    fn forget(&mut self, key: &Key, whole: &Key) -> Result<bool> {
-        let Some(rows) = self.by_key.get(key) else { return Ok(false) };
-        let mut found = None;
-        for (index, kept) in rows.iter().enumerate() {
-            let row = self.batches[kept.batch].slice(kept.row, 1);
-            if self.row_keys.encode(row.columns(), 1)?.first() == Some(whole) {
-                found = Some(index);
-                break;
-            }
-        }
-        let Some(index) = found else { return Ok(false) };
-        if let Some(rows) = self.by_key.get_mut(key) {
-            rows.remove(index);
-            if rows.is_empty() {
-                self.by_key.remove(key);
-            }
-        }
-        self.dead += 1;
-        Ok(true)
-    }
-
-    /// Forgets the rows whose time is over.
-    fn sweep(&mut self, lifetime: &Lifetime) {
-        self.by_key.retain(|_, rows| {
-            let before = rows.len();
-            rows.retain(|kept| !lifetime.is_over(kept.written));
-            self.dead += before - rows.len();
-            !rows.is_empty()
-        });
-    }
-
-    /// Puts the rows that are kept into one batch, once there are many batches.
-    fn put_together(&mut self) -> Result<()> {
-        let kept: usize = self.by_key.values().map(Vec::len).sum();
-        if self.batches.len() < BATCHES && self.dead <= kept + 1024 {
-            return Ok(());
-        }
-        let mut places = vec![(0, 0)];
-        for kept in self.by_key.values_mut().flatten() {
-            places.push((kept.batch, kept.row));
-            (kept.batch, kept.row) = (1, places.len() - 2);
-        }
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let rows = arrow::compute::interleave_record_batch(&batches, &places[1..])?;
-        self.batches.truncate(1);
-        self.batches.push(rows);
-        self.dead = 0;
-        Ok(())
-    }
-
-    /// Every kept row as an insert of the state table.
-    fn whole(&self, join: &Join, side: usize, with_written: bool) -> Result<Vec<RecordBatch>> {
-        let places: Vec<(usize, usize)> = self.by_key.values().flatten().map(|kept| (kept.batch, kept.row)).collect();
-        if places.is_empty() {
-            return Ok(Vec::new());
-        }
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let rows = arrow::compute::interleave_record_batch(&batches, &places)?;
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(key_groups(&join.key_columns(side, &rows), rows.num_rows())?),
-            Arc::new(Int8Array::from_value(RowKind::Insert as i8, rows.num_rows())),
-        ];
-        columns.extend(rows.columns().iter().cloned());
-        if with_written {
-            let written = self.by_key.values().flatten().map(|kept| kept.written);
-            columns.push(Arc::new(Int64Array::from_iter_values(written)));
-        }
-        Ok(vec![batch_of(&self.state, columns, rows.num_rows())?])
-    }
 }
 
 impl Operator for StreamJoin {
@@ -452,15 +349,14 @@ impl Operator for StreamJoin {
         self.emit(&emissions, out)?;
         self.expire(watermark)?;
         if watermark != Watermark::MAX {
-            // A pair, or a padded row, is as old as its older half.
-            out.hold_watermark(Watermark(watermark.0.saturating_sub(self.kept_for() / 2)));
+            out.hold_watermark(Watermark(watermark.0.saturating_sub(self.join.holds_back())));
         }
         Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
         for index in [0, 1] {
-            let unsaved = std::mem::take(&mut self.sides[index].unsaved);
+            let unsaved = self.sides[index].take_unsaved();
             let whole = state.wants_whole();
             let batches =
                 if whole { self.sides[index].whole(&self.join, index, self.lifetime.is_limited())? } else { unsaved };
@@ -477,7 +373,8 @@ impl Operator for StreamJoin {
                 let kinds = batch.column(1).as_primitive::<Int8Type>().clone();
                 let rows = batch.project(&columns)?;
                 let times = self.times(side, &rows)?;
-                let limit = if self.takes_back() { i64::MIN } else { self.watermark.0.saturating_sub(self.kept_for()) };
+                let limit =
+                    if self.takes_back() { i64::MIN } else { self.watermark.0.saturating_sub(self.join.kept_for()) };
                 let written = self.lifetime.written(batch);
                 let is_alive = |row: usize| times[row] >= limit && !self.lifetime.is_over(written.value(row));
                 let alive = (0..rows.num_rows() as u32).filter(|row| is_alive(*row as usize));
@@ -487,7 +384,7 @@ impl Operator for StreamJoin {
                 let written: Vec<i64> = alive.values().iter().map(|row| written.value(*row as usize)).collect();
                 self.take(side, &ChangeBatch { rows, kinds: Some(kinds) }, &written)?;
             }
-            self.sides[side].unsaved.clear();
+            self.sides[side].take_unsaved();
             self.padded_below[side] = self.watermark.0.saturating_sub(self.open_for(side));
         }
         Ok(())
@@ -495,6 +392,21 @@ impl Operator for StreamJoin {
 
     fn observe(&self) -> Observation {
         let rows: usize = self.sides.iter().flat_map(|side| side.by_key.values()).map(Vec::len).sum();
-        Observation { state_bytes: self.lease.bytes() as u64, state_rows: rows as u64, ..Observation::default() }
+        Observation { state_bytes: self.bytes() as u64, state_rows: rows as u64, ..Observation::default() }
+    }
+}
+
+impl KeyedOperator for StreamJoin {
+    fn bytes(&self) -> usize {
+        self.sides.iter().map(|side| side.bytes + side.kept * KEPT_BYTES).sum()
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        if self.takes_back() {
+            return None;
+        }
+        let first = |side: usize| self.sides[side].by_time.keys().next().map(|time| (side, *time));
+        let wait = |side: usize| self.open_for(side).min(self.join.kept_for());
+        [0, 1].into_iter().filter_map(first).map(|(side, time)| time.saturating_add(wait(side))).min()
     }
 }

@@ -81,6 +81,7 @@ fn expected(kind: JoinKind, left: &[Row], right: &[Row], within: impl Fn(i64, i6
 fn context() -> OperatorContext {
     let memory = MemoryBudget::new(1 << 30);
     OperatorContext {
+        name: "test".to_owned(),
         task: 0,
         tasks: 1,
         key_groups: 0..128,

@@ -16,20 +16,19 @@ use arrow::{
 use crate::{
     error::Result,
     hash::key_groups,
-    memory::MemoryLease,
     message::ChangeBatch,
-    operator::{Observation, Operator, OperatorContext, Output, Progress},
+    operator::{Observation, Operator, Output, Progress},
     operators::{
         groups::batch_of,
-        join::{Join, has_null},
+        join::{Join, TABLES, has_null},
         keys::{Key, KeyEncoder},
         rank::by_time,
+        spilling::KeyedOperator,
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Watermark,
 };
 
-const TABLES: [&str; 2] = ["left", "right"];
 const BATCH_ROWS: usize = 8192;
 
 #[derive(Debug, Default)]
@@ -48,11 +47,12 @@ pub(super) struct WindowJoin {
     windows: BTreeMap<i64, Waiting>,
     watermark: Watermark,
     ready: VecDeque<RecordBatch>,
-    lease: MemoryLease,
+    /// Bytes of all pieces.
+    bytes: usize,
 }
 
 impl WindowJoin {
-    pub(super) fn new(join: Join, ends: [usize; 2], context: &OperatorContext) -> Result<Self> {
+    pub(super) fn new(join: Join, ends: [usize; 2]) -> Result<Self> {
         let state = |side: usize| -> Result<SchemaRef> {
             let mut fields = vec![key_group_field()];
             fields.extend(join.padding(side)?.schema().fields().iter().cloned());
@@ -65,9 +65,14 @@ impl WindowJoin {
             windows: BTreeMap::new(),
             watermark: Watermark::MIN,
             ready: VecDeque::new(),
-            lease: context.memory.lease(),
+            bytes: 0,
             join,
         })
+    }
+
+    fn weigh(&mut self) {
+        let pieces = self.windows.values().flat_map(|waiting| waiting.pieces.iter().flatten());
+        self.bytes = pieces.map(RecordBatch::get_array_memory_size).sum();
     }
 
     fn fire(&mut self, waiting: Waiting) -> Result<()> {
@@ -129,11 +134,10 @@ impl Operator for WindowJoin {
         let rows = self.join.nullable(input, &changes.rows)?;
         for (end, rows) in by_time(&rows, self.ends[input])? {
             let waiting = self.windows.entry(end).or_default();
+            self.bytes += rows.get_array_memory_size();
             waiting.pieces[input].push(rows);
             waiting.unsaved[input] += 1;
         }
-        let pieces = self.windows.values().flat_map(|waiting| waiting.pieces.iter().flatten());
-        self.lease.resize(pieces.map(RecordBatch::get_array_memory_size).sum());
         Ok(Progress::Done)
     }
 
@@ -147,6 +151,7 @@ impl Operator for WindowJoin {
         match due.map(std::collections::btree_map::OccupiedEntry::remove) {
             Some(waiting) => {
                 self.fire(waiting)?;
+                self.weigh();
                 Ok(Progress::More)
             }
             None => Ok(Progress::Done),
@@ -186,17 +191,28 @@ impl Operator for WindowJoin {
                 }
             }
         }
+        self.weigh();
         Ok(())
     }
 
     fn observe(&self) -> Observation {
         let pieces = self.windows.values().flat_map(|waiting| waiting.pieces.iter().flatten());
         Observation {
-            state_bytes: self.lease.bytes() as u64,
+            state_bytes: self.bytes as u64,
             state_rows: pieces.map(|rows| rows.num_rows() as u64).sum(),
             spilled_bytes: 0,
             oldest_open_window: self.windows.keys().next().copied(),
             open_windows: self.windows.len() as u64,
         }
+    }
+}
+
+impl KeyedOperator for WindowJoin {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        self.windows.keys().next().copied()
     }
 }

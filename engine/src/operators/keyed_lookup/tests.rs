@@ -76,7 +76,8 @@ impl Joined {
         let memory = MemoryBudget::new(1 << 20);
         let spill = std::env::temp_dir();
         let running = crate::operator::RunningTime::default();
-        let context = OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill, running };
+        let context =
+            OperatorContext { name: "test".to_owned(), task: 0, tasks: 1, key_groups: 0..128, memory, spill, running };
         Self { table, operator: lookup.create(&context).unwrap() }
     }
 

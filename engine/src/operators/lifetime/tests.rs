@@ -102,7 +102,17 @@ impl<'f> Run<'f> {
 
 fn create(factory: &dyn OperatorFactory, running: RunningTime) -> Box<dyn Operator> {
     let (memory, spill) = (MemoryBudget::new(1 << 30), std::env::temp_dir());
-    factory.create(&OperatorContext { task: 0, tasks: 1, key_groups: 0..128, memory, spill, running }).unwrap()
+    factory
+        .create(&OperatorContext {
+            name: "test".to_owned(),
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory,
+            spill,
+            running,
+        })
+        .unwrap()
 }
 
 /// A key is written at 0, 9 and, after a restart, 18 s of running time: alive. At 28 s it is gone.

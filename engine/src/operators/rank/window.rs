@@ -16,10 +16,9 @@ use arrow::{
 use super::{PIECES, Rank};
 use crate::{
     error::Result,
-    memory::MemoryLease,
     message::ChangeBatch,
-    operator::{Observation, Operator, OperatorContext, Output, Progress},
-    operators::groups::batch_of,
+    operator::{Observation, Operator, Output, Progress},
+    operators::{groups::batch_of, spilling::KeyedOperator},
     runtime::micros,
     state::{StateReader, StateWriter},
     time::Watermark,
@@ -40,7 +39,8 @@ pub(super) struct WindowRank {
     windows: BTreeMap<i64, WindowRows>,
     watermark: Watermark,
     ready: VecDeque<RecordBatch>,
-    lease: MemoryLease,
+    /// Bytes of all pieces.
+    bytes: usize,
 }
 
 /// Splits rows by the time in one of their columns.
@@ -53,7 +53,7 @@ pub(crate) fn by_time(rows: &RecordBatch, column: usize) -> Result<Vec<(i64, Rec
 }
 
 impl WindowRank {
-    pub(super) fn new(spec: &Rank, end: usize, context: &OperatorContext) -> Self {
+    pub(super) fn new(spec: &Rank, end: usize) -> Self {
         Self {
             end,
             state: spec.state_schema(),
@@ -61,9 +61,14 @@ impl WindowRank {
             windows: BTreeMap::new(),
             watermark: Watermark::MIN,
             ready: VecDeque::new(),
-            lease: context.memory.lease(),
+            bytes: 0,
             spec: spec.clone(),
         }
+    }
+
+    fn weigh(&mut self) {
+        let pieces = self.windows.values().flat_map(|window| &window.pieces);
+        self.bytes = pieces.map(RecordBatch::get_array_memory_size).sum();
     }
 
     fn cut_down(&self, rows: &WindowRows) -> Result<Option<(RecordBatch, Int64Array)>> {
@@ -78,11 +83,10 @@ impl Operator for WindowRank {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, _: &mut Output) -> Result<Progress> {
         for (end, rows) in by_time(&changes.rows, self.end)? {
             let window = self.windows.entry(end).or_default();
+            self.bytes += rows.get_array_memory_size();
             window.pieces.push(rows);
             window.unsaved += 1;
         }
-        let pieces = self.windows.values().flat_map(|window| &window.pieces);
-        self.lease.resize(pieces.map(RecordBatch::get_array_memory_size).sum());
         Ok(Progress::Done)
     }
 
@@ -96,6 +100,7 @@ impl Operator for WindowRank {
         let Some(window) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
             return Ok(Progress::Done);
         };
+        self.weigh();
         if let Some((rows, ranks)) = self.cut_down(&window)? {
             let mut columns = rows.columns().to_vec();
             if self.spec.rank_name.is_some() {
@@ -127,6 +132,7 @@ impl Operator for WindowRank {
                 window.pieces = vec![rows];
             }
         }
+        self.weigh();
         Ok(())
     }
 
@@ -140,17 +146,28 @@ impl Operator for WindowRank {
                 }
             }
         }
+        self.weigh();
         Ok(())
     }
 
     fn observe(&self) -> Observation {
         let rows: usize = self.windows.values().flat_map(|window| &window.pieces).map(RecordBatch::num_rows).sum();
         Observation {
-            state_bytes: self.lease.bytes() as u64,
+            state_bytes: self.bytes as u64,
             state_rows: rows as u64,
             spilled_bytes: 0,
             oldest_open_window: self.windows.keys().next().copied(),
             open_windows: self.windows.len() as u64,
         }
+    }
+}
+
+impl KeyedOperator for WindowRank {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&self) -> Option<i64> {
+        self.windows.keys().next().copied()
     }
 }

@@ -16,6 +16,7 @@ fn spec(keeps: Keeps) -> ByKey {
 fn operator(keeps: Keeps) -> Box<dyn Operator> {
     let memory = MemoryBudget::new(1 << 30);
     let context = OperatorContext {
+        name: "test".to_owned(),
         task: 0,
         tasks: 1,
         key_groups: 0..128,

@@ -23,6 +23,7 @@ use crate::{
     operator::{Observation, Operator, OperatorContext, Output, Progress},
     operators::{
         groups::{Groups, batch_of},
+        spilling::SPILL_AT_LEAST,
         window_aggregate::{
             WindowAggregate, Windows,
             spill::{self, BUCKETS, Spilled},
@@ -38,9 +39,6 @@ const INCREMENTS_PER_PANE: usize = 8;
 
 /// Rows of a batch that leaves a fired window.
 const BATCH_ROWS: usize = 8192;
-
-/// Bytes of state below which one operator does not spill, whatever others hold.
-const SPILL_AT_LEAST: usize = 256 << 10;
 
 /// A pane: its increments, and what came since the last barrier.
 #[derive(Debug, Default)]
@@ -451,6 +449,11 @@ impl Operator for Final {
         state.write_panes("panes", batches, last, alive_from);
         state.add_files("panes", paths);
         Ok(())
+    }
+
+    fn restore_part(&mut self, state: &StateReader) -> Result<bool> {
+        self.restore(state)?;
+        Ok(true)
     }
 
     fn restore(&mut self, state: &StateReader) -> Result<()> {
