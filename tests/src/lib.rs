@@ -1,5 +1,6 @@
 //! Tests of Headwater as a whole: SQL logic tests, recovery, simulation, real servers, benches.
 
+pub mod conformance;
 pub mod http;
 pub mod jobs;
 pub mod scripts;

@@ -72,18 +72,27 @@ impl Log {
     /// Reads all entries and markers.
     pub async fn read(&self) -> Result<LogView> {
         let mut view = LogView::default();
-        for path in self.store.list(&self.paths.log()).await? {
+        for path in self.list(&self.paths.log()).await? {
             let Some(number) = number_of(&path) else { continue };
             // An entry that vanished after the listing was collected; it is older than what is kept.
-            if let Some(bytes) = self.store.get(&path).await? {
+            if let Some(bytes) = self.get(&path).await? {
                 view.entries.push((number, LogEntry::parse(&path, &bytes)?));
             }
         }
         view.entries.sort_by_key(|(number, _)| *number);
-        let markers = self.store.list(&self.paths.commits()).await?;
+        let markers = self.list(&self.paths.commits()).await?;
         view.committed = markers.iter().filter_map(|path| number_of(path)).map(Epoch).collect();
         view.committed.sort();
         Ok(view)
+    }
+
+    /// Each call is repeated by itself: of a long log that is read as a whole, some call would fail every time.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.retrying(|| self.store.list(prefix)).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<bytes::Bytes>> {
+        self.retrying(|| self.store.get(path)).await
     }
 
     /// Reads all entries, markers and savepoints.
@@ -96,9 +105,9 @@ impl Log {
     pub async fn savepoints(&self) -> Result<Vec<(String, Manifest)>> {
         let mut savepoints = Vec::new();
         let folder = self.paths.savepoints();
-        for path in self.store.list(&folder).await? {
+        for path in self.list(&folder).await? {
             let Some(name) = path.strip_prefix(&folder) else { continue };
-            if let Some(bytes) = self.store.get(&path).await?
+            if let Some(bytes) = self.get(&path).await?
                 && let LogEntry::Manifest(manifest) = LogEntry::parse(&path, &bytes)?
             {
                 savepoints.push((name.to_owned(), *manifest));
@@ -193,10 +202,11 @@ impl Log {
                 Err(error) => return Err(error),
             };
             if protocol::after_create(reply) == CreateStep::Won {
-                return Ok(ReadBackStep::Won);
+                return self.settled(number, entry).await;
             }
             match self.read_back(&path, entry).await {
                 Ok(ReadBackStep::CreateAgain) if attempt < TRIES => {}
+                Ok(ReadBackStep::Won) => return self.settled(number, entry).await,
                 Ok(step) => return Ok(step),
                 Err(error) if is_transient(&error) && attempt < TRIES => {}
                 Err(error) => return Err(error),
@@ -205,6 +215,19 @@ impl Log {
             wait = (wait * 2).min(Duration::from_secs(5));
         }
         Err(Error::internal("the loop above always returns"))
+    }
+
+    /// Whether an entry that was created stands: collection frees the numbers of old entries, and a copy that hesitated
+    /// for long may create one of those. It takes such an entry away again, and nobody reads it as the newest meanwhile.
+    async fn settled(&self, number: u64, entry: &LogEntry) -> Result<ReadBackStep> {
+        let listed = self.list(&self.paths.log()).await?;
+        let listed: Vec<u64> = listed.iter().filter_map(|path| number_of(path)).collect();
+        let step = protocol::after_won(number, entry, &listed);
+        if step != ReadBackStep::Won {
+            let path = self.paths.log_entry(number);
+            self.retrying(|| self.store.delete(&path)).await?;
+        }
+        Ok(step)
     }
 
     async fn read_back(&self, path: &str, ours: &LogEntry) -> Result<ReadBackStep> {

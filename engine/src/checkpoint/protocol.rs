@@ -173,6 +173,19 @@ pub fn after_read_back(found: ReadBack, us: Generation) -> ReadBackStep {
     }
 }
 
+/// Whether an entry that was created under `number` stands, given the numbers that are in the log after that.
+///
+/// Collection deletes old entries from the front, so a copy that hesitates between reading and creating can find a number
+/// free that was taken long ago. A claim stands if nothing is behind it. A manifest may have a claim behind it already;
+/// it stands if the entry it follows is still there, for then its own number was never free.
+pub fn after_won(number: u64, entry: &LogEntry, listed: &[u64]) -> ReadBackStep {
+    match entry {
+        LogEntry::Claim(_) if listed.iter().any(|other| *other > number) => ReadBackStep::NextNumber,
+        LogEntry::Manifest(_) if !listed.contains(&(number.saturating_sub(1))) => ReadBackStep::Fenced,
+        LogEntry::Claim(_) | LogEntry::Manifest(_) => ReadBackStep::Won,
+    }
+}
+
 /// How an attempt that has its claim begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryStep {

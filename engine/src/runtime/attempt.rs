@@ -18,8 +18,8 @@ use crate::{
         manifest::Manifest,
         protocol::{self, GoBackStep, LogView, RecoveryStep},
     },
-    connector::{Bound, CommitFacts, Guarantee, JobContext},
-    error::{Error, Result},
+    connector::{Bound, CommitFacts, Fence, Guarantee, JobContext},
+    error::{Error, ErrorKind, Result},
     graph::{Graph, NodeKind},
     hash::{HASH_VERSION, KEY_GROUPS},
     memory::MemoryBudget,
@@ -55,8 +55,28 @@ pub(super) async fn attempt(
     }
     let job = job_context(config, &log, &claimed)?;
     let delivery = Delivery { log: log.clone(), graph: Arc::clone(graph), job: job.clone(), keep: config.retained };
-    recover(&delivery, &claimed, restored.as_ref()).await?;
-    run(graph, config, delivery, claimed, restored, stop).await
+    let fence = Arc::clone(&job.fence);
+    let work = async {
+        recover(&delivery, &claimed, restored.as_ref()).await?;
+        run(graph, config, delivery, claimed, restored, stop).await
+    };
+    match work.await {
+        Err(error) => Err(overtaken(fence.as_ref(), error).await),
+        done => done,
+    }
+}
+
+/// Why an attempt failed: when a later one has moved on what this one looked at, that is the reason, whatever it saw.
+async fn overtaken(fence: &dyn Fence, error: Error) -> Error {
+    let is_of_its_own =
+        matches!(error.kind(), ErrorKind::User | ErrorKind::Data | ErrorKind::Denied | ErrorKind::Internal);
+    if !is_of_its_own {
+        return error;
+    }
+    match fence.check().await {
+        Err(fenced) if fenced.kind() == ErrorKind::Fenced => fenced,
+        Ok(()) | Err(_) => error,
+    }
 }
 
 fn check_script(config: &JobConfig, view: &LogView) -> Result<()> {
@@ -226,6 +246,7 @@ async fn run(
         .watched_by(config.observer.clone(), Arc::clone(&config.metrics));
     let stop = stop.child_token();
     tokio::select! {
+        biased;
         done = coordinator.run(set, events, &stop) => done,
         never = stop_when_asked(&log, generation, &job.clock, &stop) => match never {},
     }

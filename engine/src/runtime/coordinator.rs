@@ -252,7 +252,7 @@ impl Coordinator {
 
     async fn assign(&mut self, table: usize) -> Result<()> {
         let run = &mut self.tables[table];
-        let mut by_task: HashMap<usize, Vec<_>> = HashMap::new();
+        let mut by_task: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         for assignment in run.splits.assign() {
             by_task.entry(assignment.task).or_default().push(assignment);
         }

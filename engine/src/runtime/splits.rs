@@ -34,6 +34,15 @@ struct Entry {
     reached_end: bool,
     /// Whether a published state has its end and its account.
     settled: bool,
+    /// As it was when its task got it, once it has ended: a barrier that its task saw before that knows nothing of its end.
+    before_end: Option<Box<SplitState>>,
+}
+
+impl Entry {
+    fn new(state: SplitState) -> Self {
+        let settled = state.status == SplitStatus::Ended;
+        Self { state, task: None, reached_end: false, settled, before_end: None }
+    }
 }
 
 /// The splits of one table.
@@ -59,9 +68,8 @@ impl SplitTable {
         table.retired = state.retired.clone();
         for split in &state.splits {
             let id = split.split.id.clone();
-            let settled = split.status == SplitStatus::Ended;
             table.order.push(id.clone());
-            table.entries.insert(id, Entry { state: split.clone(), task: None, reached_end: false, settled });
+            table.entries.insert(id, Entry::new(split.clone()));
         }
         table
     }
@@ -104,7 +112,7 @@ impl SplitTable {
                 lag_ms: None,
                 account: SplitAccount::new(),
             };
-            self.entries.insert(split.id, Entry { state, task: None, reached_end: false, settled: false });
+            self.entries.insert(split.id, Entry::new(state));
         }
         joined
     }
@@ -191,6 +199,8 @@ impl SplitTable {
     /// A task has read a split to its end; `watermark` is its last.
     pub fn ended(&mut self, id: &SplitId, watermark: Watermark) {
         if let Some(entry) = self.entries.get_mut(id) {
+            let before = SplitState { status: SplitStatus::Waiting, ..entry.state.clone() };
+            entry.before_end.get_or_insert_with(|| Box::new(before));
             entry.state.status = SplitStatus::Ended;
             entry.state.watermark = Some(watermark);
         }
@@ -231,9 +241,11 @@ impl SplitTable {
                 Some(state) if state.status == SplitStatus::Ended => {
                     entry.state = state.clone();
                     entry.settled = true;
+                    entry.before_end = None;
                     splits.push(state);
                 }
                 Some(state) => splits.push(state),
+                None if let Some(before) = &entry.before_end => splits.push((**before).clone()),
                 None if entry.state.status == SplitStatus::Open => {
                     splits.push(SplitState { status: SplitStatus::Waiting, ..entry.state.clone() });
                 }
@@ -289,6 +301,22 @@ mod tests {
         let state = table.snapshot("t", Watermark(3), Vec::new());
         let mut again = SplitTable::restore(Some(&state), 1);
         assert_eq!(again.assign()[0].start.at, StartAt::TableDefault, "nothing of it was read before the barrier");
+    }
+
+    #[test]
+    fn a_split_that_was_read_after_the_barrier_is_written_as_unread() {
+        let mut table = SplitTable::restore(None, 2);
+        table.listed(vec![Split::new("a")], Watermark::MIN);
+        table.assign();
+        table.ended(&SplitId::new("a"), Watermark(9));
+        // Its task saw the barrier before it got the split.
+        let state = table.snapshot("t", Watermark::MIN, Vec::new());
+        assert_eq!((state.splits[0].status, state.splits[0].watermark), (SplitStatus::Waiting, None));
+        let mut again = SplitTable::restore(Some(&state), 2);
+        assert_eq!(again.assign()[0].start.at, StartAt::TableDefault);
+        end(&mut table, "a");
+        let state = table.snapshot("t", Watermark(9), Vec::new());
+        assert_eq!(state.splits[0].status, SplitStatus::Ended);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint::store::{CheckpointStore, MemoryStore},
-    connector::{Carries, ChangelogMode},
+    connector::{Carries, ChangelogMode, Sink},
     graph::{
         Branch, BranchInput, Exchange, Graph, Input, Lateness, Malformed, NodeKind, OperatorNode, SinkNode, SourceNode,
         Step, TimeSpec, WatermarkRule,
@@ -31,10 +31,13 @@ use crate::{
         window_aggregate::{WindowAggregate, Windows},
     },
     runtime::job::{JobConfig, JobSummary, run},
-    testing::{FaultyStore, MemoryLog, MemoryTable, StepClock},
+    testing::{MemoryLog, MemoryTable, StepClock},
     time::Instant,
     window::WindowSpec,
 };
+
+mod faults;
+mod simulation;
 
 /// `(key, milliseconds, value)`.
 type Event = (String, i64, i64);
@@ -77,6 +80,11 @@ fn grouping() -> Grouping {
 
 /// `SELECT k, window_start, window_end, count(*), sum(v) FROM log WHERE v >= 0 GROUP BY k, window`, watermark `ts - 100 ms`.
 fn graph(log: &MemoryLog, table: &MemoryTable, spec: WindowSpec) -> Arc<Graph> {
+    graph_into(log, spec, Arc::new(table.clone()))
+}
+
+/// The same into a sink that stands before the table.
+fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Graph> {
     let delay: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::DurationMillisecond(Some(100))));
     let watermark = BinaryExpr::new(column("ts", 1), Operator::Minus, delay);
     let zero: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));
@@ -123,7 +131,7 @@ fn graph(log: &MemoryLog, table: &MemoryTable, spec: WindowSpec) -> Arc<Graph> {
         table: "out".into(),
         insert: "out".into(),
         input: input(counted, Exchange::Forward),
-        sink: Arc::new(table.clone()),
+        sink: into,
         schema: aggregate.output_schema(),
     };
     graph.add("sink:out", NodeKind::Sink(sink));
@@ -280,58 +288,6 @@ async fn stopped_and_restored_at_other_parallelisms() {
 async fn after_steps(steps: u64) {
     for _ in 0..steps {
         tokio::task::yield_now().await;
-    }
-}
-
-/// One seed: a log that grows, a store that fails, crashes at random instructions, a second copy now and then.
-async fn simulate(seed: u64) {
-    let mut random = SmallRng::seed_from_u64(seed);
-    let spec = [TUMBLE, HOP, CUMULATE, SESSION][random.random_range(0..4)];
-    let events = events(seed, 400);
-    let log = MemoryLog::new(false, random.random_range(1..60));
-    let table = MemoryTable::new(ChangelogMode::Append, random.random_range(1..4));
-    let memory: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let faulty = |seed| Arc::new(FaultyStore::new(Arc::clone(&memory), seed, 0.05)) as Arc<dyn CheckpointStore>;
-    // The log is filled up front: with rows that arrive while splits are open, lateness would depend on the crash.
-    fill(&log, &events, 3);
-    for life in 0..random.random_range(1..8u64) {
-        let config = config(faulty(seed * 100 + life), random.random_range(1..4));
-        let steps = random.random_range(10..3000);
-        let job = run(graph(&log, &table, spec), config, CancellationToken::new());
-        tokio::select! {
-            biased;
-            ended = job => panic!("seed {seed}: a job over an open log ended: {:?}", ended.map(|_| ())),
-            () = after_steps(steps) => {}
-        }
-    }
-    log.close();
-    let last = config(faulty(seed * 100 + 99), random.random_range(1..4));
-    let first = run(graph(&log, &table, spec), last.clone(), CancellationToken::new());
-    let summary = if random.random_bool(0.3) {
-        // Two copies at once: one is fenced, or comes after the other has finished; the result is one.
-        let second = run(graph(&log, &table, spec), config(faulty(seed * 100 + 98), 2), CancellationToken::new());
-        let (first, second) = tokio::join!(first, second);
-        let fenced = [&first, &second].iter().filter(|ended| ended.is_err()).count();
-        assert!(fenced <= 1, "seed {seed}: {first:?} {second:?}");
-        first.or(second).unwrap_or_else(|error| panic!("seed {seed}: {error}"))
-    } else {
-        first.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"))
-    };
-    check_ledger(&summary, &events);
-    let expected = match spec {
-        WindowSpec::Session { gap } => expected_sessions(&events, gap / 1000),
-        _ => expected(&events, spec),
-    };
-    assert_eq!(actual(&table), expected, "seed {seed}");
-}
-
-#[test]
-fn crashes_lost_replies_and_second_copies_change_nothing() {
-    let seeds = std::env::var("HEADWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
-    for seed in 0..seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let done = std::panic::catch_unwind(|| runtime.block_on(simulate(seed)));
-        assert!(done.is_ok(), "seed {seed} failed");
     }
 }
 

@@ -40,7 +40,8 @@ impl FaultyStore {
     async fn fault(&self) -> Fault {
         let (pauses, failed, late) = {
             let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-            (random.random_range(0..6), random.random_bool(self.failures), random.random_bool(0.5))
+            let slow = if random.random_bool(0.03) { 200 } else { 6 };
+            (random.random_range(0..slow), random.random_bool(self.failures), random.random_bool(0.5))
         };
         for _ in 0..pauses {
             tokio::task::yield_now().await;

@@ -29,8 +29,17 @@ use crate::{
 #[derive(Debug, Default)]
 struct LogState {
     splits: BTreeMap<String, Vec<RecordBatch>>,
+    /// Splits that end in others.
+    children: BTreeMap<String, Vec<String>>,
     bounded: bool,
     acknowledged: BTreeMap<String, u64>,
+}
+
+impl LogState {
+    fn split(&self, name: &str) -> Split {
+        let parents = self.children.iter().filter(|(_, children)| children.iter().any(|child| child == name));
+        Split { parents: parents.map(|(parent, _)| SplitId::new(parent)).collect(), ..Split::new(name) }
+    }
 }
 
 /// A log of rows in named splits, which may grow while a job reads it.
@@ -59,6 +68,13 @@ impl MemoryLog {
         self.changed.notify_waiters();
     }
 
+    /// Says that a split ends, and that these others, which exist, carry on after it.
+    pub fn divide(&self, split: &str, children: &[&str]) {
+        let children = children.iter().map(|child| (*child).to_owned()).collect();
+        self.state().children.insert(split.to_owned(), children);
+        self.changed.notify_waiters();
+    }
+
     /// Says that nothing will be added.
     pub fn close(&self) {
         self.state().bounded = true;
@@ -72,6 +88,13 @@ impl MemoryLog {
 
     fn state(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What carries on after a split that has ended.
+    fn children(&self, split: &SplitId) -> Option<Vec<Split>> {
+        let state = self.state();
+        let children = state.children.get(&*split.0)?;
+        Some(children.iter().map(|child| state.split(child)).collect())
     }
 
     fn length(&self, split: &SplitId) -> u64 {
@@ -119,7 +142,8 @@ impl Source for MemoryLog {
     }
 
     async fn splits(&self, _: &JobContext) -> Result<Vec<Split>> {
-        Ok(self.state().splits.keys().map(Split::new).collect())
+        let state = self.state();
+        Ok(state.splits.keys().map(|name| state.split(name)).collect())
     }
 
     async fn open(&self, _: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
@@ -164,6 +188,7 @@ impl LogReader {
             return None;
         }
         let end = open.end.unwrap_or(u64::MAX);
+        let children = self.log.children(&open.split).filter(|_| open.next >= self.log.length(&open.split));
         let event = match self.log.read(&open.split, open.next, end) {
             Some(rows) => {
                 let first = open.next;
@@ -178,15 +203,12 @@ impl LogReader {
                     data: SourceData::Rows { rows: ChangeBatch::inserts(rows), rejected: Vec::new() },
                 }))
             }
-            None if open.end.is_some() && self.log.state().bounded => {
-                return Some(SourceEvent::Ended { split: open.split, children: Vec::new() });
+            None if children.is_some() || self.log.state().bounded => {
+                return Some(SourceEvent::Ended { split: open.split, children: children.unwrap_or_default() });
             }
             None if open.end.is_some() && !open.told => {
                 open.told = true;
                 Some(SourceEvent::ReachedEnd { split: open.split.clone(), resume_at: None })
-            }
-            None if self.log.state().bounded => {
-                return Some(SourceEvent::Ended { split: open.split, children: Vec::new() });
             }
             None if !open.told => {
                 open.told = true;

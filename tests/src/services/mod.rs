@@ -24,7 +24,10 @@ mod topics;
 
 pub use dynamodb::DynamoDbLocal;
 pub use gate::Gate;
-pub use kafka::{KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_USER, Kafka, SecureListeners};
+pub use kafka::{
+    ClientCertificate, KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_STORE_PASSWORD, KAFKA_USER, Kafka,
+    SecureListeners,
+};
 pub use kinesis::KinesisLocal;
 pub use minio::Minio;
 pub use proxy::{Proxy, Verdict};

@@ -49,12 +49,19 @@ impl Sent {
 #[derive(Debug, Clone)]
 pub struct Topics {
     brokers: String,
+    copies: i32,
 }
 
 impl Topics {
     /// The topics of a broker.
     pub fn of(brokers: &str) -> Self {
-        Self { brokers: brokers.to_owned() }
+        Self { brokers: brokers.to_owned(), copies: 1 }
+    }
+
+    /// Topics it makes from now on have so many copies.
+    #[must_use]
+    pub fn with_copies(self, copies: i32) -> Self {
+        Self { copies, ..self }
     }
 
     fn config(&self) -> ClientConfig {
@@ -69,7 +76,7 @@ impl Topics {
 
     /// Makes a topic with these settings.
     pub async fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.copies));
         topic.config = settings.to_vec();
         for result in self.admin()?.create_topics([&topic], &AdminOptions::new()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("cannot create {topic}: {code}"))?;
@@ -125,6 +132,14 @@ impl Topics {
             None => {}
         }
         Ok(())
+    }
+
+    /// The broker that leads each partition of a topic, by its number.
+    pub fn leaders(&self, topic: &str) -> Result<Vec<i32>> {
+        let consumer: BaseConsumer = self.config().create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+        let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        Ok(partitions.map(rdkafka::metadata::MetadataPartition::leader).collect())
     }
 
     /// Every committed record of a topic, partition after partition.

@@ -1,5 +1,6 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
+mod conformance;
 mod dynamodb;
 mod exact;
 mod formats;
@@ -10,6 +11,7 @@ mod kinesis;
 mod lake;
 mod pipelines;
 mod recovery;
+mod resilience;
 mod secure;
 mod servers;
 mod stories;

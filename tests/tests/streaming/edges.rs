@@ -178,6 +178,36 @@ async fn a_row_far_ahead_is_counted_and_does_not_move_the_watermark() {
     assert!(before_end.is_none_or(|watermark| watermark.0 <= (NOW + 25_000) * 1000), "{before_end:?}");
 }
 
+/// The largest watermark of the table in any checkpoint before the end.
+fn furthest(job: &Job) -> i64 {
+    let watermarks = job.manifests.iter().filter_map(|manifest| manifest.sources["source:events"].watermark);
+    watermarks.map(|watermark| watermark.0).filter(|watermark| *watermark < i64::MAX).max().unwrap_or(i64::MIN)
+}
+
+#[tokio::test]
+async fn an_empty_partition_holds_windows_until_it_is_idle() {
+    for (timeout, moves) in [("", false), ("'scan.watermark.idle-timeout' = '20 ms', ", true)] {
+        let log = MemoryLog::new(false, 5);
+        let rows: Vec<(i64, Option<i64>)> = (0..40).map(|row| (row, Some(row))).collect();
+        log.append("full", events(&rows));
+        log.append("empty", events(&[]));
+        let script = TABLES.replace(
+            "('connector' = 'kept');\nCREATE TABLE counts",
+            &format!("({timeout}'connector' = 'kept');\nCREATE TABLE counts"),
+        );
+        let close = async {
+            for _ in 0..3_000 {
+                tokio::task::yield_now().await;
+            }
+            log.close();
+        };
+        let logs = [("events", log.clone())];
+        let (job, ()) = tokio::join!(job(&script, &logs, 2), close);
+        assert_eq!(job.table("counts").len(), 4);
+        assert_eq!(furthest(&job) > NOW * 1000, moves, "{timeout:?}");
+    }
+}
+
 #[tokio::test]
 async fn processing_time_windows_count_every_row() {
     let script = include_str!("../../../queries/nexmark/processing_time/q12.sql")

@@ -24,6 +24,20 @@ fn every_read_back_has_one_continuation() {
 }
 
 #[test]
+fn a_number_that_collection_has_freed_is_no_place_for_an_entry() {
+    for (entry, listed, expected) in [
+        (claim(3, None), [4, 5].as_slice(), ReadBackStep::Won),
+        (claim(3, None), &[5], ReadBackStep::Won),
+        (claim(3, None), &[5, 8], ReadBackStep::NextNumber),
+        (manifest(2, 3), &[4, 5], ReadBackStep::Won),
+        (manifest(2, 3), &[4, 5, 6], ReadBackStep::Won),
+        (manifest(2, 3), &[5, 8], ReadBackStep::Fenced),
+    ] {
+        assert_eq!(after_won(5, &entry, listed), expected, "{entry:?} {listed:?}");
+    }
+}
+
+#[test]
 fn recovery_over_all_facts() {
     let epoch = |number: Option<u64>| number.map(Epoch);
     for (restore, newest, committed, expected) in [
