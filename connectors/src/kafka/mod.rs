@@ -13,6 +13,7 @@ mod commit;
 mod keyed;
 mod options;
 mod producer;
+mod queue;
 mod reader;
 mod records;
 mod rows;

@@ -1,14 +1,14 @@
 //! Reads the partitions of one source task with one consumer, on a thread of its own.
 //!
-//! librdkafka is polled by a blocking thread that gathers messages per partition and sends whole batches over a bounded
+//! A blocking thread takes messages from librdkafka, gathers them per partition and sends whole batches over a bounded
 //! channel; [`KafkaReader::next`] only receives, so it is cancel-safe.
 //!
-//! Invariant: at most [`QUEUE_BATCHES`] batches wait in the channel; beyond that the thread stops polling, librdkafka's
+//! Invariant: at most [`QUEUE_BATCHES`] batches wait in the channel; beyond that the thread takes no more, librdkafka's
 //! bounded fetch queue fills, and the broker is no longer asked.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::mpsc as std_mpsc,
+    collections::BTreeMap,
+    sync::{Arc, mpsc as std_mpsc},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use headwater_engine::{
     error::{Error, Result},
 };
 use rdkafka::{
-    Message, TopicPartitionList,
+    TopicPartitionList,
     consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
     topic_partition_list::Offset as KafkaOffset,
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use super::{
     client::{self, KafkaConsumer, client_error},
     options::{KafkaOptions, OnOffsetLost},
+    queue::{CALL_MESSAGES, Message, MessageQueue, Taken},
     records::Records,
     source::Assembler,
     start::{self, Range},
@@ -82,7 +83,9 @@ impl KafkaReader {
     ) -> Result<Self> {
         let (send_events, events) = mpsc::channel(QUEUE_BATCHES);
         let (commands, receive_commands) = std_mpsc::channel();
+        let consumer = Arc::new(consumer);
         let poller = Poller {
+            queue: MessageQueue::new(Arc::clone(&consumer))?,
             consumer,
             options,
             bound,
@@ -150,7 +153,8 @@ struct Reading {
 }
 
 struct Poller {
-    consumer: KafkaConsumer,
+    queue: MessageQueue,
+    consumer: Arc<KafkaConsumer>,
     options: KafkaOptions,
     bound: Bound,
     with_headers: bool,
@@ -212,6 +216,7 @@ impl Poller {
             if at_end {
                 self.send(Event::End { split: split.id.clone(), at: range.start });
             } else {
+                self.queue.route(&range.topic, range.partition)?;
                 list.add_partition_offset(&range.topic, range.partition, KafkaOffset::Offset(range.start))
                     .map_err(|error| client_error("cannot assign a partition", &error))?;
             }
@@ -226,55 +231,45 @@ impl Poller {
         Ok(())
     }
 
-    /// Polls until batches are full or nothing comes, then sends them.
+    /// Takes messages until batches are full or nothing comes, then sends them.
     fn gather(&mut self) -> Result<std::result::Result<(), Closed>> {
-        let mut dry = VecDeque::new();
-        let mut taken = 0;
-        let mut wait = POLL;
-        // Messages of a partition come in long runs, and its split's name is made once for a run.
-        let mut run: Option<(String, i32, SplitId)> = None;
-        while taken < BATCH_MESSAGES {
-            match self.consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    self.refused_since = None;
-                    let (topic, partition) = (message.topic(), message.partition());
-                    if !run.as_ref().is_some_and(|(name, number, _)| *number == partition && name == topic) {
-                        run = Some((topic.to_owned(), partition, start::split_id(topic, partition)));
-                    }
-                    let reading = run.as_ref().and_then(|(_, _, id)| self.splits.get_mut(id));
-                    let full = reading.is_some_and(|reading| reading.take(&message, self.with_headers));
-                    taken += 1;
-                    if full {
-                        break;
-                    }
+        self.heed_events()?;
+        let (mut taken, mut full) = (0, false);
+        let (mut dry, mut failed) = (Vec::new(), Vec::new());
+        // Only the first message is waited for.
+        let (mut wanted, mut wait) = (1, POLL);
+        while taken < BATCH_MESSAGES && !full && dry.is_empty() {
+            // Messages of a partition come in long runs, and its split's name is made once for a run.
+            let mut run = None;
+            let (splits, with_headers) = (&mut self.splits, self.with_headers);
+            let count = self.queue.take(wanted, wait, |next| match next {
+                Taken::Message(message) => {
+                    let id = split_of(&mut run, message);
+                    full |= splits.get_mut(id).is_some_and(|reading| reading.take(message, with_headers));
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    dry.extend(self.dry_splits(partition)?);
-                    break;
-                }
-                Some(Err(error)) => self.poll_error(error)?,
+                Taken::AtEnd(message) => dry.push(start::split_id(message.topic(), message.partition())),
+                Taken::Failed(code) => failed.push(KafkaError::MessageConsumption(code)),
+            });
+            if count > failed.len() + dry.len() {
+                self.refused_since = None;
             }
-            wait = Duration::ZERO;
+            failed.drain(..).try_for_each(|error| self.poll_error(error))?;
+            if count < wanted {
+                break;
+            }
+            taken += count;
+            (wanted, wait) = (CALL_MESSAGES, Duration::ZERO);
         }
         Ok(self.flush().and_then(|()| dry.into_iter().try_for_each(|split| self.ran_dry(split))))
     }
 
-    /// Splits that have this partition number and nothing more to read now.
-    fn dry_splits(&self, partition: i32) -> Result<Vec<SplitId>> {
-        let candidates: Vec<_> =
-            self.splits.iter().filter(|(_, reading)| reading.range.partition == partition && !reading.at_end).collect();
-        if let [(only, _)] = candidates.as_slice() {
-            return Ok(vec![(*only).clone()]);
+    /// Serves what is not of a partition: logs, refusals, answers to commits.
+    fn heed_events(&mut self) -> Result<()> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => Ok(()),
+            Some(Err(error)) => self.poll_error(error),
+            Some(Ok(_)) => Err(Error::internal("a message came outside the queue of its partition")),
         }
-        let mut dry = Vec::new();
-        for (id, reading) in candidates {
-            let (_, last) = client::bounds(&self.consumer, &reading.range.topic, partition)?;
-            if reading.position >= last {
-                dry.push(id.clone());
-            }
-        }
-        Ok(dry)
     }
 
     fn poll_error(&mut self, error: KafkaError) -> Result<()> {
@@ -357,6 +352,15 @@ impl Poller {
     }
 }
 
+/// The split of a message, by that of the message before it where they share it.
+fn split_of<'a>(run: &'a mut Option<(String, i32, SplitId)>, message: Message<'_>) -> &'a SplitId {
+    let (topic, partition) = (message.topic(), message.partition());
+    if run.as_ref().is_some_and(|(name, number, _)| *number != partition || name != topic) {
+        *run = None;
+    }
+    &run.get_or_insert_with(|| (topic.to_owned(), partition, start::split_id(topic, partition))).2
+}
+
 impl Reading {
     /// The end of the partition, as seen in the last seconds.
     fn end_now(&mut self, consumer: &KafkaConsumer) -> Option<i64> {
@@ -372,7 +376,7 @@ impl Reading {
     }
 
     /// Takes a message unless it lies beyond the end; says whether the batch is full.
-    fn take(&mut self, message: &rdkafka::message::BorrowedMessage<'_>, with_headers: bool) -> bool {
+    fn take(&mut self, message: Message<'_>, with_headers: bool) -> bool {
         let beyond = self.range.end.is_some_and(|end| message.offset() >= end);
         if self.at_end || beyond {
             self.position = self.position.max(self.range.end.unwrap_or(self.position));

@@ -16,12 +16,12 @@ use headwater_engine::{
     error::{Error, Result},
     format::Payloads,
 };
-use rdkafka::{
-    Message, Timestamp,
-    message::{BorrowedMessage, Headers, OwnedHeaders},
-};
+use rdkafka::Timestamp;
 
-use super::timestamp_type;
+use super::{
+    queue::{Header, Message},
+    timestamp_type,
+};
 
 /// What `METADATA FROM` may name.
 pub(super) fn metadata_columns() -> Vec<MetadataColumn> {
@@ -53,7 +53,7 @@ pub(super) struct Records {
     pub(super) without_key: Vec<bool>,
     pub(super) offsets: Vec<i64>,
     timestamps: Vec<Timestamp>,
-    headers: Option<Vec<Option<OwnedHeaders>>>,
+    headers: Option<Vec<Vec<Header>>>,
 }
 
 impl Records {
@@ -73,7 +73,7 @@ impl Records {
         }
     }
 
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
+    pub(super) fn push(&mut self, message: Message<'_>) {
         self.values.extend_from_slice(message.payload().unwrap_or_default());
         self.value_ends.push(self.values.len());
         self.without_value.push(message.payload().is_none());
@@ -83,7 +83,7 @@ impl Records {
         self.offsets.push(message.offset());
         self.timestamps.push(message.timestamp());
         if let Some(headers) = &mut self.headers {
-            headers.push(message.headers().map(|headers| headers.detach()));
+            headers.push(message.headers());
         }
     }
 
@@ -132,9 +132,9 @@ impl Records {
         };
         let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), BinaryBuilder::new());
         for headers in self.headers.iter().flatten() {
-            for header in headers.iter().flat_map(Headers::iter) {
-                maps.keys().append_value(header.key);
-                maps.values().append_option(header.value);
+            for (name, value) in headers {
+                maps.keys().append_value(name);
+                maps.values().append_option(value.as_ref());
             }
             maps.append(true)?;
         }
