@@ -2,13 +2,19 @@
 //!
 //! Invariant: an error of any record surfaces at the next send, flush or commit; none is lost in a callback.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use headwater_engine::{
     catalog::Properties,
     error::{Error, Result},
 };
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rdkafka::{
     ClientConfig, ClientContext, Message, TopicPartitionList,
     consumer::Consumer,
@@ -29,10 +35,17 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(50);
 /// Bytes the producer holds at the most, in KiB.
 const QUEUE_KBYTES: &str = "65536";
 
-/// Keeps the first delivery error.
+/// Counts what is not confirmed yet, and keeps the first delivery error.
 #[derive(Debug, Clone, Default)]
-struct Confirmations {
-    failed: Arc<Mutex<Option<String>>>,
+struct Confirmations(Arc<Confirming>);
+
+#[derive(Debug, Default)]
+struct Confirming {
+    sent: AtomicU64,
+    confirmed: AtomicU64,
+    failed: Mutex<Option<String>>,
+    /// Told, under the lock of `failed`, when everything sent is confirmed.
+    all: Condvar,
 }
 
 impl ClientContext for Confirmations {}
@@ -41,19 +54,46 @@ impl ProducerContext for Confirmations {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let confirming = &self.0;
         if let Err((error, message)) = result {
             let topic = message.topic().to_owned();
-            self.failed.lock().get_or_insert_with(|| format!("a record for topic \"{topic}\" was not taken: {error}"));
+            let first = || format!("a record for topic \"{topic}\" was not taken: {error}");
+            confirming.failed.lock().get_or_insert_with(first);
+        }
+        let confirmed = confirming.confirmed.fetch_add(1, Ordering::AcqRel) + 1;
+        if confirmed >= confirming.sent.load(Ordering::Acquire) {
+            let _waiting = confirming.failed.lock();
+            confirming.all.notify_all();
         }
     }
 }
 
 impl Confirmations {
     fn check(&self) -> Result<()> {
-        match self.failed.lock().take() {
+        match self.0.failed.lock().take() {
             Some(error) => Err(Error::unavailable(error)),
             None => Ok(()),
         }
+    }
+
+    /// A record is about to be handed to the producer; the answer may come before that call returns.
+    fn sending(&self) {
+        self.0.sent.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The producer did not take it.
+    fn not_sent(&self) {
+        self.0.sent.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Waits until everything sent is confirmed; whether it is.
+    fn wait(&self, time: Duration) -> bool {
+        let confirming = &self.0;
+        let is_waiting = |_: &mut Option<String>| {
+            confirming.confirmed.load(Ordering::Acquire) < confirming.sent.load(Ordering::Acquire)
+        };
+        let mut failed = confirming.failed.lock();
+        !confirming.all.wait_while_for(&mut failed, is_waiting, time).timed_out()
     }
 }
 
@@ -82,8 +122,14 @@ impl Sender {
 
     /// Waits until everything is confirmed.
     pub(super) fn flush(&self) -> Result<()> {
-        self.producer.flush(CONFIRM_TIMEOUT).map_err(|error| client_error("records were not confirmed", &error))?;
-        self.producer.context().check()
+        // The wrapper's own waiting sleeps in steps of 100 ms. Asked for no time it only has the client send what still
+        // lingers, and says that this is not done yet; the answers come to the producer's thread.
+        let _not_done = self.producer.flush(Duration::ZERO);
+        let confirmations = self.producer.context();
+        if !confirmations.wait(CONFIRM_TIMEOUT) {
+            return Err(Error::unavailable("records were not confirmed in time"));
+        }
+        confirmations.check()
     }
 }
 
@@ -168,7 +214,8 @@ fn send_all(producer: &KafkaProducer, topic: &str, records: &[Record]) -> Result
         message.timestamp = record.timestamp_ms;
         message.headers.clone_from(&record.headers);
         loop {
-            match producer.send(message) {
+            producer.context().sending();
+            match producer.send(message).inspect_err(|_| producer.context().not_sent()) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
