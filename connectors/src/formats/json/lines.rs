@@ -17,7 +17,7 @@ use headwater_engine::{
     format::{Decoder, Encoder, Format, Payloads},
 };
 
-use super::{JsonDecoder, JsonOptions};
+use super::{JsonDecoder, JsonOptions, written_time::Spelling};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,8 +32,9 @@ impl JsonLines {
     /// Appends a line for each row.
     pub fn write(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
         let rows = with_base64(rows)?;
-        let format = self.timestamp_format(&rows.schema());
+        let (spelling, format) = self.timestamps(&rows.schema());
         let builder = WriterBuilder::new()
+            .with_encoder_factory(Arc::new(spelling))
             .with_explicit_nulls(self.explicit_nulls)
             .with_timestamp_format(format.clone())
             .with_timestamp_tz_format(format);
@@ -44,12 +45,15 @@ impl JsonLines {
     }
 
     /// Milliseconds are shown as three digits, always; finer ones as far as they go.
-    fn timestamp_format(&self, schema: &Schema) -> String {
-        let fraction = if schema.fields().iter().any(is_fine) { "%.f" } else { "%.3f" };
-        match self.iso_timestamps {
+    /// The format is for times in zones.
+    fn timestamps(&self, schema: &Schema) -> (Spelling, String) {
+        let spelling = Spelling { iso: self.iso_timestamps, fine: schema.fields().iter().any(is_fine) };
+        let fraction = if spelling.fine { "%.f" } else { "%.3f" };
+        let format = match spelling.iso {
             true => format!("%Y-%m-%dT%H:%M:%S{fraction}Z"),
             false => format!("%Y-%m-%d %H:%M:%S{fraction}"),
-        }
+        };
+        (spelling, format)
     }
 }
 

@@ -24,6 +24,7 @@ mod rows;
 mod shape;
 mod tape;
 mod time_text;
+mod written_time;
 
 pub use infer::JsonInference;
 pub use lines::{Json, JsonLines};
