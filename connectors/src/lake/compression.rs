@@ -8,6 +8,7 @@ use std::io::{self, Cursor, Read};
 use bytes::{Buf, Bytes, BytesMut};
 use headwater_engine::error::{Error, Result};
 
+mod members;
 mod snappy;
 
 /// Compressed size up to which a gzip file is inflated as a whole.
@@ -17,7 +18,7 @@ const WHOLE_INFLATED_MAX: usize = 256 << 20;
 /// Bytes inflated at a time otherwise.
 pub const INFLATED_CHUNK: usize = 1 << 20;
 /// First bytes that suffice to tell a compression.
-const MAGIC_LENGTH: usize = 10;
+pub const MAGIC_LENGTH: u64 = 10;
 
 /// A compression that files are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Compression {
             (b"PK\x03\x04", Compression::Zip),
             (b"PK\x05\x06", Compression::Zip),
         ];
-        let start = &start[..start.len().min(MAGIC_LENGTH)];
+        let start = &start[..start.len().min(MAGIC_LENGTH as usize)];
         let bzip2 = || start.starts_with(b"BZh") && start.get(4..10) == Some(&[0x31, 0x41, 0x59, 0x26, 0x53, 0x59]);
         let found = MAGIC.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, compression)| *compression);
         found.or_else(|| bzip2().then_some(Self::Bzip2))
@@ -101,19 +102,9 @@ impl Compression {
             Self::SnappyFramed => Box::new(snap::read::FrameDecoder::new(buffered)),
             Self::SnappyXerial => Box::new(snappy::Blocks::xerial(buffered)),
             Self::SnappyHadoop => Box::new(snappy::Blocks::hadoop_snappy(buffered)),
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(buffered)),
+            Self::Lz4 => Box::new(members::Lz4Frames::new(buffered)),
             Self::Lz4Hadoop => Box::new(snappy::Blocks::hadoop_lz4(buffered)),
-            Self::Deflate => {
-                let mut first = [0; 2];
-                let start = io::BufRead::fill_buf(&mut buffered)?;
-                let has = start.len().min(2);
-                first[..has].copy_from_slice(&start[..has]);
-                if first[0] & 0x0f == 8 && u16::from_be_bytes(first) % 31 == 0 {
-                    Box::new(flate2::bufread::ZlibDecoder::new(buffered))
-                } else {
-                    Box::new(flate2::bufread::DeflateDecoder::new(buffered))
-                }
-            }
+            Self::Deflate => Box::new(members::Deflate::new(buffered)?),
             Self::Zip => {
                 let mut archive = Vec::new();
                 buffered.read_to_end(&mut archive)?;

@@ -110,3 +110,52 @@ fn gzip_is_inflated_whole_or_left_to_the_stream() {
     Compression::Gzip.reader(twice.as_slice()).unwrap().read_to_end(&mut inflated).unwrap();
     assert_eq!(inflated.len(), 2 * data.len());
 }
+
+/// Read in chunks that end where a member does, too.
+fn in_chunks(compression: Compression, compressed: &[u8]) -> io::Result<usize> {
+    let mut reader = compression.reader(compressed)?;
+    let mut total = 0;
+    loop {
+        match next_chunk(&mut reader)?.len() {
+            0 => return Ok(total),
+            length => total += length,
+        }
+    }
+}
+
+#[test]
+fn members_one_after_another_are_all_read() {
+    let data = sample().into_iter().cycle().take(INFLATED_CHUNK).collect::<Vec<u8>>();
+    for (name, one) in all(&data) {
+        let compression = Compression::of(name, &one).unwrap();
+        if matches!(compression, Compression::Zip | Compression::SnappyXerial) {
+            continue;
+        }
+        let three = [one.as_slice(), &one, &one].concat();
+        assert_eq!(in_chunks(compression, &three).unwrap(), 3 * data.len(), "{name}");
+        let cut = &three[..three.len() - one.len() / 3];
+        assert!(in_chunks(compression, cut).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn bytes_after_the_end_are_an_error() {
+    let data = sample();
+    for (name, mut compressed) in all(&data) {
+        let compression = Compression::of(name, &compressed).unwrap();
+        if compression == Compression::Zip {
+            continue;
+        }
+        compressed.extend_from_slice(b"\xffno more of this kind of data");
+        assert!(in_chunks(compression, &compressed).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn lz4_without_its_end_mark_is_cut() {
+    let data = sample();
+    let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    frame.write_all(&data).unwrap();
+    let whole = frame.finish().unwrap();
+    assert!(in_chunks(Compression::Lz4, &whole[..whole.len() - 4]).is_err());
+}

@@ -107,9 +107,9 @@ impl Inflater {
             return match found {
                 Some(found) => found.map(Some).map_err(|error| compression::broken(&self.shown, *compression, &error)),
                 None if self.pending.is_some() || input.is_some() => {
-                    // What follows is no part of the compressed data.
-                    (self.pending, *input) = (None, None);
-                    Ok(None)
+                    let rest =
+                        io::Error::new(io::ErrorKind::InvalidData, "bytes follow its end that are no part of it");
+                    Err(compression::broken(&self.shown, *compression, &rest))
                 }
                 None => Ok(None),
             };
