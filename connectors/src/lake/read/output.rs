@@ -64,6 +64,16 @@ impl Output {
         Self { scan, sender, left: limit }
     }
 
+    /// The scan it is of.
+    pub(crate) fn scan(&self) -> &LakeScan {
+        &self.scan
+    }
+
+    /// Whether what a reader found ends the scan with an error.
+    pub(crate) fn fails_at(&self, found: &FileRows) -> bool {
+        !found.rejected.is_empty() && (self.scan.wanted, self.scan.malformed) == (Wanted::Rows, Malformed::Fail)
+    }
+
     /// Rows that may still be sent, if there is a limit.
     pub(crate) fn left(&self) -> Option<usize> {
         self.left
@@ -154,6 +164,8 @@ fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
 
 fn malformed(shown: &str, rejected: &RejectedText) -> Error {
     let RejectedText { offset, line, reason, .. } = rejected;
-    Error::data("HIVE_CURSOR_ERROR", format!("file \"{shown}\", line {line}, byte offset {offset}: {reason}"))
+    // A line of a part far into a file is not counted.
+    let line = if *line == 0 { String::new() } else { format!("line {line}, ") };
+    Error::data("HIVE_CURSOR_ERROR", format!("file \"{shown}\", {line}byte offset {offset}: {reason}"))
         .with_hint("repair the file, or set the table property 'malformed' to 'skip' or 'null'")
 }

@@ -22,8 +22,9 @@ use super::{
     output::{Flow, OpenFile, Output},
 };
 use crate::lake::{
-    compression::Compression,
+    compression::{Compression, MAGIC_LENGTH},
     counting::ListingCost,
+    listing::LakeFile,
     scan::{LakeScan, Unit},
 };
 
@@ -39,6 +40,8 @@ const LOCAL_CHUNK_BYTES: u64 = 1 << 20;
 const LOCAL_CHUNKS_AHEAD: usize = 2;
 /// Parts whose ends are looked for ahead.
 const UNITS_AHEAD: usize = 2;
+/// Bytes before a part up to which lines are counted, to say on which line of the file a malformed row stands.
+const COUNTED_MAX: u64 = 1 << 30;
 /// Bytes after a cut within which a start of a record is looked for.
 const BOUNDARY_WINDOW: u64 = 4 << 20;
 
@@ -115,10 +118,15 @@ async fn fetch_range(scan: &LakeScan, file: usize, range: Range<u64>, memory: Ve
 
 /// Where a unit's records start and end: at its cuts' first sure starts of a record.
 async fn bounds(scan: &LakeScan, unit: &Unit) -> Result<Range<u64>> {
-    if unit.is_exact {
+    let size = scan.listing.files[unit.file].size;
+    if unit.is_exact || unit.range == (0..size) {
         return Ok(unit.range.clone());
     }
-    let size = scan.listing.files[unit.file].size;
+    // What is compressed is read as a whole by whoever has its start, whatever the file's name says.
+    let first = fetch_range(scan, unit.file, 0..MAGIC_LENGTH.min(size), Vec::new()).await?;
+    if Compression::by_magic(&first).is_some() {
+        return Ok(if unit.range.start == 0 { 0..size } else { 0..0 });
+    }
     let length = unit.range.end - unit.range.start;
     let start = match unit.range.start {
         0 => 0,
@@ -154,9 +162,26 @@ async fn boundary(scan: &LakeScan, file: usize, cut: u64) -> Result<Option<u64>>
     }
 }
 
+/// Lines that end before a byte of a file; not known where too much would have to be read for it.
+async fn lines_before(scan: &LakeScan, file: &LakeFile, byte: u64) -> Result<Option<u64>> {
+    if byte > COUNTED_MAX {
+        return Ok(None);
+    }
+    let place = &scan.listing.partitions[file.partition].place;
+    let mut lines = 0;
+    for start in (0..byte).step_by(CHUNK_BYTES as usize) {
+        let range = start..(start + CHUNK_BYTES).min(byte);
+        let bytes = fetch::range(place, &file.path, range, Vec::new()).await?;
+        lines += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+    }
+    Ok(Some(lines))
+}
+
 /// A file that is being read.
 struct Open {
     file: OpenFile,
+    /// First byte of the part.
+    start: u64,
     inflater: Inflater,
     reader: Box<dyn RowReader>,
 }
@@ -169,7 +194,8 @@ impl Open {
         let columns = scan.listing.partitions[file.file.partition].columns.as_deref();
         let mut reader = scan.format.reader(scan, columns, first.request.range.start == 0)?;
         reader.starts_at(first.request.range.start, 1);
-        Ok(Self { inflater: Inflater::new(&file.shown, compression, file.file.size, spare), file, reader })
+        let inflater = Inflater::new(&file.shown, compression, file.file.size, spare);
+        Ok(Self { inflater, file, start: first.request.range.start, reader })
     }
 
     fn into_spare(self) -> BytesMut {
@@ -195,7 +221,11 @@ impl Open {
     }
 
     async fn drain(&mut self, output: &mut Output) -> Result<Flow> {
-        while let Some(found) = self.reader.next_rows()? {
+        while let Some(mut found) = self.reader.next_rows()? {
+            if self.start > 0 && output.fails_at(&found) {
+                let before = lines_before(output.scan(), &self.file.file, self.start).await?;
+                found.rejected.iter_mut().for_each(|rejected| rejected.line = before.map_or(0, |n| n + rejected.line));
+            }
             if output.take(&self.file, found).await? == Flow::Enough {
                 return Ok(Flow::Enough);
             }
@@ -206,7 +236,82 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+    use object_store::{ObjectStoreExt, PutPayload, memory::InMemory, path::Path};
+
     use super::*;
+    use crate::{
+        formats::json::JsonOptions,
+        lake::{
+            format::{Malformed, ReadFormat},
+            listing::{ListedPartition, Listing},
+            scan::{Source, Wanted},
+            stores::Place,
+        },
+    };
+
+    /// A scan of one file of JSON with the column `a`.
+    async fn scan_of(bytes: &[u8]) -> Arc<LakeScan> {
+        let (store, path) = (InMemory::new(), Path::from("t/part-0000"));
+        store.put(&path, PutPayload::from(bytes.to_vec())).await.unwrap();
+        let place = Place {
+            store: Arc::new(store),
+            path: Path::from("t"),
+            root: "s3://b/".into(),
+            listing: ListingCost::PerObject,
+            uploads: None,
+        };
+        let modified = chrono::DateTime::UNIX_EPOCH;
+        let listing = Listing {
+            partitions: vec![ListedPartition { values: Vec::new(), place, columns: None }],
+            files: vec![LakeFile { path, size: bytes.len() as u64, modified, partition: 0 }],
+            ..Listing::default()
+        };
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        Arc::new(LakeScan {
+            table: "t".into(),
+            listing,
+            format: ReadFormat::Json(Box::<JsonOptions>::default()),
+            table_columns: Arc::clone(&schema),
+            file_schema: Arc::clone(&schema),
+            schema,
+            output: vec![Source::File(0)],
+            wanted: Wanted::Rows,
+            malformed: Malformed::Fail,
+            predicate: None,
+            stats: Arc::default(),
+            rejects: None,
+            opened: parking_lot::Mutex::default(),
+        })
+    }
+
+    fn unit(range: Range<u64>) -> Unit {
+        Unit { file: 0, range, is_exact: false }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_file_is_one_part_whatever_its_name() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        (0..2000).for_each(|n| writeln!(gzip, "{{\"a\":{n}}}").unwrap());
+        let bytes = gzip.finish().unwrap();
+        let (size, scan) = (bytes.len() as u64, scan_of(&bytes).await);
+        assert_eq!(bounds(&scan, &unit(0..size / 2)).await.unwrap(), 0..size);
+        assert!(bounds(&scan, &unit(size / 2..size)).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_malformed_row_of_a_part_is_on_its_line_of_the_file() {
+        let text: String = (1..=2000)
+            .map(|n| if n == 1500 { "{\"a\":\"x\"}\n".to_owned() } else { format!("{{\"a\":{n}}}\n") })
+            .collect();
+        let (size, scan) = (text.len() as u64, scan_of(text.as_bytes()).await);
+        let (sender, _receiver) = tokio::sync::mpsc::channel(8);
+        let mut output = Output::new(Arc::clone(&scan), sender, None);
+        let error = read(&scan, &[unit(size / 2..size)], &mut output).await.unwrap_err();
+        assert!(error.message().contains("line 1500, byte offset"), "{error}");
+    }
 
     #[test]
     fn requests_cover_the_range_and_mark_the_last() {
