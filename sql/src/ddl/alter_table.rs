@@ -20,6 +20,8 @@ use crate::{
     session::{Outcome, Session},
 };
 
+/// How many fields the oldest files of a CSV table have.
+const FIELDS_MIN_KEY: &str = "csv.fields-min";
 /// How often a change is tried on an entry that others keep changing.
 const ATTEMPTS_MAX: usize = 1000;
 
@@ -77,7 +79,10 @@ async fn keep_columns_of_partitions(session: &Session, table: &Table) -> Result<
 
 fn apply(table: &mut Table, change: &TableChange) -> Result<()> {
     match change {
-        TableChange::AddColumns(added) => table.columns.extend(added.iter().cloned()),
+        TableChange::AddColumns(added) => {
+            keep_fields_min(table);
+            table.columns.extend(added.iter().cloned());
+        }
         TableChange::ReplaceColumns(columns) => table.columns.clone_from(columns),
         TableChange::ChangeColumn { old, new, place } => change_column(table, old, new, place.as_ref())?,
         TableChange::DropColumn(name) => {
@@ -106,6 +111,14 @@ fn apply(table: &mut Table, change: &TableChange) -> Result<()> {
     }
     let at = headwater_engine::error::Location { line: 1, column: 1 };
     check_columns(&table.columns, &table.partition_keys, at)
+}
+
+/// Files of our own CSV that were there before columns are added have fewer fields, and that is no fault of theirs.
+fn keep_fields_min(table: &mut Table) {
+    let is_ours = table.storage.format == FileFormat::Csv && table.storage.serde.is_none();
+    if is_ours && !table.properties.contains_key(FIELDS_MIN_KEY) {
+        table.properties.insert(FIELDS_MIN_KEY.to_owned(), table.columns.len().to_string());
+    }
 }
 
 fn set_properties(table: &mut Table, pairs: &[(String, String)]) -> Result<()> {

@@ -17,13 +17,14 @@ use crate::{
 };
 
 /// Properties that mean something, here or to the tools around Athena.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     "coercion",
     "compression",
     "compressiontype",
     "compression.level",
     "csv.escape-character",
     "csv.field-delimiter",
+    "csv.fields-min",
     "csv.header",
     "csv.quote-character",
     "json.path",

@@ -14,14 +14,14 @@ use arrow::{
     compute::{filter_record_batch, nullif},
     datatypes::{FieldRef, SchemaRef},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use headwater_engine::{
     catalog::Table,
     error::{Error, Result},
 };
 
 use self::{
-    split::{Fields, Splitter},
+    split::{Fields, Scan, Splitter},
     values::TextColumn,
 };
 use super::{FileRows, RejectedText, RowReader};
@@ -41,6 +41,15 @@ pub(crate) use payloads::CsvDecoder;
 const BATCH_ROWS: usize = 8192;
 /// Longest record, as in Athena.
 const RECORD_BYTES_MAX: usize = 32 << 20;
+/// Left-over bytes from which on the buffer is added to rather than made anew.
+const GROWN_BYTES: usize = 1 << 20;
+/// How many lines at a file's end are no records.
+const FOOTER_KEY: &str = "skip.footer.line.count";
+/// How many fields the files have that were there before `ADD COLUMNS`.
+const FIELDS_MIN_KEY: &str = "csv.fields-min";
+
+/// What is wrong with a file whose first line should name columns, and each of its records.
+const NAMELESS: &str = "the first line of the file, its header, names none of the table's columns";
 
 /// Whose habits are followed where text meets a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +73,8 @@ pub struct DelimitedOptions {
     skip: usize,
     /// The first line names the columns.
     is_named: bool,
+    /// Fields that files from before the last columns were added have.
+    fields_min: Option<usize>,
     /// The table says whether the first line names the columns.
     says_header: bool,
     /// The table says what is between fields.
@@ -79,13 +90,14 @@ impl DelimitedOptions {
         };
         let property =
             |key: &str| table.properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, v)| v.trim());
-        let skip = match property("skip.header.line.count") {
-            None => 0,
-            Some(count) => count.parse().map_err(|_| {
-                Error::user("INVALID_TABLE_PROPERTY", format!("'skip.header.line.count' is \"{count}\""))
-                    .with_hint("use a number of lines")
-            })?,
+        let number = |key: &str| {
+            let wrong = |text: &str| {
+                Error::user("INVALID_TABLE_PROPERTY", format!("'{key}' is \"{text}\"")).with_hint("use a number")
+            };
+            property(key).map(|text| text.parse::<usize>().map_err(|_| wrong(text))).transpose()
         };
+        let skip = number("skip.header.line.count")?.unwrap_or(0);
+        refuse_unread(table, number(FOOTER_KEY)?)?;
         let habits = match text.style {
             TextStyle::Delimited => Habits::Lazy,
             TextStyle::Raw => Habits::Raw,
@@ -108,7 +120,13 @@ impl DelimitedOptions {
             .keys()
             .chain(serde.keys())
             .any(|key| declared.iter().any(|declared| key.eq_ignore_ascii_case(declared)));
-        Ok(Self { text, habits, skip, is_named, says_header, has_delimiter, malformed })
+        let fields_min = number(FIELDS_MIN_KEY)?;
+        Ok(Self { text, habits, skip, is_named, fields_min, says_header, has_delimiter, malformed })
+    }
+
+    /// Whether some value makes its row malformed.
+    pub(crate) fn may_refuse(&self) -> bool {
+        matches!(self.habits, Habits::Csv | Habits::OpenCsv)
     }
 
     /// Whether columns can be found in the files.
@@ -124,6 +142,20 @@ impl DelimitedOptions {
     pub(crate) fn is_by_line(&self) -> bool {
         matches!(self.habits, Habits::Lazy | Habits::Raw)
     }
+}
+
+/// Refuses what would be passed over: lines that end otherwise, and lines to leave out at the end.
+fn refuse_unread(table: &Table, footer: Option<usize>) -> Result<()> {
+    let line_end = table.storage.serde_properties.iter().find(|(key, _)| key.eq_ignore_ascii_case("line.delim"));
+    if let Some((_, end)) = line_end.filter(|(_, end)| !["\n", "\\n", "10", "\\012"].contains(&end.as_str())) {
+        return Err(Error::not_supported(format!("LINES TERMINATED BY '{}'", end.escape_default()))
+            .with_hint("a line ends with \\n or \\r\\n; leave the clause out"));
+    }
+    if footer.is_some_and(|lines| lines > 0) {
+        return Err(Error::not_supported(format!("property '{FOOTER_KEY}'"))
+            .with_hint("remove the last lines from the files, or filter them out by their values"));
+    }
+    Ok(())
 }
 
 /// Where a record surely starts after a cut, in files whose records are lines.
@@ -151,6 +183,8 @@ pub(crate) struct DelimitedReader {
     columns: Vec<TextColumn>,
     records: Vec<Record>,
     faults: Vec<(usize, String)>,
+    /// Values so far that are NULL because their field has no end.
+    nulled: u64,
     buffer: Bytes,
     at: usize,
     offset: u64,
@@ -159,6 +193,15 @@ pub(crate) struct DelimitedReader {
     /// Lines still to skip, and then the line of names.
     to_skip: usize,
     needs_names: bool,
+    /// The line of names has none of the columns.
+    is_nameless: bool,
+    /// Fields of the records so far, where files may have fewer than there are columns.
+    width: Option<usize>,
+    /// How far the record that is not all there was looked through.
+    scan: Scan,
+    /// The rest of a record that was too long is left out, up to its line's end.
+    skips_line: bool,
+    record_bytes_max: usize,
 }
 
 impl DelimitedReader {
@@ -178,11 +221,17 @@ impl DelimitedReader {
             columns,
             records: Vec::new(),
             faults: Vec::new(),
+            nulled: 0,
             buffer: Bytes::new(),
             at: 0,
             offset: 0,
             line: 1,
             is_last: false,
+            is_nameless: false,
+            width: None,
+            scan: Scan::default(),
+            skips_line: false,
+            record_bytes_max: RECORD_BYTES_MAX,
         };
         reader.place();
         reader
@@ -194,36 +243,90 @@ impl DelimitedReader {
     }
 
     /// Takes one record; `false` if more bytes are needed.
-    fn record(&mut self) -> Result<bool> {
+    fn record(&mut self) -> bool {
+        if self.skips_line && !self.skip_line() {
+            return false;
+        }
         let rest = &self.buffer[self.at..];
-        let Some(length) = self.splitter.record(rest, self.is_last) else {
-            if rest.len() > RECORD_BYTES_MAX {
-                return Err(Error::data(
-                    "HIVE_CURSOR_ERROR",
-                    format!("line {}: a record is longer than 32 MB", self.line),
-                )
-                .with_hint("a quote may be missing at its end"));
+        let found = self.splitter.record(rest, &mut self.scan, self.is_last);
+        let found = found.filter(|length| *length <= self.record_bytes_max);
+        if found.is_none() && rest.len() <= self.record_bytes_max {
+            return false;
+        }
+        let is_open = std::mem::take(&mut self.scan).is_open();
+        let line = memchr::memchr(b'\n', rest).map(|at| at + 1);
+        // What a quote that is not closed has swallowed is lines of their own.
+        let (length, fault) = match found {
+            Some(length) if !is_open => (length, None),
+            Some(length) => (line.unwrap_or(length), Some("a quote is not closed".to_owned())),
+            None => {
+                self.skips_line = line.is_none();
+                let reason = format!("a record is longer than {} bytes", self.record_bytes_max);
+                (line.unwrap_or(rest.len()), Some(reason))
             }
-            return Ok(false);
         };
         let whole = Record { start: self.at, end: self.at + length, line: self.line };
         let bytes = self.buffer.slice(whole.start..whole.end);
         self.line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
         self.at = whole.end;
         let text = trim_end(&bytes);
+        let record = Record { end: whole.start + text.len(), ..whole };
+        let text = without_mark(text, whole.start as u64 + self.offset);
         if self.to_skip > 0 {
             self.to_skip -= 1;
+        } else if let Some(fault) = fault {
+            self.needs_names = false;
+            self.refuse(record, fault);
         } else if self.needs_names {
             self.needs_names = false;
-            let mut fields = Fields::default();
-            self.splitter.fields(without_mark(text, whole.start as u64 + self.offset), &mut fields);
-            self.names = fields.texts().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
-            self.place();
+            self.name(text, record);
         } else if !text.is_empty() || self.is_row_when_blank() {
-            let text = without_mark(text, whole.start as u64 + self.offset);
-            self.add(text, Record { end: whole.start + trim_end(&bytes).len(), ..whole });
+            self.add(text, record);
         }
-        Ok(true)
+        true
+    }
+
+    /// Takes the names of the columns from the first line.
+    fn name(&mut self, text: &[u8], record: Record) {
+        let mut fields = Fields::default();
+        self.splitter.fields(text, &mut fields);
+        let declared = std::mem::take(&mut self.names);
+        self.names = fields.texts().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
+        self.is_nameless = !declared.is_empty() && !declared.iter().any(|name| self.names.contains(name));
+        if self.is_nameless {
+            self.refuse(record, NAMELESS.to_owned());
+        }
+        self.place();
+    }
+
+    /// Leaves out what is left of a line; `false` when its end is not in the buffer.
+    fn skip_line(&mut self) -> bool {
+        let newline = memchr::memchr(b'\n', &self.buffer[self.at..]);
+        self.at = newline.map_or(self.buffer.len(), |at| self.at + at + 1);
+        self.line += u64::from(newline.is_some());
+        self.skips_line = newline.is_none();
+        newline.is_some()
+    }
+
+    /// A record that is malformed whatever its fields are.
+    fn refuse(&mut self, record: Record, reason: String) {
+        self.faults.push((self.records.len(), reason));
+        self.records.push(record);
+        self.columns.iter_mut().for_each(TextColumn::null);
+    }
+
+    /// Why a record of so many fields is none of this file.
+    fn misfit(&mut self, found: usize) -> Option<String> {
+        let expected = self.names.len();
+        let least = self.options.fields_min.unwrap_or(expected);
+        let is_older = !self.options.is_named
+            && (least..expected).contains(&found)
+            && self.width.is_none_or(|width| width == found);
+        if found != expected && !is_older {
+            return Some(format!("{found} fields where {expected} are expected"));
+        }
+        self.width = Some(found);
+        None
     }
 
     /// A blank line is a row where a lone column may be empty; elsewhere it is between records.
@@ -232,22 +335,22 @@ impl DelimitedReader {
     }
 
     fn add(&mut self, text: &[u8], record: Record) {
-        let row = self.records.len();
-        self.records.push(record);
         let mut fields = Fields::default();
         self.splitter.fields(text, &mut fields);
-        let found = fields.len();
-        let expected = self.names.len();
         let fault = match self.options.habits {
-            Habits::Csv if fields.is_open() => Some("a quote is not closed".to_owned()),
-            Habits::Csv if found != expected => Some(format!("{found} fields where {expected} are expected")),
-            Habits::Csv | Habits::Lazy | Habits::OpenCsv | Habits::Raw => None,
+            Habits::Csv | Habits::OpenCsv if self.is_nameless => Some(NAMELESS.to_owned()),
+            Habits::Csv => self.misfit(fields.len()),
+            Habits::OpenCsv if fields.is_open() => {
+                self.nulled += 1;
+                None
+            }
+            Habits::Lazy | Habits::OpenCsv | Habits::Raw => None,
         };
         if let Some(fault) = fault {
-            self.faults.push((row, fault));
-            self.columns.iter_mut().for_each(TextColumn::null);
-            return;
+            return self.refuse(record, fault);
         }
+        let row = self.records.len();
+        self.records.push(record);
         for (index, (column, place)) in self.columns.iter_mut().zip(&self.places).enumerate() {
             let field = place.and_then(|place| fields.get(place));
             if let Err(reason) = column.push(field, self.options.habits, &self.options.text) {
@@ -263,7 +366,7 @@ impl DelimitedReader {
             return Ok(None);
         }
         let rows = self.records.len();
-        let mut nulled = 0;
+        let mut nulled = std::mem::take(&mut self.nulled);
         let mut faults = std::mem::take(&mut self.faults);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter_mut().zip(self.schema.fields()) {
@@ -327,9 +430,17 @@ impl RowReader for DelimitedReader {
 
     fn feed(&mut self, bytes: Bytes) {
         self.offset += self.at as u64;
-        let rest = self.buffer.slice(self.at..);
-        self.buffer = if rest.is_empty() { bytes } else { [rest, bytes].concat().into() };
+        let rest = std::mem::take(&mut self.buffer).split_off(self.at);
         self.at = 0;
+        self.buffer = match rest.len() {
+            0 => bytes,
+            ..GROWN_BYTES => [rest, bytes].concat().into(),
+            _ => {
+                let mut grown = rest.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+                grown.extend_from_slice(&bytes);
+                grown.freeze()
+            }
+        };
     }
 
     fn finish_input(&mut self) {
@@ -338,7 +449,7 @@ impl RowReader for DelimitedReader {
 
     fn next_rows(&mut self) -> Result<Option<FileRows>> {
         while self.records.len() < BATCH_ROWS && self.at < self.buffer.len() {
-            if !self.record()? {
+            if !self.record() {
                 break;
             }
         }

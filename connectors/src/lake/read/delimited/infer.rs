@@ -12,7 +12,7 @@ use arrow::{
 
 use super::{
     DelimitedOptions, Habits,
-    split::{Fields, Splitter},
+    split::{Fields, Scan, Splitter},
     trim_end, values, without_mark,
 };
 use crate::lake::write::format::TextOptions;
@@ -82,7 +82,7 @@ fn records(start: &Start, options: &DelimitedOptions, delimiter: u8) -> Vec<Vec<
     let splitter = Splitter::new(&text, options.habits);
     let (mut found, mut at) = (Vec::new(), 0);
     while found.len() < RECORDS_MAX + options.skip && at < start.bytes.len() {
-        let Some(length) = splitter.record(&start.bytes[at..], start.is_whole) else { break };
+        let Some(length) = splitter.record(&start.bytes[at..], &mut Scan::default(), start.is_whole) else { break };
         let record = without_mark(trim_end(&start.bytes[at..at + length]), at as u64);
         at += length;
         if record.is_empty() && found.len() >= options.skip {
@@ -193,6 +193,7 @@ mod tests {
             habits: Habits::Csv,
             skip: 0,
             is_named: false,
+            fields_min: None,
             has_delimiter: false,
             says_header: false,
             malformed: Malformed::Fail,

@@ -1,6 +1,6 @@
 //! Bytes to records, and records to fields.
 //!
-//! Invariant: a quoted field may hold delimiters and newlines; nothing else does.
+//! Invariant: a field of our own CSV that is quoted from its start may hold delimiters and newlines; nothing else does.
 
 use super::Habits;
 use crate::lake::write::format::{TextOptions, TextStyle};
@@ -28,7 +28,7 @@ impl Fields {
         self.ends.len()
     }
 
-    /// Whether a quote at the start of a field has no other at its end.
+    /// Whether a quote is open where the record ends.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
     }
@@ -45,6 +45,23 @@ impl Fields {
 
     fn end(&mut self, is_quoted: bool) {
         self.ends.push((self.buffer.len(), is_quoted));
+    }
+}
+
+/// How far a record has been looked through that is not all there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Scan {
+    /// Byte to go on at.
+    at: usize,
+    /// A quote is open, and where it was opened.
+    is_inside: bool,
+    opened: usize,
+}
+
+impl Scan {
+    /// Whether a quote is open where the record ends.
+    pub(super) fn is_open(self) -> bool {
+        self.is_inside
     }
 }
 
@@ -71,24 +88,56 @@ impl Splitter {
         Self { delimiter: options.field_delimiter, quotes, escape: options.escape, habits }
     }
 
-    /// Length of the first record with its line's end; `None` if it is not all there.
-    pub(super) fn record(&self, text: &[u8], is_last: bool) -> Option<usize> {
-        let whole = || is_last.then_some(text.len());
-        let Some((quote, escape)) = self.quotes else {
-            return memchr::memchr(b'\n', text).map(|at| at + 1).or_else(whole);
+    /// Length of the first record with its line's end; `None` if it is not all there, and then `scan` says where to go on
+    /// once more follows.
+    pub(super) fn record(&self, text: &[u8], scan: &mut Scan, is_last: bool) -> Option<usize> {
+        let Some((quote, escape)) = self.quotes.filter(|_| self.habits == Habits::Csv) else {
+            let found = memchr::memchr(b'\n', &text[scan.at..]).map(|at| scan.at + at + 1);
+            scan.at = found.unwrap_or(text.len());
+            return found.or_else(|| is_last.then_some(text.len()));
         };
-        let (mut at, mut is_inside) = (0, false);
         loop {
-            let Some(found) = memchr::memchr3(b'\n', quote, escape, &text[at..]) else { return whole() };
-            let byte = text[at + found];
-            at += found + 1;
-            if byte == quote {
-                is_inside = !is_inside;
-            } else if byte == escape {
-                at = (at + 1).min(text.len());
-            } else if !is_inside {
-                return Some(at);
+            let Some(found) = memchr::memchr3(b'\n', quote, escape, &text[scan.at..]) else {
+                scan.at = text.len();
+                return is_last.then_some(text.len());
+            };
+            let (at, byte) = (scan.at + found, text[scan.at + found]);
+            let next = text.get(at + 1).copied();
+            scan.at = at;
+            if byte == b'\n' && !scan.is_inside {
+                scan.at = at + 1;
+                return Some(at + 1);
             }
+            if next.is_none() && !is_last {
+                // What a quote or an escape means depends on what follows.
+                return None;
+            }
+            scan.at += 1;
+            if byte == quote && scan.is_inside {
+                // Two of them are one that belongs to the field.
+                if next == Some(quote) {
+                    scan.at += 1;
+                    continue;
+                }
+                let is_end = next.is_none_or(|next| next == self.delimiter || next == b'\n' || next == b'\r');
+                if !is_end && memchr::memchr(b'\n', &text[scan.opened..at]).is_some() {
+                    // It stands within a text some lines on: it is another field's, and the first was never closed.
+                    return Some(scan.at);
+                }
+                scan.is_inside = false;
+            } else if byte == quote {
+                (scan.is_inside, scan.opened) = (self.is_field_start(text, at), at);
+            } else if byte == escape && (scan.is_inside || (next != Some(b'\n') && next != Some(self.delimiter))) {
+                scan.at = (at + 2).min(text.len());
+            }
+        }
+    }
+
+    /// Whether a field starts here, so that a quote here opens it.
+    fn is_field_start(&self, text: &[u8], at: usize) -> bool {
+        match text[..at] {
+            [] | [0xef, 0xbb, 0xbf] => true,
+            [.., before] => before == self.delimiter,
         }
     }
 
@@ -99,7 +148,8 @@ impl Splitter {
                 out.buffer.extend_from_slice(text);
                 out.end(false);
             }
-            Some((quote, escape)) => self.quoted(text, quote, escape, out),
+            Some(quotes) if self.habits == Habits::OpenCsv => self.open_csv(text, quotes, out),
+            Some(quotes) => self.quoted(text, quotes, out),
             // Escapes are undone once nested values are cut.
             None => {
                 let mut start = 0;
@@ -122,27 +172,24 @@ impl Splitter {
         }
     }
 
-    fn quoted(&self, text: &[u8], quote: u8, escape: u8, out: &mut Fields) {
+    /// Fields of our own CSV: a quote opens a field at its start only, and by the rules of [`Splitter::record`].
+    fn quoted(&self, text: &[u8], (quote, escape): (u8, u8), out: &mut Fields) {
         let (mut is_inside, mut was_quoted, mut at) = (false, false, 0);
         while at < text.len() {
             let byte = text[at];
             let next = text.get(at + 1).copied();
-            if is_inside && byte == quote && next == Some(quote) {
+            if byte == quote && is_inside && next == Some(quote) {
                 out.buffer.push(quote);
                 at += 1;
-            } else if byte == escape && byte != quote {
-                if let Some(next) = next {
-                    // An escaped separator outside quotes still splits, as OpenCSVSerde has it.
-                    if is_inside || next != self.delimiter {
-                        out.buffer.push(next);
-                        at += 1;
-                    }
-                }
-            } else if byte == quote && (is_inside || !self.has_text(out)) {
+            } else if byte == quote && (is_inside || self.is_field_start(text, at)) {
                 is_inside = !is_inside;
                 was_quoted = true;
-            } else if byte == quote && self.habits == Habits::OpenCsv {
-                is_inside = !is_inside;
+            } else if byte == escape && byte != quote && next.is_some() {
+                // An escaped separator outside quotes still splits.
+                if let Some(next) = next.filter(|next| is_inside || *next != self.delimiter) {
+                    out.buffer.push(next);
+                    at += 1;
+                }
             } else if byte == self.delimiter && !is_inside {
                 out.end(was_quoted);
                 was_quoted = false;
@@ -155,8 +202,54 @@ impl Splitter {
         out.is_open = is_inside;
     }
 
-    /// Whether the field under way holds something already.
-    fn has_text(&self, out: &Fields) -> bool {
-        out.buffer.len() > out.ends.last().map_or(0, |(end, _)| *end)
+    /// Fields of a line as OpenCSVSerde cuts it: quotes may open and close anywhere and stay where they stand within a
+    /// text, an escape counts before a quote or another escape only, and a field that is still open at the end is none.
+    fn open_csv(&self, text: &[u8], (quote, escape): (u8, u8), out: &mut Fields) {
+        let (mut is_inside, mut is_field, mut was_quoted, mut at) = (false, false, false, 0);
+        while at < text.len() {
+            let byte = text[at];
+            let next = text.get(at + 1).copied();
+            if byte == escape {
+                if (is_inside || is_field) && (next == Some(quote) || next == Some(escape)) {
+                    out.buffer.extend(next);
+                    at += 1;
+                }
+            } else if byte == quote {
+                if (is_inside || is_field) && next == Some(quote) {
+                    out.buffer.push(quote);
+                    at += 1;
+                } else {
+                    let is_beside_text = at > 2 && text[at - 1] != self.delimiter;
+                    if is_beside_text && next.is_some_and(|next| next != self.delimiter) {
+                        self.quote_within(quote, out);
+                    }
+                    is_inside = !is_inside;
+                    was_quoted = true;
+                }
+                is_field = !is_field;
+            } else if byte == self.delimiter && !is_inside {
+                out.end(was_quoted);
+                (is_field, was_quoted) = (false, false);
+            } else {
+                out.buffer.push(byte);
+                is_field = true;
+            }
+            at += 1;
+        }
+        out.is_open = is_inside;
+        if !is_inside {
+            out.end(was_quoted);
+        }
+    }
+
+    /// A quote within a text belongs to it, unless only blanks stand before it: then it opens the field.
+    fn quote_within(&self, quote: u8, out: &mut Fields) {
+        let start = out.ends.last().map_or(0, |(end, _)| *end);
+        let before = &out.buffer[start..];
+        if !before.is_empty() && before.iter().all(u8::is_ascii_whitespace) {
+            out.buffer.truncate(start);
+        } else {
+            out.buffer.push(quote);
+        }
     }
 }

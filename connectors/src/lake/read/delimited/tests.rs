@@ -14,6 +14,7 @@ fn options(habits: Habits, text: TextOptions) -> DelimitedOptions {
         habits,
         skip: 0,
         is_named: false,
+        fields_min: None,
         says_header: false,
         has_delimiter: false,
         malformed: Malformed::Fail,
@@ -144,4 +145,85 @@ fn a_raw_line_is_a_row() {
     let raw =
         options(Habits::Raw, TextOptions { style: TextStyle::Raw, null: String::new(), ..TextOptions::delimited() });
     assert_eq!(read(&[("line", "string")], &raw, "a,\"b\n\nc").rows, ["a,\"b", "", "c"]);
+}
+
+#[test]
+fn a_quote_within_a_field_is_text() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let found = read(&PAIR, &csv, "1,5\" pipe\n2,a\"b\n3,c\"d\n4,\"x\"\" y\"\n");
+    assert_eq!(found.rows, ["1|5\" pipe", "2|a\"b", "3|c\"d", "4|x\" y"]);
+    let escaped = TextOptions { style: TextStyle::Csv { quote: b'"', escape: b'\\' }, ..TextOptions::csv() };
+    let found = read(&PAIR, &options(Habits::Csv, escaped), "1,C:\\\\temp\\\n2,a\\\"b\n3,\"c\\\"\nd\"\n");
+    assert_eq!(found.rows, ["1|C:\\temp\\", "2|a\"b", "3|c\"\nd"]);
+    assert!(found.rejected.is_empty(), "{:?}", found.rejected);
+}
+
+#[test]
+fn a_quote_that_is_not_closed_costs_its_line_only() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let found = read(&PAIR, &csv, "1,\"x\n2,abc\n3,def\n4,\"ghi\n");
+    // The next quote stands within a text and does not close the first one.
+    assert_eq!(found.rows, ["2|abc", "3|def"]);
+    assert_eq!(found.rejected.iter().map(|rejected| rejected.line).collect::<Vec<_>>(), [1, 4]);
+}
+
+#[test]
+fn open_csv_has_a_record_a_line() {
+    let style = TextStyle::Csv { quote: b'"', escape: b'\\' };
+    let open = options(Habits::OpenCsv, TextOptions { style, ..TextOptions::csv() });
+    let columns = [("n", "string"), ("t", "string")];
+    let found =
+        read(&columns, &open, "1,5\" pipe\n2,abc\n3,C:\\temp\\\n4,ghi\n5,a\"b\"c\n6,\"x\"\"y\"\n7,  \"z\"\n8,'it'\n");
+    let expected = ["1|NULL", "2|abc", "3|C:temp", "4|ghi", "5|a\"b\"c", "6|x\"y", "7|z", "8|'it'"];
+    assert_eq!(found.rows, expected);
+    assert_eq!((found.rejected.len(), found.nulled), (0, 1));
+}
+
+#[test]
+fn a_header_of_other_columns_makes_its_file_malformed() {
+    let named = DelimitedOptions { is_named: true, ..options(Habits::Csv, TextOptions::csv()) };
+    let found = read(&PAIR, &named, "2,b\n3,c\n");
+    assert!(found.rows.is_empty());
+    assert_eq!(found.rejected.iter().map(|rejected| rejected.line).collect::<Vec<_>>(), [1, 2]);
+    assert!(found.rejected[0].reason.contains("names none of the table's columns"));
+}
+
+#[test]
+fn files_older_than_a_column_read_null() {
+    let three = [("n", "int"), ("t", "string"), ("added", "int")];
+    let csv = options(Habits::Csv, TextOptions::csv());
+    assert_eq!(read(&three, &csv, "1,a\n2,b\n").rejected.len(), 2);
+    let older = DelimitedOptions { fields_min: Some(2), ..csv };
+    let found = read(&three, &older, "1,a\n2,b\n3\n4,d,4\n5,e\n");
+    assert_eq!(found.rows, ["1|a|NULL", "2|b|NULL", "4|d|4"]);
+    assert_eq!(found.rejected.iter().map(|rejected| rejected.line).collect::<Vec<_>>(), [3, 5]);
+}
+
+#[test]
+fn a_record_that_is_too_long_is_one_malformed_row() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let schema = schema(&PAIR);
+    for (text, rows, lines) in [
+        ("1,a\n2,\"open\n3,c\n4,d and more and more\n5,e\n", 4, vec![2]),
+        ("1,a\n2,longer than any record may be, by far\n3,c\n", 2, vec![2]),
+    ] {
+        for chunk in [1, 9, 25] {
+            let mut reader = DelimitedReader::new(Arc::clone(&schema), schema.fields(), &csv, true);
+            reader.record_bytes_max = 24;
+            let (mut found, mut rejected) = (0, Vec::new());
+            for part in text.as_bytes().chunks(chunk) {
+                reader.feed(Bytes::copy_from_slice(part));
+                while let Some(batch) = reader.next_rows().unwrap() {
+                    found += batch.rows.num_rows();
+                    rejected.extend(batch.rejected.into_iter().map(|rejected| rejected.line));
+                }
+            }
+            reader.finish_input();
+            while let Some(batch) = reader.next_rows().unwrap() {
+                found += batch.rows.num_rows();
+                rejected.extend(batch.rejected.into_iter().map(|rejected| rejected.line));
+            }
+            assert_eq!((found, rejected), (rows, lines.clone()), "chunks of {chunk}: {text}");
+        }
+    }
 }
