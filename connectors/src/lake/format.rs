@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use arrow::datatypes::DataType;
 use headwater_engine::{
     catalog::{Column, FileFormat, Table},
     error::{Error, Result},
@@ -102,10 +103,22 @@ impl ReadFormat {
         }
     }
 
+    /// Whether some value of a column of this type makes its row malformed.
+    pub fn may_refuse(&self, data_type: &DataType) -> bool {
+        match self {
+            Self::Json(options) => options.may_refuse(data_type),
+            Self::Delimited(options) => options.may_refuse(),
+            Self::Parquet => false,
+        }
+    }
+
     /// A reader of one file, or of a part of one that does not begin with its first byte.
     pub fn reader(&self, scan: &LakeScan, columns: Option<&[Column]>, is_start: bool) -> Result<Box<dyn RowReader>> {
         match self {
-            Self::Json(options) => Ok(Box::new(JsonReader::try_new(scan.file_schema.clone(), options)?)),
+            Self::Json(options) => {
+                let reader = JsonReader::try_new(scan.file_schema.clone(), options)?;
+                Ok(Box::new(reader.of_table(&scan.table_columns)))
+            }
             Self::Delimited(options) => {
                 let own = columns.map(provider::fields).transpose()?;
                 let declared = own.as_deref().unwrap_or_else(|| scan.table_columns.fields());

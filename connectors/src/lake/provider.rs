@@ -404,10 +404,15 @@ impl LakeTable {
         })
     }
 
-    /// Columns to read from the files for the columns wanted, and where each of these comes from.
+    /// Columns to read from the files for the columns wanted, and where each of these comes from. Where malformed rows
+    /// are left out or become NULL, all that make a row malformed are read, so that every query judges the same rows.
     fn sources(&self, wanted: &[usize]) -> datafusion::error::Result<(SchemaRef, Vec<Source>)> {
         let files = self.file_columns.fields().len();
         let mut read: Vec<usize> = wanted.iter().copied().filter(|index| *index < files).collect();
+        if self.malformed != Malformed::Fail {
+            let judged = self.file_columns.fields().iter().enumerate();
+            read.extend(judged.filter(|(_, field)| self.format.may_refuse(field.data_type())).map(|(index, _)| index));
+        }
         read.sort_unstable();
         read.dedup();
         let output = wanted.iter().map(|index| match read.binary_search(index) {

@@ -183,6 +183,12 @@ impl Names {
         }
     }
 
+    /// What must differ between two keys of one object.
+    pub(super) fn compared(&self, key: &[u8]) -> Vec<u8> {
+        let folded = std::str::from_utf8(key).ok().and_then(|key| self.folded(key));
+        folded.map_or_else(|| key.to_vec(), String::into_bytes)
+    }
+
     /// The key as it is compared, if that differs.
     fn folded(&self, key: &str) -> Option<String> {
         let lowers = self.case_insensitive && !key.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());

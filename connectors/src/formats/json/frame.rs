@@ -45,6 +45,9 @@ pub(super) struct Frame {
     has_lines: Option<bool>,
     /// A row below a path was found and is not read yet.
     is_at_row: bool,
+    /// A document was found, and the path led to its records, if to none of them.
+    has_document: bool,
+    has_records: bool,
 }
 
 enum Step {
@@ -54,7 +57,8 @@ enum Step {
 
 impl Frame {
     pub(super) fn new(path: RecordPath) -> Self {
-        Self { path, stack: Vec::new(), has_lines: None, is_at_row: false }
+        let (has_document, has_records) = (false, path.0.is_empty());
+        Self { path, stack: Vec::new(), has_lines: None, is_at_row: false, has_document, has_records }
     }
 
     /// Begins anew, for the next payload.
@@ -62,6 +66,7 @@ impl Frame {
         self.stack.clear();
         self.has_lines = None;
         self.is_at_row = false;
+        (self.has_document, self.has_records) = (false, self.path.0.is_empty());
     }
 
     /// What stands at or after `at`; `is_last` says that no bytes follow the buffer.
@@ -70,7 +75,7 @@ impl Frame {
         loop {
             at = skip_separators(buffer, at);
             let Some(&byte) = buffer.get(at) else {
-                return if is_last { Found::End } else { Found::NeedMore(at) };
+                return if is_last { self.end(at) } else { Found::NeedMore(at) };
             };
             let step = match self.stack.last().copied() {
                 _ if self.is_at_row => return Found::Row(at),
@@ -93,14 +98,30 @@ impl Frame {
         }
     }
 
+    /// What is to be said at the end of the input; once only.
+    fn end(&mut self, start: usize) -> Found {
+        let is_cut = !self.stack.is_empty();
+        let is_beside = self.has_document && !self.has_records;
+        self.stack.clear();
+        self.has_records = true;
+        match (is_cut, is_beside) {
+            (true, _) => Found::Malformed { start, reason: "the document ends early" },
+            (false, true) => Found::Malformed { start, reason: "nothing stands where the path leads to records" },
+            (false, false) => Found::End,
+        }
+    }
+
     fn pop(&mut self, at: usize) -> Step {
-        self.stack.pop();
+        // An array of no records leads to them all the same.
+        self.has_records |= matches!(self.stack.pop(), Some(Level::Elements(_, 0)));
         Step::Go(at + 1)
     }
 
     fn top(&mut self, buffer: &[u8], at: usize, is_last: bool) -> Step {
         if !self.path.0.is_empty() {
+            self.has_document = true;
             if self.path.0 == [PathStep::Every] && buffer[at] == b'{' {
+                self.has_records = true;
                 return Step::Found(Found::Row(at));
             }
             return self.enter(buffer, at, 0);
@@ -122,14 +143,20 @@ impl Frame {
     fn enter(&mut self, buffer: &[u8], at: usize, step: usize) -> Step {
         let Some(&byte) = buffer.get(at) else { return Step::Found(Found::NeedMore(at)) };
         match (self.path.0.get(step), byte) {
-            (None, b'[') => self.stack.push(Level::Rows),
+            (None, b'[') => {
+                self.has_records = true;
+                self.stack.push(Level::Rows);
+            }
             (None, _) => {
-                self.is_at_row = true;
+                (self.is_at_row, self.has_records) = (true, true);
                 return Step::Found(Found::Row(at));
             }
             (Some(PathStep::Key(_)), b'{') => self.stack.push(Level::Keys(step)),
             (Some(PathStep::Every | PathStep::Index(_)), b'[') => self.stack.push(Level::Elements(step, 0)),
-            _ => return skipped(buffer, at, at),
+            _ => {
+                self.has_records |= byte == b'n';
+                return skipped(buffer, at, at);
+            }
         }
         Step::Go(at + 1)
     }
@@ -191,11 +218,19 @@ impl Frame {
         let length = if !self.stack.is_empty() {
             match balanced_end(rest, is_container) {
                 Some(length) => length,
-                None => {
-                    let length = next_object_line(rest).or(at_end)?;
-                    self.stack.retain(|level| matches!(level, Level::Rows));
-                    length
-                }
+                None => match next_object_line(rest) {
+                    Some(length) => {
+                        self.stack.retain(|level| matches!(level, Level::Rows));
+                        length
+                    }
+                    None => {
+                        let length = at_end?;
+                        // That the document is cut is said of what is cut.
+                        self.stack.clear();
+                        self.has_records = true;
+                        length
+                    }
+                },
             }
         } else if self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline)) {
             let line = newline.or(at_end)?;
@@ -203,7 +238,7 @@ impl Frame {
         } else {
             balanced_end(rest, is_container).or_else(|| next_object_line(rest)).or(at_end)?
         };
-        Some(start + length.max(1))
+        Some((start + length.max(1)).min(buffer.len()))
     }
 }
 

@@ -78,8 +78,10 @@ impl Placer<'_> {
             (Data::Struct { nulls, fields, names }, Kind::Object) => {
                 let mut slots = vec![None; fields.len()];
                 for key in self.tape.children(index).step_by(2) {
-                    if let Some(field) = names.find(&self.text_of(key)) {
-                        slots[field] = Some(key + 1);
+                    let text = self.text_of(key);
+                    let Some(field) = names.find(&text) else { continue };
+                    if slots[field].replace(key + 1).is_some() {
+                        self.refuse_twice(&text)?;
                     }
                 }
                 self.fields(fields, &slots)?;
@@ -131,11 +133,22 @@ impl Placer<'_> {
         Ok(())
     }
 
-    /// Entries of a map; of equal keys the last one counts.
+    /// Of equal keys the last one counts, except that OpenX refuses them.
+    fn refuse_twice(&self, key: &[u8]) -> Result<(), String> {
+        match self.rules.dialect {
+            Dialect::OpenX => Err(format!("key \"{}\" stands twice", String::from_utf8_lossy(key))),
+            Dialect::Hive | Dialect::Headwater => Ok(()),
+        }
+    }
+
+    /// Entries of a map.
     fn entries(&mut self, keys: &mut Column, values: &mut Column, index: usize) -> Result<(), String> {
         let mut last = HashMap::new();
         for key in self.tape.children(index).step_by(2) {
-            last.insert(self.text_of(key), key);
+            let text = self.text_of(key);
+            if last.insert(text.clone(), key).is_some() {
+                self.refuse_twice(&text)?;
+            }
         }
         for key in self.tape.children(index).step_by(2) {
             let text = self.text_of(key);
@@ -276,7 +289,7 @@ pub(super) fn write_java_number(text: &[u8], out: &mut Vec<u8>) {
     if mantissa < 0 {
         out.push(b'-');
     }
-    let adjusted = exponent + digits.len() as i32 - 1;
+    let adjusted = i64::from(exponent) + digits.len() as i64 - 1;
     if exponent <= 0 && adjusted >= -6 {
         let fraction = exponent.unsigned_abs() as usize;
         let padded = format!("{digits:0>width$}", width = fraction + 1);

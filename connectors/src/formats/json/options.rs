@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use headwater_engine::error::{Error, Result};
 
 /// Whose habits a reader follows where JSON meets a column's type.
@@ -181,6 +182,16 @@ impl JsonOptions {
             }
         }
         Ok(options)
+    }
+
+    /// Whether some value of a column of this type makes its row malformed.
+    pub(crate) fn may_refuse(&self, data_type: &DataType) -> bool {
+        match (self.dialect, data_type) {
+            (Dialect::Hive, _) => true,
+            (_, DataType::Utf8 | DataType::LargeUtf8) | (Dialect::OpenX, DataType::Boolean) => false,
+            (Dialect::OpenX, _) | (_, DataType::List(_) | DataType::Map(..) | DataType::Struct(_)) => true,
+            (Dialect::Headwater, _) => self.is_strict(),
+        }
     }
 
     /// Whether a value that does not fit makes its row malformed.

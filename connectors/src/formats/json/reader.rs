@@ -117,6 +117,13 @@ impl JsonReader {
         })
     }
 
+    /// The same for some of the columns of `table`: what goes by position goes by theirs.
+    #[must_use]
+    pub fn of_table(mut self, table: &SchemaRef) -> Self {
+        self.rows.declare(table);
+        self
+    }
+
     /// Keeps to the general parser, to compare it with the fast way.
     #[cfg(test)]
     pub(super) fn learn_nothing(&mut self) {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a row is added to all columns or to none, and so are its counts.
 
+use std::collections::HashSet;
+
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions},
     datatypes::SchemaRef,
@@ -42,6 +44,8 @@ pub(super) struct Rows {
     tape: Tape,
     scratch: Vec<u8>,
     slots: Vec<Option<usize>>,
+    /// For each column that the table declares its column here, if it is wanted: arrays and `_colN` go by position.
+    positions: Vec<Option<usize>>,
     shape: Shape,
     /// Whether shapes are learned; never off but in tests of the general parser.
     learns: bool,
@@ -64,6 +68,7 @@ impl Rows {
             tape: Tape::default(),
             scratch: Vec::new(),
             slots: vec![None; fields.len()],
+            positions: (0..fields.len()).map(Some).collect(),
             shape: Shape::default(),
             learns: true,
             is_strict_row: true,
@@ -73,6 +78,11 @@ impl Rows {
             row_bytes_max: options.row_bytes_max,
             schema,
         })
+    }
+
+    /// Says at which positions of the table the columns wanted stand.
+    pub(super) fn declare(&mut self, table: &SchemaRef) {
+        self.positions = table.fields().iter().map(|field| self.schema.index_of(field.name()).ok()).collect();
     }
 
     /// Keeps to the general parser, to compare it with the fast way.
@@ -135,9 +145,13 @@ impl Rows {
         })?;
         self.nulled += nulled;
         if self.learns && self.is_strict_row {
-            let (names, dialect, columns) = (&self.names, self.rules.dialect, self.columns.len());
-            let tape = &self.tape;
-            self.shape.learn(tape, row, |key| find(names, dialect, columns, &nested::text_of(tape, key, row)));
+            let (names, dialect, positions, tape) = (&self.names, self.rules.dialect, &self.positions, &self.tape);
+            let column_of = |key| find(names, dialect, positions, &nested::text_of(tape, key, row));
+            let identity = |key| match dialect {
+                Dialect::OpenX => names.compared(&nested::text_of(tape, key, row)),
+                Dialect::Headwater | Dialect::Hive => nested::text_of(tape, key, row),
+            };
+            self.shape.learn(tape, row, column_of, identity);
         }
         Ok(at + end)
     }
@@ -189,24 +203,28 @@ impl Rows {
         Ok(placer.nulled)
     }
 
-    /// Finds the value of each column; of equal keys the last one counts, except that Hive refuses them.
+    /// Finds the value of each column; of equal keys the last one counts, except that OpenX refuses them, whether they
+    /// are a column's or not.
     fn fill_slots(&mut self, row: &[u8]) -> Result<(), String> {
         if self.tape.nodes[0].kind == Kind::Array {
-            for (position, value) in self.tape.children(0).take(self.slots.len()).enumerate() {
-                self.slots[position] = Some(value);
+            for (position, value) in self.positions.iter().zip(self.tape.children(0)) {
+                if let Some(column) = position {
+                    self.slots[*column] = Some(value);
+                }
             }
             return Ok(());
         }
-        let (names, dialect, columns) = (&self.names, self.rules.dialect, self.columns.len());
+        let (names, dialect, positions) = (&self.names, self.rules.dialect, &self.positions);
+        let mut seen = HashSet::new();
         for key in self.tape.children(0).step_by(2) {
             let node = self.tape.nodes[key];
-            let found = match node.kind {
-                Kind::EscapedText => find(names, dialect, columns, &nested::text_of(&self.tape, key, row)),
-                _ => find(names, dialect, columns, node.bytes(row)),
-            };
-            let Some(column) = found else { continue };
-            if self.slots[column].replace(key + 1).is_some() && self.rules.dialect == Dialect::Hive {
-                return Err(format!("key \"{}\" stands twice", self.schema.field(column).name()));
+            let unescaped = (node.kind == Kind::EscapedText).then(|| nested::text_of(&self.tape, key, row));
+            let text = unescaped.as_deref().unwrap_or(node.bytes(row));
+            if dialect == Dialect::OpenX && !seen.insert(names.compared(text)) {
+                return Err(format!("key \"{}\" stands twice", String::from_utf8_lossy(text)));
+            }
+            if let Some(column) = find(names, dialect, positions, text) {
+                self.slots[column] = Some(key + 1);
             }
         }
         Ok(())
@@ -223,11 +241,11 @@ impl Rows {
 }
 
 /// The column of a key; the Hive SerDe also takes `_colN` for the column at position N.
-fn find(names: &Names, dialect: Dialect, columns: usize, key: &[u8]) -> Option<usize> {
+fn find(names: &Names, dialect: Dialect, positions: &[Option<usize>], key: &[u8]) -> Option<usize> {
     let found = names.find(key);
     if found.is_some() || dialect != Dialect::Hive {
         return found;
     }
     let position: usize = std::str::from_utf8(key.strip_prefix(b"_col")?).ok()?.parse().ok()?;
-    (position < columns).then_some(position)
+    positions.get(position).copied().flatten()
 }

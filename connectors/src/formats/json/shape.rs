@@ -56,6 +56,8 @@ impl Literal {
 struct Key {
     /// The key in quotes, as written.
     name: Box<[u8]>,
+    /// What no other key of the row may be.
+    identity: Vec<u8>,
     /// What leads to the value when the key is the first of its row, and when it is a later one.
     first: Literal,
     later: Literal,
@@ -133,12 +135,19 @@ impl Shape {
         keys.iter().take(ABSENT_MAX).position(literal).map(|position| next + position)
     }
 
-    /// Learns from a row that the general parser took: `column_of` gives the column of the key of a node.
-    pub(super) fn learn(&mut self, tape: &Tape, row: &[u8], column_of: impl Fn(usize) -> Option<usize>) {
+    /// Learns from a row that the general parser took: `column_of` gives the column of the key of a node, `identity`
+    /// what no other key of the row may be.
+    pub(super) fn learn(
+        &mut self,
+        tape: &Tape,
+        row: &[u8],
+        column_of: impl Fn(usize) -> Option<usize>,
+        identity: impl Fn(usize) -> Vec<u8>,
+    ) {
         if self.credit < LEARN_COST || tape.nodes.first().is_none_or(|node| node.kind != Kind::Object) {
             return;
         }
-        let Some(keys) = keys_of(tape, row, column_of) else { return };
+        let Some(keys) = keys_of(tape, row, column_of, identity) else { return };
         self.credit -= LEARN_COST;
         self.keys = self.merged(&keys).filter(|merged| is_unambiguous(merged)).unwrap_or(keys);
     }
@@ -164,7 +173,12 @@ impl Shape {
 }
 
 /// The keys of a row with the punctuation it uses; `None` when they cannot be a shape.
-fn keys_of(tape: &Tape, row: &[u8], column_of: impl Fn(usize) -> Option<usize>) -> Option<Vec<Key>> {
+fn keys_of(
+    tape: &Tape,
+    row: &[u8],
+    column_of: impl Fn(usize) -> Option<usize>,
+    identity: impl Fn(usize) -> Vec<u8>,
+) -> Option<Vec<Key>> {
     let nodes: Vec<usize> = tape.children(0).step_by(2).collect();
     let quoted_start = |node: usize| tape.nodes[node].start as usize - 1;
     let opening = row.get(..quoted_start(*nodes.first()?))?;
@@ -181,6 +195,7 @@ fn keys_of(tape: &Tape, row: &[u8], column_of: impl Fn(usize) -> Option<usize>) 
         let name_length = tape.nodes[node].end as usize + 1 - quoted_start(node);
         keys.push(Key {
             name: key[..name_length].into(),
+            identity: identity(node),
             first: Literal::new([opening, key].concat()),
             later: Literal::new([separator, key].concat()),
             column: column_of(node),
@@ -193,7 +208,7 @@ fn keys_of(tape: &Tape, row: &[u8], column_of: impl Fn(usize) -> Option<usize>) 
 fn is_unambiguous(keys: &[Key]) -> bool {
     let (mut names, mut columns) = (HashSet::new(), HashSet::new());
     keys.len() <= KEYS_MAX
-        && keys.iter().all(|key| names.insert(&key.name) && key.column.is_none_or(|column| columns.insert(column)))
+        && keys.iter().all(|key| names.insert(&key.identity) && key.column.is_none_or(|column| columns.insert(column)))
 }
 
 /// Start of a value with its quote.

@@ -254,7 +254,7 @@ pub(super) fn time_of_day(text: &[u8]) -> Option<i64> {
 #[inline]
 pub(super) fn moment_of_number(text: &[u8], digits: u32) -> Option<Moment> {
     let (mantissa, exponent) = super::coerce::decimal_parts(text)?;
-    let shift = exponent + 9 - digits as i32;
+    let shift = exponent.checked_add(9 - digits as i32)?;
     let nanos = if shift >= 0 {
         mantissa.checked_mul(10i128.checked_pow(shift as u32)?)?
     } else {
