@@ -10,6 +10,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use datafusion::{catalog::TableProvider, datasource::MemTable};
+use headwater_connectors::lake::hive_type;
 use headwater_engine::{
     catalog::{Table, TableKind},
     error::{Error, Result},
@@ -98,6 +99,12 @@ async fn views(session: &Session) -> Result<RecordBatch> {
     text_batch(&["table_catalog", "table_schema", "table_name", "view_definition"], &rows)
 }
 
+/// A declared type as Trino spells it; nested ones are declared as Hive does.
+fn shown_type(text: &str) -> String {
+    let nested = || hive_type::parse(text).map(|data_type| Type::from_arrow(&data_type));
+    Type::parse(text).or_else(|_| nested()).map_or_else(|_| text.to_owned(), |found| found.to_string())
+}
+
 async fn columns(session: &Session) -> Result<RecordBatch> {
     let mut rows = Vec::new();
     let mut positions = Vec::new();
@@ -106,8 +113,7 @@ async fn columns(session: &Session) -> Result<RecordBatch> {
         let keys = table.partition_keys.iter().map(|column| (column, Some("partition key".to_owned())));
         for (index, (column, extra)) in of_files.chain(keys).enumerate() {
             let mut row = full_name(&table);
-            let data_type = Type::parse(&column.type_text).map_or_else(|_| column.type_text.clone(), |t| t.to_string());
-            row.extend([Some(column.name.to_lowercase()), Some("YES".to_owned()), Some(data_type)]);
+            row.extend([Some(column.name.to_lowercase()), Some("YES".to_owned()), Some(shown_type(&column.type_text))]);
             row.extend([column.comment.clone(), extra]);
             rows.push(row);
             positions.push(i64::try_from(index).unwrap_or(i64::MAX).saturating_add(1));

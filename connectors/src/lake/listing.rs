@@ -300,7 +300,9 @@ fn below(parent: &Folder, path: &Path, keys: &[Key]) -> Option<Folder> {
 
 /// Whether one of the folders is this one or below it.
 fn holds_any(folders: &BTreeSet<Path>, path: &Path) -> bool {
-    folders.range(path..).next().is_some_and(|next| next.prefix_matches(path))
+    // Folders whose names go on with what sorts before a slash stand between a folder and what is in it.
+    let begins = |next: &&Path| next.as_ref().starts_with(path.as_ref());
+    folders.range(path..).take_while(begins).any(|next| next.prefix_matches(path))
 }
 
 async fn ignore_below(place: &Place, path: &Path, listing: &mut Listing) -> Result<()> {

@@ -279,7 +279,11 @@ impl<'a> Properties<'a, '_> {
         let (low, high) = self.range()?;
         let number = |text: &str| text.parse::<i64>().map_err(|_| self.wrong("range", text));
         let digits: usize = self.number("digits", 0)?;
-        let numbers = (number(low)?..=number(high)?).step_by(self.interval()? as usize);
+        let (low, high) = (number(low)?, number(high)?);
+        if low > high {
+            return Err(self.wrong("range", &format!("{low},{high}")));
+        }
+        let numbers = (low..=high).step_by(self.interval()? as usize);
         self.values(numbers.map(|value| format!("{value:0digits$}")))
     }
 

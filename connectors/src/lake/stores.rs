@@ -154,7 +154,9 @@ impl Stores {
         }
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let path = Path::parse(key.trim_end_matches('/')).map_err(|error| bad_location(location, &error))?;
-        let given = self.given.read().get(&format!("{scheme}://{bucket}")).map(Arc::clone);
+        // A bucket is one store by whichever of its names.
+        let name = if matches!(scheme, "s3a" | "s3n") { "s3" } else { scheme };
+        let given = self.given.read().get(&format!("{name}://{bucket}")).map(Arc::clone);
         let client = match given {
             Some(store) => Client { store, uploads: None },
             None if matches!(scheme, "s3" | "s3a" | "s3n") && !bucket.is_empty() => {
@@ -169,7 +171,7 @@ impl Stores {
             }
         };
         let Client { store, uploads } = client;
-        Ok(Place { store, uploads, path, root: format!("{scheme}://{bucket}/"), listing: ListingCost::PerObject })
+        Ok(Place { store, uploads, path, root: format!("{name}://{bucket}/"), listing: ListingCost::PerObject })
     }
 
     fn local(&self, location: &str) -> Result<Place> {
@@ -243,6 +245,12 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
             format!("the store did not accept the credentials for \"{what}\""),
         )
         .with_hint("check the AWS profile or environment, or set 's3.unsigned' = 'true' for public data"),
+        other if what.starts_with('/') => Error::new(
+            ErrorKind::Unavailable,
+            "HIVE_FILESYSTEM_ERROR",
+            format!("\"{what}\" could not be used: {}", s3::plain(&other)),
+        )
+        .with_hint("a link that leads back to itself or a name that is not UTF-8 is to be renamed or moved away"),
         other => Error::new(
             ErrorKind::Unavailable,
             "HIVE_FILESYSTEM_ERROR",
@@ -309,6 +317,23 @@ mod tests {
         let error = stores.resolve("ftp://b/x", &Properties::new()).await.unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("s3://")));
         Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_one_store_by_all_its_names() -> Result<()> {
+        let stores = stores();
+        stores.give("s3", "b", Arc::new(InMemory::new()));
+        for scheme in ["s3", "s3a", "s3n"] {
+            assert_eq!(stores.resolve(&format!("{scheme}://b/x"), &Properties::new()).await?.root, "s3://b/");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_local_failure_says_nothing_of_the_network() {
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source: "a loop".into() };
+        let shown = store_error("/t/x", error);
+        assert!(shown.hint().is_some_and(|hint| hint.contains("link") && !hint.contains("network")));
     }
 
     #[tokio::test]

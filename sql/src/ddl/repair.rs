@@ -1,6 +1,7 @@
 //! `MSCK REPAIR TABLE`: registers the folders that follow the layout and are not registered yet.
 //!
-//! Invariant: nothing registered is removed or changed; all that is found is registered in one step.
+//! Invariant: nothing registered is removed or changed; all that is found is registered in one step, or nothing is where
+//! two folders are one partition.
 
 use std::collections::HashSet;
 
@@ -33,7 +34,17 @@ pub(super) async fn run(session: &Session, name: &ObjectName) -> Result<Outcome>
     let registered = session.catalog().partitions(&table.name).await?;
     let known: HashSet<&[Option<String>]> = registered.iter().map(|partition| partition.values.as_slice()).collect();
     let (mut added, mut names) = (Vec::new(), Vec::new());
-    for (values, location) in partitions::found(session, &table).await? {
+    let found = partitions::found(session, &table).await?;
+    // They are sorted by their values.
+    if let Some([(values, one), (_, other)]) = found.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let path = partitions::path(&table, values);
+        return Err(Error::data(
+            "HIVE_INVALID_METADATA",
+            format!("\"{one}\" and \"{other}\" are both partition {path}"),
+        )
+        .with_hint("move the files of one into the other; a partition is one folder"));
+    }
+    for (values, location) in found {
         if known.contains(values.as_slice()) {
             continue;
         }

@@ -206,3 +206,11 @@ async fn strays_are_counted_beside_registered_partitions_wherever_those_are() {
     assert_eq!(unregistered(&place, &keys, &registered, &all, &mut strays).await.unwrap(), 1, "m=02");
     assert_eq!((strays.ignored, strays.first_ignored.as_deref()), (2, Some("s3://b/t/stray")));
 }
+
+#[test]
+fn folders_with_like_names_do_not_hide_one_another() {
+    let registered: BTreeSet<Path> = ["t/x-1/p=1", "t/x/p=1"].into_iter().map(Path::from).collect();
+    for (folder, holds) in [("t/x", true), ("t/x-1", true), ("t/x-", false), ("t/y", false), ("t", true)] {
+        assert_eq!(holds_any(&registered, &Path::from(folder)), holds, "{folder}");
+    }
+}
