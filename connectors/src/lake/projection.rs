@@ -297,6 +297,9 @@ impl<'a> Properties<'a, '_> {
         let cut = |at: NaiveDateTime| instant(&at.format(&format).to_string(), &format, now);
         let bound = |text: &str| instant(text, &format, now).and_then(cut).ok_or_else(|| self.wrong("range", text));
         let (mut at, end) = (bound(low)?, bound(high)?);
+        if at > end && !low.contains("NOW") && !high.contains("NOW") {
+            return Err(self.wrong("range", &format!("{low},{high}")));
+        }
         let mut values: Vec<Value> = Vec::new();
         while at <= end && values.len() <= VALUES_MAX {
             let raw = at.format(&format).to_string();

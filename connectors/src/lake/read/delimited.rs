@@ -434,7 +434,7 @@ impl RowReader for DelimitedReader {
         self.at = 0;
         self.buffer = match rest.len() {
             0 => bytes,
-            ..GROWN_BYTES => [rest, bytes].concat().into(),
+            1..GROWN_BYTES => [rest, bytes].concat().into(),
             _ => {
                 let mut grown = rest.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
                 grown.extend_from_slice(&bytes);
