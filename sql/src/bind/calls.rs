@@ -169,6 +169,10 @@ impl Binder<'_> {
         if name == "concat" && args.len() > 1 && args.iter().any(padded) && args.iter().all(textual) {
             return self.concat_all(plain(args)?);
         }
+        let unknown = |arg: &Argument<'_>| matches!(arg, Argument::Value(value) if value.data_type == Type::Unknown);
+        if name == "concat" && args.len() == 2 && args.iter().any(unknown) {
+            return self.concat_all(plain(args)?);
+        }
         let Some(function) = special.or_else(|| self.environment.library.get(name)) else {
             if let ("concat", true) = (name, args.len() >= 2) {
                 return self.concat_all(plain(args)?);

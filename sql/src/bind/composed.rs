@@ -241,14 +241,8 @@ impl Composition<'_, '_> {
                 self.collected(Collected::Kurtosis, x.clone(), known(x), None, Type::Double)?
             }
             ("checksum", [x]) => self.collected(Collected::Checksum, x.clone(), None, None, Type::Varbinary)?,
-            ("numeric_histogram", [n, x]) if x.data_type.is_numeric() => {
-                let result = Type::map(Type::Double, Type::Double);
-                self.collected(Collected::NumericHistogram, x.clone(), known(x), Some(n.clone()), result)?
-            }
-            ("approx_most_frequent", [n, x, _]) => {
-                let result = Type::map(x.data_type.clone(), Type::Bigint);
-                self.collected(Collected::MostFrequent, x.clone(), known(x), Some(n.clone()), result)?
-            }
+            ("numeric_histogram", [n, x, rest @ ..]) => return self.numeric_histogram(n, x, rest),
+            ("approx_most_frequent", [n, x, capacity]) => return self.most_frequent(n, x, capacity),
             _ => return Ok(None),
         }))
     }
@@ -262,7 +256,8 @@ impl Composition<'_, '_> {
         };
         if self.call.over.is_some() {
             let made = (WindowFunctionDefinition::AggregateUDF(udaf), args, data_type);
-            return self.binder.over(self.call, made, filter, self.outer);
+            let distinct = self.call.distinct || with.distinct;
+            return self.binder.over(self.call, made, (filter, distinct), self.outer);
         }
         let written = self.binder.sort_exprs(&self.call.order_by, self.inner)?;
         let order = if with.order.is_empty() { written } else { with.order };

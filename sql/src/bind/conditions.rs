@@ -98,7 +98,7 @@ impl Binder<'_> {
             if expected.contains(&args.len()) {
                 return Ok(());
             }
-            Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("invalid number of arguments for '{name}' function")))
+            Err(Error::user("SYNTAX_ERROR", format!("invalid number of arguments for '{name}' function")))
         };
         Ok(Some(match (name, args) {
             ("if", [condition, rest @ ..]) => {

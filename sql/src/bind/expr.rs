@@ -131,6 +131,7 @@ impl Binder<'_> {
             "current_user",
             "current_catalog",
             "current_schema",
+            "current_path",
             "current_timezone",
         ];
         match found {
@@ -378,7 +379,10 @@ impl Binder<'_> {
         let found = value.data_type.clone();
         let zoned_only = matches!(name, "timezone_hour" | "timezone_minute");
         let timed_only = matches!(name, "hour" | "minute" | "second");
-        if found == Type::Date && timed_only || zoned_only && !matches!(found, Type::TimestampTz(..)) {
+        if found == Type::Unknown
+            || found == Type::Date && timed_only
+            || zoned_only && !matches!(found, Type::TimestampTz(..))
+        {
             return Err(Error::user("TYPE_MISMATCH", format!("cannot extract {name} from {found}")));
         }
         self.function_value(name, vec![value]).map_err(|error| match error.code().0 {

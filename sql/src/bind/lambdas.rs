@@ -69,6 +69,14 @@ impl Binder<'_> {
                     slots.push(Slot::Value);
                 }
                 Half::Lambda(lambda) => {
+                    if function.name() == "reduce" && index == 2 {
+                        self.widen_state(
+                            lambda,
+                            function.parameters(index, &known)?,
+                            (&mut known, &mut values),
+                            context,
+                        )?;
+                    }
                     let parameters = function.parameters(index, &known)?;
                     let parameters: Vec<Type> = parameters.iter().map(Type::from_arrow).collect();
                     let wanted = function.lambda_result(index, &known).as_ref().map(Type::from_arrow);
@@ -90,6 +98,27 @@ impl Binder<'_> {
         let mut parts = Vec::new();
         given.iter().for_each(|of| collect_leaves(of, &mut parts));
         Ok(Value::new(expr, refine(Type::from_arrow(&result), &parts)))
+    }
+
+    /// The state of `reduce` has the type that its first step gives, where the one given coerces to it.
+    fn widen_state(
+        &self,
+        lambda: &ast::LambdaFunction,
+        parameters: Vec<arrow::datatypes::DataType>,
+        (known, values): (&mut [ArgumentType], &mut [Expr]),
+        context: &Context<'_>,
+    ) -> Result<()> {
+        let parameters: Vec<Type> = parameters.iter().map(Type::from_arrow).collect();
+        let Some(state) = parameters.first().cloned() else { return Ok(()) };
+        let (_, _, result) = self.lambda(lambda, &parameters, None, context)?;
+        if coerces(&result, &state) || !coerces(&state, &result) {
+            return Ok(());
+        }
+        if let (Some(known), Some(value)) = (known.get_mut(1), values.get_mut(1)) {
+            *value = self.convert(Value::new(value.clone(), state), &result)?.expr;
+            *known = ArgumentType::Value(result.to_arrow());
+        }
+        Ok(())
     }
 
     fn lambda(
@@ -122,9 +151,10 @@ impl Binder<'_> {
         let inner = Context { parameters: &scope, place: "lambda", ..*context };
         let mut body = self.expr(&lambda.body, &inner)?;
         if let Some(wanted) = wanted {
-            if !coerces(&body.data_type, &wanted) {
+            let is_missing = body.data_type == Type::Unknown && wanted == Type::Boolean;
+            if is_missing || !coerces(&body.data_type, &wanted) {
                 return Err(Error::user(
-                    "TYPE_MISMATCH",
+                    "FUNCTION_NOT_FOUND",
                     format!("expected a lambda that gives {wanted}, found {}", body.data_type),
                 ));
             }

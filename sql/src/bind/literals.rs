@@ -118,7 +118,7 @@ impl Binder<'_> {
         };
         let last =
             interval.last_field.as_ref().map_or_else(|| leading.clone(), |field| field.to_string().to_uppercase());
-        let (leading, last) = (leading.trim_end_matches('S'), last.trim_end_matches('S'));
+        let (leading, last) = (leading.as_str(), last.as_str());
         if ![leading, last].iter().all(|unit| INTERVAL_UNITS.contains(unit)) {
             return Err(Error::user("TYPE_NOT_FOUND", format!("interval unit {leading} does not exist"))
                 .with_hint("use YEAR, MONTH, DAY, HOUR, MINUTE or SECOND"));

@@ -38,6 +38,7 @@ mod conditions;
 mod ctes;
 mod expr;
 mod foreign;
+mod framed;
 mod json_table;
 mod lambdas;
 mod lateral;
@@ -291,6 +292,13 @@ impl Binder<'_> {
         }
         if value.data_type.to_arrow() == to.to_arrow() && !matches!(to, Type::Char(_)) {
             return Ok(Value::new(value.expr, to.clone()));
+        }
+        if let (Type::Timestamp(_) | Type::Date, Type::TimestampTz(p, zone)) = (&value.data_type, to)
+            && zone.as_ref() != self.environment.zone
+        {
+            // A wall clock without a zone is one of the session's zone, whatever zone it is shown in.
+            let instant = self.cast(value, &Type::TimestampTz(*p, self.environment.zone.into()), false)?;
+            return self.convert(instant, to);
         }
         let plain = match (&value.data_type, to) {
             (from, to) if from.is_integer() => to.is_numeric(),

@@ -45,6 +45,9 @@ impl Binder<'_> {
             let (a, b) = (self.convert(left, &to_left)?, self.convert(right, &to_right)?);
             return Ok(compute(kind, a, b, result));
         }
+        if let Some(of) = beside_null(kind, &left.data_type, &right.data_type)? {
+            return Value::null(of);
+        }
         let (left_type, right_type) = interval_operands(kind, &left.data_type, &right.data_type);
         let Some(result) = interval::result_of(kind, &left_type, &right_type) else { return Err(mismatch()) };
         let (a, b) = (self.convert(left, &left_type)?, self.convert(right, &right_type)?);
@@ -69,7 +72,14 @@ impl Binder<'_> {
                 return Ok(joined(left, right, Type::VARCHAR));
             }
             (Type::Unknown, Type::Unknown) => return Err(super::expr::ambiguous("||")),
-            (Type::Unknown, other) | (other, Type::Unknown) if !matches!(other, Type::Array(_)) => {
+            (Type::Unknown, Type::Array(of)) | (Type::Array(of), Type::Unknown) if **of == Type::Unknown => {
+                return Value::null(Type::array(Type::Unknown));
+            }
+            (Type::Unknown, Type::Array(_) | Type::Varchar(None) | Type::Char(_) | Type::Varbinary)
+            | (Type::Array(_) | Type::Varchar(None) | Type::Char(_) | Type::Varbinary, Type::Unknown) => {
+                return Err(super::expr::ambiguous("||"));
+            }
+            (Type::Unknown, other) | (other, Type::Unknown) => {
                 return Value::null(Type::array(other.clone()));
             }
             (Type::Char(x), Type::Char(y)) => return Ok(joined(left, right, Type::Char((x + y).min(65_536)))),
@@ -82,9 +92,7 @@ impl Binder<'_> {
                 }
                 None => return Err(none()),
             },
-            (Type::Varbinary, Type::Varbinary | Type::Unknown) | (Type::Unknown, Type::Varbinary) => {
-                (left, right, Type::Varbinary)
-            }
+            (Type::Varbinary, Type::Varbinary) => (left, right, Type::Varbinary),
             _ => {
                 if let Some(both) = common(&a, &b).filter(|both| matches!(both, Type::Array(_))) {
                     (left, right, both)
@@ -243,6 +251,38 @@ fn numeric_types(kind: Arithmetic, left: &Type, right: &Type) -> Result<Option<(
     }
 }
 
+/// The type of a sum or difference of a time or an interval and NULL, where that is not ambiguous.
+fn beside_null(kind: Arithmetic, left: &Type, right: &Type) -> Result<Option<Type>> {
+    use Type as T;
+    let of = match (left, right) {
+        (T::Unknown, of) | (of, T::Unknown) => of,
+        _ => return Ok(None),
+    };
+    let is_time = matches!(
+        of,
+        T::Date
+            | T::Time(_)
+            | T::TimeTz(_)
+            | T::Timestamp(_)
+            | T::TimestampTz(..)
+            | T::IntervalDaySecond
+            | T::IntervalYearMonth
+    );
+    if !is_time {
+        return Ok(None);
+    }
+    Ok(Some(match (kind, left, of) {
+        (Arithmetic::Add, _, T::Date) | (Arithmetic::Subtract, T::Date, _) => T::Date,
+        (Arithmetic::Add, _, T::Time(p)) => T::Time((*p).max(3)),
+        (Arithmetic::Subtract, T::IntervalDaySecond | T::IntervalYearMonth, _) => of.clone(),
+        (Arithmetic::Subtract, T::Unknown, T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..)) => {
+            T::IntervalDaySecond
+        }
+        (Arithmetic::Add | Arithmetic::Subtract, ..) => return Err(super::expr::ambiguous(kind.symbol())),
+        _ => return Ok(None),
+    }))
+}
+
 /// Operand types of arithmetic with times and intervals.
 fn interval_operands(kind: Arithmetic, left: &Type, right: &Type) -> (Type, Type) {
     let is_interval = |of: &Type| matches!(of, Type::IntervalDaySecond | Type::IntervalYearMonth);
@@ -257,7 +297,7 @@ fn interval_operands(kind: Arithmetic, left: &Type, right: &Type) -> (Type, Type
         (a, b) if is_interval(a) && is_interval(b) => (a.clone(), b.clone()),
         (a, b) if is_interval(a) => (a.clone(), factor(b)),
         (a, b) if is_interval(b) => (factor(a), b.clone()),
-        (a, b) if kind == Arithmetic::Subtract => match common(a, b) {
+        (a, b) if kind == Arithmetic::Subtract && *b != Type::Unknown => match common(a, b) {
             Some(both) => (both.clone(), both),
             None => (a.clone(), b.clone()),
         },

@@ -26,6 +26,11 @@ pub(crate) fn refuse_by_types(name: &str, given: &[Type]) -> Result<()> {
         ("array_sort" | "array_max" | "array_min", [Type::Array(element), ..]) if !element.is_orderable() => {
             Err(Error::user("FUNCTION_NOT_FOUND", format!("{name} needs elements with an order, not {element}")))
         }
+        ("array_join", [Type::Array(element), ..])
+            if matches!(**element, Type::Array(_) | Type::Map(..) | Type::Row(_)) =>
+        {
+            Err(Error::user("OPERATOR_NOT_FOUND", format!("array_join needs elements that are text, not {element}")))
+        }
         ("codepoint", _) if too_long(given.first(), 1) => {
             Err(Error::user("FUNCTION_NOT_FOUND", format!("codepoint takes a varchar(1), not {}", given[0])))
         }

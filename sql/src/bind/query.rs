@@ -10,8 +10,8 @@ use datafusion::{
     datasource::provider_as_source,
     functions_window::rank::rank_udwf,
     logical_expr::{
-        Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition, expr::WindowFunction,
-        lit,
+        Expr, Extension, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition,
+        expr::WindowFunction, lit,
     },
     sql::sqlparser::ast,
 };
@@ -22,7 +22,10 @@ use super::{
     ctes::{Ctes, Meaning},
     scope::{Context, Field, Scope},
 };
-use crate::types::{Type, common};
+use crate::{
+    recursion::StepNode,
+    types::{Type, common},
+};
 
 /// How many rows a query keeps.
 #[derive(Debug, Clone, Default)]
@@ -150,7 +153,8 @@ impl Binder<'_> {
         for (from, to) in step.scope.fields.iter().zip(&base.scope.fields) {
             exprs.push(self.coerce(from.value(), &to.data_type)?.expr.alias(to.column.clone()));
         }
-        let step = self.project(step.plan, exprs)?;
+        let step = StepNode { input: self.project(step.plan, exprs)? };
+        let step = LogicalPlan::Extension(Extension { node: Arc::new(step) });
         let plan = LogicalPlanBuilder::from(base.plan).to_recursive_query(table, step, distinct)?.build()?;
         Ok(Bound { plan, scope: base.scope })
     }

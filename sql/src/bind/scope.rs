@@ -35,7 +35,7 @@ impl Field {
         Value::new(self.expr(), self.data_type.clone())
     }
 
-    fn is_named(&self, name: &str) -> bool {
+    pub(crate) fn is_named(&self, name: &str) -> bool {
         self.name.as_deref().is_some_and(|own| own.to_lowercase() == name.to_lowercase())
     }
 

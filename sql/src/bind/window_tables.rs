@@ -45,6 +45,9 @@ impl Binder<'_> {
         if written.eq_ignore_ascii_case("sequence") {
             return at(self.sequence_table(function, outer, ctes), node);
         }
+        if written.eq_ignore_ascii_case("exclude_columns") {
+            return at(self.without_columns(function, outer, ctes), node);
+        }
         let Some((name, lengths)) = FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&written)) else {
             let error = Error::user("FUNCTION_NOT_FOUND", format!("table function \"{written}\" does not exist"));
             return at(Err(suggest(error, &written, FUNCTIONS.iter().map(|(name, _)| *name))), node);
@@ -114,6 +117,56 @@ impl Binder<'_> {
         for field in &mut bound.scope.fields {
             field.name = Some("sequential_number".to_owned());
         }
+        Ok(bound)
+    }
+
+    /// `TABLE(exclude_columns(input => TABLE(t), columns => DESCRIPTOR(a, b)))`
+    fn without_columns(&self, function: &ast::Function, outer: Option<&Context<'_>>, ctes: &Ctes) -> Result<Bound> {
+        let wrong = |message: &str| {
+            Error::user("INVALID_FUNCTION_ARGUMENT", message.to_owned())
+                .with_hint("write TABLE(exclude_columns(input => TABLE(t), columns => DESCRIPTOR(a, b)))")
+        };
+        let ast::FunctionArguments::List(list) = &function.args else { return Err(wrong("there are no arguments")) };
+        let (mut input, mut columns) = (None, None);
+        for (index, argument) in list.args.iter().enumerate() {
+            let (name, expr) = match argument {
+                ast::FunctionArg::Named { name, arg: ast::FunctionArgExpr::Expr(expr), .. } => {
+                    (name.value.to_lowercase(), expr)
+                }
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) if index == 0 => ("input".to_owned(), expr),
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => ("columns".to_owned(), expr),
+                other => return Err(wrong(&format!("argument {other} is not known"))),
+            };
+            match name.as_str() {
+                "input" => input = Some(expr),
+                "columns" => columns = Some(expr),
+                other => return Err(wrong(&format!("argument {other} is not known"))),
+            }
+        }
+        let (table, _) = table_argument(input.ok_or_else(|| wrong("the input is missing"))?)?;
+        let mut bound = match table {
+            TableArgument::Named(parts) => self.named_relation(parts, outer, ctes)?,
+            TableArgument::Query(query) => self.query(query, outer, ctes)?,
+        };
+        let names = match columns {
+            Some(ast::Expr::Function(call)) if call.name.to_string().eq_ignore_ascii_case("descriptor") => {
+                unnamed(call)
+            }
+            _ => return Err(wrong("the columns are not a descriptor")),
+        };
+        for name in names {
+            let ast::Expr::Identifier(name) = name else { return Err(wrong("a descriptor names columns")) };
+            let is_named = |field: &Field| field.is_named(&name.value);
+            if !bound.scope.fields.iter().any(is_named) {
+                return Err(wrong(&format!("excluded column \"{}\" is not in the table", name.value)));
+            }
+            bound.scope.fields.retain(|field| !is_named(field));
+        }
+        if bound.scope.fields.iter().all(|field| field.hidden) {
+            return Err(wrong("all columns are excluded"));
+        }
+        let exprs = bound.scope.fields.iter().map(Field::expr).collect();
+        bound.plan = self.project(bound.plan, exprs)?;
         Ok(bound)
     }
 
@@ -262,6 +315,9 @@ fn table_argument(node: &ast::Expr) -> Result<(TableArgument<'_>, Vec<&ast::Expr
         ast::Expr::Function(function) if function.name.to_string().trim_matches('"') == TABLE_ARGUMENT => function,
         _ => return Err(wrong()),
     };
+    if let ast::FunctionArguments::Subquery(query) = &function.args {
+        return Ok((TableArgument::Query(query), Vec::new()));
+    }
     let mut arguments = unnamed(function).into_iter();
     let name = match arguments.next() {
         Some(ast::Expr::Identifier(name)) => std::slice::from_ref(name),

@@ -18,6 +18,7 @@ use super::{
     Binder, Value,
     calls::{Call, must_collect, refined},
     column,
+    framed::WindowCall,
     scope::{Context, Inside},
 };
 use crate::{
@@ -42,7 +43,7 @@ impl Binder<'_> {
         }
         let made = self.window_function(call, &inner)?;
         let filter = self.filter(call, &inner)?;
-        self.over(call, made, filter, context)
+        self.over(call, made, (filter, call.distinct), context)
     }
 
     /// A function over the window of a call.
@@ -50,7 +51,7 @@ impl Binder<'_> {
         &self,
         call: &Call<'_>,
         (fun, args, data_type): (WindowFunctionDefinition, Vec<Value>, Type),
-        filter: Option<Expr>,
+        (filter, distinct): (Option<Expr>, bool),
         context: &Context<'_>,
     ) -> Result<Value> {
         let collected = must_collect(context, &call.name, false)?;
@@ -67,27 +68,56 @@ impl Binder<'_> {
         }
         let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
-        let frame = self.frame(spec.window_frame.as_ref(), &order_values, &order_by)?;
         if is_ranking(&call.name) && spec.window_frame.is_some() {
             return Err(Error::user(
                 "INVALID_WINDOW_FRAME",
                 format!("cannot specify a window frame for {}", call.name),
             ));
         }
-        let frame = if is_ranking(&call.name) { WindowFrame::new(None) } else { frame };
-        let mut function = WindowFunction::new(fun, args.into_iter().map(|arg| arg.expr).collect());
+        let window = WindowCall {
+            call,
+            function: fun,
+            args,
+            data_type: data_type.clone(),
+            frame: spec.window_frame.as_ref(),
+            order: &order_values,
+            sorts: &order_by,
+            filter,
+            distinct,
+        };
+        let mut function = self.window_function_call(window, &inner)?;
         function.params.partition_by = partition_by;
         function.params.order_by = order_by;
+        let expr = Expr::WindowFunction(Box::new(function));
+        let made = self.window_column(expr, call, &data_type, collected)?;
+        Ok(made)
+    }
+
+    /// The function and its frame: DataFusion's, or one of ours where a row tells the frame.
+    fn window_function_call(&self, window: WindowCall<'_>, context: &Context<'_>) -> Result<WindowFunction> {
+        check_frame(window.frame, window.order)?;
+        let call = window.call;
+        if self.is_told_by_rows(&window, context)? {
+            let ordered = !window.sorts.is_empty();
+            let (function, args) = self.told_by_rows(window, context)?;
+            let mut function = WindowFunction::new(function, args);
+            function.params.window_frame = WindowFrame::new(ordered.then_some(false));
+            return Ok(function);
+        }
+        let frame = match is_ranking(&call.name) {
+            true => WindowFrame::new(None),
+            false => self.frame(window.frame, window.order, window.sorts)?,
+        };
+        let args = window.args.into_iter().map(|arg| arg.expr).collect();
+        let mut function = WindowFunction::new(window.function, args);
         function.params.window_frame = frame;
-        function.params.filter = filter.map(Box::new);
-        function.params.distinct = call.distinct;
+        function.params.filter = window.filter.map(Box::new);
+        function.params.distinct = window.distinct;
         function.params.null_treatment = call.nulls.map(|nulls| match nulls {
             ast::NullTreatment::IgnoreNulls => NullTreatment::IgnoreNulls,
             ast::NullTreatment::RespectNulls => NullTreatment::RespectNulls,
         });
-        let expr = Expr::WindowFunction(Box::new(function));
-        let made = self.window_column(expr, call, &data_type, collected)?;
-        Ok(made)
+        Ok(function)
     }
 
     fn window_column(
@@ -201,19 +231,6 @@ impl Binder<'_> {
             ast::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
         };
         let end = frame.end_bound.clone().unwrap_or(ast::WindowFrameBound::CurrentRow);
-        check_bounds(&frame.start_bound, &end)?;
-        let offsets = has_offset(&frame.start_bound) || has_offset(&end);
-        if units == WindowFrameUnits::Groups && order.is_empty()
-            || units == WindowFrameUnits::Range && offsets && order.is_empty()
-        {
-            return Err(Error::user("MISSING_ORDER_BY", format!("window frame of type {units} requires ORDER BY")));
-        }
-        if units == WindowFrameUnits::Range && offsets && order.len() != 1 {
-            return Err(Error::user(
-                "INVALID_ORDER_BY",
-                "window frame of type RANGE with an offset requires a single sort item in ORDER BY",
-            ));
-        }
         let start = self.bound(&frame.start_bound, units, order)?;
         let end = self.bound(&end, units, order)?;
         Ok(WindowFrame::new_bounds(units, start, end))
@@ -245,14 +262,9 @@ impl Binder<'_> {
     fn offset(&self, node: &ast::Expr, units: WindowFrameUnits, order: &[Value]) -> Result<ScalarValue> {
         let empty = super::Scope::default();
         let ctes = super::Ctes::default();
-        let value = self.expr(node, &Context::new(&empty, None, &ctes, "window frame bound"));
-        let value = value.map_err(|error| match error.code().0 {
-            "COLUMN_NOT_FOUND" => Error::not_supported("a window frame's offset from a column is not supported")
-                .with_hint("use a literal offset, or join the rows of the frame"),
-            _ => error,
-        })?;
+        let value = self.expr(node, &Context::new(&empty, None, &ctes, "window frame bound"))?;
         let Expr::Literal(literal, _) = &value.expr else {
-            return Err(Error::not_supported("a window frame's offset must be a literal"));
+            return Err(Error::internal("the offset of a frame that no row tells is a literal"));
         };
         let negative = || Error::user("INVALID_WINDOW_FRAME", "window frame offset value must not be negative or null");
         if literal.is_null() && (units == WindowFrameUnits::Range || value.data_type.is_integer()) {
@@ -328,6 +340,30 @@ fn is_ranking(name: &str) -> bool {
 
 fn has_offset(bound: &ast::WindowFrameBound) -> bool {
     matches!(bound, ast::WindowFrameBound::Preceding(Some(_)) | ast::WindowFrameBound::Following(Some(_)))
+}
+
+/// Refuses a frame that its window's order does not allow.
+fn check_frame(frame: Option<&ast::WindowFrame>, order: &[Value]) -> Result<()> {
+    let Some(frame) = frame else { return Ok(()) };
+    let end = frame.end_bound.clone().unwrap_or(ast::WindowFrameBound::CurrentRow);
+    check_bounds(&frame.start_bound, &end)?;
+    let offsets = has_offset(&frame.start_bound) || has_offset(&end);
+    let (is_groups, is_range) = match frame.units {
+        ast::WindowFrameUnits::Groups => (true, false),
+        ast::WindowFrameUnits::Range => (false, offsets),
+        ast::WindowFrameUnits::Rows => (false, false),
+    };
+    if (is_groups || is_range) && order.is_empty() {
+        let message = format!("window frame of type {} requires ORDER BY", frame.units);
+        return Err(Error::user("MISSING_ORDER_BY", message));
+    }
+    if is_range && order.len() != 1 {
+        return Err(Error::user(
+            "INVALID_ORDER_BY",
+            "window frame of type RANGE with an offset requires a single sort item in ORDER BY",
+        ));
+    }
+    Ok(())
 }
 
 fn check_bounds(start: &ast::WindowFrameBound, end: &ast::WindowFrameBound) -> Result<()> {

@@ -33,6 +33,7 @@ pub mod math;
 pub mod nested;
 pub mod regexp;
 pub mod scalar;
+pub mod session;
 pub mod signature;
 pub mod sketch;
 mod spooky;
@@ -165,6 +166,7 @@ const FAMILIES: &[fn() -> Result<Vec<Function>>] = &[
     url::functions,
     sketch::functions,
     color::functions,
+    session::functions,
 ];
 
 /// The one registry of the process: it never changes once built.

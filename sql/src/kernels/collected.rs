@@ -62,12 +62,15 @@ pub enum Collected {
         /// NULLs before the rest.
         nulls_first: bool,
     },
+    /// The second fields of `row(row(keys), value)` in the order of the keys; a bit for each key says how it sorts.
+    SortedByKeys {
+        /// Greatest first.
+        descending: u64,
+        /// NULLs before the rest.
+        nulls_first: u64,
+    },
     /// An order-independent checksum.
     Checksum,
-    /// A histogram of so many buckets.
-    NumericHistogram,
-    /// The most frequent values and their counts.
-    MostFrequent,
     /// The second field of the `row(by, value)` whose first field is greatest (`true`) or least.
     Best(bool),
 }
@@ -94,8 +97,6 @@ pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<Arr
         Collected::Union => maps(&entries_of_maps(lists)?, result, first_values),
         Collected::Multimap => maps(lists, result, all_values),
         Collected::Histogram => maps(lists, result, counts),
-        Collected::MostFrequent => most_frequent(lists, need(second)?, result),
-        Collected::NumericHistogram => numeric_histogram(lists, need(second)?, result),
         Collected::Join(overflow) => join(lists, args, overflow),
         Collected::Prefix => prefix(lists, need(second)?),
         Collected::Skewness => moments(lists, 3, skewness),
@@ -103,11 +104,20 @@ pub fn evaluate(kind: Collected, args: &[ArrayRef], result: &Type) -> Result<Arr
         Collected::Percentile => percentiles(lists, need(second)?, result),
         Collected::Quantiles => percentile::of_quantiles(lists, result),
         Collected::Sorted { descending, nulls_first } => {
-            sorted(lists, lists.values(), lists.values(), SortOptions { descending, nulls_first })
+            let keys = [(lists.values().clone(), SortOptions { descending, nulls_first })];
+            sorted(lists, &keys, lists.values())
         }
         Collected::SortedBy { descending, nulls_first } => {
             let pairs = lists.values().as_struct();
-            sorted(lists, pairs.column(0), pairs.column(1), SortOptions { descending, nulls_first })
+            sorted(lists, &[(pairs.column(0).clone(), SortOptions { descending, nulls_first })], pairs.column(1))
+        }
+        Collected::SortedByKeys { descending, nulls_first } => {
+            let pairs = lists.values().as_struct();
+            let bit = |of: u64, at: usize| of >> at & 1 == 1;
+            let option = |at| SortOptions { descending: bit(descending, at), nulls_first: bit(nulls_first, at) };
+            let keys = pairs.column(0).as_struct().columns().iter().enumerate();
+            let keys: Vec<_> = keys.map(|(at, key)| (key.clone(), option(at))).collect();
+            sorted(lists, &keys, pairs.column(1))
         }
         Collected::Checksum => checksums(lists),
         Collected::Best(greatest) => best(lists, greatest),
@@ -228,84 +238,9 @@ fn number_of(argument: &ArrayRef) -> Result<usize> {
     }
 }
 
-fn most_frequent(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Result<ArrayRef> {
-    let buckets = number_of(buckets)?;
-    let limited = (0..lists.len()).map(|row| {
-        let values = lists.value(row);
-        let mut groups = grouped(&values)?;
-        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-        groups.truncate(buckets);
-        let kept: UInt32Array = groups.into_iter().flatten().collect();
-        Ok(take(&values, &kept, None)?)
-    });
-    let limited: Vec<ArrayRef> = limited.collect::<Result<_>>()?;
-    let lengths = OffsetBuffer::from_lengths(limited.iter().map(|values| values.len()));
-    let DataType::List(item) = lists.data_type().clone() else { return Err(Error::internal("expected an array")) };
-    let values = if limited.is_empty() {
-        new_empty_array(item.data_type())
-    } else {
-        concat(&limited.iter().map(AsRef::as_ref).collect::<Vec<_>>())?
-    };
-    maps(&ListArray::try_new(item, lengths, values, lists.nulls().cloned())?, result, counts)
-}
-
 fn doubles(values: &ArrayRef) -> Result<Vec<f64>> {
     let cast = arrow::compute::cast(values, &DataType::Float64)?;
     Ok(cast.as_primitive::<Float64Type>().iter().flatten().collect())
-}
-
-fn numeric_histogram(lists: &ListArray, buckets: &ArrayRef, result: &Type) -> Result<ArrayRef> {
-    let buckets = number_of(buckets)?;
-    if buckets < 2 {
-        return Err(Error::user(
-            "INVALID_FUNCTION_ARGUMENT",
-            "numeric_histogram bucket count must be greater than one",
-        ));
-    }
-    let DataType::Map(field, sorted) = result.to_arrow() else { return Err(Error::internal("expected a map type")) };
-    let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
-    let (mut lengths, mut keys, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for row in 0..lists.len() {
-        let own = if lists.is_null(row) { Vec::new() } else { merged(doubles(&lists.value(row))?, buckets) };
-        lengths.push(own.len());
-        for (key, weight) in own {
-            keys.push(key);
-            weights.push(weight);
-        }
-    }
-    let columns: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(keys)), Arc::new(Float64Array::from(weights))];
-    let columns = columns
-        .into_iter()
-        .zip(&fields)
-        .map(|(column, field)| super::fit(column, field.data_type()))
-        .collect::<Result<_>>()?;
-    let entries = StructArray::try_new(fields, columns, None)?;
-    Ok(Arc::new(MapArray::try_new(
-        field,
-        OffsetBuffer::from_lengths(lengths),
-        entries,
-        lists.nulls().cloned(),
-        sorted,
-    )?))
-}
-
-fn merged(mut values: Vec<f64>, buckets: usize) -> Vec<(f64, f64)> {
-    values.sort_by(f64::total_cmp);
-    let mut all: Vec<(f64, f64)> = Vec::new();
-    for value in values {
-        match all.last_mut() {
-            Some((key, weight)) if *key == value => *weight += 1.0,
-            _ => all.push((value, 1.0)),
-        }
-    }
-    while all.len() > buckets {
-        let gap = |at: &usize| all[at + 1].0 - all[*at].0;
-        let Some(at) = (0..all.len() - 1).min_by(|a, b| gap(a).total_cmp(&gap(b))) else { break };
-        let ((a, v), (b, w)) = (all[at], all[at + 1]);
-        all[at] = ((a * v + b * w) / (v + w), v + w);
-        all.remove(at + 1);
-    }
-    all
 }
 
 fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
@@ -331,9 +266,10 @@ fn prefix(lists: &ListArray, count: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Arrays of values in the order of keys; equal keys keep their order.
-fn sorted(lists: &ListArray, keys: &ArrayRef, values: &ArrayRef, options: SortOptions) -> Result<ArrayRef> {
-    let rows = RowConverter::new(vec![SortField::new_with_options(keys.data_type().clone(), options)])?;
-    let rows = rows.convert_columns(std::slice::from_ref(keys))?;
+fn sorted(lists: &ListArray, keys: &[(ArrayRef, SortOptions)], values: &ArrayRef) -> Result<ArrayRef> {
+    let fields = keys.iter().map(|(key, options)| SortField::new_with_options(key.data_type().clone(), *options));
+    let rows = RowConverter::new(fields.collect())?;
+    let rows = rows.convert_columns(&keys.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())?;
     let mut picked: Vec<u32> = Vec::with_capacity(values.len());
     let mut lengths = Vec::with_capacity(lists.len());
     for ends in lists.value_offsets().windows(2) {

@@ -25,6 +25,7 @@ use crate::{
     functions::library,
     matching::MatchPlanner,
     parser::{self, StatementKind},
+    recursion::StepPlanner,
     settings::{ByteCount, SettingValue, Settings},
     tables::{CATALOG, StatementTables, TableReader},
     windows::WindowPlanner,
@@ -43,8 +44,11 @@ impl QueryPlanner for BatchPlanner {
         plan: &LogicalPlan,
         session: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let planner =
-            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner), Arc::new(MatchPlanner)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(WindowPlanner),
+            Arc::new(MatchPlanner),
+            Arc::new(StepPlanner),
+        ]);
         let physical = planner.create_physical_plan(plan, session).await?;
         match self.scan_max {
             Some(max) => refuse_larger(physical, max),

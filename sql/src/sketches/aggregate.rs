@@ -5,7 +5,9 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray},
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
+    },
     buffer::OffsetBuffer,
     compute::cast,
     datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type},
@@ -21,6 +23,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{
     Sketch,
+    buckets::{Frequent, Histogram},
     bytes::Reader,
     hash,
     hll::Hll,
@@ -53,6 +56,10 @@ pub enum Kind {
     Kurtosis,
     /// `checksum(x)`
     Checksum,
+    /// `numeric_histogram(x, buckets, weight)` as a map of doubles
+    Histogram,
+    /// `approx_most_frequent(x, buckets, capacity)` of text (`true`) or whole numbers
+    Frequent(bool),
 }
 
 /// Bucket bits of `approx_set`.
@@ -76,6 +83,8 @@ impl Kind {
             Self::Skewness => "skewness",
             Self::Kurtosis => "kurtosis",
             Self::Checksum => "checksum",
+            Self::Histogram => "numeric_histogram",
+            Self::Frequent(_) => "approx_most_frequent",
         }
     }
 
@@ -89,6 +98,9 @@ impl Kind {
             Self::Percentile => DataType::List(Field::new("item", DataType::Float64, true).into()),
             Self::Skewness | Self::Kurtosis => DataType::Float64,
             Self::Checksum => DataType::Binary,
+            Self::Histogram => map_of(DataType::Float64, DataType::Float64),
+            Self::Frequent(true) => map_of(DataType::Utf8, DataType::Int64),
+            Self::Frequent(false) => map_of(DataType::Int64, DataType::Int64),
         }
     }
 }
@@ -137,6 +149,8 @@ enum State {
     Ranks(QDigest),
     Moments(Moments),
     Sum(u64),
+    Histogram(Histogram),
+    Frequent(Frequent),
 }
 
 struct Sketching {
@@ -164,6 +178,8 @@ impl State {
             Self::Ranks(digest) => digest.to_bytes(),
             Self::Moments(moments) => moments.to_bytes(),
             Self::Sum(sum) => sum.to_le_bytes().to_vec(),
+            Self::Histogram(histogram) => histogram.to_bytes(),
+            Self::Frequent(counts) => counts.to_bytes(),
         }
     }
 
@@ -182,6 +198,8 @@ impl State {
             Kind::QDigest(_) | Kind::Merge(_) => Self::Ranks(QDigest::from_bytes(bytes)?),
             Kind::Skewness | Kind::Kurtosis => Self::Moments(Moments::from_bytes(bytes)?),
             Kind::Checksum => Self::Sum(Reader::new(bytes, "checksum").i64()? as u64),
+            Kind::Histogram => Self::Histogram(Histogram::from_bytes(bytes)?),
+            Kind::Frequent(_) => Self::Frequent(Frequent::from_bytes(bytes)?),
         })
     }
 
@@ -198,6 +216,8 @@ impl State {
             (Self::Ranks(own), Self::Ranks(other)) => own.merge(&other),
             (Self::Moments(own), Self::Moments(other)) => own.merge(&other),
             (Self::Sum(own), Self::Sum(other)) => *own = own.wrapping_add(other),
+            (Self::Histogram(own), Self::Histogram(other)) => own.merge(&other),
+            (Self::Frequent(own), Self::Frequent(other)) => own.merge(&other),
             _ => return Err(Error::internal("states of two kinds cannot be merged")),
         }
         Ok(())
@@ -210,6 +230,8 @@ impl State {
             Self::Quantiles(digest, shares) => digest.size() + shares.len() * size_of::<f64>(),
             Self::Ranks(digest) => digest.size(),
             Self::Moments(_) | Self::Sum(_) => 0,
+            Self::Histogram(histogram) => histogram.size(),
+            Self::Frequent(counts) => counts.size(),
         }
     }
 }
@@ -231,6 +253,8 @@ impl Sketching {
             Kind::Checksum => self.summed(first),
             Kind::TDigest | Kind::Percentile => self.weighted(first, values),
             Kind::QDigest(_) => self.ranked(first, values),
+            Kind::Histogram => self.bucketed(first, values),
+            Kind::Frequent(is_text) => self.counted(first, values, is_text),
             Kind::Skewness | Kind::Kurtosis => {
                 for value in doubles(first)?.iter().flatten() {
                     if let State::Moments(moments) =
@@ -325,6 +349,41 @@ impl Sketching {
         Ok(())
     }
 
+    fn bucketed(&mut self, first: &ArrayRef, values: &[ArrayRef]) -> Result<()> {
+        let (numbers, limits) = (doubles(first)?, whole(values, 1)?);
+        let weights = values.get(2).map(doubles).transpose()?;
+        for row in (0..numbers.len()).filter(|row| numbers.is_valid(*row)) {
+            let weight = match &weights {
+                Some(weights) if weights.is_null(row) => continue,
+                Some(weights) => weights.value(row),
+                None => 1.0,
+            };
+            if self.state.is_none() {
+                self.state = Some(State::Histogram(Histogram::new(limits.value(row))?));
+            }
+            if let Some(State::Histogram(histogram)) = &mut self.state {
+                histogram.add(numbers.value(row), weight);
+            }
+        }
+        Ok(())
+    }
+
+    fn counted(&mut self, first: &ArrayRef, values: &[ArrayRef], is_text: bool) -> Result<()> {
+        let (shown, capacities) = (whole(values, 1)?, whole(values, 2)?);
+        let numbers = if is_text { None } else { Some(whole(values, 0)?) };
+        for row in (0..first.len()).filter(|row| first.is_valid(*row)) {
+            if self.state.is_none() {
+                self.state = Some(State::Frequent(Frequent::new(shown.value(row), capacities.value(row))?));
+            }
+            let Some(State::Frequent(counts)) = &mut self.state else { continue };
+            match &numbers {
+                Some(numbers) => counts.add(&numbers.value(row).to_le_bytes(), 1),
+                None => counts.add(first.as_string::<i32>().value(row).as_bytes(), 1),
+            }
+        }
+        Ok(())
+    }
+
     fn merge_one(&mut self, bytes: &[u8]) -> Result<()> {
         let other = State::from_bytes(self.kind, bytes)?;
         match &mut self.state {
@@ -353,6 +412,11 @@ impl Sketching {
             }
             (Kind::Skewness, Some(State::Moments(moments))) => Arc::new(Float64Array::from(vec![moments.skewness()])),
             (Kind::Kurtosis, Some(State::Moments(moments))) => Arc::new(Float64Array::from(vec![moments.kurtosis()])),
+            (Kind::Histogram, Some(State::Histogram(histogram))) => {
+                let (keys, weights): (Vec<f64>, Vec<f64>) = histogram.buckets().iter().copied().unzip();
+                one_map(Arc::new(Float64Array::from(keys)), Arc::new(Float64Array::from(weights)), &self.kind.result())?
+            }
+            (Kind::Frequent(is_text), Some(State::Frequent(counts))) => frequent(counts, is_text, &self.kind.result())?,
             (Kind::Checksum, Some(state)) => Arc::new(BinaryArray::from_vec(vec![&state.bytes()])),
             (kind, Some(state)) => {
                 let bytes = match state {
@@ -406,6 +470,37 @@ fn with_shares(sketch: Sketch, bytes: &[u8]) -> Vec<u8> {
 
 fn doubles(values: &ArrayRef) -> Result<Float64Array> {
     Ok(cast(values, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+}
+
+fn whole(values: &[ArrayRef], index: usize) -> Result<Int64Array> {
+    let values = values.get(index).ok_or_else(|| Error::internal("an argument of a sketch is missing"))?;
+    Ok(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn map_of(key: DataType, value: DataType) -> DataType {
+    crate::functions::signature::map_of(key, value)
+}
+
+/// An array of one map.
+fn one_map(keys: ArrayRef, values: ArrayRef, of: &DataType) -> Result<ArrayRef> {
+    let DataType::Map(field, sorted) = of else { return Err(Error::internal("expected a map type")) };
+    let DataType::Struct(fields) = field.data_type() else { return Err(Error::internal("a map has entries")) };
+    let offsets = OffsetBuffer::from_lengths([keys.len()]);
+    let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
+    Ok(Arc::new(MapArray::try_new(field.clone(), offsets, entries, None, *sorted)?))
+}
+
+fn frequent(counts: &Frequent, is_text: bool, of: &DataType) -> Result<ArrayRef> {
+    let top = counts.top();
+    let often: Int64Array = top.iter().map(|(_, count)| Some(*count)).collect();
+    let keys: ArrayRef = if is_text {
+        let texts = top.iter().map(|(value, _)| String::from_utf8_lossy(value));
+        Arc::new(StringArray::from_iter_values(texts))
+    } else {
+        let number = |(value, _): &(&[u8], i64)| Reader::new(value, "count of frequent values").i64();
+        Arc::new(Int64Array::from(top.iter().map(number).collect::<Result<Vec<_>>>()?))
+    };
+    one_map(keys, Arc::new(often), of)
 }
 
 /// Numbers as whole numbers of the same order.

@@ -19,6 +19,7 @@ use arrow::{
 use headwater_engine::error::{Error, Result};
 
 pub mod aggregate;
+pub mod buckets;
 pub(crate) mod bytes;
 pub mod hash;
 pub mod hll;

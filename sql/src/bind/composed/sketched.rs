@@ -11,7 +11,7 @@ use datafusion::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{super::Value, Composition, With, is_number};
+use super::{super::Value, Composition, With, is_number, is_whole};
 use crate::{
     bind::{expr::row, literal},
     kernels::{self, Op, collected::Collected},
@@ -92,6 +92,48 @@ impl Composition<'_, '_> {
         }))
     }
 
+    /// `numeric_histogram(buckets, x [, weight])`
+    pub(super) fn numeric_histogram(&self, n: &Value, x: &Value, rest: &[Value]) -> Result<Option<Value>> {
+        let fits = is_whole(n) && is_number(x) && rest.len() < 2 && rest.iter().all(is_number);
+        if !fits {
+            return Ok(None);
+        }
+        let single = if x.data_type == Type::Double { Type::Double } else { Type::Real };
+        let mut args = vec![self.binder.cast(x.clone(), &Type::Double, false)?, n.clone()];
+        if single == Type::Real {
+            let real = self.binder.cast(x.clone(), &Type::Real, false)?;
+            args[0] = self.binder.convert(real, &Type::Double)?;
+        }
+        for weight in rest {
+            args.push(self.binder.convert(weight.clone(), &Type::Double)?);
+        }
+        args[1] = self.binder.convert(args[1].clone(), &Type::Bigint)?;
+        let doubles = Type::map(Type::Double, Type::Double);
+        let found = self.of(Kind::Histogram, args, doubles)?;
+        if single == Type::Double {
+            return Ok(Some(found));
+        }
+        self.binder.cast(found, &Type::map(Type::Real, Type::Real), false).map(Some)
+    }
+
+    /// `approx_most_frequent(buckets, x, capacity)`
+    pub(super) fn most_frequent(&self, n: &Value, x: &Value, capacity: &Value) -> Result<Option<Value>> {
+        let (is_text, key) = match &x.data_type {
+            Type::Varchar(_) | Type::Char(_) => (true, Type::VARCHAR),
+            of if of.is_integer() => (false, Type::Bigint),
+            _ => return Ok(None),
+        };
+        if !is_whole(n) || !is_whole(capacity) {
+            return Ok(None);
+        }
+        let args = vec![
+            self.binder.convert(x.clone(), &key)?,
+            self.binder.convert(n.clone(), &Type::Bigint)?,
+            self.binder.convert(capacity.clone(), &Type::Bigint)?,
+        ];
+        self.of(Kind::Frequent(is_text), args, Type::map(key, Type::Bigint)).map(Some)
+    }
+
     /// `skewness`, `kurtosis`, `checksum`
     pub(super) fn moment(&self, name: &str, x: &Value) -> Result<Option<Value>> {
         let (kind, result) = match name {
@@ -148,11 +190,17 @@ impl Composition<'_, '_> {
                 let order = (!one.options.asc.unwrap_or(true), one.options.nulls_first.unwrap_or(false));
                 return self.sorted_over(&value, key, order, filter);
             }
-            _ if self.call.over.is_some() => {
-                return Err(Error::not_supported(
-                    "ORDER BY of several keys in an aggregate over a window is not supported",
-                )
-                .with_hint("order by one key, or aggregate in a subquery"));
+            several if self.call.over.is_some() => {
+                let (mut keys, mut descending, mut nulls_first) = (Vec::new(), 0, 0);
+                for (at, one) in several.iter().enumerate().take(u64::BITS as usize) {
+                    let key = self.binder.expr(&one.expr, self.inner)?;
+                    super::super::aggregates::sortable(&key)?;
+                    keys.push((None, key));
+                    descending |= u64::from(!one.options.asc.unwrap_or(true)) << at;
+                    nulls_first |= u64::from(one.options.nulls_first.unwrap_or(false)) << at;
+                }
+                let kind = Collected::SortedByKeys { descending, nulls_first };
+                return self.ordered_over(&value, row(keys), kind, filter);
             }
             _ => {}
         }
@@ -167,11 +215,15 @@ impl Composition<'_, '_> {
         (descending, nulls_first): (bool, bool),
         filter: Option<Expr>,
     ) -> Result<Value> {
+        self.ordered_over(value, key, Collected::SortedBy { descending, nulls_first }, filter)
+    }
+
+    /// The values of a frame in an order of their keys.
+    fn ordered_over(&self, value: &Value, key: Value, kind: Collected, filter: Option<Expr>) -> Result<Value> {
         let pair = row(vec![(None, key), (None, value.clone())]);
         let list = Type::array(pair.data_type.clone());
         let pairs = self.inner(array_agg_udaf(), vec![pair], list, With { filter, ..With::default() })?;
         let of = Type::array(value.data_type.clone());
-        let kind = Collected::SortedBy { descending, nulls_first };
         Ok(Value::new(kernels::call(Op::Collected(kind), vec![pairs.expr], of.clone()), of))
     }
 

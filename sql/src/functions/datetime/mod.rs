@@ -18,6 +18,7 @@ pub mod moments;
 pub mod pattern;
 pub mod print;
 pub mod read;
+mod resolve;
 pub mod units;
 pub mod zone;
 

@@ -1,15 +1,14 @@
 //! Reading a moment by the pieces of a format.
 //!
-//! Invariant: fields that a format does not name are those of 1970-01-01 00:00 (of 2000 if it begins with a month or a
-//! day), and every field read is checked against its range.
+//! Invariant: fields are saved in the order they are read; what they mean together is decided in `resolve`.
 
 use headwater_engine::error::{Error, Result};
 
 use super::{
     super::kernel::invalid,
-    civil::{civil_of, day_of_week, days_of, is_leap, iso_monday, iso_weeks, month_length},
     pattern::{Field, Named, Pattern, Piece},
     print::{DAYS, MONTHS},
+    resolve::{Saved, resolve},
     zone::{Zone, canonical_name, offset_text, parse_offset},
 };
 
@@ -24,16 +23,24 @@ pub struct Parsed {
 
 #[derive(Debug, Default)]
 struct Fields {
-    values: [Option<i64>; 15],
-    fraction: i64,
+    saved: Vec<(Saved, i64)>,
     zone: Option<String>,
-    half: Option<i64>,
     before_christ: bool,
 }
 
 impl Fields {
-    fn get(&self, field: Field) -> Option<i64> {
-        self.values[field as usize]
+    fn save(&mut self, field: Field, value: i64) {
+        self.saved.push((Saved::Number(field), value));
+    }
+
+    /// The fields, with years before Christ as Joda counts them.
+    fn of_era(self) -> Vec<(Saved, i64)> {
+        let before = self.before_christ;
+        let year = |(field, value)| match field {
+            Saved::Number(Field::Year) if before => (field, 1 - value),
+            _ => (field, value),
+        };
+        self.saved.into_iter().map(year).collect()
     }
 }
 
@@ -47,8 +54,9 @@ pub fn read(pattern: &Pattern, text: &str) -> Result<Parsed> {
     if !rest.is_empty() {
         return Err(malformed(text, rest));
     }
-    let millis = resolve(&fields).map_err(|problem| invalid(format!("cannot parse \"{text}\": {problem}")))?;
-    Ok(Parsed { millis, zone: fields.zone })
+    let zone = fields.zone.take();
+    let millis = resolve(fields.of_era()).map_err(|problem| invalid(format!("cannot parse \"{text}\": {problem}")))?;
+    Ok(Parsed { millis, zone })
 }
 
 fn malformed(text: &str, rest: &str) -> Error {
@@ -71,7 +79,7 @@ fn read_piece<'a>(piece: &Piece, text: &'a str, fields: &mut Fields) -> Option<&
         Piece::Number(field, _, longest) => {
             let signed = matches!(field, Field::Year | Field::WeekYear);
             let (value, rest) = number(text, *longest, signed)?;
-            fields.values[*field as usize] = Some(value);
+            fields.save(*field, value);
             Some(rest)
         }
         Piece::TwoDigits(field, pivot) => {
@@ -79,14 +87,14 @@ fn read_piece<'a>(piece: &Piece, text: &'a str, fields: &mut Fields) -> Option<&
             let (value, rest) = number(text, if digits == 2 { 2 } else { 9 }, false)?;
             let low = pivot - 50;
             let year = if digits == 2 { low + (value - low).rem_euclid(100) } else { value };
-            fields.values[*field as usize] = Some(year);
+            fields.save(*field, year);
             Some(rest)
         }
         Piece::Name(name, _) => read_name(*name, text, fields),
         Piece::Fraction(_, longest) => {
             let digits = text.bytes().take(*longest).take_while(u8::is_ascii_digit).count();
             let shown = format!("{:0<3}", &text[..digits]);
-            fields.fraction = shown.get(..3)?.parse().ok()?;
+            fields.saved.push((Saved::Fraction, shown.get(..3)?.parse().ok()?));
             (digits > 0).then(|| &text[digits..])
         }
         Piece::Offset(_) => read_offset(text, fields),
@@ -113,7 +121,7 @@ fn read_name<'a>(name: Named, text: &'a str, fields: &mut Fields) -> Option<&'a 
         Named::Day => (&DAYS, Field::DayOfWeek),
         Named::Half => {
             let (half, rest) = [("AM", 0), ("PM", 1)].iter().find_map(|(w, h)| Some((*h, strip_word(text, w)?)))?;
-            fields.half = Some(half);
+            fields.saved.push((Saved::Half, half));
             return Some(rest);
         }
         Named::Era => {
@@ -126,7 +134,7 @@ fn read_name<'a>(name: Named, text: &'a str, fields: &mut Fields) -> Option<&'a 
     for (index, long) in names.iter().enumerate() {
         let rest = strip_word(text, long).or_else(|| strip_word(text, long.get(..3)?));
         if let Some(rest) = rest {
-            fields.values[field as usize] = i64::try_from(index + 1).ok();
+            fields.save(field, i64::try_from(index + 1).ok()?);
             return Some(rest);
         }
     }
@@ -173,67 +181,4 @@ fn read_zone_name<'a>(text: &'a str, fields: &mut Fields) -> Option<&'a str> {
     let (zone, rest) = NAMES.iter().find_map(|(name, zone)| Some((*zone, text.strip_prefix(name)?)))?;
     fields.zone = Some(zone.to_owned());
     Some(rest)
-}
-
-type Checked<T> = Result<T, String>;
-
-fn within(name: &str, value: i64, low: i64, high: i64) -> Checked<i64> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    Err(format!("value {value} for {name} must be in the range [{low},{high}]"))
-}
-
-fn resolve(fields: &Fields) -> Checked<i64> {
-    let day = resolve_day(fields)?;
-    let half = fields.half.unwrap_or(0) * 12;
-    let get = |field| fields.get(field);
-    let mut hour = fields.half.map_or(0, |_| half);
-    if let Some(value) = get(Field::HalfHour) {
-        hour = within("clockhourOfHalfday", value, 1, 12)? % 12 + half;
-    }
-    if let Some(value) = get(Field::HalfHour0) {
-        hour = within("hourOfHalfday", value, 0, 11)? + half;
-    }
-    if let Some(value) = get(Field::ClockHour) {
-        hour = within("clockhourOfDay", value, 1, 24)? % 24;
-    }
-    if let Some(value) = get(Field::Hour) {
-        hour = within("hourOfDay", value, 0, 23)?;
-    }
-    let minute = within("minuteOfHour", get(Field::Minute).unwrap_or(0), 0, 59)?;
-    let second = within("secondOfMinute", get(Field::Second).unwrap_or(0), 0, 59)?;
-    Ok((((day * 24 + hour) * 60 + minute) * 60 + second) * 1_000 + fields.fraction)
-}
-
-fn resolve_day(fields: &Fields) -> Checked<i64> {
-    let get = |field| fields.get(field);
-    let calendar = get(Field::Month).is_some() || get(Field::Day).is_some();
-    let mut day = 0;
-    if let Some(year) = get(Field::WeekYear) {
-        let week = within("weekOfWeekyear", get(Field::Week).unwrap_or(1), 1, iso_weeks(year))?;
-        day = iso_monday(year, week);
-    } else if let Some(week) = get(Field::Week) {
-        let year = get(Field::Year).unwrap_or(1970);
-        day = iso_monday(year, within("weekOfWeekyear", week, 1, iso_weeks(year))?);
-    }
-    if get(Field::Year).is_some() || (calendar && get(Field::WeekYear).is_none()) {
-        let year = get(Field::Year).unwrap_or(2000);
-        let year = if fields.before_christ { 1 - year } else { year };
-        let month = within("monthOfYear", get(Field::Month).unwrap_or(1), 1, 12)?;
-        let last = month_length(year, month);
-        if get(Field::Week).is_none() || calendar {
-            day = days_of(year, month, within("dayOfMonth", get(Field::Day).unwrap_or(1), 1, last)?);
-        }
-        if let Some(of_year) = get(Field::DayOfYear) {
-            let last = 365 + i64::from(is_leap(year));
-            day = days_of(year, 1, 1) + within("dayOfYear", of_year, 1, last)? - 1;
-        }
-    } else if let Some(of_year) = get(Field::DayOfYear) {
-        day = days_of(civil_of(day).year, 1, 1) + within("dayOfYear", of_year, 1, 365)? - 1;
-    }
-    if let Some(of_week) = get(Field::DayOfWeek) {
-        day += within("dayOfWeek", of_week, 1, 7)? - day_of_week(day);
-    }
-    Ok(day)
 }

@@ -115,7 +115,7 @@ pub(super) fn object(call: &Call<'_>) -> Result<ArrayRef> {
         let absent = modes.value(row) == Some("absent");
         let (names, members) = (keys.value(row), values.value(row));
         let (names, members) = (names.as_string::<i32>(), members.as_string::<i64>());
-        let mut text = String::from("{");
+        let mut kept: Vec<(&str, Option<&str>)> = Vec::with_capacity(names.len());
         let mut seen: Vec<&str> = Vec::with_capacity(names.len());
         for (name, member) in names.iter().zip(members) {
             let name = name.ok_or_else(|| invalid("null value passed for JSON object key to JSON_OBJECT function"))?;
@@ -130,6 +130,12 @@ pub(super) fn object(call: &Call<'_>) -> Result<ArrayRef> {
             if member.is_none() && absent {
                 continue;
             }
+            kept.push((name, member));
+        }
+        let table = table_size(kept.len());
+        kept.sort_by_key(|(name, _)| place(name, table));
+        let mut text = String::from("{");
+        for (name, member) in kept {
             if text.len() > 1 {
                 text.push(',');
             }
@@ -142,4 +148,19 @@ pub(super) fn object(call: &Call<'_>) -> Result<ArrayRef> {
         out.end(true);
     }
     Ok(out.finish())
+}
+
+/// How many places a hash table of Java's has for so many keys: the order of an object's members follows them.
+fn table_size(keys: usize) -> u32 {
+    let mut size = 16_usize;
+    while keys > size / 4 * 3 {
+        size *= 2;
+    }
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+/// The place of a key in such a table.
+fn place(key: &str, table: u32) -> u32 {
+    let hash = key.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
+    (hash ^ (hash >> 16)) & (table - 1)
 }
