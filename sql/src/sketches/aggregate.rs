@@ -5,9 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
-    },
+    array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray},
     buffer::OffsetBuffer,
     compute::cast,
     datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type},
@@ -30,6 +28,7 @@ use super::{
     moments::Moments,
     qdigest::{ERROR_DEFAULT, QDigest},
     set_digest::SetDigest,
+    shown::{frequent, map_of, one_map, whole},
 };
 use crate::kernels::{render::java_double, tdigest::Digest};
 
@@ -470,37 +469,6 @@ fn with_shares(sketch: Sketch, bytes: &[u8]) -> Vec<u8> {
 
 fn doubles(values: &ArrayRef) -> Result<Float64Array> {
     Ok(cast(values, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
-}
-
-fn whole(values: &[ArrayRef], index: usize) -> Result<Int64Array> {
-    let values = values.get(index).ok_or_else(|| Error::internal("an argument of a sketch is missing"))?;
-    Ok(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-}
-
-fn map_of(key: DataType, value: DataType) -> DataType {
-    crate::functions::signature::map_of(key, value)
-}
-
-/// An array of one map.
-fn one_map(keys: ArrayRef, values: ArrayRef, of: &DataType) -> Result<ArrayRef> {
-    let DataType::Map(field, sorted) = of else { return Err(Error::internal("expected a map type")) };
-    let DataType::Struct(fields) = field.data_type() else { return Err(Error::internal("a map has entries")) };
-    let offsets = OffsetBuffer::from_lengths([keys.len()]);
-    let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
-    Ok(Arc::new(MapArray::try_new(field.clone(), offsets, entries, None, *sorted)?))
-}
-
-fn frequent(counts: &Frequent, is_text: bool, of: &DataType) -> Result<ArrayRef> {
-    let top = counts.top();
-    let often: Int64Array = top.iter().map(|(_, count)| Some(*count)).collect();
-    let keys: ArrayRef = if is_text {
-        let texts = top.iter().map(|(value, _)| String::from_utf8_lossy(value));
-        Arc::new(StringArray::from_iter_values(texts))
-    } else {
-        let number = |(value, _): &(&[u8], i64)| Reader::new(value, "count of frequent values").i64();
-        Arc::new(Int64Array::from(top.iter().map(number).collect::<Result<Vec<_>>>()?))
-    };
-    one_map(keys, Arc::new(often), of)
 }
 
 /// Numbers as whole numbers of the same order.

@@ -26,6 +26,7 @@ pub mod hll;
 pub mod moments;
 pub mod qdigest;
 pub mod set_digest;
+mod shown;
 
 /// The types of sketches, and of other values that are bytes to everything but their own functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
