@@ -163,11 +163,15 @@ pub enum IfExists {
     Keep,
     /// Take the new one.
     Replace,
+    /// Take the new one; what is not registered stays so.
+    Update,
 }
 
 /// Databases, tables, views and partitions, safe with several processes on one catalog.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
+    /// What tells it from every other catalog, in all processes and for as long as it lasts.
+    async fn id(&self) -> Result<String>;
     /// All databases by name.
     async fn databases(&self) -> Result<Vec<Database>>;
     /// One database.
@@ -190,8 +194,13 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     async fn drop_table(&self, name: &TableName) -> Result<bool>;
     /// Registered partitions in the order of their values.
     async fn partitions(&self, name: &TableName) -> Result<Vec<Partition>>;
-    /// Registers partitions, all or none; returns how many were added or replaced.
+    /// Registers partitions, all or none; returns how many were added or replaced. The folder that the layout gives a
+    /// partition may be that of another one by its location: such a partition is refused, or left out with
+    /// [`IfExists::Keep`], since its rows would be those of both.
     async fn add_partitions(&self, name: &TableName, partitions: Vec<Partition>, exists: IfExists) -> Result<usize>;
+    /// Gives the partition of these values others, and all that `to` says, in one step; `NOT_FOUND` if there is none,
+    /// `ALREADY_EXISTS` if there is one of the new values.
+    async fn rename_partition(&self, name: &TableName, from: &[Option<String>], to: Partition) -> Result<()>;
     /// Removes partitions by their values; returns how many there were.
     async fn drop_partitions(&self, name: &TableName, values: &[Vec<Option<String>>]) -> Result<usize>;
 }

@@ -125,10 +125,28 @@ async fn partitions(catalog: &dyn Catalog) -> Result<()> {
     ensure(kept[1].location.as_deref() == Some("s3://x/"), "the registered one is kept")?;
     ensure(catalog.add_partitions(&name, again, IfExists::Replace).await? == 2, "both are stored")?;
     ensure(catalog.partitions(&name).await?[1].location.is_none(), "the registered one is replaced")?;
+    locations(catalog, &name).await?;
     let dropped = [vec![None], vec![Some("z".into())]];
     ensure(catalog.drop_partitions(&name, &dropped).await? == 1, "one of two is there to drop")?;
     let missing = TableName::new("sales", "nope");
     refused(catalog.partitions(&missing).await, "TABLE_NOT_FOUND", "partitions of a missing table")
+}
+
+async fn locations(catalog: &dyn Catalog, name: &TableName) -> Result<()> {
+    let to = partition(Some("e"), Some("s3://bucket/table/day=b/"));
+    catalog.rename_partition(name, &[Some("b".into())], to.clone()).await?;
+    let values: Vec<_> = catalog.partitions(name).await?.into_iter().flat_map(|found| found.values).collect();
+    ensure(values == [None, Some("a".into()), Some("c".into()), Some("e".into())], "a partition has its new values")?;
+    let gone = catalog.rename_partition(name, &[Some("b".into())], partition(Some("z"), None)).await;
+    refused(gone, "NOT_FOUND", "renaming a missing partition")?;
+    refused(catalog.rename_partition(name, &[None], to).await, "ALREADY_EXISTS", "two partitions of the same values")?;
+    let again = || vec![partition(Some("b"), None)];
+    let refusal = catalog.add_partitions(name, again(), IfExists::Fail).await;
+    refused(refusal, "ALREADY_EXISTS", "a partition over another's folder")?;
+    ensure(catalog.add_partitions(name, again(), IfExists::Keep).await? == 0, "no partition takes another's folder")?;
+    ensure(catalog.add_partitions(name, again(), IfExists::Update).await? == 0, "an update registers nothing new")?;
+    let kept = vec![partition(Some("e"), None)];
+    ensure(catalog.add_partitions(name, kept, IfExists::Update).await? == 1, "an update replaces what is there")
 }
 
 async fn dropping(catalog: &dyn Catalog) -> Result<()> {

@@ -12,8 +12,8 @@ use headwater_engine::{
 use parking_lot::Mutex;
 
 use super::{
-    DEFAULT_DATABASE, changed, database_exists, default_database, keeps_default, no_database, no_table, not_empty,
-    table_exists, to_store,
+    DEFAULT_DATABASE, changed, database_exists, default_database, is_taken, keeps_default, no_database, no_partition,
+    no_table, not_empty, partition_exists, table_exists, to_store,
 };
 
 type Partitions = BTreeMap<Vec<Option<String>>, Partition>;
@@ -21,6 +21,7 @@ type Partitions = BTreeMap<Vec<Option<String>>, Partition>;
 /// The catalog.
 #[derive(Debug)]
 pub struct MemoryCatalog {
+    id: String,
     entries: Mutex<Entries>,
 }
 
@@ -33,12 +34,17 @@ struct Entries {
 impl Default for MemoryCatalog {
     fn default() -> Self {
         let databases = BTreeMap::from([(DEFAULT_DATABASE.to_owned(), default_database())]);
-        Self { entries: Mutex::new(Entries { databases, tables: BTreeMap::new() }) }
+        let id = uuid::Uuid::new_v4().to_string();
+        Self { id, entries: Mutex::new(Entries { databases, tables: BTreeMap::new() }) }
     }
 }
 
 #[async_trait]
 impl Catalog for MemoryCatalog {
+    async fn id(&self) -> Result<String> {
+        Ok(self.id.clone())
+    }
+
     async fn databases(&self) -> Result<Vec<Database>> {
         Ok(self.entries.lock().databases.values().cloned().collect())
     }
@@ -134,18 +140,29 @@ impl Catalog for MemoryCatalog {
 
     async fn add_partitions(&self, name: &TableName, added: Vec<Partition>, exists: IfExists) -> Result<usize> {
         let mut entries = self.entries.lock();
-        let (_, registered) = entries.tables.get_mut(name).ok_or_else(|| no_table(name))?;
+        let (table, registered) = entries.tables.get_mut(name).ok_or_else(|| no_table(name))?;
         let mut next = registered.clone();
         let mut count = 0;
         for partition in added {
-            let is_registered = next.contains_key(&partition.values);
-            if let Some(partition) = to_store(name, exists, is_registered, partition)? {
+            let found = (next.contains_key(&partition.values), is_taken(table, next.values(), &partition));
+            if let Some(partition) = to_store(name, exists, found, partition)? {
                 next.insert(partition.values.clone(), partition);
                 count += 1;
             }
         }
         *registered = next;
         Ok(count)
+    }
+
+    async fn rename_partition(&self, name: &TableName, from: &[Option<String>], to: Partition) -> Result<()> {
+        let mut entries = self.entries.lock();
+        let (_, registered) = entries.tables.get_mut(name).ok_or_else(|| no_table(name))?;
+        if to.values != from && registered.contains_key(&to.values) {
+            return Err(partition_exists(name, &to.values));
+        }
+        registered.remove(from).ok_or_else(|| no_partition(name, from))?;
+        registered.insert(to.values.clone(), to);
+        Ok(())
     }
 
     async fn drop_partitions(&self, name: &TableName, values: &[Vec<Option<String>>]) -> Result<usize> {

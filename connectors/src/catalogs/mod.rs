@@ -7,9 +7,11 @@ pub mod memory;
 pub mod sqlite;
 
 use headwater_engine::{
-    catalog::{Database, IfExists, Partition, Properties, TableName},
+    catalog::{Database, IfExists, Partition, Properties, Table, TableName},
     error::{Error, ErrorKind},
 };
+
+use crate::lake::layout::folder_name;
 
 /// The database every catalog has.
 pub const DEFAULT_DATABASE: &str = "default";
@@ -54,16 +56,44 @@ fn partition_exists(name: &TableName, values: &[Option<String>]) -> Error {
         .with_hint("ADD IF NOT EXISTS PARTITION leaves it as it is")
 }
 
+fn no_partition(name: &TableName, values: &[Option<String>]) -> Error {
+    let values: Vec<_> = values.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect();
+    Error::user("NOT_FOUND", format!("partition ({}) of \"{name}\" does not exist", values.join(", ")))
+}
+
+/// Whether the folder that the layout gives a partition is that of another one, which has it by its location.
+fn is_taken<'a>(table: &Table, mut located: impl Iterator<Item = &'a Partition>, added: &Partition) -> bool {
+    if added.location.is_some() {
+        return false;
+    }
+    let names = table.partition_keys.iter().zip(&added.values);
+    let names: Vec<_> = names.map(|(key, value)| folder_name(&key.name, value.as_deref())).collect();
+    let usual = format!("{}/{}", table.location.trim_end_matches('/'), names.join("/"));
+    located.any(|other| {
+        let location = other.location.as_deref().map(|location| location.trim_end_matches('/'));
+        location == Some(usual.as_str()) && other.values != added.values
+    })
+}
+
+fn folder_taken(name: &TableName, values: &[Option<String>]) -> Error {
+    let values: Vec<_> = values.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect();
+    let message = format!("the folder of partition ({}) of \"{name}\" is that of another partition", values.join(", "));
+    Error::user("ALREADY_EXISTS", message).with_hint("give it one of its own: ADD PARTITION (..) LOCATION '..'")
+}
+
 /// What happens to a partition given what is registered: `None` is to leave it.
 fn to_store(
     name: &TableName,
     exists: IfExists,
-    is_registered: bool,
+    (is_registered, is_taken): (bool, bool),
     partition: Partition,
 ) -> Result<Option<Partition>, Error> {
     match (is_registered, exists) {
-        (false, _) | (true, IfExists::Replace) => Ok(Some(partition)),
-        (true, IfExists::Keep) => Ok(None),
+        (false, IfExists::Keep) if is_taken => Ok(None),
+        (false, IfExists::Fail | IfExists::Replace) if is_taken => Err(folder_taken(name, &partition.values)),
+        (false, IfExists::Fail | IfExists::Keep | IfExists::Replace) => Ok(Some(partition)),
+        (true, IfExists::Replace | IfExists::Update) => Ok(Some(partition)),
+        (true, IfExists::Keep) | (false, IfExists::Update) => Ok(None),
         (true, IfExists::Fail) => Err(partition_exists(name, &partition.values)),
     }
 }

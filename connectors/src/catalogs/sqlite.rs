@@ -13,10 +13,11 @@ use headwater_engine::{
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
 
 use super::{
-    DEFAULT_DATABASE, changed, database_exists, default_database, keeps_default, no_database, no_table, not_empty,
-    table_exists, to_store,
+    DEFAULT_DATABASE, changed, database_exists, default_database, is_taken, keeps_default, no_database, no_partition,
+    no_table, not_empty, partition_exists, table_exists, to_store,
 };
 
 /// How long a writer waits for another one.
@@ -40,6 +41,7 @@ const CREATE: &str = "
 #[derive(Debug)]
 pub struct SqliteCatalog {
     connection: Arc<Mutex<Connection>>,
+    id: OnceCell<String>,
 }
 
 impl SqliteCatalog {
@@ -49,7 +51,7 @@ impl SqliteCatalog {
         loop {
             let file = path.to_owned();
             if let Some(connection) = blocking(move || connect_at(&file)).await? {
-                return Ok(Self { connection: Arc::new(Mutex::new(connection)) });
+                return Ok(Self { connection: Arc::new(Mutex::new(connection)), id: OnceCell::new() });
             }
             if started.elapsed() > BUSY_TIMEOUT {
                 let message =
@@ -210,8 +212,44 @@ fn is_registered(connection: &Connection, name: &TableName, values: &[Option<Str
     Ok(found.optional().map_err(from_sqlite)?.is_some())
 }
 
+/// The partitions that have a location of their own.
+fn located(connection: &Connection, name: &TableName) -> Result<Vec<Partition>> {
+    let sql = r#"SELECT entry FROM partitions WHERE database = ?1 AND name = ?2 AND entry LIKE '%"location":"%'"#;
+    entries(connection, sql, [&name.database, &name.table])
+}
+
+/// The catalog's id, if it has got one.
+fn identity(connection: &Connection) -> Result<Option<String>> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
+    if connection.query_row(sql, [], |_| Ok(())).optional().map_err(from_sqlite)?.is_none() {
+        return Ok(None);
+    }
+    connection.query_row("SELECT id FROM identity", [], |row| row.get(0)).optional().map_err(from_sqlite)
+}
+
+/// The catalog's id; files made before there were any get one now, and older versions do not look at it.
+fn make_identity(connection: &Connection) -> Result<String> {
+    if let Some(id) = identity(connection)? {
+        return Ok(id);
+    }
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)").map_err(from_sqlite)?;
+    let id = uuid::Uuid::new_v4().to_string();
+    execute(connection, "INSERT INTO identity (id) VALUES (?1)", [&id])?;
+    Ok(id)
+}
+
 #[async_trait]
 impl Catalog for SqliteCatalog {
+    async fn id(&self) -> Result<String> {
+        let made = self.id.get_or_try_init(|| async {
+            match self.read(identity).await? {
+                Some(id) => Ok(id),
+                None => self.write(|transaction| make_identity(transaction)).await,
+            }
+        });
+        made.await.cloned()
+    }
+
     async fn databases(&self) -> Result<Vec<Database>> {
         self.read(|connection| entries(connection, "SELECT entry FROM databases ORDER BY name", [])).await
     }
@@ -336,18 +374,38 @@ impl Catalog for SqliteCatalog {
     async fn add_partitions(&self, name: &TableName, added: Vec<Partition>, exists: IfExists) -> Result<usize> {
         let name = name.clone();
         self.write(move |transaction| {
-            if version_of(transaction, &name)?.is_none() {
-                return Err(no_table(&name));
-            }
+            let sql = "SELECT entry FROM tables WHERE database = ?1 AND name = ?2";
+            let table: Option<Table> = entries(transaction, sql, [&name.database, &name.table])?.pop();
+            let table = table.ok_or_else(|| no_table(&name))?;
+            let located = located(transaction, &name)?;
             let mut count = 0;
             for partition in added {
                 let is_registered = is_registered(transaction, &name, &partition.values)?;
-                if let Some(partition) = to_store(&name, exists, is_registered, partition)? {
+                let found = (is_registered, is_taken(&table, located.iter(), &partition));
+                if let Some(partition) = to_store(&name, exists, found, partition)? {
                     put_partition(transaction, &name, &partition)?;
                     count += 1;
                 }
             }
             Ok(count)
+        })
+        .await
+    }
+
+    async fn rename_partition(&self, name: &TableName, from: &[Option<String>], to: Partition) -> Result<()> {
+        let (name, from) = (name.clone(), from.to_vec());
+        self.write(move |transaction| {
+            if version_of(transaction, &name)?.is_none() {
+                return Err(no_table(&name));
+            }
+            if to.values != from && is_registered(transaction, &name, &to.values)? {
+                return Err(partition_exists(&name, &to.values));
+            }
+            let sql = "DELETE FROM partitions WHERE database = ?1 AND name = ?2 AND key = ?3";
+            if execute(transaction, sql, params![name.database, name.table, to_entry(&from)?])? == 0 {
+                return Err(no_partition(&name, &from));
+            }
+            put_partition(transaction, &name, &to)
         })
         .await
     }
@@ -387,6 +445,8 @@ mod tests {
         first.create_database(Database { name: "Kept".into(), ..default_database() }).await?;
         let second = SqliteCatalog::open(&path).await?;
         assert!(second.database("KEPT").await?.is_some());
+        assert_eq!(first.id().await?, second.id().await?);
+        assert_ne!(first.id().await?, SqliteCatalog::open(&folder.path().join("other.db")).await?.id().await?);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! carries [`HIDDEN_MARK`] in its metadata and is left out of `SELECT *` by the session.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use datafusion::{
     common::{DFSchema, project_schema},
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     physical_plan::{ExecutionPlan, PhysicalExpr},
+    scalar::ScalarValue,
 };
 use headwater_engine::{
     catalog::{Catalog, Column, PartitionDiscovery, Table},
@@ -133,7 +134,7 @@ impl LakeTable {
     /// replaced (see [`commit`](super::commit)).
     async fn list_committed(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
         let mut before = Records::read(&*place.store, &place.path, &place.root).await?;
-        if before.is_any_begun() {
+        if before.is_any_open() {
             self.finish_others(stats).await?;
             before = Records::read(&*place.store, &place.path, &place.root).await?;
         }
@@ -209,14 +210,18 @@ impl LakeTable {
     }
 
     async fn list_registered(&self, near: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
-        let mut partitions = Vec::new();
+        let (mut partitions, mut seen) = (Vec::new(), HashSet::new());
         for partition in self.catalog.partitions(&self.table.name).await? {
             let elsewhere = partition.location.clone();
             let mut listed = listing::registered(near, &self.keys, partition)?;
             if let Some(location) = elsewhere {
                 listed.place = self.place_of(near, &location, stats).await?;
             }
-            partitions.push(listed);
+            // Two spellings of one value, such as NULL and the name of its folder, are one partition.
+            let values: Vec<ScalarValue> = listed.values.iter().map(|value| value.typed.clone()).collect();
+            if seen.insert((listed.place.to_string(), values)) {
+                partitions.push(listed);
+            }
         }
         let mut strays = Listing::default();
         let unregistered = listing::unregistered(near, &self.keys, &partitions, filter, &mut strays).await?;

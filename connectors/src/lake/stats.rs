@@ -2,7 +2,7 @@
 //!
 //! Invariant: `bytes_scanned` counts every byte fetched, footers and listings included.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -34,6 +34,9 @@ pub struct ScanStats {
     pub files_ignored: AtomicU64,
     /// Folders found that are not registered as partitions.
     pub folders_unregistered: AtomicU64,
+    /// Whether a statement that writes is being decided, or has happened and is being finished: it is then not to be cut
+    /// short.
+    pub committing: AtomicBool,
     warnings: Mutex<Vec<String>>,
 }
 

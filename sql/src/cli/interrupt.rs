@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariant: the watch has a runtime of its own, so it sees signals and deadlines even while every thread of the work
-//! computes without a pause. Work that does not let go in time is left behind.
+//! computes without a pause. Work that does not let go in time is left behind. A statement that is being committed ends
+//! first, so that nobody is told that it was stopped when it has happened.
 
 use std::{
     future::Future,
@@ -68,6 +69,7 @@ pub(crate) fn watch_over<T: Send + 'static>(
     watch.block_on(async {
         let mut signals = Signals::listen()?;
         let mut task = threads.spawn(work);
+        let mut state = running.clone();
         let ended = tokio::select! {
             done = &mut task => return done.map(Ended::Done).map_err(io::Error::other),
             () = signals.next() => Ended::Interrupted,
@@ -77,10 +79,32 @@ pub(crate) fn watch_over<T: Send + 'static>(
         if let Some(running) = &*running.borrow() {
             running.progress.clear();
         }
+        if state.borrow().as_ref().is_some_and(|running| running.progress.is_committing()) {
+            // A second signal does not wait.
+            tokio::select! {
+                biased;
+                done = &mut task => return done.map(Ended::Done).map_err(io::Error::other),
+                () = next_statement(&mut state) => {}
+                () = signals.next() => {}
+            }
+        }
         task.abort();
         let _ = timeout(CANCEL_MAX, task).await;
         Ok(ended)
     })
+}
+
+/// Waits until the work has ended the statement that is running and begins another one.
+async fn next_statement(running: &mut watch::Receiver<Option<Running>>) {
+    running.mark_unchanged();
+    loop {
+        if running.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if running.borrow_and_update().is_some() {
+            return;
+        }
+    }
 }
 
 /// Keeps the line of progress up to date; never ends.
@@ -194,6 +218,31 @@ mod tests {
         drop(release);
         let Ended::Late(error) = ended else { panic!("{ended:?}") };
         assert_eq!(error.code().0, "EXCEEDED_TIME_LIMIT");
+    }
+
+    #[test]
+    fn a_statement_that_is_being_committed_ends_and_the_next_does_not_begin() {
+        for statements in [1, 2] {
+            let (running, receiver) = watch::channel(None);
+            let (_held, released) = std::sync::mpsc::channel::<()>();
+            let work = async move {
+                for _ in 0..statements {
+                    let counters = Arc::<headwater_connectors::lake::stats::ScanStats>::default();
+                    counters.committing.store(true, std::sync::atomic::Ordering::Relaxed);
+                    let deadline = until(Duration::from_millis(20)).and_then(|running| running.deadline);
+                    running.send_replace(Some(Running { deadline, progress: Progress::new(counters, false) }));
+                    let _ = released.recv_timeout(3 * CANCEL_MAX);
+                    running.send_replace(None);
+                    tokio::task::yield_now().await;
+                }
+                7
+            };
+            let ended = watch_over(threads().handle(), receiver, work).unwrap();
+            match statements {
+                1 => assert!(matches!(ended, Ended::Done(7)), "{ended:?}"),
+                _ => assert!(matches!(ended, Ended::Late(_)), "{ended:?}"),
+            }
+        }
     }
 
     #[tokio::test]

@@ -46,6 +46,11 @@ impl Progress {
         Self { counters, started: Instant::now(), line: Arc::new(Mutex::new(line)) }
     }
 
+    /// Whether the statement is being committed.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.counters.committing.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Shows the counters as they are now.
     pub(crate) fn tick(&self) {
         let elapsed = self.started.elapsed();

@@ -3,7 +3,7 @@
 //! Invariant: a statement registers all its partitions or none; files and folders are never touched.
 
 use headwater_connectors::lake::{
-    layout::{Key, folder_name},
+    layout::{Key, NULL_FOLDER, folder_name},
     listing::find_partitions,
     provider::fields,
 };
@@ -94,9 +94,7 @@ async fn rename(session: &Session, table: &Table, from: &PartitionSpec, to: &Par
     if partition.values == old {
         return Ok(());
     }
-    session.catalog().add_partitions(&table.name, vec![partition], IfExists::Fail).await?;
-    session.catalog().drop_partitions(&table.name, &[old]).await?;
-    Ok(())
+    session.catalog().rename_partition(&table.name, &old, partition).await
 }
 
 async fn move_to(session: &Session, table: &Table, spec: &PartitionSpec, location: &str) -> Result<()> {
@@ -104,7 +102,7 @@ async fn move_to(session: &Session, table: &Table, spec: &PartitionSpec, locatio
         .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint))?;
     let mut partition = one(session, table, spec).await?;
     partition.location = Some(session.stores().absolute(location));
-    session.catalog().add_partitions(&table.name, vec![partition], IfExists::Replace).await?;
+    session.catalog().add_partitions(&table.name, vec![partition], IfExists::Update).await?;
     Ok(())
 }
 
@@ -177,14 +175,14 @@ fn named_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<Option
             return Err(Error::user("SYNTAX_ERROR", format!("key \"{}\" is given twice", name.value)).at(name.at));
         }
         check_value(&table.partition_keys[index], value.as_deref()).map_err(|error| error.at(name.at))?;
-        values[index] = Some(value.clone().filter(|text| text != "__HIVE_DEFAULT_PARTITION__"));
+        values[index] = Some(value.clone().filter(|text| !text.is_empty() && text != NULL_FOLDER));
     }
     Ok(values)
 }
 
 /// Refuses a value that the key's type cannot hold.
 fn check_value(key: &Column, value: Option<&str>) -> Result<()> {
-    let Some(value) = value.filter(|value| *value != "__HIVE_DEFAULT_PARTITION__") else { return Ok(()) };
+    let Some(value) = value.filter(|value| *value != NULL_FOLDER) else { return Ok(()) };
     let holds = match key.type_text.as_str() {
         "tinyint" | "smallint" | "int" | "bigint" => value.parse::<i64>().is_ok(),
         "date" => chrono::NaiveDate::parse_from_str(value, "%Y-%m-%d").is_ok(),

@@ -8,6 +8,7 @@
 //!  staging/<id>/  files nobody sees               (object stores also: uploads that are not completed)
 //!  <id>.decision  commit{files, replaces, ..}     created if absent: THE commit; or abort, by whoever finds a dead owner
 //!  <table>/..     register, then publish each     rename | copy | complete the upload; repeating is a no-op
+//!  <id>.unregistered   if who finishes it has another catalog: what its own one still has to register
 //!  <id>.done      readers of ours switch here     from all of the old state to all of the new
 //!                 replaced files, staging, begin  deleted; decision and done stay for a while (`RETENTION_MS`)
 //! ```

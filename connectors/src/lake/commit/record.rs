@@ -46,12 +46,28 @@ pub struct Effect {
     pub files: Vec<StagedFile>,
     /// Paths of files that are replaced.
     pub replaces: Vec<String>,
+    /// The catalog of the table and the partitions; statements of before had no id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
     /// Table to create, for `CREATE TABLE AS`.
     pub creates: Option<Box<Table>>,
     /// Partitions to register.
     pub partitions: Option<Partitions>,
     /// Rows written.
     pub rows: u64,
+}
+
+impl Effect {
+    /// Whether a catalog is to be changed.
+    pub fn registers(&self) -> bool {
+        self.creates.is_some() || self.partitions.is_some()
+    }
+
+    /// What is to be registered, alone.
+    pub fn registration(&self) -> Self {
+        let Self { catalog, creates, partitions, .. } = self.clone();
+        Self { catalog, creates, partitions, ..Self::default() }
+    }
 }
 
 /// Partitions to register with a table.
@@ -109,7 +125,7 @@ pub struct Claim {
     pub statement: String,
 }
 
-/// The three records of a statement.
+/// The records of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordKind {
     /// [`Begin`].
@@ -118,16 +134,19 @@ pub enum RecordKind {
     Decision,
     /// The statement's files count from here.
     Done,
+    /// An [`Effect`] that is published and waits for its own catalog to register it.
+    Unregistered,
 }
 
 impl RecordKind {
-    const ALL: [Self; 3] = [Self::Begin, Self::Decision, Self::Done];
+    const ALL: [Self; 4] = [Self::Begin, Self::Decision, Self::Done, Self::Unregistered];
 
     fn extension(self) -> &'static str {
         match self {
             Self::Begin => "begin",
             Self::Decision => "decision",
             Self::Done => "done",
+            Self::Unregistered => "unregistered",
         }
     }
 }

@@ -33,6 +33,13 @@ pub async fn recover(site: &Site) -> Result<Vec<String>> {
             problems.push(format!("statement {id} of \"{}\": {error}", site.root));
         }
     }
+    let is_note =
+        |entry: &&Entry| record::parse_path(&entry.path).is_some_and(|(_, kind)| kind == RecordKind::Unregistered);
+    for note in entries.iter().filter(is_note) {
+        if let Err(error) = register_late(site, &note.path).await {
+            problems.push(format!("registering what \"{}\" says: {error}", note.path));
+        }
+    }
     let now = site.clock.now().0;
     let is_old = |entry: &&Entry| {
         let name = entry.path.rsplit('/').next().unwrap_or_default();
@@ -164,7 +171,7 @@ async fn apply(site: &Site, id: StatementId, action: Action<'_>, effect: Option<
     let Site { place, root, .. } = site;
     match action {
         Action::Register => match effect {
-            Some(effect) => site.registrar.register(effect).await,
+            Some(effect) => register(site, id, effect).await,
             None => Ok(()),
         },
         Action::Publish(file) => place.publish(file).await,
@@ -189,6 +196,34 @@ async fn apply(site: &Site, id: StatementId, action: Action<'_>, effect: Option<
             place.delete_empty_folders(root, &[]).await
         }
     }
+}
+
+/// Registers with the catalog of the statement. Where another one is at hand, a note keeps it for that one: a table of
+/// the same name there has nothing to do with it.
+async fn register(site: &Site, id: StatementId, effect: &Effect) -> Result<()> {
+    if !effect.registers() {
+        return Ok(());
+    }
+    if effect.catalog.is_none() || effect.catalog == site.registrar.catalog().await? {
+        return site.registrar.register(effect).await;
+    }
+    let note = record::path(&site.root, id, RecordKind::Unregistered);
+    site.place.create(&note, record::encode(&effect.registration())?).await.map(drop)
+}
+
+/// Registers what a recovery with another catalog left; what is of yet another one stays.
+async fn register_late(site: &Site, note: &str) -> Result<()> {
+    let Some(bytes) = site.place.read(note).await? else { return Ok(()) };
+    let effect: Effect = record::decode(note, &bytes)?;
+    if effect.catalog != site.registrar.catalog().await? {
+        return Ok(());
+    }
+    let registered = site.registrar.register(&effect).await;
+    let is_taken = |error: &Error| matches!(error.code().0, "TABLE_ALREADY_EXISTS" | "ALREADY_EXISTS");
+    if registered.as_ref().err().is_none_or(is_taken) {
+        site.place.delete(&[note.to_owned()]).await?;
+    }
+    registered
 }
 
 async fn abort_uploads(site: &Site, id: StatementId) -> Result<()> {

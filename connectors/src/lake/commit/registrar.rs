@@ -46,4 +46,8 @@ impl Registrar for CatalogRegistrar {
             other => other.map(drop),
         }
     }
+
+    async fn catalog(&self) -> Result<Option<String>> {
+        self.catalog.id().await.map(Some)
+    }
 }

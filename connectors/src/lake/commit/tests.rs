@@ -1,6 +1,7 @@
 //! The table of crashes, walked: a statement is cut at every operation, and so is the recovery of what it left; and
 //! every interleaving of a reader with a writer's operations sees the old or the new state.
 
+mod claims;
 mod faults;
 mod readers;
 mod table;
@@ -35,7 +36,7 @@ impl Clock for Later {
 }
 
 #[derive(Debug, Default)]
-struct Catalog(Mutex<Vec<Partition>>);
+struct Catalog(Mutex<Vec<Partition>>, Option<&'static str>);
 
 #[async_trait]
 impl Registrar for Catalog {
@@ -47,6 +48,10 @@ impl Registrar for Catalog {
             }
         }
         Ok(())
+    }
+
+    async fn catalog(&self) -> Result<Option<String>> {
+        Ok(self.1.map(str::to_owned))
     }
 }
 

@@ -23,17 +23,20 @@ use super::{
     owner::Owner,
     place::{Entry, Place, Spot, StagedWriter},
     protocol::Step,
-    record::{self, Begin, Claim, Decision, Effect, RecordKind},
+    record::{self, Begin, Claim, Decision, Effect, RecordKind, Staged, StagedFile},
     recovery::{apply_all, create_or_read, finish_or_give_up, recover},
     statement::{StatementId, StatementKind},
     visible::Records,
 };
+use crate::lake::stats::ScanStats;
 
 /// What makes tables and partitions known; repeating it changes nothing.
 #[async_trait]
 pub trait Registrar: fmt::Debug + Send + Sync {
     /// Creates the table and registers the partitions of a committed statement.
     async fn register(&self, effect: &Effect) -> Result<()>;
+    /// Which catalog that is, if it is one.
+    async fn catalog(&self) -> Result<Option<String>>;
 }
 
 /// For statements without a table, such as `UNLOAD`.
@@ -44,6 +47,10 @@ pub struct NoCatalog;
 impl Registrar for NoCatalog {
     async fn register(&self, _effect: &Effect) -> Result<()> {
         Ok(())
+    }
+
+    async fn catalog(&self) -> Result<Option<String>> {
+        Ok(None)
     }
 }
 
@@ -81,6 +88,18 @@ pub struct Transaction {
     next_file: AtomicUsize,
     heartbeat: Option<JoinHandle<()>>,
     ended: bool,
+    stats: Arc<ScanStats>,
+}
+
+/// The newest claim of a folder.
+#[derive(Debug, Clone, Copy)]
+enum Newest {
+    /// Nobody ever claimed it.
+    None,
+    /// Its number, and whose it is.
+    Claim(u64, StatementId),
+    /// It went between the look at the list and the look at it.
+    Gone,
 }
 
 /// How long an exclusive statement waits for the one before it.
@@ -97,7 +116,15 @@ impl Transaction {
         let path = record::path(&site.root, id, RecordKind::Begin);
         site.place.create(&path, record::encode(&begin)?).await?;
         let heartbeat = tokio::spawn(beat(site.place.clone(), path, begin));
-        Ok(Self { site, id, next_file: AtomicUsize::new(0), heartbeat: Some(heartbeat), ended: false })
+        let (next_file, heartbeat) = (AtomicUsize::new(0), Some(heartbeat));
+        Ok(Self { site, id, next_file, heartbeat, ended: false, stats: Arc::default() })
+    }
+
+    /// The same, saying in the counters of its statement when it is not to be cut short.
+    #[must_use]
+    pub fn counted(mut self, stats: Arc<ScanStats>) -> Self {
+        self.stats = stats;
+        self
     }
 
     /// Its name.
@@ -147,24 +174,36 @@ impl Transaction {
     async fn claim(&self) -> Result<()> {
         let mut waited_ms = 0;
         loop {
-            let newest = self.newest_claim().await?;
-            if let Some((_, earlier)) = newest
-                && !self.has_ended(earlier).await?
+            let number = match self.newest_claim().await? {
+                Newest::None => Some(0),
+                Newest::Claim(number, earlier) if self.has_ended(earlier).await? => Some(number + 1),
+                Newest::Claim(_, earlier) if waited_ms >= CLAIM_WAIT_MS => return Err(self.claimed_by(earlier)),
+                // A claim is deleted once there is a newer one: it is in the next list.
+                Newest::Claim(..) | Newest::Gone => None,
+            };
+            if let Some(number) = number
+                && self.claim_number(number).await?
             {
-                if waited_ms >= CLAIM_WAIT_MS {
-                    return Err(self.claimed_by(earlier));
-                }
-                tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
-                waited_ms += CLAIM_POLL_MS;
-                continue;
-            }
-            let number = newest.map_or(0, |(number, _)| number + 1);
-            let path = record::claim(&self.site.root, number);
-            let ours = record::encode(&Claim { statement: self.id.to_string() })?;
-            if self.create_or_read(&path, ours.clone()).await? == ours {
                 return self.delete_claims_below(number).await;
             }
+            tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
+            waited_ms += CLAIM_POLL_MS;
         }
+    }
+
+    /// Takes a number; `false` if another statement has it, or took a larger one meanwhile: this one is then worth
+    /// nothing, since who looks for the newest does not see it.
+    async fn claim_number(&self, number: u64) -> Result<bool> {
+        let path = record::claim(&self.site.root, number);
+        let ours = record::encode(&Claim { statement: self.id.to_string() })?;
+        if self.create_or_read(&path, ours.clone()).await? != ours {
+            return Ok(false);
+        }
+        if self.largest_claim().await?.is_some_and(|largest| largest > number) {
+            self.site.place.delete(&[path]).await?;
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Deletes what was staged; the statement never happens.
@@ -174,14 +213,19 @@ impl Transaction {
         apply_all(&self.site, self.id, Step::RollBack, None).await
     }
 
-    async fn decide(&mut self, effect: Effect) -> Result<Effect> {
+    async fn decide(&mut self, mut effect: Effect) -> Result<Effect> {
+        if effect.registers() {
+            effect.catalog = self.site.registrar.catalog().await?;
+        }
         let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
         if self.site.place.read(&begin).await?.is_none() {
             return Err(self.aborted("its begin record is gone"));
         }
+        self.settle_staged(&effect).await?;
         let decision = Decision::Commit(Box::new(effect));
         let path = record::path(&self.site.root, self.id, RecordKind::Decision);
         let ours = record::encode(&decision)?;
+        self.stats.committing.store(true, Relaxed);
         // From here on only the records know whether it happened.
         self.ended = true;
         let found = match self.create_or_read(&path, ours).await {
@@ -196,6 +240,15 @@ impl Transaction {
             Decision::Commit(effect) => Ok(*effect),
             Decision::Abort { reason } => Err(self.aborted(&reason)),
         }
+    }
+
+    /// The names of hidden files are durable before anything says that they are there.
+    async fn settle_staged(&self, effect: &Effect) -> Result<()> {
+        let hidden = effect.files.iter().filter_map(|file| match &file.staged {
+            Staged::At(path) => Some(StagedFile { target: path.clone(), ..file.clone() }),
+            Staged::Upload { .. } => None,
+        });
+        self.site.place.settle(&self.site.root, &hidden.collect::<Vec<_>>()).await
     }
 
     /// After an unclear reply: an abort that is created first makes sure that the commit never is.
@@ -247,13 +300,17 @@ impl Transaction {
         create_or_read(&*self.site.place, path, ours).await
     }
 
-    async fn newest_claim(&self) -> Result<Option<(u64, StatementId)>> {
+    async fn largest_claim(&self) -> Result<Option<u64>> {
         let claims = self.site.place.list(&record::claims(&self.site.root)).await?;
-        let Some(number) = claims.iter().filter_map(claim_number).max() else { return Ok(None) };
+        Ok(claims.iter().filter_map(claim_number).max())
+    }
+
+    async fn newest_claim(&self) -> Result<Newest> {
+        let Some(number) = self.largest_claim().await? else { return Ok(Newest::None) };
         let path = record::claim(&self.site.root, number);
-        let Some(bytes) = self.site.place.read(&path).await? else { return Ok(None) };
+        let Some(bytes) = self.site.place.read(&path).await? else { return Ok(Newest::Gone) };
         let claim: Claim = record::decode(&path, &bytes)?;
-        Ok(Some((number, claim.statement.parse()?)))
+        Ok(Newest::Claim(number, claim.statement.parse()?))
     }
 
     async fn has_ended(&self, earlier: StatementId) -> Result<bool> {
@@ -328,24 +385,23 @@ pub async fn visible_files(site: &Site, folders: &[String]) -> Result<Vec<Entry>
     for _ in 0..LISTINGS_MAX {
         let mut files = Vec::new();
         for folder in folders {
-            files.extend(site.place.list_below(folder).await?);
+            let below = site.place.list_below(folder).await?;
+            files.extend(below.into_iter().filter(|file| !is_hidden(&file.path, folder)));
         }
         let after = read_records(site).await?;
         match super::visible::resolve(files, &before, &after, |file: &Entry| &file.path) {
-            super::visible::Resolved::Files(files) => {
-                let is_data = |file: &Entry| !is_hidden(&file.path, &site.root);
-                return Ok(files.into_iter().filter(is_data).collect());
-            }
+            super::visible::Resolved::Files(files) => return Ok(files),
             super::visible::Resolved::ListAgain => before = after,
         }
     }
     Err(Error::unavailable(format!("\"{}\" was replaced while it was listed, again and again", site.root)))
 }
 
-/// Whether a name below the root starts with `_` or `.`.
-fn is_hidden(path: &str, root: &str) -> bool {
-    let below = path.strip_prefix(root).unwrap_or(path);
-    below.split('/').any(|name| name.starts_with(['_', '.']))
+/// Whether a name below a folder starts with `_` or `.`; how the folder itself is called does not matter, since who
+/// lists it was told to.
+fn is_hidden(path: &str, folder: &str) -> bool {
+    let below = path.strip_prefix(folder).map_or(path, |below| below.trim_start_matches('/'));
+    below.split('/').any(crate::lake::layout::is_hidden)
 }
 
 async fn read_records(site: &Site) -> Result<Records> {

@@ -35,6 +35,8 @@ pub struct Records {
     pub statements: HashMap<StatementId, Found>,
     /// Files that statements which are done have replaced and not yet deleted.
     pub replaced: HashSet<String>,
+    /// Whether something is published that its own catalog has not registered yet.
+    pub waits_for_catalog: bool,
 }
 
 /// What a reader does with its listing.
@@ -50,11 +52,15 @@ impl Records {
     /// Adds a record by its path; other names are ignored.
     pub fn add(&mut self, path: &str) {
         let Some((id, kind)) = record::parse_path(path) else { return };
+        if kind == RecordKind::Unregistered {
+            self.waits_for_catalog = true;
+            return;
+        }
         let found = self.statements.entry(id).or_default();
         match kind {
             RecordKind::Begin => found.begun = true,
             RecordKind::Decision => found.decided = true,
-            RecordKind::Done => found.done = true,
+            RecordKind::Done | RecordKind::Unregistered => found.done = true,
         }
     }
 
@@ -103,9 +109,10 @@ impl Records {
         self.statements.iter().filter(|(_, found)| found.begun && !found.done).map(|(id, _)| *id).collect()
     }
 
-    /// Whether a statement's begin record is there: its owner goes on, or somebody has to finish, undo or clean up.
-    pub fn is_any_begun(&self) -> bool {
-        self.statements.values().any(|found| found.begun)
+    /// Whether a statement's begin record is there: its owner goes on, or somebody has to finish, undo or clean up; or
+    /// something has to be registered.
+    pub fn is_any_open(&self) -> bool {
+        self.waits_for_catalog || self.statements.values().any(|found| found.begun)
     }
 
     fn is_done(&self, id: StatementId) -> bool {

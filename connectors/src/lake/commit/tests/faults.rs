@@ -176,4 +176,8 @@ impl Registrar for FaultyCatalog {
     async fn register(&self, effect: &crate::lake::commit::Effect) -> Result<()> {
         self.budget.run(self.catalog.register(effect)).await
     }
+
+    async fn catalog(&self) -> Result<Option<String>> {
+        self.catalog.catalog().await
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     write_statement,
 };
 use crate::lake::commit::{
-    ABORT_RETENTION_MS, RETENTION_MS,
+    ABORT_RETENTION_MS, RETENTION_MS, Records,
     owner::Fate,
     protocol::{Facts, Step, Verdict, next_step},
     recover,
@@ -239,6 +239,42 @@ async fn a_dropped_statement_is_rolled_back() {
     assert_eq!(leftovers(&now).await, Vec::<String>::new());
 }
 
+/// Whoever finishes a statement with another catalog publishes it and registers nothing; its own catalog does later.
+#[tokio::test]
+async fn a_statement_is_registered_in_its_own_catalog_whoever_finishes_it() {
+    let mut left_to_others = 0;
+    for operation in 0.. {
+        let catalog = |name| Arc::new(Catalog(Default::default(), Some(name)));
+        let (own, foreign) = (catalog("own"), catalog("foreign"));
+        let now = site(Arc::new(in_memory(InMemory::new())), own.clone(), "t", Arc::new(SystemClock));
+        write_old(&*now.place, "t").await;
+        let budget = Budget::dies_after(operation, Death::After);
+        let _ = write_statement(faulty(&now, &budget), StatementKind::Append).await;
+        if !budget.is_dead() {
+            break;
+        }
+        if !is_committed(&now).await {
+            continue;
+        }
+        left_to_others += usize::from(own.0.lock().is_empty());
+        let elsewhere = Site { clock: Arc::new(Later), registrar: foreign.clone(), ..now.clone() };
+        for _ in 0..2 {
+            assert_eq!(recover(&elsewhere).await.unwrap(), Vec::<String>::new());
+            assert_eq!(ours(&elsewhere).await, new_content(StatementKind::Append), "cut at {operation}");
+            assert_eq!(foreign.0.lock().len(), 0, "cut at {operation}");
+        }
+        let mut records = Records::default();
+        now.place.list("t/_headwater").await.unwrap().iter().for_each(|entry| records.add(&entry.path));
+        // It may have died after it had registered and before anybody knew.
+        assert!(records.waits_for_catalog || !own.0.lock().is_empty(), "cut at {operation}");
+        let later = Site { clock: Arc::new(Later), ..now };
+        assert_eq!(recover(&later).await.unwrap(), Vec::<String>::new());
+        assert_eq!(own.0.lock().len(), 1, "cut at {operation}");
+        assert_eq!(leftovers(&later).await, Vec::<String>::new(), "cut at {operation}");
+    }
+    assert!(left_to_others > 0);
+}
+
 #[derive(Debug)]
 struct Taken;
 
@@ -246,6 +282,10 @@ struct Taken;
 impl Registrar for Taken {
     async fn register(&self, _effect: &super::Effect) -> headwater_engine::error::Result<()> {
         Err(headwater_engine::error::Error::user("TABLE_ALREADY_EXISTS", "table \"d.t\" already exists"))
+    }
+
+    async fn catalog(&self) -> headwater_engine::error::Result<Option<String>> {
+        Ok(None)
     }
 }
 
