@@ -188,5 +188,5 @@ fn json(given: &mut Given<'_>, name: &str) -> Result<Json> {
     }
     let iso_timestamps = reading.timestamps.standard == TimestampStandard::Iso8601;
     let without_nulls = given.flag(&format!("{name}.encode.ignore-null-fields"))?.unwrap_or(false);
-    Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: !without_nulls } })
+    Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: !without_nulls, ..JsonLines::default() } })
 }

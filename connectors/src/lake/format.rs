@@ -141,11 +141,7 @@ impl ReadFormat {
 /// What a table's SerDe and properties say about reading JSON.
 fn json_options(table: &Table, malformed: Malformed) -> Result<JsonOptions> {
     let serde = table.storage.serde.as_deref().unwrap_or_default();
-    let dialect = match serde.to_ascii_lowercase() {
-        serde if serde.contains("openx") => Dialect::OpenX,
-        serde if serde.contains("hcatalog") || serde.contains("hive.serde2.jsonserde") => Dialect::Hive,
-        _ => Dialect::Headwater,
-    };
+    let dialect = Dialect::of_serde(serde);
     let mut options = JsonOptions::from_serde(dialect, &table.storage.serde_properties)?;
     let property = |key: &str| table.properties.get(key).map(|value| value.trim().to_ascii_lowercase());
     let wrong = |key: &str, value: &str, known: &str| {

@@ -220,6 +220,10 @@ fn quoted_float(text: &[u8]) -> Option<f64> {
     }
 }
 
+fn is_float_word(text: &[u8]) -> bool {
+    matches!(text, b"NaN" | b"Infinity" | b"-Infinity")
+}
+
 fn store<T: Copy + Default>(fixed: &mut Fixed<T>, value: Option<T>) -> Fit {
     value.map(|value| fixed.push(value)).ok_or(Misfit::Scalar)
 }
@@ -241,11 +245,9 @@ impl Column {
             Data::Timestamp(fixed, digits) => {
                 return store(fixed, rules.timestamp(text, false).and_then(|moment| moment.in_unit(*digits)));
             }
-            Data::Int8(_) | Data::Int16(_) | Data::Int32(_) | Data::Int64(_) | Data::Float32(_) | Data::Float64(_)
-                if is_hive =>
-            {
-                return Err(Misfit::Shape);
-            }
+            Data::Int8(_) | Data::Int16(_) | Data::Int32(_) | Data::Int64(_) if is_hive => return Err(Misfit::Shape),
+            // What is written here for a float that is no number is read here.
+            Data::Float32(_) | Data::Float64(_) if is_hive && !is_float_word(text) => return Err(Misfit::Shape),
             Data::Int8(fixed) => return store_integer(fixed, integer(text, rules.dialect)),
             Data::Int16(fixed) => return store_integer(fixed, integer(text, rules.dialect)),
             Data::Int32(fixed) => return store_integer(fixed, integer(text, rules.dialect)),

@@ -1,23 +1,27 @@
 //! Rows as JSON objects, one a line: for files of the lake and records of streams alike.
 //!
 //! Invariant: a NULL is left out unless asked for; timestamps are written as SQL spells them unless told ISO-8601; bytes
-//! are base64; a line end stands after each object and nowhere else.
+//! are base64 unless told otherwise; a float that is no number is a quoted word; a line end stands after each object and nowhere else.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, StringArray, StructArray},
-    datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
-    json::{LineDelimitedWriter, WriterBuilder, writer::LineDelimited},
+    array::{Array, AsArray, BinaryArray},
+    datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit},
+    error::ArrowError,
+    json::{
+        LineDelimitedWriter, WriterBuilder,
+        writer::{EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder},
+    },
     record_batch::RecordBatch,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use headwater_engine::{
-    error::Result,
+    error::{Error, Result},
     format::{Decoder, Encoder, Format, Payloads},
 };
 
-use super::{JsonDecoder, JsonOptions, written_time::Spelling};
+use super::{JsonDecoder, JsonOptions, nested::write_text, written_time};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,28 +30,39 @@ pub struct JsonLines {
     pub iso_timestamps: bool,
     /// Write `null` instead of leaving a field out.
     pub explicit_nulls: bool,
+    /// How bytes are written.
+    pub binary: BinaryText,
+}
+
+/// Bytes as a JSON text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BinaryText {
+    /// In base64.
+    #[default]
+    Base64,
+    /// As they are, which is what Hive's SerDe reads; what is no UTF-8 is refused.
+    Plain,
 }
 
 impl JsonLines {
     /// Appends a line for each row.
     pub fn write(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-        let rows = with_base64(rows)?;
-        let (spelling, format) = self.timestamps(&rows.schema());
+        let (times, format) = self.timestamps(&rows.schema());
         let builder = WriterBuilder::new()
-            .with_encoder_factory(Arc::new(spelling))
             .with_explicit_nulls(self.explicit_nulls)
+            .with_encoder_factory(Arc::new(Spelling { times, binary: self.binary }))
             .with_timestamp_format(format.clone())
             .with_timestamp_tz_format(format);
         let mut writer: LineDelimitedWriter<&mut Vec<u8>> = builder.build::<_, LineDelimited>(out);
-        writer.write(&rows)?;
+        writer.write(rows)?;
         writer.finish()?;
         Ok(())
     }
 
     /// Milliseconds are shown as three digits, always; finer ones as far as they go.
     /// The format is for times in zones.
-    fn timestamps(&self, schema: &Schema) -> (Spelling, String) {
-        let spelling = Spelling { iso: self.iso_timestamps, fine: schema.fields().iter().any(is_fine) };
+    fn timestamps(&self, schema: &Schema) -> (written_time::Spelling, String) {
+        let spelling = written_time::Spelling { iso: self.iso_timestamps, fine: schema.fields().iter().any(is_fine) };
         let fraction = if spelling.fine { "%.f" } else { "%.3f" };
         let format = match spelling.iso {
             true => format!("%Y-%m-%dT%H:%M:%S{fraction}Z"),
@@ -62,50 +77,89 @@ fn is_fine(field: &Arc<Field>) -> bool {
     match field.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => true,
         DataType::Struct(fields) => fields.iter().any(is_fine),
+        DataType::List(within) | DataType::Map(within, _) => is_fine(within),
         _ => false,
     }
 }
 
-fn has_binary(field: &Arc<Field>) -> bool {
-    match field.data_type() {
-        DataType::Binary => true,
-        DataType::Struct(fields) => fields.iter().any(has_binary),
-        _ => false,
-    }
+/// Bytes as base64 or as they are, and what is no JSON number as the text that readers take for it.
+#[derive(Debug)]
+struct Spelling {
+    times: written_time::Spelling,
+    binary: BinaryText,
 }
 
-fn with_base64(rows: &RecordBatch) -> Result<RecordBatch> {
-    if !rows.schema().fields().iter().any(has_binary) {
-        return Ok(rows.clone());
-    }
-    let (fields, columns) = in_base64(rows.schema().fields(), rows.columns())?;
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-/// Columns with bytes, and those of rows in them, as base64.
-fn in_base64(fields: &Fields, columns: &[ArrayRef]) -> Result<(Fields, Vec<ArrayRef>)> {
-    let (mut new_fields, mut new_columns) = (Vec::new(), Vec::<ArrayRef>::new());
-    for (field, column) in fields.iter().zip(columns) {
-        match field.data_type() {
+impl EncoderFactory for Spelling {
+    fn make_default_encoder<'a>(
+        &self,
+        field: &'a FieldRef,
+        array: &'a dyn Array,
+        options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn arrow::json::writer::Encoder + 'a> = match array.data_type() {
             DataType::Binary => {
-                let bytes = column.as_binary::<i32>();
-                let text: StringArray = bytes.iter().map(|value| value.map(|value| STANDARD.encode(value))).collect();
-                new_fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
-                new_columns.push(Arc::new(text));
+                let bytes = array.as_binary::<i32>();
+                if self.binary == BinaryText::Plain {
+                    check_text(field.name(), bytes)?;
+                }
+                Box::new(Bytes(bytes, self.binary))
             }
-            DataType::Struct(within) if has_binary(field) => {
-                let row = column.as_struct();
-                let (fields, columns) = in_base64(within, row.columns())?;
-                new_fields.push(Arc::new(Field::new(field.name(), DataType::Struct(fields.clone()), true)));
-                new_columns.push(Arc::new(StructArray::try_new(fields, columns, row.nulls().cloned())?));
+            DataType::Float32 if has_words(array.as_primitive::<Float32Type>().iter().flatten().map(f64::from)) => {
+                let values = array.as_primitive::<Float32Type>();
+                Box::new(Floats(move |index| (f64::from(values.value(index)), format!("{:?}", values.value(index)))))
             }
-            _ => {
-                new_fields.push(field.clone());
-                new_columns.push(column.clone());
+            DataType::Float64 if has_words(array.as_primitive::<Float64Type>().iter().flatten()) => {
+                let values = array.as_primitive::<Float64Type>();
+                Box::new(Floats(move |index| (values.value(index), format!("{:?}", values.value(index)))))
             }
-        }
+            _ => return self.times.make_default_encoder(field, array, options),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
-    Ok((new_fields.into(), new_columns))
+}
+
+struct Bytes<'a>(&'a BinaryArray, BinaryText);
+
+impl arrow::json::writer::Encoder for Bytes<'_> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        let value = self.0.value(index);
+        let text = match self.1 {
+            BinaryText::Base64 => STANDARD.encode(value).into(),
+            BinaryText::Plain => String::from_utf8_lossy(value),
+        };
+        write_text(text.as_bytes(), out);
+    }
+}
+
+/// What a float is, and how a finite one is written.
+struct Floats<F>(F);
+
+impl<F: Fn(usize) -> (f64, String)> arrow::json::writer::Encoder for Floats<F> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        let (value, text) = (self.0)(index);
+        let word = match value {
+            value if value.is_nan() => "\"NaN\"",
+            f64::INFINITY => "\"Infinity\"",
+            f64::NEG_INFINITY => "\"-Infinity\"",
+            _ => text.as_str(),
+        };
+        out.extend_from_slice(word.as_bytes());
+    }
+}
+
+fn has_words(mut values: impl Iterator<Item = f64>) -> bool {
+    values.any(|value| !value.is_finite())
+}
+
+/// A SerDe that takes bytes as they are has none that are no text.
+fn check_text(name: &str, values: &BinaryArray) -> Result<(), ArrowError> {
+    if values.iter().flatten().all(|value| simdutf8::basic::from_utf8(value).is_ok()) {
+        return Ok(());
+    }
+    let message = format!("column \"{name}\" holds bytes that are no text, which this JSON SerDe cannot hold");
+    let error = Error::data("HIVE_WRITER_DATA_ERROR", message)
+        .with_hint("write to_base64(..) into a string column, or use the OpenX SerDe or Parquet");
+    Err(ArrowError::ExternalError(Box::new(error)))
 }
 
 /// `'format' = 'json'` of a table.
@@ -158,7 +212,7 @@ mod tests {
     fn each_row_is_a_payload_with_its_line_ends_escaped() {
         let schema =
             Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Binary, true)]));
-        let text = StringArray::from(vec![Some("x\ny"), None]);
+        let text = arrow::array::StringArray::from(vec![Some("x\ny"), None]);
         let bytes = arrow::array::BinaryArray::from(vec![Some(b"hi".as_slice()), None]);
         let rows = RecordBatch::try_new(schema, vec![Arc::new(text), Arc::new(bytes)]).unwrap();
         let payloads = JsonEncoder { writing: JsonLines::default() }.encode(&rows).unwrap();

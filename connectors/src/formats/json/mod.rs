@@ -27,7 +27,7 @@ mod time_text;
 mod written_time;
 
 pub use infer::JsonInference;
-pub use lines::{Json, JsonLines};
+pub use lines::{BinaryText, Json, JsonLines};
 pub use options::{
     Coercion, Dialect, JsonOptions, Malformed, PathStep, RecordPath, TimestampReading, TimestampStandard, TimestampUnit,
 };

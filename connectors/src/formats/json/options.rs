@@ -19,6 +19,17 @@ pub enum Dialect {
     Hive,
 }
 
+impl Dialect {
+    /// The dialect of a SerDe by its class, ours if none is named.
+    pub fn of_serde(class: &str) -> Self {
+        match class.to_ascii_lowercase() {
+            class if class.contains("openx") => Self::OpenX,
+            class if class.contains("hcatalog") || class.contains("hive.serde2.jsonserde") => Self::Hive,
+            _ => Self::Headwater,
+        }
+    }
+}
+
 /// What becomes of a row that cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Malformed {

@@ -2,10 +2,11 @@
 //!
 //! Invariant: what a codec writes, the lake's reader reads, told by content and by extension alike.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use headwater_engine::error::{Error, Result};
+use parking_lot::Mutex;
 
 /// How a text file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,12 +75,27 @@ impl Codec {
         }
     }
 
+    /// About how many bytes of memory a compressor of it holds: what zlib, libzstd and bzip2 say of the levels used here.
+    pub fn memory_bytes(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Gzip | Self::Zip => 320 << 10,
+            Self::Snappy => 2 * Framing::Xerial.block_bytes(),
+            Self::HadoopSnappy => 2 * Framing::Hadoop.block_bytes(),
+            Self::Zstd => 4 << 20,
+            Self::Bzip2 => 5200 << 10,
+        }
+    }
+
     /// A compressor of one file.
     pub fn compressor(self) -> Result<Compressor> {
         Ok(Compressor(match self {
             Self::None => Stream::None(Vec::new()),
             Self::Gzip => Stream::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6))),
-            Self::Zip => Stream::Zip(Box::new(zip_stream()?)),
+            Self::Zip => {
+                let out = Shared::default();
+                Stream::Zip { stream: Box::new(zip_stream(out.clone())?), out }
+            }
             Self::Snappy => Stream::Snappy(Blocks::of(Framing::Xerial)),
             Self::HadoopSnappy => Stream::Snappy(Blocks::of(Framing::Hadoop)),
             Self::Zstd => Stream::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 3)?),
@@ -97,19 +113,40 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-type ZipStream = zip::ZipWriter<zip::write::StreamWriter<Vec<u8>>>;
+type ZipStream = zip::ZipWriter<zip::write::StreamWriter<Shared>>;
+
+/// Bytes that an archive's writer gives out and its owner takes while it goes on.
+#[derive(Debug, Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Shared {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 enum Stream {
     None(Vec<u8>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
-    Zip(Box<ZipStream>),
+    Zip { stream: Box<ZipStream>, out: Shared },
     Snappy(Blocks),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
 }
 
-fn zip_stream() -> Result<ZipStream> {
-    let mut writer = zip::ZipWriter::new_stream(Vec::new());
+fn zip_stream(out: Shared) -> Result<ZipStream> {
+    let mut writer = zip::ZipWriter::new_stream(out);
     writer.start_file("data", zip::write::SimpleFileOptions::default()).map_err(|error| zip_error(&error))?;
     Ok(writer)
 }
@@ -124,7 +161,7 @@ impl Compressor {
         match &mut self.0 {
             Stream::None(out) => out.extend_from_slice(bytes),
             Stream::Gzip(stream) => stream.write_all(bytes)?,
-            Stream::Zip(stream) => stream.write_all(bytes)?,
+            Stream::Zip { stream, .. } => stream.write_all(bytes)?,
             Stream::Snappy(stream) => stream.write(bytes)?,
             Stream::Zstd(stream) => stream.write_all(bytes)?,
             Stream::Bzip2(stream) => stream.write_all(bytes)?,
@@ -137,8 +174,7 @@ impl Compressor {
         match &mut self.0 {
             Stream::None(out) => std::mem::take(out),
             Stream::Gzip(stream) => std::mem::take(stream.get_mut()),
-            // The archive's writer owns its bytes until the end.
-            Stream::Zip(_) => Vec::new(),
+            Stream::Zip { out, .. } => out.take(),
             Stream::Snappy(stream) => std::mem::take(&mut stream.out),
             Stream::Zstd(stream) => std::mem::take(stream.get_mut()),
             Stream::Bzip2(stream) => std::mem::take(stream.get_mut()),
@@ -151,7 +187,10 @@ impl Compressor {
         Ok(match self.0 {
             Stream::None(out) => out,
             Stream::Gzip(stream) => stream.finish()?,
-            Stream::Zip(stream) => stream.finish().map_err(|error| zip_error(&error))?.into_inner(),
+            Stream::Zip { stream, out } => {
+                stream.finish().map_err(|error| zip_error(&error))?;
+                out.take()
+            }
             Stream::Snappy(stream) => stream.finish()?,
             Stream::Zstd(stream) => stream.finish()?,
             Stream::Bzip2(stream) => stream.finish()?,

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use headwater_engine::error::Result;
 
 pub(crate) use self::text::{TextRows, as_text};
-use super::{compress::Compressor, format::WriteFormat};
+use super::{
+    compress::{Codec, Compressor},
+    format::WriteFormat,
+};
 
 /// Encodes one file.
 pub trait FileEncoder: fmt::Debug + Send {
@@ -22,8 +25,10 @@ pub trait FileEncoder: fmt::Debug + Send {
     fn write(&mut self, rows: &RecordBatch) -> Result<()>;
     /// Takes the bytes that are final.
     fn drain(&mut self) -> Result<Bytes>;
-    /// Bytes of memory that rows added so far still need.
+    /// Bytes of memory that rows added so far still need, the compressor's own included.
     fn held_bytes(&self) -> usize;
+    /// Bytes that the file has beyond what was given out, as far as is known.
+    fn unwritten_bytes(&self) -> usize;
     /// Ends the file and gives its last bytes.
     fn finish(self: Box<Self>) -> Result<Bytes>;
 }
@@ -33,10 +38,10 @@ pub fn encoder(format: &WriteFormat, schema: &SchemaRef) -> Result<Box<dyn FileE
     Ok(match format {
         WriteFormat::Parquet(options) => Box::new(parquet::ParquetFile::new(schema, options)?),
         WriteFormat::Json { codec, options } => {
-            Box::new(TextFile::new(codec.compressor()?, json::JsonRows::new(options.clone())))
+            Box::new(TextFile::new(*codec, json::JsonRows::new(options.clone()))?)
         }
         WriteFormat::Text { codec, options } => {
-            Box::new(TextFile::new(codec.compressor()?, text::TextRows::new(options.clone(), schema)?))
+            Box::new(TextFile::new(*codec, text::TextRows::new(options.clone(), schema)?)?)
         }
     })
 }
@@ -55,12 +60,14 @@ struct TextFile<L> {
     lines: L,
     compressor: Compressor,
     scratch: Vec<u8>,
+    codec_bytes: usize,
     has_head: bool,
 }
 
 impl<L: LineEncoder> TextFile<L> {
-    fn new(compressor: Compressor, lines: L) -> Self {
-        Self { lines, compressor, scratch: Vec::new(), has_head: false }
+    fn new(codec: Codec, lines: L) -> Result<Self> {
+        let (compressor, codec_bytes) = (codec.compressor()?, codec.memory_bytes());
+        Ok(Self { lines, compressor, scratch: Vec::new(), codec_bytes, has_head: false })
     }
 }
 
@@ -79,7 +86,12 @@ impl<L: LineEncoder> FileEncoder for TextFile<L> {
     }
 
     fn held_bytes(&self) -> usize {
-        self.scratch.capacity()
+        self.scratch.capacity() + self.codec_bytes
+    }
+
+    fn unwritten_bytes(&self) -> usize {
+        // What a compressor holds is little, and how little it becomes is not known.
+        0
     }
 
     fn finish(self: Box<Self>) -> Result<Bytes> {

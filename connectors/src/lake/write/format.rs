@@ -8,6 +8,7 @@ use headwater_engine::{
 };
 
 use super::compress::Codec;
+use crate::formats::json::{BinaryText, Dialect};
 
 /// How rows become bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub struct JsonOptions {
     pub iso_timestamps: bool,
     /// Write `null` instead of leaving a field out.
     pub explicit_nulls: bool,
+    /// How bytes are written.
+    pub binary: BinaryText,
     /// What stands after each object.
     pub delimiter: Delimiter,
 }
@@ -206,7 +209,7 @@ impl WriteFormat {
                 Self::Parquet(parquet_options(properties)?)
             }
             FileFormat::Json => {
-                let options = json_options(properties, &storage.serde_properties)?;
+                let options = json_options(storage, properties)?;
                 Self::Json { codec: text_codec(properties)?, options }
             }
             FileFormat::Text => {
@@ -284,7 +287,12 @@ fn text_codec(properties: &Properties) -> Result<Codec> {
     Ok(if is_athenas && codec == Codec::Snappy { Codec::HadoopSnappy } else { codec })
 }
 
-fn json_options(properties: &Properties, serde: &Properties) -> Result<JsonOptions> {
+fn json_options(storage: &Storage, properties: &Properties) -> Result<JsonOptions> {
+    let serde = &storage.serde_properties;
+    let binary = match Dialect::of_serde(storage.serde.as_deref().unwrap_or_default()) {
+        Dialect::Hive => BinaryText::Plain,
+        Dialect::OpenX | Dialect::Headwater => BinaryText::Base64,
+    };
     let of_either = |keys: &[&str]| first(properties, keys).or_else(|| first(serde, keys)).map(str::to_owned);
     let standard = of_either(&["json.timestamp-format.standard"]);
     let iso_timestamps = match standard.as_deref().map(str::to_lowercase).as_deref() {
@@ -297,7 +305,7 @@ fn json_options(properties: &Properties, serde: &Properties) -> Result<JsonOptio
     };
     let ignored = of_either(&["json.encode.ignore-null-fields"]);
     let explicit_nulls = ignored.is_some_and(|text| text.eq_ignore_ascii_case("false"));
-    Ok(JsonOptions { iso_timestamps, explicit_nulls, delimiter: row_delimiter(properties)? })
+    Ok(JsonOptions { iso_timestamps, explicit_nulls, binary, delimiter: row_delimiter(properties)? })
 }
 
 fn header(properties: &Properties) -> bool {

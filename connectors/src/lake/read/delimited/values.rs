@@ -13,6 +13,7 @@ use arrow::{
     compute::{CastOptions, cast_with_options},
     datatypes::{DataType, Int64Type, TimeUnit},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use headwater_engine::error::{Error, Result};
 
 use super::{Habits, split::FieldText};
@@ -97,7 +98,7 @@ pub(super) fn scalar(texts: &StringArray, data_type: &DataType, habits: Habits) 
     Ok(match data_type {
         DataType::Utf8 => Arc::new(texts.clone()),
         DataType::LargeUtf8 => cast(texts, data_type)?,
-        DataType::Binary => Arc::new(texts.iter().map(|text| text.map(str::as_bytes)).collect::<BinaryArray>()),
+        DataType::Binary => binary(texts, habits),
         DataType::Boolean => Arc::new(texts.iter().map(|text| text.and_then(boolean)).collect::<BooleanArray>()),
         DataType::Date32 if habits == Habits::OpenCsv => cast(&cast(&numbers()?, &DataType::Int32)?, data_type)?,
         DataType::Timestamp(_, None) if habits == Habits::OpenCsv => {
@@ -116,6 +117,15 @@ pub(super) fn scalar(texts: &StringArray, data_type: &DataType, habits: Habits) 
         }
         _ => cast(texts, data_type)?,
     })
+}
+
+/// Bytes of base64; LazySimpleSerDe takes what is none for the bytes themselves, and so are lines as they are.
+fn binary(texts: &StringArray, habits: Habits) -> ArrayRef {
+    let bytes = |text: &str| match (habits, STANDARD.decode(text)) {
+        (Habits::Raw, _) | (Habits::Lazy, Err(_)) => Some(text.as_bytes().to_vec()),
+        (_, decoded) => decoded.ok(),
+    };
+    Arc::new(texts.iter().map(|text| text.and_then(bytes)).collect::<BinaryArray>())
 }
 
 /// The integer of a text as LazySimpleSerDe reads it: a fraction is cut off, an exponent is no number.

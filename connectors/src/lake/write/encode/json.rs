@@ -19,8 +19,8 @@ pub(super) struct JsonRows {
 
 impl JsonRows {
     pub(super) fn new(options: JsonOptions) -> Self {
-        let JsonOptions { iso_timestamps, explicit_nulls, delimiter } = options;
-        Self { lines: JsonLines { iso_timestamps, explicit_nulls }, delimiter }
+        let JsonOptions { iso_timestamps, explicit_nulls, binary, delimiter } = options;
+        Self { lines: JsonLines { iso_timestamps, explicit_nulls, binary }, delimiter }
     }
 }
 

@@ -74,6 +74,10 @@ impl FileEncoder for ParquetFile {
         self.0.memory_size()
     }
 
+    fn unwritten_bytes(&self) -> usize {
+        self.0.in_progress_size()
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Bytes> {
         self.0.finish().map_err(parquet_error)?;
         self.drain()

@@ -114,6 +114,7 @@ impl TextRows {
     }
 
     fn row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) -> Result<()> {
+        let start = out.len();
         for (index, column) in columns.iter().enumerate() {
             self.separate(index, out);
             match column {
@@ -130,6 +131,12 @@ impl TextRows {
                     out.extend_from_slice(self.options.null.as_bytes());
                 }
             }
+        }
+        if let TextStyle::Csv { quote, .. } = self.options.style
+            && out.len() == start
+        {
+            // A line without a byte would be no record.
+            out.extend_from_slice(&[quote, quote]);
         }
         Ok(())
     }
@@ -156,6 +163,7 @@ impl TextRows {
             byte == self.options.field_delimiter
                 || (1..=level).any(|level| byte == self.options.nested_delimiter(level))
         };
+        let start = out.len();
         for byte in text.bytes() {
             match self.options.escape {
                 Some(escape) if byte == b'\n' => out.extend_from_slice(&[escape, b'n']),
@@ -166,10 +174,12 @@ impl TextRows {
                 _ => out.push(byte),
             }
         }
-        match self.options.escape {
-            None if text == self.options.null && !text.is_empty() => Err(unwritable(text, "the mark of NULL")),
-            _ => Ok(()),
+        // With an escape or without: what is written is what readers compare with the mark.
+        if out[start..] == *self.options.null.as_bytes() && !text.is_empty() {
+            return Err(Error::data("HIVE_WRITER_DATA_ERROR", format!("the value {text:?} is the mark of NULL"))
+                .with_hint("declare another one (NULL DEFINED AS '..'), or write CSV, JSON or Parquet"));
         }
+        Ok(())
     }
 
     /// Arrays, maps and rows with one delimiter for each level, as Hive nests them.
