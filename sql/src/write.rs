@@ -28,7 +28,7 @@ pub(crate) use self::{
     create::create_table_as,
     discard::discard,
     insert::insert,
-    target::{limits_of, projection_of},
+    target::limits_of,
     unload::unload,
 };
 use crate::{diagnostics::Classify, session::Outcome};
@@ -42,6 +42,7 @@ async fn run(
     stats: Arc<ScanStats>,
 ) -> Result<Outcome> {
     let physical = state.create_physical_plan(&plan).await.classify()?;
+    let target = WriteTarget { stats: Arc::clone(&stats), ..target };
     let ending = write_statement(physical, state.task_ctx(), target, mode).await?;
     Ok(Outcome::Done { rows: Some(ending.rows), stats })
 }

@@ -3,7 +3,7 @@
 //! Invariant: no change is lost: an entry that another statement changed meanwhile is read and changed again.
 
 use headwater_engine::{
-    catalog::{Column, FileFormat, IfExists, Table, TableKind},
+    catalog::{Column, FileFormat, IfExists, PartitionDiscovery, Table, TableKind},
     error::{Error, ErrorKind, Result},
 };
 
@@ -44,6 +44,7 @@ pub(super) async fn run(session: &Session, name: &ObjectName, change: &TableChan
         anchor_template(session, &mut after.properties);
         properties::check(session, &after).map_err(|error| error.at(name.at()))?;
         if moves_columns(change) && matches!(after.storage.format, FileFormat::Text | FileFormat::Csv) {
+            refuse_moved_fields(&before, change).map_err(|error| error.at(name.at()))?;
             keep_columns_of_partitions(session, &before).await?;
         }
         match session.catalog().replace_table(after).await {
@@ -64,6 +65,23 @@ fn moves_columns(change: &TableChange) -> bool {
         || matches!(change, TableChange::DropColumn(_))
 }
 
+/// Fields of delimited files without names are told by their places. Where no registered partition keeps the columns
+/// that its files were written with, the files that are there would be read with values in the wrong columns.
+fn refuse_moved_fields(table: &Table, change: &TableChange) -> Result<()> {
+    let property = |key: &str| table.properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    let is_true = |key: &str| property(key).is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"));
+    let is_registered = !table.partition_keys.is_empty()
+        && table.discovery == PartitionDiscovery::Registered
+        && !is_true("projection.enabled");
+    // What REPLACE COLUMNS says is about the places of the fields, as in Athena.
+    if is_registered || is_true("csv.header") || matches!(change, TableChange::ReplaceColumns(_)) {
+        return Ok(());
+    }
+    let what = if matches!(change, TableChange::DropColumn(_)) { "drop a column" } else { "move a column" };
+    Err(Error::not_supported(format!("cannot {what} of \"{}\": its files are read by the places of their fields", table.name))
+        .with_hint("REPLACE COLUMNS says which columns the fields are, in their order; or CREATE TABLE AS writes other files"))
+}
+
 /// Registered partitions of delimited files go on being read with the columns they were written with.
 async fn keep_columns_of_partitions(session: &Session, table: &Table) -> Result<()> {
     let registered = session.catalog().partitions(&table.name).await?;
@@ -72,7 +90,7 @@ async fn keep_columns_of_partitions(session: &Session, table: &Table) -> Result<
         partition.columns = Some(table.columns.clone());
     }
     if !older.is_empty() {
-        session.catalog().add_partitions(&table.name, older, IfExists::Replace).await?;
+        session.catalog().add_partitions(&table.name, older, IfExists::Update).await?;
     }
     Ok(())
 }

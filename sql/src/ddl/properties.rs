@@ -5,16 +5,13 @@
 
 use std::sync::Arc;
 
-use headwater_connectors::lake::provider::LakeTable;
+use headwater_connectors::lake::{provider::LakeTable, write::known::projection_of};
 use headwater_engine::{
     catalog::Table,
     error::{Error, Result},
 };
 
-use crate::{
-    session::Session,
-    write::{limits_of, projection_of},
-};
+use crate::{session::Session, write::limits_of};
 
 /// Properties that mean something, here or to the tools around Athena.
 const KNOWN: [&str; 24] = [

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the table is registered in the same commit that makes its files visible.
 
-use headwater_connectors::lake::write::Mode;
+use headwater_connectors::lake::write::{Mode, known::Change};
 use headwater_engine::{
     catalog::{Column, PartitionDiscovery, Table, TableKind, TableName},
     error::{Error, Result},
@@ -36,7 +36,7 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
     let table = entry(session, create, &name, &all, files).await?;
     let from: Vec<(Column, From)> =
         all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();
-    let target = target::of_table(session, &table).await?;
+    let target = target::of_table(session, &table, Change::Adds).await?;
     if !create.with_data {
         target::expect_empty(&target).await?;
         session.catalog().create_table(table, Vec::new()).await?;

@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use headwater_connectors::lake::write::Mode;
+use headwater_connectors::lake::{
+    hive_type,
+    layout::NULL_FOLDER,
+    write::{Mode, known::Change, partition::spell},
+};
 use headwater_engine::{
     catalog::{Column, Table, TableKind},
     error::{Error, Result},
@@ -41,13 +45,14 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
         .collect();
     for (key, value) in &insert.partition {
         let index = index_of(&table, key)?;
-        from[index].1 = From::Text(value.clone());
+        from[index].1 = if is_null(value) { From::Nothing } else { From::Text(value.clone()) };
     }
     let plan = columns::assigned(bound, &from)?;
-    let target = target::of_table(session, &table).await?;
-    let mode = match insert.overwrite {
-        false => Mode::Append,
-        true => Mode::Overwrite { also: static_partition(&table, insert).into_iter().collect() },
+    let change = if insert.overwrite { Change::Replaces } else { Change::Adds };
+    let target = target::of_table(session, &table, change).await?;
+    let mode = match change {
+        Change::Adds => Mode::Append,
+        Change::Replaces => Mode::Overwrite { also: static_partition(&table, insert)?.into_iter().collect() },
     };
     super::run(plan, &state, target, mode, stats).await
 }
@@ -126,11 +131,18 @@ fn given_columns(table: &Table, insert: &Insert) -> Result<Vec<usize>> {
 }
 
 /// The one partition that a fully static `PARTITION (..)` names: it is replaced even by no rows.
-fn static_partition(table: &Table, insert: &Insert) -> Option<Vec<Option<String>>> {
+fn static_partition(table: &Table, insert: &Insert) -> Result<Option<Vec<Option<String>>>> {
     let value = |key: &Column| {
         let given = insert.partition.iter().find(|(name, _)| name.value.eq_ignore_ascii_case(&key.name));
-        given.map(|(_, value)| Some(value.clone()).filter(|value| !value.is_empty()))
+        given.map(|(_, value)| Some(value.clone()))
     };
     let values: Option<Vec<_>> = table.partition_keys.iter().map(value).collect();
-    values.filter(|values| !values.is_empty())
+    let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(None) };
+    let types = table.partition_keys.iter().map(|key| hive_type::parse(&key.type_text));
+    spell(&types.collect::<Result<Vec<_>>>()?, &values).map(Some)
+}
+
+/// Whether a text given to a key is a spelling of NULL.
+fn is_null(value: &str) -> bool {
+    value.is_empty() || value == NULL_FOLDER
 }

@@ -23,7 +23,7 @@ use crate::lake::{
         place::Spot,
         record::{self, join},
     },
-    write::{WriteFormat, encode},
+    write::{WriteFormat, arranged::Arranged, encode},
 };
 
 /// Encoded bytes collected before they are sent.
@@ -46,20 +46,20 @@ pub(super) async fn file(folder: Arc<Folder>, job: &JobContext, epoch: Epoch, un
         upload: join(&own, &format!("uploads/{}", unit.unit)),
         target,
     };
-    let rows = write_rows(&folder, spot, unit.rows).await?;
+    let arranged = Arranged::new(&folder.format, &folder.schema, folder.layout.columns(&detail.values))?;
+    let rows = write_rows(&folder, &arranged, spot, unit.rows).await?;
     folder.place.delete(&[join(&own, &format!("uploads/{}", unit.unit))]).await?;
     Ok(rows)
 }
 
-async fn write_rows(folder: &Folder, spot: Spot, mut rows: OutboxRows) -> Result<u64> {
-    let mut encoder = encode::encoder(&folder.format, &folder.schema)?;
+async fn write_rows(folder: &Folder, arranged: &Arranged, spot: Spot, mut rows: OutboxRows) -> Result<u64> {
+    let mut encoder = encode::encoder(&folder.format, arranged.schema())?;
     let mut staged = folder.place.stage(spot).await?;
     let mut pending = BytesMut::new();
     let mut count = 0;
     while let Some(changes) = rows.try_next().await? {
         count += changes.rows.num_rows() as u64;
-        let columns = changes.rows.columns().to_vec();
-        encoder.write(&arrow::record_batch::RecordBatch::try_new(folder.schema.clone(), columns)?)?;
+        encoder.write(&arranged.rows(&changes.rows)?)?;
         pending.extend_from_slice(&encoder.drain()?);
         if pending.len() >= SEND_BYTES {
             staged.write(pending.split().freeze()).await?;
@@ -75,7 +75,8 @@ async fn write_rows(folder: &Folder, spot: Spot, mut rows: OutboxRows) -> Result
     Ok(count)
 }
 
-/// `part-<job>-<generation>-<epoch>-<task>-<n>-<insert>`: the unit's name with the epoch in it. Or Firehose's:
+/// `part-<job>-<incarnation>-<generation>-<epoch>-<task>-<n>-<insert>`: the unit's name with the epoch in it, and the
+/// life of the job's state, so that a job that begins anew never takes an older file for its own. Or Firehose's:
 /// `<stream>-<version>-<arrival of the oldest row>-<uuid>`, the extension being that of the compression alone.
 fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str, detail: &Detail) -> String {
     if let Some(object) = &detail.object {
@@ -89,7 +90,8 @@ fn file_name(folder: &Folder, job: &JobContext, epoch: Epoch, unit: &str, detail
     }
     let (generation, rest) = unit.split_once('-').unwrap_or((unit, "0"));
     let extension = if folder.role == Role::Errors { "json".to_owned() } else { folder.format.extension() };
-    format!("part-{}-{generation}-{}-{rest}.{extension}", plain(&job.job), epoch.0)
+    let incarnation = plain(&job.incarnation);
+    format!("part-{}-{incarnation}-{generation}-{}-{rest}.{extension}", plain(&job.job), epoch.0)
 }
 
 /// A name as it may be part of a file's name.

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  rows -> units (a file that will be; its rows wait in the outbox) -> closed by size, age, silence
-//!       -> commit(epoch): encode, stage hidden, publish under part-<job>-<generation>-<epoch>-<task>-<n>
+//!       -> commit(epoch): encode, stage hidden, publish under part-<job>-<incarnation>-<generation>-<epoch>-<task>-<n>
 //! ```
 //!
-//! Invariant: the name of a file follows from its unit and its epoch alone, so that a repeated commit finds it there.
+//! Invariant: the name of a file follows from its job's incarnation, its unit and its epoch alone, so that a repeated commit finds it there.
 
 mod cataloged;
 mod deliver;

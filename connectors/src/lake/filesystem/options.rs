@@ -64,7 +64,7 @@ pub struct SinkOptions {
 /// How objects are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectNames {
-    /// `part-<job>-<generation>-<epoch>-<task>-<n>`.
+    /// `part-<job>-<incarnation>-<generation>-<epoch>-<task>-<n>`.
     Part,
     /// `<table>-1-<arrival of the oldest row>-<uuid>`, as Firehose names them.
     Firehose,

@@ -30,7 +30,13 @@ use crate::lake::{
     commit::{Place, record::join, site::place_of},
     hive_type,
     stores::Stores,
-    write::{Layout, WriteFormat, compress::Codec, format::DELIMITER, partition::Values},
+    write::{
+        Layout, WriteFormat,
+        compress::Codec,
+        format::DELIMITER,
+        known::{Change, Written},
+        partition::Values,
+    },
 };
 
 /// Files of one commit that are written at once.
@@ -172,8 +178,8 @@ impl FilesystemSink {
 
     async fn folder(&self) -> Result<Folder> {
         let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
-        let mut layout = Layout::flat(place.path.to_string());
-        layout.keys = self.table.partition_keys.iter().map(|key| key.name.clone()).collect();
+        let (table, stores, catalog) = (&self.table, &*self.stores, self.catalog.as_deref());
+        let layout = Written { table, place: &place, stores, catalog }.layout(Change::Adds).await?;
         Ok(Folder {
             stream: self.table.name.table.clone(),
             role: self.role,
@@ -210,8 +216,15 @@ impl FilesystemSink {
             .with_hint("a partition key is a column here, unless 'sink.partition-keys-query' gives it"))
     }
 
-    async fn register(&self, partitions: Vec<Values>) -> Result<()> {
+    /// Where the partitions are now.
+    pub(super) async fn layout(&self) -> Result<Layout> {
+        Ok(self.folder().await?.layout)
+    }
+
+    /// Registers partitions that are not known yet.
+    async fn register(&self, folder: &Folder, mut partitions: Vec<Values>) -> Result<()> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
+        partitions.retain(|values| !folder.layout.known.contains_key(values));
         if partitions.is_empty() || self.table.partition_keys.is_empty() {
             return Ok(());
         }
@@ -223,7 +236,7 @@ impl FilesystemSink {
     async fn declare(&self, folder: &Folder, values: &Values) -> Result<()> {
         for policy in &self.options.policies {
             match policy {
-                PartitionPolicy::Metastore => self.register(vec![values.clone()]).await?,
+                PartitionPolicy::Metastore => self.register(folder, vec![values.clone()]).await?,
                 PartitionPolicy::SuccessFile => {
                     let path = join(&folder.layout.folder(values), &self.options.success_file);
                     folder.place.create(&path, Bytes::new()).await?;
@@ -295,7 +308,8 @@ impl Sink for FilesystemSink {
         let target = Target {
             role: self.role,
             options: self.options.clone(),
-            layout: self.folder().await?.layout,
+            layout: self.layout().await?,
+            sink: self.clone(),
             table: self.table.name.clone(),
             files: self.table.columns.iter().map(|column| column.name.clone()).collect(),
             ends_lines: self.format.ends_lines(),
@@ -333,7 +347,7 @@ impl Sink for FilesystemSink {
         if self.registers_at_once() {
             partitions.sort();
             partitions.dedup();
-            self.register(partitions).await?;
+            self.register(&folder, partitions).await?;
         }
         for values in complete {
             self.declare(&folder, &values).await?;

@@ -28,6 +28,7 @@ use headwater_engine::{
 };
 
 mod delivery;
+mod placing;
 
 use super::{Filesystem, options};
 use crate::{catalogs::memory::MemoryCatalog, lake::stores::Stores};
@@ -169,7 +170,8 @@ async fn a_file_over_several_epochs_appears_once_with_the_epoch_in_which_it_clos
         sink.commit(&bench.job(1), Epoch(2), bench.work(&closed)).await?;
         let files = bench.files();
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
-        assert!(names[0].starts_with("p=a/part-counts-1-2-0-") && names[1].starts_with("p=b/part-counts-1-2-0-"));
+        assert!(names[0].starts_with("p=a/part-counts-i1-1-2-0-"));
+        assert!(names[1].starts_with("p=b/part-counts-i1-1-2-0-"));
         assert_eq!(files[names[0]], "{\"n\":1}\n{\"n\":3}\n");
         assert_eq!(files.len(), 2);
     }
@@ -193,7 +195,7 @@ async fn a_restored_writer_goes_on_with_its_files() -> Result<()> {
     let closed = bench.keep(writer.prepare(Epoch(2), Cut::Periodic).await?.units);
     sink.commit(&bench.job(2), Epoch(2), bench.work(&closed)).await?;
     let files = bench.files();
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["part-counts-1-2-0-0-i.json"]);
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["part-counts-i1-1-2-0-0-i.json"]);
     assert_eq!(files.values().next().unwrap().lines().count(), 2);
     Ok(())
 }
@@ -337,7 +339,7 @@ async fn files_are_compressed_as_asked_and_read_back() -> Result<()> {
         writer.write(rows(&[("a", 1), ("a", 2)])).await?;
         let closed = bench.keep(writer.prepare(Epoch(1), Cut::Final).await?.units);
         sink.commit(&bench.job(1), Epoch(1), bench.work(&closed)).await?;
-        let path = bench.folder.path().join(format!("out/p=a/part-counts-1-1-0-0-i.{extension}"));
+        let path = bench.folder.path().join(format!("out/p=a/part-counts-i1-1-1-0-0-i.{extension}"));
         assert!(path.exists(), "{format} {codec}");
         let source = Connector::source(&connector(), &bench.spec(&options, &["p"]))?;
         let (found, _, _) = read(&source, &bench.job(1), &BTreeMap::new(), usize::MAX).await?;

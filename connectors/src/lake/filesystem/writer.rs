@@ -26,6 +26,7 @@ use super::{
     keys_query::KeysQuery,
     options::SinkOptions,
     prefix::{Facts, Key, KeyFrom, Prefix},
+    sink::FilesystemSink,
     units::{Kind, Portion, Units},
 };
 use crate::lake::write::partition::{Layout, Values};
@@ -47,6 +48,8 @@ pub(super) struct Target {
     pub(super) role: Role,
     pub(super) options: SinkOptions,
     pub(super) layout: Layout,
+    /// Where the layout comes from.
+    pub(super) sink: FilesystemSink,
     pub(super) table: TableName,
     /// Columns of the files, by their names.
     pub(super) files: Vec<String>,
@@ -130,17 +133,27 @@ impl UnitWriter {
         Ok(Self { target, columns, query, units, job: job.clone() })
     }
 
-    fn write_rows(&mut self, rows: &RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
+    async fn write_rows(&mut self, rows: &RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
         let mut rows = rows.project(&self.columns.projection)?;
         if self.target.role == Role::Backup && self.target.ends_lines {
             rows = without_line_ends(&rows)?;
         }
         let (dealt, has_prefix) = match &self.target.options.prefix {
             Some(prefix) => (self.deal(prefix, &rows, now)?, true),
-            None => (Dealt { groups: self.target.layout.deal(&rows)?, failed: Vec::new() }, false),
+            None => (Dealt { groups: self.target.layout.deal_all(&rows)?, failed: Vec::new() }, false),
         };
         let mut refused = self.refuse(&rows, &dealt.failed, now)?;
+        if dealt.groups.iter().any(|(values, _)| self.target.layout.check(values).is_err()) {
+            // A range that ends now goes on, and partitions are added.
+            self.target.layout = self.target.sink.layout().await?;
+        }
         for (values, group) in dealt.groups {
+            if let Err(refusal) = self.target.layout.check(&values) {
+                let failure = Failure::not_partitioned(refusal.message());
+                let failed: Vec<_> = (0..group.num_rows()).map(|row| (row, failure.clone())).collect();
+                refused.extend(self.refuse(&group, &failed, now)?);
+                continue;
+            }
             let oldest_ms = self.columns.oldest_ms(&group, now);
             let data = self.columns.file_rows(&group)?;
             let portion = Portion { kind: Kind::File, values, rows: data, oldest_ms, has_prefix };
@@ -320,7 +333,7 @@ impl SinkWriter for UnitWriter {
         let now = self.job.clock.now();
         let refused = match self.target.role {
             Role::Errors => self.write_rejected(&changes.rows, now).map(|()| Vec::new())?,
-            Role::Rows | Role::Backup => self.write_rows(&changes.rows, now)?,
+            Role::Rows | Role::Backup => self.write_rows(&changes.rows, now).await?,
         };
         self.units.note_memory();
         Ok(refused)

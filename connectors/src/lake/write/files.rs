@@ -11,6 +11,7 @@ use headwater_engine::error::Result;
 
 use super::{
     Limits, WriteFormat,
+    arranged::Arranged,
     encode::{self, FileEncoder},
     partition::{Layout, Values},
 };
@@ -64,6 +65,7 @@ impl std::fmt::Debug for TaskFiles {
 
 struct OpenFile {
     folder: String,
+    arranged: Arranged,
     encoder: Box<dyn FileEncoder>,
     pending: BytesMut,
     staged: Option<Box<dyn StagedWriter>>,
@@ -76,7 +78,7 @@ impl OpenFile {
     }
 
     fn file_bytes(&self) -> u64 {
-        self.bytes + self.held_bytes() as u64
+        self.bytes + (self.pending.len() + self.encoder.unwritten_bytes()) as u64
     }
 }
 
@@ -102,15 +104,16 @@ impl TaskFiles {
     pub async fn write(&mut self, values: &Values, rows: &RecordBatch) -> Result<()> {
         self.written.rows += rows.num_rows() as u64;
         if !self.open.contains_key(values) {
-            let encoder = encode::encoder(&self.job.format, &self.job.schema)?;
-            let folder = self.job.layout.folder(values);
-            let file = OpenFile { folder, encoder, pending: BytesMut::new(), staged: None, bytes: 0 };
+            let Job { format, schema, layout, .. } = &*self.job;
+            let arranged = Arranged::new(format, schema, layout.columns(values))?;
+            let encoder = encode::encoder(format, arranged.schema())?;
+            let folder = layout.folder(values);
+            let file = OpenFile { folder, arranged, encoder, pending: BytesMut::new(), staged: None, bytes: 0 };
             self.open.insert(values.clone(), file);
             self.partitions.insert(values.clone());
         }
         let Some(file) = self.open.get_mut(values) else { return Ok(()) };
-        let rows = RecordBatch::try_new(self.job.schema.clone(), rows.columns().to_vec())?;
-        file.encoder.write(&rows)?;
+        file.encoder.write(&file.arranged.rows(rows)?)?;
         file.pending.extend_from_slice(&file.encoder.drain()?);
         if file.pending.len() >= SEND_BYTES {
             let bytes = file.pending.split().freeze();

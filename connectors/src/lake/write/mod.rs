@@ -9,10 +9,12 @@
 //!
 //! Invariant: memory is bounded by [`Limits`], whatever the number of partitions; nothing is visible before the commit.
 
+pub mod arranged;
 pub mod compress;
 pub mod encode;
 pub mod files;
 pub mod format;
+pub mod known;
 pub mod partition;
 pub mod statement;
 

@@ -1,9 +1,12 @@
 //! Which partition a row belongs to, and the folder that partition has.
 //!
-//! Invariant: a value is written as Hive spells it and read back by the lake's layout as the same value; NULL and the
-//! empty text are one partition, `__HIVE_DEFAULT_PARTITION__`.
+//! Invariant: a value is written as Hive spells it and read back by the lake's layout as the same value; NULL, the
+//! empty text and the name of NULL's folder are one partition, `__HIVE_DEFAULT_PARTITION__`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, StringArray, UInt32Array},
@@ -11,10 +14,13 @@ use arrow::{
     datatypes::DataType,
     record_batch::RecordBatch,
 };
-use headwater_engine::error::{Error, Result};
+use headwater_engine::{
+    catalog::Column,
+    error::{Error, Result},
+};
 
 use super::encode;
-use crate::lake::{commit::record::join, layout::folder_name};
+use crate::lake::{commit::record::join, layout::{NULL_FOLDER, folder_name}};
 
 /// The text of each key's value; `None` is NULL.
 pub type Values = Vec<Option<String>>;
@@ -26,17 +32,33 @@ pub struct Layout {
     pub root: String,
     /// Names of the keys; their columns are the last ones of the rows.
     pub keys: Vec<String>,
-    /// Partitions that are registered: their values as this module spells them, to their folder and registered values.
-    pub known: HashMap<Values, Known>,
+    /// Partitions that are known: their values as this module spells them, and every folder they have; several where
+    /// the values are spelled differently. New files go to the first.
+    pub known: HashMap<Values, Vec<Known>>,
     /// Whether rows of other partitions are refused, because no reader would find them.
     pub only_known: bool,
+    /// Folders of known partitions that are not where the layout has them.
+    pub taken: HashSet<String>,
 }
 
-/// A partition that is registered.
+/// A folder of a partition that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Path of its folder in the store.
+    /// Its path in the store.
     pub folder: String,
+    /// Columns its files were written with, when older than the table's.
+    pub columns: Option<Vec<Column>>,
+}
+
+/// A partition as a catalog or a listing has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The raw text of its values.
+    pub values: Values,
+    /// Path of its folder, if it is not the one the layout gives.
+    pub folder: Option<String>,
+    /// Columns its files were written with, when older than the table's.
+    pub columns: Option<Vec<Column>>,
 }
 
 impl Layout {
@@ -45,39 +67,81 @@ impl Layout {
         Self { root: root.into(), ..Self::default() }
     }
 
-    /// Adds registered partitions: the raw text of their values, in the types of the keys, and their folders if they are
-    /// not those the layout gives. `month=01` is then the partition of the number 1.
-    pub fn know(&mut self, types: &[DataType], partitions: Vec<(Values, Option<String>)>) -> Result<()> {
-        for (raw, folder) in partitions {
-            let values = raw.iter().zip(types).map(|(raw, data_type)| spelled(raw.as_deref(), data_type));
-            let values: Values = values.collect::<Result<_>>()?;
-            let names = self.keys.iter().zip(&raw).map(|(key, raw)| folder_name(key, raw.as_deref()));
-            let folder = folder.unwrap_or_else(|| names.fold(self.root.clone(), |folder, name| join(&folder, &name)));
-            self.known.insert(values, Known { folder });
+    /// Adds partitions, their values in the types of the keys: `month=01` is then a partition of the number 1.
+    pub fn know(&mut self, types: &[DataType], partitions: Vec<Found>) -> Result<()> {
+        for Found { values: raw, folder, columns } in partitions {
+            let values = spell(types, &raw)?;
+            let usual = self.usual_folder(&raw);
+            if folder.as_ref().is_some_and(|folder| *folder != usual) {
+                self.taken.extend(folder.clone());
+            }
+            let known = Known { folder: folder.unwrap_or(usual), columns };
+            let folders = self.known.entry(values).or_default();
+            if !folders.contains(&known) {
+                folders.push(known);
+            }
         }
         Ok(())
     }
 
-    /// Path of a partition's folder: the registered one, or what the layout gives.
+    /// Path of the folder that gets a partition's new files: a known one, or what the layout gives.
     pub fn folder(&self, values: &Values) -> String {
-        if let Some(known) = self.known.get(values) {
-            return known.folder.clone();
+        self.first(values).map_or_else(|| self.usual_folder(values), |known| known.folder.clone())
+    }
+
+    /// Paths of all folders that hold a partition's files.
+    pub fn folders(&self, values: &Values) -> Vec<String> {
+        match self.known.get(values) {
+            Some(known) => known.iter().map(|known| known.folder.clone()).collect(),
+            None => vec![self.usual_folder(values)],
         }
+    }
+
+    /// Columns of a partition's files, when they are not the table's.
+    pub fn columns(&self, values: &Values) -> Option<&[Column]> {
+        self.first(values)?.columns.as_deref()
+    }
+
+    fn first(&self, values: &Values) -> Option<&Known> {
+        self.known.get(values)?.first()
+    }
+
+    fn usual_folder(&self, values: &[Option<String>]) -> String {
         let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
         names.fold(self.root.clone(), |folder, name| join(&folder, &name))
     }
 
-    fn check_known(&self, groups: &[(Values, Vec<u32>)]) -> Result<()> {
-        let unknown = groups.iter().find(|(values, _)| self.only_known && !self.known.contains_key(values));
-        let Some((values, _)) = unknown else { return Ok(()) };
-        let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
-        let names = names.collect::<Vec<_>>().join("/");
-        Err(Error::user("INVALID_PARTITION_VALUE", format!("partition {names} is not in the table's projection"))
-            .with_hint("rows there would not be found by queries; widen the range or the values of the projection"))
+    /// Refuses rows of a partition that no reader would find, or that readers would take for those of another one.
+    pub fn check(&self, values: &Values) -> Result<()> {
+        if self.known.contains_key(values) || (!self.only_known && self.taken.is_empty()) {
+            return Ok(());
+        }
+        let name = || {
+            let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
+            names.collect::<Vec<_>>().join("/")
+        };
+        if self.only_known {
+            let message = format!("partition {} is not in the table's projection", name());
+            return Err(Error::user("INVALID_PARTITION_VALUE", message)
+                .with_hint("rows there would not be found by queries; widen the range or the values of the projection"));
+        }
+        if self.taken.contains(&self.usual_folder(values)) {
+            let message = format!("the folder of partition {} is that of another partition", name());
+            return Err(Error::user("HIVE_PATH_ALREADY_EXISTS", message)
+                .with_hint("give it one of its own first: ALTER TABLE .. ADD PARTITION (..) LOCATION '..'"));
+        }
+        Ok(())
     }
 
-    /// The rows of each partition, without the key columns, in the order in which the partitions first appear.
+    /// The rows of each partition, as [`Layout::deal_all`], refused where [`Layout::check`] says so.
     pub fn deal(&self, rows: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>> {
+        let dealt = self.deal_all(rows)?;
+        dealt.iter().try_for_each(|(values, _)| self.check(values))?;
+        Ok(dealt)
+    }
+
+/// The rows of each partition, without the key columns, in the order in which the partitions first appear.
+    pub fn deal_all(&self, rows: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>> {
         let files = rows.num_columns().checked_sub(self.keys.len());
         let files = files.ok_or_else(|| Error::internal("rows without their partition keys"))?;
         let data = rows.project(&(0..files).collect::<Vec<_>>())?;
@@ -90,7 +154,6 @@ impl Layout {
         let texts: Vec<ArrayRef> = rows.columns()[files..].iter().map(text_of).collect::<Result<_>>()?;
         let texts: Vec<&StringArray> = texts.iter().map(|text| text.as_string::<i32>()).collect();
         let groups = group(&texts, rows.num_rows());
-        self.check_known(&groups)?;
         if let [(values, _)] = groups.as_slice() {
             return Ok(vec![(values.clone(), data)]);
         }
@@ -101,9 +164,18 @@ impl Layout {
     }
 }
 
-/// A raw value as this module spells values of its type; one that is none of the type stays as it is.
+/// Raw values as this module spells values of the keys' types; one that is none of its type stays as it is.
+pub fn spell(types: &[DataType], raw: &[Option<String>]) -> Result<Values> {
+    raw.iter().zip(types).map(|(raw, data_type)| spelled(raw.as_deref(), data_type)).collect()
+}
+
+/// A text that is a value: NULL has two other spellings.
+fn not_null(text: &str) -> bool {
+    !text.is_empty() && text != NULL_FOLDER
+}
+
 fn spelled(raw: Option<&str>, data_type: &DataType) -> Result<Option<String>> {
-    let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(None) };
+    let Some(raw) = raw.filter(|raw| not_null(raw)) else { return Ok(None) };
     let text: ArrayRef = Arc::new(StringArray::from(vec![raw]));
     let typed = cast_with_options(&text, data_type, &CastOptions { safe: true, ..CastOptions::default() })?;
     let text = encode::as_text(&typed)?;
@@ -120,7 +192,7 @@ fn text_of(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn value<'a>(texts: &[&'a StringArray], row: usize) -> Vec<Option<&'a str>> {
-    let at = |text: &&'a StringArray| text.is_valid(row).then(|| text.value(row)).filter(|text| !text.is_empty());
+    let at = |text: &&'a StringArray| text.is_valid(row).then(|| text.value(row)).filter(|text| not_null(text));
     texts.iter().map(at).collect()
 }
 

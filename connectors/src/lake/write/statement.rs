@@ -37,9 +37,12 @@ use super::{
     files::{Job, TaskFiles, Written},
     partition::{Layout, Values},
 };
-use crate::lake::commit::{
-    Effect, Partitions, StatementKind, Transaction,
-    transaction::{Ending, Site, visible_files},
+use crate::lake::{
+    commit::{
+        Effect, Partitions, StatementKind, Transaction,
+        transaction::{Ending, Site, visible_files},
+    },
+    stats::ScanStats,
 };
 
 /// What a statement does to the files that are there.
@@ -74,6 +77,8 @@ pub struct WriteTarget {
     pub register: Option<TableName>,
     /// Bounds.
     pub limits: Limits,
+    /// Counters of the statement.
+    pub stats: Arc<ScanStats>,
     /// What an error of the plan means to a user.
     pub explain: fn(DataFusionError) -> Error,
 }
@@ -89,7 +94,8 @@ pub async fn write_statement(
         expect_empty(&target.site, &target.location).await?;
     }
     let kind = if matches!(mode, Mode::Append) { StatementKind::Append } else { StatementKind::Exclusive };
-    let transaction = Arc::new(Transaction::begin(target.site.clone(), kind).await?);
+    let transaction = Transaction::begin(target.site.clone(), kind).await?.counted(target.stats.clone());
+    let transaction = Arc::new(transaction);
     let written = write_all(plan, context, &target, transaction.clone()).await;
     let Some(transaction) = Arc::into_inner(transaction) else {
         return Err(Error::internal("a task of the statement goes on after its end"));
@@ -114,9 +120,12 @@ async fn write_all(
     let schema = file_schema(&plan.schema(), columns - keys.len());
     let plan = gather_partitions(plan, &keys)?;
     let tasks = plan.output_partitioning().partition_count();
+    let memory_bytes = target.limits.memory_bytes / 2 / tasks;
+    // Every open file has a compressor; half of the memory is left for the rows.
+    let compressors = memory_bytes / 2 / target.format.codec().memory_bytes().max(1);
     let limits = Limits {
-        open_files: (target.limits.open_files / tasks).max(1),
-        memory_bytes: target.limits.memory_bytes / 2 / tasks,
+        open_files: (target.limits.open_files / tasks).min(compressors).max(1),
+        memory_bytes,
         ..target.limits
     };
     let format = target.format.clone();
@@ -309,7 +318,7 @@ async fn commit(transaction: Transaction, written: Written, target: WriteTarget,
         }
         Mode::Overwrite { also } => {
             let replaced: Vec<Values> = written.partitions.into_iter().chain(also).collect();
-            let mut folders: Vec<String> = replaced.iter().map(|values| layout.folder(values)).collect();
+            let mut folders: Vec<String> = replaced.iter().flat_map(|values| layout.folders(values)).collect();
             if layout.keys.is_empty() {
                 folders = vec![layout.root.clone()];
             }

@@ -31,6 +31,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::{
     compress::{CODECS, Codec},
     format::{ParquetOptions, TextOptions},
+    partition::Found,
     *,
 };
 use crate::lake::commit::{
@@ -64,7 +65,8 @@ impl Lake {
         let layout = Layout { keys: keys.iter().map(|key| (*key).to_owned()).collect(), ..Layout::flat(root) };
         let location = self.root.display().to_string();
         let explain = |error| Error::from(error);
-        WriteTarget { site, location, format, layout, register: None, limits: Limits::default(), explain }
+        let (limits, stats) = (Limits::default(), Arc::default());
+        WriteTarget { site, location, format, layout, register: None, limits, stats, explain }
     }
 
     /// Paths below the folder that any engine sees.
@@ -252,7 +254,8 @@ async fn a_known_partition_keeps_its_folder() {
     let lake = Lake::new();
     let mut target = lake.target(json(Codec::None), &["m"]);
     let folder = format!("{}/elsewhere/x", target.layout.root);
-    let known = vec![(vec![Some("01".to_owned())], None), (vec![Some("002".to_owned())], Some(folder))];
+    let found = |value: &str, folder| Found { values: vec![Some(value.to_owned())], folder, columns: None };
+    let known = vec![found("01", None), found("002", Some(folder))];
     target.layout.know(&[DataType::Int64], known).unwrap();
     let rows = batch(vec![("n", numbers(0, 3)), ("m", numbers(1, 4))]);
     write(target, Mode::Append, vec![vec![rows]]).await.unwrap();

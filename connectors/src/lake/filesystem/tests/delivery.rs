@@ -211,7 +211,7 @@ async fn what_goes_over_the_limit_of_partitions_is_in_the_error_output() -> Resu
     assert_eq!(refused.len(), 2, "both rows of partitions that are too many");
     let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
     assert_eq!(files.len(), 3, "{files:?}");
-    let errors = "_errors/metadata-extraction-failed/2026/07/03/14/part-counts-1-1-0-2-i.json";
+    let errors = "_errors/metadata-extraction-failed/2026/07/03/14/part-counts-i1-1-1-0-2-i.json";
     let lines: Vec<_> = files[errors].lines().map(line).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["errorCode"], "DynamicPartitioning.ActivePartitionLimitExceeded");
