@@ -78,8 +78,13 @@ fn refuse_moved_fields(table: &Table, change: &TableChange) -> Result<()> {
         return Ok(());
     }
     let what = if matches!(change, TableChange::DropColumn(_)) { "drop a column" } else { "move a column" };
-    Err(Error::not_supported(format!("cannot {what} of \"{}\": its files are read by the places of their fields", table.name))
-        .with_hint("REPLACE COLUMNS says which columns the fields are, in their order; or CREATE TABLE AS writes other files"))
+    Err(Error::not_supported(format!(
+        "cannot {what} of \"{}\": its files are read by the places of their fields",
+        table.name
+    ))
+    .with_hint(
+        "REPLACE COLUMNS says which columns the fields are, in their order; or CREATE TABLE AS writes other files",
+    ))
 }
 
 /// Registered partitions of delimited files go on being read with the columns they were written with.

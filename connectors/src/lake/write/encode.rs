@@ -37,9 +37,7 @@ pub trait FileEncoder: fmt::Debug + Send {
 pub fn encoder(format: &WriteFormat, schema: &SchemaRef) -> Result<Box<dyn FileEncoder>> {
     Ok(match format {
         WriteFormat::Parquet(options) => Box::new(parquet::ParquetFile::new(schema, options)?),
-        WriteFormat::Json { codec, options } => {
-            Box::new(TextFile::new(*codec, json::JsonRows::new(options.clone()))?)
-        }
+        WriteFormat::Json { codec, options } => Box::new(TextFile::new(*codec, json::JsonRows::new(options.clone()))?),
         WriteFormat::Text { codec, options } => {
             Box::new(TextFile::new(*codec, text::TextRows::new(options.clone(), schema)?)?)
         }

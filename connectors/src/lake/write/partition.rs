@@ -20,7 +20,10 @@ use headwater_engine::{
 };
 
 use super::encode;
-use crate::lake::{commit::record::join, layout::{NULL_FOLDER, folder_name}};
+use crate::lake::{
+    commit::record::join,
+    layout::{NULL_FOLDER, folder_name},
+};
 
 /// The text of each key's value; `None` is NULL.
 pub type Values = Vec<Option<String>>;
@@ -122,8 +125,9 @@ impl Layout {
         };
         if self.only_known {
             let message = format!("partition {} is not in the table's projection", name());
-            return Err(Error::user("INVALID_PARTITION_VALUE", message)
-                .with_hint("rows there would not be found by queries; widen the range or the values of the projection"));
+            return Err(Error::user("INVALID_PARTITION_VALUE", message).with_hint(
+                "rows there would not be found by queries; widen the range or the values of the projection",
+            ));
         }
         if self.taken.contains(&self.usual_folder(values)) {
             let message = format!("the folder of partition {} is that of another partition", name());
@@ -140,7 +144,7 @@ impl Layout {
         Ok(dealt)
     }
 
-/// The rows of each partition, without the key columns, in the order in which the partitions first appear.
+    /// The rows of each partition, without the key columns, in the order in which the partitions first appear.
     pub fn deal_all(&self, rows: &RecordBatch) -> Result<Vec<(Values, RecordBatch)>> {
         let files = rows.num_columns().checked_sub(self.keys.len());
         let files = files.ok_or_else(|| Error::internal("rows without their partition keys"))?;
