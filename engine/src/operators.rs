@@ -5,6 +5,7 @@
 pub mod assign_windows;
 pub mod group_aggregate;
 pub mod groups;
+pub mod in_order;
 pub mod join;
 pub mod keyed_lookup;
 mod keys;

@@ -89,20 +89,10 @@ WITH (
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE processed_data (
-    post_id VARCHAR,
-    platform VARCHAR,
-    post_type VARCHAR,
-    post_timestamp TIMESTAMP(3),
-    likes BIGINT,
-    comments BIGINT,
-    shares BIGINT,
-    reach BIGINT,
-    engagement_rate DOUBLE,
-    PRIMARY KEY (post_id) NOT ENFORCED
-)
+CREATE TABLE processed_data (PRIMARY KEY (post_id) NOT ENFORCED)
 WITH (
     'connector' = 'dynamodb',
     'table-name' = '${items_table:-ProcessedData}',
     'aws.region' = '${region:-us-east-1}'
-);
+)
+LIKE posts_delivered (EXCLUDING OPTIONS);

@@ -84,16 +84,6 @@ WITH (
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE processed_data (
-    post_id VARCHAR,
-    platform VARCHAR,
-    post_type VARCHAR,
-    post_timestamp TIMESTAMP(3),
-    likes BIGINT,
-    comments BIGINT,
-    shares BIGINT,
-    reach BIGINT,
-    engagement_rate DOUBLE,
-    PRIMARY KEY (post_id) NOT ENFORCED
-)
-WITH ('connector' = 'memory');
+CREATE TABLE processed_data (PRIMARY KEY (post_id) NOT ENFORCED)
+WITH ('connector' = 'memory')
+LIKE posts_delivered (EXCLUDING OPTIONS);

@@ -42,11 +42,6 @@ WITH (
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE order_state (
-    orderid VARCHAR,
-    product_name VARCHAR,
-    quantity INT,
-    price DOUBLE,
-    PRIMARY KEY (orderid) NOT ENFORCED
-)
-WITH ('connector' = 'memory');
+CREATE TABLE order_state
+WITH ('connector' = 'memory')
+LIKE orders (EXCLUDING OPTIONS);

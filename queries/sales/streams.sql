@@ -44,15 +44,10 @@ WITH (
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE order_state (
-    orderid VARCHAR,
-    product_name VARCHAR,
-    quantity INT,
-    price DOUBLE,
-    PRIMARY KEY (orderid) NOT ENFORCED
-)
+CREATE TABLE order_state
 WITH (
     'connector' = 'dynamodb',
     'table-name' = '${state_table:-OrderState}',
     'aws.region' = '${region:-us-east-1}'
-);
+)
+LIKE orders (EXCLUDING OPTIONS);

@@ -18,21 +18,9 @@ WITH (
     'format' = 'json'
 );
 
-CREATE TABLE events_stream_parquet (
-    name VARCHAR,
-    tstamp TIMESTAMP(3),
-    payload VARCHAR,
-    payload_md5 VARCHAR
-)
-WITH (
-    'connector' = 'http',
-    'listen' = '${listen:-127.0.0.1:8080}',
-    'auth' = 'sigv4',
-    'auth.access-key-id' = '${env:AWS_ACCESS_KEY_ID}',
-    'auth.secret-access-key' = '${env:AWS_SECRET_ACCESS_KEY}',
-    'stream' = 'events_stream_parquet',
-    'format' = 'json'
-);
+CREATE TABLE events_stream_parquet
+WITH ('stream' = 'events_stream_parquet')
+LIKE events_stream_json;
 
 CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
 WITH (

@@ -15,18 +15,9 @@ WITH (
     'format' = 'json'
 );
 
-CREATE TABLE events_stream_parquet (
-    name VARCHAR,
-    tstamp TIMESTAMP(3),
-    payload VARCHAR,
-    payload_md5 VARCHAR
-)
-WITH (
-    'connector' = 'http',
-    'listen' = '127.0.0.1:${port:-8080}',
-    'stream' = 'events_stream_parquet',
-    'format' = 'json'
-);
+CREATE TABLE events_stream_parquet
+WITH ('stream' = 'events_stream_parquet')
+LIKE events_stream_json;
 
 CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
 WITH (

@@ -11,13 +11,7 @@ CREATE TABLE events_stream_json (
 )
 WITH ('connector' = 'memory', 'name' = 'events', 'format' = 'json');
 
-CREATE TABLE events_stream_parquet (
-    name VARCHAR,
-    tstamp TIMESTAMP(3),
-    payload VARCHAR,
-    payload_md5 VARCHAR
-)
-WITH ('connector' = 'memory', 'name' = 'events', 'format' = 'json');
+CREATE TABLE events_stream_parquet LIKE events_stream_json;
 
 CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
 WITH (

@@ -11,8 +11,12 @@ mod failure;
 
 use std::{fmt, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_credential_types::Credentials;
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    meta::credentials::CredentialsProviderChain, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_types::service_config::ServiceConfigKey;
 use headwater_engine::error::{Error, Result};
 
@@ -121,6 +125,14 @@ impl AwsOptions {
             }
         }
     }
+}
+
+/// The access key of the environment, else of the profile's file: its id and its secret.
+pub(crate) async fn standard_keys() -> Option<(String, String)> {
+    let chain = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("Profile", ProfileFileCredentialsProvider::builder().build());
+    let found = chain.provide_credentials().await.ok()?;
+    Some((found.access_key_id().to_owned(), found.secret_access_key().to_owned()))
 }
 
 /// The endpoint that the environment or the profile names for one of these services, else for all of AWS.

@@ -49,6 +49,9 @@ impl ChangeMode {
     }
 }
 
+/// The column that orders the changes of an item, as text.
+pub(crate) const CHANGE_ORDER: &str = "headwater_order";
+
 /// What happened to an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -86,6 +89,14 @@ pub(crate) struct Change {
     pub(crate) size_bytes: Option<i64>,
     pub(crate) user_identity: Option<String>,
     pub(crate) shard: Option<Arc<str>>,
+}
+
+impl Change {
+    /// Its place among the changes of its item: by sequence number, which is text of up to 40 digits, else by time.
+    fn order(&self) -> Option<String> {
+        let of_sequence = self.sequence.as_ref().map(|sequence| format!("{:03}:{sequence}", sequence.len()));
+        of_sequence.or_else(|| self.created_us.map(|micros| format!("{:020}", micros.max(0))))
+    }
 }
 
 /// What `METADATA FROM` may name over a change stream.
@@ -134,6 +145,7 @@ pub(crate) struct ChangeDecoder {
 #[derive(Debug)]
 enum Place {
     Decoded(usize),
+    Order,
     Metadata(String),
 }
 
@@ -155,6 +167,7 @@ impl ChangeDecoder {
             let key = key.or_else(|| (mode == ChangeMode::Events).then(|| event_column(field)).flatten());
             columns.push(match key {
                 Some(key) => Place::Metadata(key),
+                None if field.name() == CHANGE_ORDER => Place::Order,
                 None => {
                     decoded.push(Arc::clone(field));
                     Place::Decoded(decoded.len() - 1)
@@ -193,6 +206,7 @@ impl ChangeDecoder {
         for place in &self.columns {
             columns.push(match place {
                 Place::Decoded(at) => take(rows.column(*at), &places, None)?,
+                Place::Order => Arc::new(records.iter().map(|change| change.order()).collect::<StringArray>()),
                 Place::Metadata(key) => metadata(key, &records)?,
             });
         }
@@ -306,6 +320,20 @@ mod tests {
 | 1       |          |
 +---------+----------+";
         assert_eq!(pretty_format_batches(&[decoded.rows.rows]).unwrap().to_string(), expected);
+    }
+
+    #[test]
+    fn changes_are_ordered_by_sequence_numbers_of_any_length_else_by_time() {
+        let of = |sequence: Option<&str>, created_us| {
+            let change = change(Event::Insert, None, None);
+            Change { sequence: sequence.map(ToOwned::to_owned), created_us, ..change }.order()
+        };
+        assert!(of(Some("99"), None) < of(Some("100"), None));
+        assert!(of(None, Some(9)) < of(None, Some(10)) && of(None, None).is_none());
+        let fields = vec![Field::new("orderid", DataType::Utf8, true), Field::new(CHANGE_ORDER, DataType::Utf8, true)];
+        let decoder = ChangeDecoder::new(ChangeMode::Changelog, Arc::new(Schema::new(fields)), &[]).unwrap();
+        let decoded = decoder.decode(&[change(Event::Remove, None, None)]).unwrap();
+        assert_eq!(decoded.rows.rows.column(1).as_ref(), &StringArray::from(vec!["003:100"]));
     }
 
     #[test]

@@ -210,7 +210,10 @@ impl Sender<'_> {
     /// One request a write: to find the row that a batch was refused for, or to write on a condition.
     async fn send_each(&self, batch: Vec<Write>, on_condition: bool) -> Result<Answer> {
         let mut answer = Answer::taken();
-        for write in batch {
+        for (number, write) in batch.into_iter().enumerate() {
+            if number > 0 {
+                self.job.fence.check().await?;
+            }
             let result = match &write.action {
                 Action::Put(item) => self.put(item.clone(), on_condition).await,
                 Action::Delete(key) => self.delete(key.clone(), on_condition).await,

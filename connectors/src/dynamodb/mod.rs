@@ -31,7 +31,7 @@ mod streams;
 pub(crate) mod cdc {
     pub(crate) use super::{
         attributes::{item_of_json, tagged_json},
-        changes::{Change, ChangeDecoder, ChangeMode, Event},
+        changes::{CHANGE_ORDER, Change, ChangeDecoder, ChangeMode, Event},
     };
 }
 

@@ -113,6 +113,19 @@ impl Sink for DynamoSink {
         Guarantee::ExactlyOnce
     }
 
+    fn caution(&self, changes: ChangelogMode) -> Option<String> {
+        let note = match (changes, self.item_versions(changes)) {
+            (ChangelogMode::Append, _) => return None,
+            (ChangelogMode::Upsert | ChangelogMode::Retract, false) => {
+                "a copy of the job that was paused while another took over can then overwrite newer values: leave out 'sink.fencing' = 'check'"
+            }
+            (ChangelogMode::Upsert | ChangelogMode::Retract, true) => {
+                "items carry a version, so that a copy of the job that was paused overwrites nothing newer; what was deleted has none"
+            }
+        };
+        Some(note.to_owned())
+    }
+
     /// By the declared key; without one the key is known only to the service, and everything passes one writer.
     fn distribution(&self) -> Distribution {
         let column = |name: &String| self.spec.schema.index_of(name).ok();
@@ -210,5 +223,32 @@ impl SinkWriter for DynamoWriter {
         let unit = format!("epoch-{}-{}-{}", epoch.0, self.task, self.number);
         let unit = PreparedUnit { unit, rows, detail, closes: true };
         Ok(Prepared { units: vec![unit], refused: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn what_a_paused_copy_can_do_is_said_where_values_are_updated() {
+        let caution = |extra: Option<(&str, &str)>, changes| {
+            let options = [("table-name", "T")].into_iter().chain(extra);
+            let spec = TableSpec {
+                name: "t".into(),
+                schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)])),
+                metadata: Vec::new(),
+                options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                partitioned_by: Vec::new(),
+                primary_key: Vec::new(),
+            };
+            DynamoSink::new(&spec).unwrap().caution(changes)
+        };
+        let check = Some(("sink.fencing", "check"));
+        assert_eq!(caution(check, ChangelogMode::Append), None, "a stale repeat writes the same value");
+        assert!(caution(check, ChangelogMode::Upsert).unwrap().contains("can then overwrite newer values"));
+        assert!(caution(None, ChangelogMode::Upsert).unwrap().contains("overwrites nothing newer"));
     }
 }

@@ -20,7 +20,7 @@ use super::{
     raw,
 };
 use crate::{
-    dynamodb::cdc::ChangeMode,
+    dynamodb::cdc::{CHANGE_ORDER, ChangeMode},
     options::{Options, nearest},
 };
 
@@ -29,17 +29,29 @@ use crate::{
 pub struct TableFormat {
     format: Arc<dyn Format>,
     changelog: ChangelogMode,
+    order: Option<&'static str>,
 }
 
 impl TableFormat {
     /// A format whose rows are all inserts.
     pub fn append(format: Arc<dyn Format>) -> Self {
-        Self { format, changelog: ChangelogMode::Append }
+        Self { format, changelog: ChangelogMode::Append, order: None }
     }
 
     /// A format that carries what rows do.
     pub fn changelog_of(format: Arc<dyn Format>, changelog: ChangelogMode) -> Self {
-        Self { format, changelog }
+        Self { format, changelog, order: None }
+    }
+
+    /// The same, with a column by which the changes of one key are ordered.
+    #[must_use]
+    pub fn ordered_by(self, order: Option<&'static str>) -> Self {
+        Self { order, ..self }
+    }
+
+    /// The column by which the changes of one key are ordered, where they may come in another order.
+    pub fn change_order(&self) -> Option<&'static str> {
+        self.order
     }
 
     /// Its name.
@@ -157,7 +169,8 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str, part: &P
         }
         "dynamodb-cdc" => {
             let mode = given.choice("dynamodb-cdc.mode", &ChangeMode::NAMES)?.unwrap_or(ChangeMode::Changelog);
-            TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog())
+            let order = (mode == ChangeMode::Changelog).then_some(CHANGE_ORDER);
+            TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog()).ordered_by(order)
         }
         _ => {
             let error = given.options.invalid(&key, &name, "a format");

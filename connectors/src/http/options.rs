@@ -15,6 +15,7 @@ use headwater_engine::{
 };
 
 use crate::{
+    aws::standard_keys,
     formats::{self, Part, TableFormat},
     options::Options,
 };
@@ -24,7 +25,7 @@ use crate::{
 pub(super) enum Auth {
     /// Anyone on this machine.
     None,
-    /// Whoever signs with one of these keys (id to secret).
+    /// Whoever signs with one of these keys (id to secret); with none of them, the key of the environment counts.
     SigV4(BTreeMap<String, String>),
     /// Whoever has this token.
     Bearer(String),
@@ -140,6 +141,10 @@ fn auth(options: &mut Options, table: &str, ip: IpAddr) -> Result<Auth> {
             None => needs("has 'auth' = 'bearer' but no 'auth.token'", "add 'auth.token' = '${env:NAME}'"),
         },
         Kind::SigV4 => {
+            if id.is_some() != secret.is_some() {
+                let hint = "give both, or neither to use the key of the environment";
+                return needs("has one of 'auth.access-key-id' and 'auth.secret-access-key'", hint);
+            }
             let pairs = listed.unwrap_or_default();
             let pair = |pair: &str| {
                 let (id, secret) = pair.trim().split_once(':')?;
@@ -147,13 +152,28 @@ fn auth(options: &mut Options, table: &str, ip: IpAddr) -> Result<Auth> {
             };
             let listed = pairs.split(',').filter(|pair| !pair.trim().is_empty()).map(pair);
             let keys: Option<BTreeMap<String, String>> = listed.chain(id.zip(secret).map(Some)).collect();
-            match keys.filter(|keys| !keys.is_empty()) {
+            match keys {
                 Some(keys) => Ok(Auth::SigV4(keys)),
-                None => needs(
-                    "has 'auth' = 'sigv4' but no keys",
-                    "add 'auth.access-key-id' and 'auth.secret-access-key', or 'auth.keys' = 'id:secret,..'",
-                ),
+                None => needs("has 'auth.keys' that are no keys", "write 'auth.keys' = 'id:secret,..'"),
             }
+        }
+    }
+}
+
+impl Auth {
+    /// The same, with the key of the environment or of the profile's file where the table names none.
+    pub(super) async fn resolved(self, table: &str) -> Result<Self> {
+        match self {
+            Self::SigV4(keys) if keys.is_empty() => match standard_keys().await {
+                Some((id, secret)) => Ok(Self::SigV4(BTreeMap::from([(id, secret)]))),
+                None => {
+                    let message = format!("table \"{table}\" has 'auth' = 'sigv4' but no keys");
+                    Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint(
+                        "add 'auth.access-key-id' and 'auth.secret-access-key', or 'auth.keys' = 'id:secret,..', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                    ))
+                }
+            },
+            other => Ok(other),
         }
     }
 }
@@ -197,7 +217,11 @@ mod tests {
         let keys = [("listen", "0.0.0.0:1"), ("auth", "sigv4"), ("auth.keys", "a:1, b:2")];
         let Auth::SigV4(keys) = parsed(&keys).unwrap().auth else { panic!("keys") };
         assert_eq!(keys.len(), 2);
-        assert!(parsed(&[("listen", "0.0.0.0:1"), ("auth", "sigv4")]).is_err());
+        let of_environment = parsed(&[("listen", "0.0.0.0:1"), ("auth", "sigv4")]).unwrap().auth;
+        assert_eq!(of_environment, Auth::SigV4(BTreeMap::new()));
+        for wrong in [("auth.access-key-id", "a"), ("auth.keys", "a")] {
+            assert!(parsed(&[("listen", "0.0.0.0:1"), ("auth", "sigv4"), wrong]).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Source for HttpSource {
         let registration = match bound {
             Bound::EndNow => None,
             Bound::Table => {
-                let options = self.options.clone();
+                let mut options = self.options.clone();
+                options.auth = options.auth.resolved(&options.table).await?;
                 let endpoint = Endpoint { options, log: Arc::clone(&log), clock: Arc::clone(&job.clock) };
                 Some(self.listeners.register(Arc::new(endpoint)).await?)
             }

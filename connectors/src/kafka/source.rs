@@ -89,6 +89,10 @@ impl Source for KafkaSource {
         }
     }
 
+    fn change_order(&self) -> Option<&'static str> {
+        self.options.value_format.change_order()
+    }
+
     fn discovery_interval(&self) -> Option<Duration> {
         self.options.discovery
     }

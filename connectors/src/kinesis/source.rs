@@ -95,6 +95,10 @@ impl Source for KinesisSource {
         self.options.format.changelog()
     }
 
+    fn change_order(&self) -> Option<&'static str> {
+        self.options.format.change_order()
+    }
+
     fn discovery_interval(&self) -> Option<Duration> {
         self.options.discovery
     }

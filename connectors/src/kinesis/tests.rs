@@ -57,6 +57,11 @@ struct State {
     calls: u64,
     next: u64,
     put: Vec<Vec<Entry>>,
+    /// Whether the end of a shard does not name its children.
+    hides_children: bool,
+    /// Listings that fail before one answers.
+    unlisted: u32,
+    listings: u32,
 }
 
 /// A stream in memory; every second call for records fails, in turn throttled, expired and unanswered.
@@ -120,7 +125,8 @@ impl Feed for FakeFeed {
         self.at = to;
         let children = || {
             let is_child = |shard: &&Shard| shard.parents.contains(&self.shard);
-            state.shards.iter().filter(is_child).cloned().collect()
+            let children = state.shards.iter().filter(is_child);
+            if state.hides_children { Vec::new() } else { children.cloned().collect() }
         };
         let ended = (is_end && state.closed.contains(&self.shard)).then(children);
         Ok(Fetched { records, behind_ms: Some(i64::from(!is_end)), ended })
@@ -134,7 +140,15 @@ impl Feed for FakeFeed {
 #[async_trait]
 impl StreamApi for FakeStream {
     async fn shards(&self) -> Result<Vec<Shard>> {
-        Ok(self.state.lock().shards.clone())
+        let mut state = self.state.lock();
+        state.listings += 1;
+        match state.unlisted.checked_sub(1) {
+            Some(left) => {
+                state.unlisted = left;
+                Err(Error::unavailable("the shards are not listed now"))
+            }
+            None => Ok(state.shards.clone()),
+        }
     }
 
     async fn describe(&self) -> Result<Description> {
@@ -276,6 +290,30 @@ async fn a_closed_shard_ends_with_its_children_and_they_start_at_their_beginning
     reader.assign(vec![SplitStart { split: children[0].clone(), at: StartAt::Beginning }]).await?;
     let SourceEvent::Batch(batch) = reader.next().await? else { panic!("a batch") };
     assert_eq!(batch.positions.text(0), "93");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shard_has_not_ended_before_its_children_are_known() -> Result<()> {
+    let stream = FakeStream::with_shards(&["p"]);
+    stream.put_value("p", "last", START_MS - 1);
+    stream.add_shard("c", &["p"]);
+    stream.add_shard("d", &["p"]);
+    {
+        let mut state = stream.state.lock();
+        (state.hides_children, state.unlisted) = (true, 3);
+    }
+    let mut reader = open(&stream, &[], Bound::Table, at("p", StartAt::TableDefault)).await?;
+    let (values, _, children) = drain(&mut *reader, 1).await?;
+    assert_eq!(values, ["last"]);
+    let ids: Vec<String> = children.iter().map(|child| child.id.to_string()).collect();
+    assert_eq!(ids, ["c", "d"], "a shard without children would let the watermark pass their rows");
+    assert_eq!(stream.state.lock().listings, 4);
+
+    stream.state.lock().unlisted = u32::MAX;
+    let mut reader = open(&stream, &[], Bound::Table, at("p", StartAt::TableDefault)).await?;
+    let failed = drain(&mut *reader, 1).await.unwrap_err();
+    assert!(failed.message().contains("not listed now"), "{failed}");
     Ok(())
 }
 

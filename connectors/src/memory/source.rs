@@ -62,6 +62,10 @@ impl Source for MemorySource {
         }
     }
 
+    fn change_order(&self) -> Option<&'static str> {
+        self.options.format.as_ref().and_then(|format| format.change_order())
+    }
+
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         self.options.format.as_ref().map(|format| format.decoder(columns)).transpose()
     }

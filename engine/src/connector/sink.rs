@@ -41,6 +41,11 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
 
+    /// What EXPLAIN says of writing such changes: where the guarantee has a limit that a user should know.
+    fn caution(&self, _changes: ChangelogMode) -> Option<String> {
+        None
+    }
+
     /// How rows are spread over its writers.
     fn distribution(&self) -> Distribution {
         Distribution::Any

@@ -30,6 +30,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
         super::ChangelogMode::Append
     }
 
+    /// The text column by which changes of one key are ordered where rows may come in another order (carriers of CDC
+    /// records); the decoder fills it when it is asked for.
+    fn change_order(&self) -> Option<&'static str> {
+        None
+    }
+
     /// How often [`Source::splits`] is asked again while running; `None` means never.
     fn discovery_interval(&self) -> Option<Duration> {
         None

@@ -178,8 +178,19 @@ impl Coordinator {
         match action {
             None | Some(Action::Stop) => Ok(()),
             Some(Action::SendBarrier(barrier)) => self.send_barrier(barrier).await,
-            Some(Action::Deliver(barrier)) => self.deliver(barrier),
+            Some(Action::Deliver(barrier)) => {
+                self.deliver(barrier)?;
+                self.assign_settled().await
+            }
         }
+    }
+
+    /// Splits that waited for the ends of their parents to be behind a barrier.
+    async fn assign_settled(&mut self) -> Result<()> {
+        for table in 0..self.tables.len() {
+            self.assign(table).await?;
+        }
+        Ok(())
     }
 
     async fn send_barrier(&mut self, barrier: Barrier) -> Result<()> {

@@ -5,6 +5,9 @@
 //!    └── Waiting ────────────────^
 //! ```
 //!
+//! A child is read where its parent was, behind the parent's rows. When its parents were read in several tasks it waits for
+//! a barrier behind their ends, so that rows of one key keep their order.
+//!
 //! Invariant: a split is read by at most one task, and only after all its parents that are still listed have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +46,17 @@ impl Entry {
         let settled = state.status == SplitStatus::Ended;
         Self { state, task: None, reached_end: false, settled, before_end: None }
     }
+}
+
+/// Where a split may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// In any task.
+    Anywhere,
+    /// In the task that has sent its parents' rows.
+    Task(usize),
+    /// Nowhere before the next barrier.
+    Later,
 }
 
 /// The splits of one table.
@@ -158,7 +172,7 @@ impl SplitTable {
         }
     }
 
-    /// Hands every split that may be read and has no task to the least loaded one.
+    /// Hands every split that may be read and has no task to its parent's, or to the least loaded one.
     pub fn assign(&mut self) -> Vec<Assignment> {
         let mut load = vec![0usize; self.tasks];
         for entry in self.entries.values() {
@@ -171,7 +185,11 @@ impl SplitTable {
             if !self.may_be_read(&id) {
                 continue;
             }
-            let task = (0..self.tasks).min_by_key(|task| load[*task]).unwrap_or(0);
+            let task = match self.home(&id) {
+                Home::Task(task) => task,
+                Home::Anywhere => (0..self.tasks).min_by_key(|task| load[*task]).unwrap_or(0),
+                Home::Later => continue,
+            };
             load[task] += 1;
             let start = self.entries.get(&id).and_then(|entry| self.start_of(&entry.state.split));
             let Some(entry) = self.entries.get_mut(&id) else { continue };
@@ -187,6 +205,18 @@ impl SplitTable {
             assignments.push(Assignment { task, start, state: entry.state.clone() });
         }
         assignments
+    }
+
+    /// Where a split may be read: rows of a parent whose end is in no checkpoint may still be on their way.
+    fn home(&self, id: &SplitId) -> Home {
+        let parents = self.entries.get(id).map(|entry| entry.state.split.parents.as_slice()).unwrap_or_default();
+        let unsettled = parents.iter().filter_map(|parent| self.entries.get(parent)).filter(|parent| !parent.settled);
+        let tasks: BTreeSet<usize> = unsettled.filter_map(|parent| parent.task).collect();
+        match (tasks.first(), tasks.len()) {
+            (None, _) => Home::Anywhere,
+            (Some(task), 1) => Home::Task(*task),
+            (Some(_), _) => Home::Later,
+        }
     }
 
     fn may_be_read(&self, id: &SplitId) -> bool {
@@ -286,9 +316,26 @@ mod tests {
         let listing = vec![Split::new("a"), Split::new("b"), child("c", &["a", "b"])];
         let joined = table.listed(listing, Watermark(1));
         assert_eq!(joined.0, [(SplitId::new("c"), Watermark(5))]);
+        assert!(table.assign().is_empty(), "rows of both tasks are on their way");
+        end(&mut table, "a");
+        end(&mut table, "b");
         let assigned = table.assign();
         assert_eq!(ids(&assigned), [(0, "c")]);
         assert_eq!(assigned[0].start.at, StartAt::Beginning);
+    }
+
+    #[test]
+    fn children_follow_their_parent_in_its_task() {
+        let mut table = SplitTable::restore(None, 2);
+        table.listed(vec![Split::new("a"), Split::new("b")], Watermark::MIN);
+        assert_eq!(ids(&table.assign()), [(0, "a"), (1, "b")]);
+        table.ended(&SplitId::new("b"), Watermark(5));
+        table.add(vec![child("b1", &["b"]), child("b2", &["b"])], Watermark::MIN);
+        assert_eq!(ids(&table.assign()), [(1, "b1"), (1, "b2")], "behind the rows of \"b\", though the other is free");
+        table.ended(&SplitId::new("b1"), Watermark(6));
+        end(&mut table, "b1");
+        table.add(vec![child("b11", &["b1"])], Watermark::MIN);
+        assert_eq!(ids(&table.assign()).len(), 1, "a checkpoint has its end: any task may read what follows");
     }
 
     #[test]

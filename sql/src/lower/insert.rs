@@ -263,6 +263,9 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
         ChangelogMode::Upsert => by_key(lowering, flow, &table)?,
         ChangelogMode::Append | ChangelogMode::Retract => flow,
     };
+    if let Some(caution) = sink.caution(flow.facts.changes) {
+        lowering.notes.push(format!("{}: {caution}", lowering.insert));
+    }
     let origin = flow.origin.clone();
     let input = lowering.input(flow, Exchange::Forward, Arc::clone(&schema), None)?;
     let carried = beside::carry(lowering, &origin, &input, sink.as_ref(), &table.name)?;

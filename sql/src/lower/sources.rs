@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::{
     catalog::default_table_source::source_as_provider,
     common::DFSchema,
@@ -89,7 +89,34 @@ fn time_columns(table: &StreamTable) -> Result<Vec<usize>> {
 pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
     let branches = source.branches;
     let table = stream_table(&source.provider).ok_or_else(|| Error::internal("a source is no table of the run"))?;
-    node_of(table, &source.kept, branches)
+    let node = node_of(table, &source.kept, branches)?;
+    match change_order(table)? {
+        Some(order) => ordered(node, order),
+        None => Ok(node),
+    }
+}
+
+/// The column that orders the changes of a key of this table, where they may come in another order.
+pub(super) fn change_order(table: &StreamTable) -> Result<Option<&'static str>> {
+    if table.time.is_some() {
+        return Ok(None);
+    }
+    Ok(table.connector.source(&table.spec)?.change_order())
+}
+
+/// The node with this column behind all others.
+fn ordered(mut node: SourceNode, order: &str) -> Result<SourceNode> {
+    let with_order = |schema: &SchemaRef| -> SchemaRef {
+        let mut fields = schema.fields().to_vec();
+        fields.push(Arc::new(Field::new(order, DataType::Utf8, true)));
+        Arc::new(Schema::new(fields))
+    };
+    if let Some(project) = &mut node.project {
+        project.exprs.push(Arc::new(Column::new(order, node.columns.fields().len())));
+        project.schema = with_order(&project.schema);
+    }
+    node.columns = with_order(&node.columns);
+    Ok(node)
 }
 
 /// The source node of a table that is read for these of its columns.

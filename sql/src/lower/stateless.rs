@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::{
     catalog::default_table_source::source_as_provider,
     common::DFSchemaRef,
@@ -18,6 +18,7 @@ use headwater_engine::{
     operator::OperatorRef,
     operators::{
         assign_windows::AssignWindows,
+        in_order::InOrder,
         union::Union,
         unnest::Unnest,
         upsert::{ByKey, Keeps},
@@ -29,6 +30,7 @@ use super::{
     aside::{read_table, side_schema},
     facts::{Attached, Facts},
     flow::{Flow, Lowering, Origin, Pending, arrow_schema, index_of, physical, uses_windows},
+    sources,
     table::StreamTable,
 };
 use crate::windows::WindowNode;
@@ -113,13 +115,28 @@ impl Lowering {
         read.extend(key.iter().filter(|column| !wanted.contains(column)));
         let place = |column: &usize| read.iter().position(|read| read == column);
         let keys: Vec<usize> = key.iter().filter_map(place).collect();
-        let projection = self.declared(index, table, &read)?;
+        let mut projection = self.declared(index, table, &read)?;
         let rows = Arc::clone(&projection.schema);
+        let order = sources::change_order(table)?;
+        if let Some(order) = order {
+            let mut fields = rows.fields().to_vec();
+            fields.push(Arc::new(Field::new(order, DataType::Utf8, true)));
+            projection.exprs.push(Arc::new(Column::new(order, self.sources[index].kept.len())));
+            projection.schema = Arc::new(Schema::new(fields));
+        }
+        let ordered_rows = Arc::clone(&projection.schema);
         let facts = Facts::of(ChangelogMode::Upsert);
         let steps = vec![Step::Project(projection)];
         let origin = Origin::Source(index, BranchInput::Rows);
         let flow = Flow { origin, steps, schema: Arc::clone(schema), pending: None, facts };
-        let input = self.input(flow, Exchange::Hash(keys.clone()), Arc::clone(&rows), None)?;
+        let read_rows = if order.is_some() { ordered_rows } else { Arc::clone(&rows) };
+        let mut input = self.input(flow, Exchange::Hash(keys.clone()), Arc::clone(&read_rows), None)?;
+        if order.is_some() {
+            let in_order = InOrder::new(keys.clone(), rows.fields().len(), read_rows)?;
+            let id = self.add_operator(input, Arc::new(in_order));
+            let flow = Flow::of_node(id, schema, Facts::of(ChangelogMode::Upsert));
+            input = self.input(flow, Exchange::Forward, Arc::clone(&rows), None)?;
+        }
         self.unbounded_state(&format!("the last row of each key of \"{}\"", table.name));
         let id = self.add_operator(input, Arc::new(ByKey::new(Keeps::Last, keys.clone(), rows).with_ttl(self.ttl)));
         let mut facts = Facts::of(ChangelogMode::Retract);

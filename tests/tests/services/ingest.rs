@@ -150,6 +150,58 @@ async fn callers_are_told_what_is_wrong_with_their_signature() -> Result<()> {
     Ok(())
 }
 
+/// `client.py PORT KEY SECRET`: sends a record under this key, and another under a key that nobody knows.
+const ONE_SIGNED: &str = r#"
+import sys
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+port, key, secret = sys.argv[1:4]
+for key, expected in ((key, None), ("NOBODY", "UnrecognizedClientException")):
+    client = boto3.client("firehose", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
+                          aws_access_key_id=key, aws_secret_access_key=secret,
+                          config=Config(retries={"total_max_attempts": 1}))
+    try:
+        client.put_record(DeliveryStreamName="s", Record={"Data": b'{"n":1}'})
+        found = None
+    except ClientError as error:
+        found = error.response["Error"]["Code"]
+    assert found == expected, (key, found)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_from_the_options_from_files_or_from_the_environment() -> Result<()> {
+    let secrets = tempfile::tempdir()?;
+    let profile = secrets.path().join("credentials");
+    std::fs::write(&profile, "[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = of-the-file\n")?;
+    let secret = secrets.path().join("secret");
+    std::fs::write(&secret, "of-a-secret")?;
+    let named = "'auth.access-key-id' = '${env:LISTENER_KEY}', 'auth.secret-access-key' = '${file:SECRET}'";
+    let named = format!(", 'auth' = 'sigv4', {}", named.replace("SECRET", &secret.to_string_lossy()));
+    let profile = profile.to_string_lossy().into_owned();
+    let environment = [("AWS_ACCESS_KEY_ID", "ENVKEY"), ("AWS_SECRET_ACCESS_KEY", "of-the-environment")];
+    let cases: [(&str, &[(&str, &str)], &str, &str); 3] = [
+        (", 'auth' = 'sigv4'", &environment, "ENVKEY", "of-the-environment"),
+        (", 'auth' = 'sigv4'", &[("AWS_SHARED_CREDENTIALS_FILE", &profile)], "FILEKEY", "of-the-file"),
+        (&named, &[("LISTENER_KEY", "NAMED")], "NAMED", "of-a-secret"),
+    ];
+    for (options, variables, key, secret) in cases {
+        let place = Place::new()?;
+        let mut job = JobFolder::new(BINARY, "keys.sql", &place.script(options), "")?;
+        for (name, value) in variables {
+            job = job.with_variable(name, value);
+        }
+        let running = job.start("keys.sql", &[])?;
+        place.reached().await.with_context(|| running.log().unwrap_or_default())?;
+        python(place.folder.path(), ONE_SIGNED, &[&place.port.to_string(), key, secret]).await?;
+        let stopped = Command::new("kill").args(["-TERM", &running.id().to_string()]).status()?;
+        ensure!(stopped.success(), "the job cannot be told to stop");
+        running.finish()?;
+        assert_eq!(numbers(&place.path("out"))?, [1], "{key}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bearer_token_opens_the_listener() -> Result<()> {
     let place = Place::new()?;

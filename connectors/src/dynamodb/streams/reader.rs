@@ -56,7 +56,26 @@ pub(super) struct ShardReader {
 enum From {
     Beginning,
     Latest,
+    /// What was written since a time in milliseconds: a shard that was opened at its end and had nothing yet.
+    Since(i64),
     After(String),
+}
+
+/// The position of a shard that was opened at its end and had nothing yet, before the time of that.
+const SINCE: &str = "since@";
+
+impl From {
+    fn parse(offset: &Offset) -> Self {
+        let since = offset.0.strip_prefix(SINCE).and_then(|millis| millis.parse().ok());
+        since.map_or_else(|| Self::After(offset.to_string()), Self::Since)
+    }
+
+    /// Whether a record is older than what is to be read; some services round times down to the minute.
+    fn is_before(&self, record: &Record) -> bool {
+        let Self::Since(since_ms) = self else { return false };
+        let created = record.dynamodb.as_ref().and_then(|change| change.approximate_creation_date_time);
+        created.is_some_and(|time| time.secs() < since_ms.div_euclid(60_000) * 60)
+    }
 }
 
 /// What a request for records gave.
@@ -83,16 +102,25 @@ impl ShardReader {
         let split = &start.split.id;
         let opened = self.clock.now();
         let mut from = match &start.at {
-            StartAt::Offset(offset) => From::After(offset.to_string()),
+            StartAt::Offset(offset) => From::parse(offset),
             StartAt::TableDefault if self.options.position == Position::Latest => From::Latest,
             StartAt::TableDefault | StartAt::Beginning => From::Beginning,
         };
         let mut iterator = self.iterator(split, &mut from).await?;
+        let mut is_from_the_end = from == From::Latest;
+        if is_from_the_end {
+            // From here on nothing may be missed: neither by a restart nor when the iterator expires.
+            from = From::Since(opened.0);
+            if events.send(Ok(SourceEvent::Batch(self.mark(split, opened)?))).await.is_err() {
+                return Ok(());
+            }
+        }
         let mut empty_replies = 0;
         while let Some(current) = iterator {
-            let (records, next) = match self.fetch(split, &current).await? {
+            let (mut records, next) = match self.fetch(split, &current).await? {
                 Fetched::Records(records, next) => (records, next),
                 Fetched::Expired => {
+                    is_from_the_end = false;
                     iterator = self.iterator(split, &mut from).await?;
                     continue;
                 }
@@ -102,6 +130,9 @@ impl ShardReader {
                     continue;
                 }
             };
+            if !is_from_the_end {
+                records.retain(|record| !from.is_before(record));
+            }
             let is_closed = next.is_none();
             iterator = next;
             if records.is_empty() {
@@ -164,7 +195,7 @@ impl ShardReader {
         loop {
             let request = self.client.get_shard_iterator().stream_arn(&arn).shard_id(shard);
             let request = match &*from {
-                From::Beginning => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+                From::Beginning | From::Since(_) => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
                 From::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
                 From::After(sequence) => {
                     request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence)
@@ -228,6 +259,19 @@ impl ShardReader {
             lineage.add(lineage::shards_of(&self.client, arn).await?);
         }
         Ok(lineage.splits().into_iter().filter(|other| other.parents.contains(split)).collect())
+    }
+
+    /// A position without rows, for the next checkpoint.
+    fn mark(&self, split: &SplitId, opened: Instant) -> Result<SourceBatch> {
+        let none = self.decoder.decode(&[])?;
+        Ok(SourceBatch {
+            split: split.clone(),
+            resume_at: Offset::new(format!("{SINCE}{}", opened.0)),
+            positions: Positions::Texts(StringArray::from(Vec::<Option<&str>>::new())),
+            arrivals_ms: Some(Vec::new()),
+            lag: None,
+            data: SourceData::Rows { rows: none.rows, rejected: Vec::new() },
+        })
     }
 
     fn batch(&self, split: &SplitId, records: Vec<Record>) -> Result<SourceBatch> {
@@ -295,4 +339,26 @@ fn change(record: Record, shard: &Arc<str>) -> Option<Change> {
         user_identity: record.user_identity.and_then(|identity| identity.principal_id),
         shard: Some(Arc::clone(shard)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodbstreams::{primitives::DateTime, types::StreamRecord};
+
+    use super::*;
+
+    #[test]
+    fn a_shard_without_a_record_yet_goes_on_from_its_minute() {
+        let from = From::parse(&Offset::new("since@1795268853869"));
+        assert_eq!(from, From::Since(1_795_268_853_869));
+        assert_eq!(From::parse(&Offset::new("000000000000000000001")), From::After("000000000000000000001".to_owned()));
+        let record = |seconds| {
+            let change = StreamRecord::builder().approximate_creation_date_time(DateTime::from_secs(seconds)).build();
+            Record::builder().dynamodb(change).build()
+        };
+        // DynamoDB Local says 14:07:00 of what was written at 14:07:33.
+        assert!(from.is_before(&record(1_795_268_819)));
+        assert!(!from.is_before(&record(1_795_268_820)) && !from.is_before(&record(1_795_268_853)));
+        assert!(!From::Beginning.is_before(&record(0)));
+    }
 }

@@ -19,7 +19,7 @@ use headwater_sql::{
     parser::{Parameters, StatementKind, parse},
     session::{Session, SessionConfig},
 };
-use headwater_tests::services::Ministack;
+use headwater_tests::services::{DynamoDbLocal, KinesisLocal, Ministack};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -204,6 +204,60 @@ async fn sales_changes_come_through_kinesis_in_any_order() -> Result<()> {
     assert_eq!(orders_now(&tables).await?, expected);
     let written = (0..60).map(|id| 1 + id % 3).sum::<usize>();
     assert_eq!(lines(&folder.path().join("sales_delivered"))?.len(), written, "every change but removals, once");
+    Ok(())
+}
+
+/// The orders as they are, of change records that two shards carry.
+const CARRIED: &str = "
+    CREATE TABLE orders (orderid VARCHAR, quantity INT, PRIMARY KEY (orderid) NOT ENFORCED)
+    WITH ('connector' = 'kinesis', 'stream' = 'carried', 'aws.region' = 'us-east-1', 'aws.endpoint' = 'KINESIS',
+          'aws.credentials.basic.accesskeyid' = 'id', 'aws.credentials.basic.secretkey' = 'secret',
+          'format' = 'dynamodb-cdc');
+    CREATE TABLE state (orderid VARCHAR, quantity INT, PRIMARY KEY (orderid) NOT ENFORCED)
+    WITH ('connector' = 'dynamodb', 'table-name' = 'OrderState', 'aws.region' = '${region:-us-east-1}');
+    INSERT INTO state SELECT orderid, quantity FROM orders;";
+
+/// Puts a change record into the first shard or the second.
+async fn carry(
+    streams: &aws_sdk_kinesis::Client,
+    shard: usize,
+    (order, sequence, quantity): (&str, &str, Option<u32>),
+) -> Result<()> {
+    let image = quantity.map(|n| serde_json::json!({"orderid": {"S": order}, "quantity": {"N": n.to_string()}}));
+    let record = serde_json::json!({
+        "eventID": format!("{order} {sequence}"), "eventName": if quantity.is_some() { "MODIFY" } else { "REMOVE" },
+        "dynamodb": {"ApproximateCreationDateTime": 1_705_732_562, "Keys": {"orderid": {"S": order}},
+                     "NewImage": image, "SequenceNumber": sequence},
+    });
+    let hash_key = [0, u128::MAX][shard].to_string();
+    let request = streams.put_record().stream_name("carried").partition_key("any").explicit_hash_key(hash_key);
+    request.data(aws_sdk_kinesis::primitives::Blob::new(record.to_string())).send().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_change_that_comes_after_a_restart_changes_nothing() -> Result<()> {
+    // A server of its own: the table's name is that of other tests.
+    let (kinesis, server) = (KinesisLocal::start()?, DynamoDbLocal::start()?);
+    let (streams, tables) = (crate::kinesis::client(&kinesis.endpoint), client(&server.endpoint));
+    create(&tables, "OrderState", &[("orderid", ScalarAttributeType::S)]).await?;
+    crate::kinesis::create(&streams, "carried", 2).await?;
+    let folder = tempfile::tempdir()?;
+    let script = with_endpoint(CARRIED, &server.endpoint).replace("KINESIS", &kinesis.endpoint);
+
+    for change in [("1", "200", Some(2)), ("2", "150", Some(9)), ("2", "300", None)] {
+        carry(&streams, 0, change).await?;
+    }
+    run_once(&script, folder.path()).await?;
+    assert_eq!(orders_now(&tables).await?, expected(&[("1", "2")]));
+    for change in [("1", "100", Some(1)), ("2", "250", Some(8)), ("3", "10", Some(3))] {
+        carry(&streams, 1, change).await?;
+    }
+    run_once(&script, folder.path()).await?;
+    assert_eq!(orders_now(&tables).await?, expected(&[("1", "2"), ("3", "3")]), "a gone order stays gone");
+    carry(&streams, 1, ("1", "1000", Some(5))).await?;
+    run_once(&script, folder.path()).await?;
+    assert_eq!(orders_now(&tables).await?, expected(&[("1", "5"), ("3", "3")]));
     Ok(())
 }
 

@@ -159,6 +159,53 @@ async fn a_stream_is_followed_resumed_and_followed_again_when_it_is_enabled_anew
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_latest_nothing_is_missed_by_a_restart_before_the_first_record() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "latest", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "latest", true).await?;
+    let options = [("source.init.position", "LATEST")];
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "latest", &options))?;
+    let first = read(&*source, &BTreeMap::new()).await?;
+    assert!(first.rows.is_empty() && first.resume.len() == 1, "a position, though there is no record: {first:?}");
+    put(&client, "latest", "between", 1).await?;
+    let second = read(&*source, &first.resume).await?;
+    assert_eq!(second.rows.len(), 1, "written while nobody read: {second:?}");
+    put(&client, "latest", "later", 2).await?;
+    let third = read(&*source, &second.resume).await?;
+    assert_eq!(third.rows.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>(), ["later"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_resumes_behind_its_pages_and_ends_where_it_has_ended() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "scanned", &[("id", ScalarAttributeType::S)]).await?;
+    for n in 0..40 {
+        put(&client, "scanned", &format!("id{n}"), n).await?;
+    }
+    let source = DynamoDb.source(&spec(&server.endpoint, "scanned", schema(), &[("scan.segments", "4")]))?;
+    let first = read(&*source, &BTreeMap::new()).await?;
+    assert_eq!((first.rows.len(), first.ended.len()), (40, 4));
+    assert!(first.resume.len() > 1 && first.resume.values().all(|offset| &*offset.0 == "end"), "{:?}", first.resume);
+    // Items that come later do not make a segment begin again, however its last page ended.
+    put(&client, "scanned", "id99", 99).await?;
+    let second = read(&*source, &first.resume).await?;
+    let unread: Vec<_> = second.rows.iter().filter(|(_, id, _)| id != "id99").collect();
+    assert!(unread.is_empty(), "{unread:?}");
+    assert_eq!(second.ended.len(), 4);
+    // From the key of a page's end the rest of its segment comes, and nothing twice.
+    let whole = DynamoDb.source(&spec(&server.endpoint, "scanned", schema(), &[("scan.segments", "1")]))?;
+    let all = read(&*whole, &BTreeMap::new()).await?;
+    let (split, (_, middle, _)) = ("segment-0-of-1".to_owned(), &all.rows[20]);
+    let at_middle = Offset::new(format!("{{\"id\":{{\"S\":\"{middle}\"}}}}"));
+    let rest = read(&*whole, &BTreeMap::from([(split, at_middle)])).await?;
+    assert_eq!(rest.rows, all.rows[21..], "in the order of the scan");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn initial_reads_the_table_then_its_changes() -> Result<()> {
     let server = local()?;
     let client = client(&server.endpoint);

@@ -171,6 +171,15 @@ async fn deletes_remove_and_an_older_epoch_overwrites_nothing() -> Result<()> {
     sink.commit(&job(), older, work).await?;
     assert_eq!(text(&get(&client, "orders", "a").await?, "n")?, "30");
 
+    // Nor does its delete take away what a newer epoch has written since.
+    let gone = |number| (Epoch(number), vec![unit(vec![changed(counts(&[("a", 0)]), &[RowKind::Delete])], true)]);
+    let (older, work) = gone(2);
+    sink.commit(&job(), older, work).await?;
+    assert_eq!(text(&get(&client, "orders", "a").await?, "n")?, "30");
+    let (newer, work) = gone(4);
+    sink.commit(&job(), newer, work).await?;
+    assert!(get(&client, "orders", "a").await.is_err(), "the newest epoch's delete does");
+
     // A job that begins anew writes again, though its epochs are small.
     let (first, work) = epoch(1, 1);
     sink.commit(&job_with("inc2", 1, Arc::new(headwater_engine::connector::Unfenced)), first, work).await?;
