@@ -226,6 +226,7 @@ mod tests {
 
     fn operator() -> Box<dyn Operator> {
         let context = OperatorContext {
+            name: "test".to_owned(),
             task: 0,
             tasks: 1,
             key_groups: 0..128,
