@@ -96,6 +96,15 @@ fn refusal(doing: &str, trouble: &str) -> Option<Error> {
             "name the authority's certificate (PEM) with 'properties.ssl.ca.location'",
         );
     }
+    let alerts =
+        ["alert bad certificate", "alert certificate required", "alert certificate unknown", "alert unknown ca"];
+    if alerts.iter().any(|alert| trouble.contains(alert)) {
+        return denied(
+            "the broker asks for a client's certificate and got none that it knows",
+            "name it and its key (PEM) with 'properties.ssl.certificate.location' and 'properties.ssl.key.location', or \
+             both in one PKCS#12 file with 'properties.ssl.keystore.location'",
+        );
+    }
     None
 }
 
@@ -423,6 +432,7 @@ mod tests {
                          mechanisms: SCRAM-SHA-512";
         assert!(refusal("asking", mechanism).unwrap().message().ends_with("it offers SCRAM-SHA-512"));
         assert!(hint("SSL handshake failed: certificate verify failed").unwrap().contains("ssl.ca.location"));
+        assert!(hint("ssl/tls alert bad certificate: SSL alert number 42").unwrap().contains("ssl.keystore.location"));
         assert!(refusal("asking", "Connect to ipv4#127.0.0.1:1 failed: Connection refused").is_none());
     }
 

@@ -265,6 +265,129 @@ async fn changes_of_a_database_are_folded_by_a_job() -> Result<()> {
     Ok(())
 }
 
+/// A number as Avro writes it.
+fn long(number: i64) -> Vec<u8> {
+    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+    let mut bytes = Vec::new();
+    while rest > 0x7f {
+        bytes.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [long(text.len() as i64), text.as_bytes().to_vec()].concat()
+}
+
+/// The schema a Debezium connector registers, shortened: `after` names the record that `before` declares.
+fn envelope_schema() -> Value {
+    let field = |name: &str, of: Value| json!({"name": name, "type": of});
+    let row = json!({"type": "record", "name": "Value", "fields":
+        [field("id", json!("long")), field("city", json!(["null", "string"])), field("amount", json!("long"))]});
+    let source = json!({"type": "record", "name": "Source", "namespace": "io.debezium", "fields":
+        [field("connector", json!("string"))]});
+    json!({"type": "record", "name": "Envelope", "namespace": "db.orders", "fields":
+        [field("before", json!(["null", row])), field("after", json!(["null", "Value"])), field("source", source),
+         field("op", json!("string")), field("ts_ms", json!(["null", "long"]))]})
+}
+
+/// One of [`changes`] in Avro, in Confluent's framing.
+fn in_avro(sent: &Sent, schema: i32) -> Result<Sent> {
+    let Some(value) = &sent.value else { return Ok(sent.clone()) };
+    let change: Value = serde_json::from_slice(value)?;
+    let side = |row: &Value| match row.is_null() {
+        true => long(0),
+        false => [
+            long(1),
+            long(row["id"].as_i64().unwrap_or_default()),
+            long(1),
+            text(row["city"].as_str().unwrap_or_default()),
+            long(row["amount"].as_i64().unwrap_or_default()),
+        ]
+        .concat(),
+    };
+    let body = [
+        side(&change["before"]),
+        side(&change["after"]),
+        text("postgresql"),
+        text(change["op"].as_str().unwrap_or_default()),
+        long(0),
+    ];
+    Ok(Sent { value: Some([vec![0], schema.to_be_bytes().to_vec(), body.concat()].concat()), ..sent.clone() })
+}
+
+/// The same changes in Avro, as a database's connector writes them through a registry, and written and read back by us.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_in_avro_are_folded_and_written() -> Result<()> {
+    let kafka = Kafka::start()?;
+    let (topics, registry, job) = (Topics::of(&kafka.brokers), Registry::start().await?, folder()?);
+    topics.create("orders", 3, &[]).await?;
+    let schema = registry.register("orders-value", &envelope_schema())?;
+    let all = changes().iter().map(|sent| in_avro(sent, schema)).collect::<Result<Vec<_>>>()?;
+    topics.send("orders", &all, None)?;
+    let format = format!(
+        "'connector' = 'kafka', 'format' = 'debezium-avro-confluent', 'debezium-avro-confluent.url' = '{}',
+         'debezium-avro-confluent.basic-auth.credentials-source' = 'USER_INFO',
+         'debezium-avro-confluent.basic-auth.user-info' = '{}'",
+        registry.url,
+        registry.user_info()
+    );
+    topics.create("changes", 1, &[]).await?;
+    let columns = "id BIGINT, city VARCHAR, amount BIGINT, PRIMARY KEY (id) NOT ENFORCED";
+    let orders = declared(&kafka, "orders", columns, &format);
+    let fold = "SELECT city, count(*), sum(amount) FROM orders GROUP BY city ORDER BY city;";
+    let found = ended(&job, &format!("{orders}{fold}"))?;
+    ensure!(found == left(), "in batch: {found:?}");
+    let columns = "city VARCHAR, n BIGINT, total BIGINT, PRIMARY KEY (city) NOT ENFORCED";
+    let totals = declared(&kafka, "changes", columns, &format);
+    let insert = "INSERT INTO changes SELECT city, count(*), sum(amount) FROM orders GROUP BY city;";
+    let writing = JobFolder::new(BINARY, "totals.sql", &format!("{orders}{totals}{insert}"), "")?;
+    writing.start("totals.sql", &["--once", "--parallelism", "2"])?.finish()?;
+    let found = ended(&job, &format!("{totals}SELECT * FROM changes ORDER BY city;"))?;
+    ensure!(found == left(), "written: {found:?}");
+    let schemas = registry.schemas("changes-value")?;
+    ensure!(schemas.len() == 1 && schemas[0]["fields"][0]["name"] == "before", "{schemas:?}");
+    Ok(())
+}
+
+/// Records without value: a delete of their key in a keyed topic, read and written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_value_deletes_its_key() -> Result<()> {
+    let kafka = Kafka::start()?;
+    let (topics, job) = (Topics::of(&kafka.brokers), folder()?);
+    topics.create("prices", 2, &[]).await?;
+    topics.create("cheap", 1, &[]).await?;
+    let key = |item: i64| format!("{{\"item\":{item}}}");
+    let set = |item: i64, price: i64| Sent::keyed(&key(item), format!("{{\"price\":{price}}}"));
+    let gone = |item: i64| Sent { value: None, ..Sent::keyed(&key(item), "") };
+    topics.send("prices", &[set(1, 10), set(2, 20), set(3, 30), gone(2), gone(9), set(3, 31)], None)?;
+    let keyed = |topic: &str| {
+        format!(
+            "CREATE TABLE {topic} (item BIGINT, price BIGINT, PRIMARY KEY (item) NOT ENFORCED) WITH (
+             'connector' = 'upsert-kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}',
+             'key.format' = 'json', 'value.format' = 'json', 'value.fields-include' = 'EXCEPT_KEY');\n",
+            kafka.brokers
+        )
+    };
+    let tables = keyed("prices") + &keyed("cheap");
+    let found = ended(&job, &format!("{tables}SELECT * FROM prices ORDER BY item;"))?;
+    ensure!(found == ["1,10", "3,31"], "{found:?}");
+    let script = format!("{tables}INSERT INTO cheap SELECT item, price FROM prices WHERE price < 25;");
+    let copying = JobFolder::new(BINARY, "cheap.sql", &script, "")?;
+    copying.start("cheap.sql", &["--once"])?.finish()?;
+    topics.send("prices", &[gone(1), set(4, 5)], None)?;
+    copying.start("cheap.sql", &["--once"])?.finish()?;
+    let found = ended(&job, &format!("{tables}SELECT * FROM cheap ORDER BY item;"))?;
+    ensure!(found == ["4,5"], "{found:?}");
+    let deletes = topics.read("cheap", 1)?.into_iter().filter(|sent| sent.value.is_none());
+    let deletes: Vec<String> =
+        deletes.map(|sent| String::from_utf8_lossy(&sent.key.unwrap_or_default()).into_owned()).collect();
+    ensure!(deletes.contains(&key(1)), "{deletes:?}");
+    Ok(())
+}
+
 /// An updating query into `debezium-json`: what goes and what comes, each a record.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_updating_query_writes_changes() -> Result<()> {

@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use headwater_tests::{
     jobs::JobFolder,
-    services::{KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_USER, Kafka, SecureListeners, Sent, Topics},
+    services::{
+        KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_STORE_PASSWORD, KAFKA_USER, Kafka, SecureListeners, Sent,
+        Topics,
+    },
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_headwater-under-test");
@@ -93,5 +96,41 @@ async fn what_the_broker_refuses_is_said_without_the_password() -> Result<()> {
     let java = "'properties.security.protocol' = 'SSL', 'properties.ssl.truststore.location' = '/keys.jks'";
     let (code, said) = folder(&copy(&secure.tls, java, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
     ensure!(code == Some(1) && said.contains("keytool -exportcert -rfc"), "{code:?}\n{said}");
+    Ok(())
+}
+
+/// A listener that asks for a certificate: as PEM, as PKCS#12 under Java's names, and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_shows_its_certificate() -> Result<()> {
+    let kafka = Kafka::start_secure()?;
+    let secure = kafka.secure.clone().unwrap();
+    let topics = Topics::of(&kafka.brokers);
+    topics.create("numbers", 2, &[]).await?;
+    let numbers: Vec<Sent> = (0..100).map(|n| Sent::value(format!("{{\"n\":{n}}}"))).collect();
+    topics.send("numbers", &numbers, None)?;
+    let authority = format!(
+        "'properties.security.protocol' = 'SSL', 'properties.ssl.ca.location' = '{}'",
+        secure.authority.display()
+    );
+    let pem = format!(
+        "{authority}, 'properties.ssl.certificate.location' = '{}', 'properties.ssl.key.location' = '{}',
+         'properties.ssl.key.password' = '{KAFKA_STORE_PASSWORD}'",
+        secure.client.certificate.display(),
+        secure.client.key.display()
+    );
+    let java = format!(
+        "{authority}, 'properties.ssl.keystore.type' = 'PKCS12', 'properties.ssl.keystore.location' = '{}',
+         'properties.ssl.keystore.password' = '{KAFKA_STORE_PASSWORD}'",
+        secure.client.store.display()
+    );
+    for (way, properties) in [("pem", pem), ("java", java)] {
+        topics.create(way, 1, &[]).await?;
+        folder(&copy(&secure.mutual, &properties, way))?.start("copy.sql", &["--once"])?.finish()?;
+        let copied = topics.read(way, 1)?.len();
+        ensure!(copied == 100, "{way}: {copied}");
+    }
+    let (code, said) = folder(&copy(&secure.mutual, &authority, "pem"))?.start("copy.sql", &["--once"])?.wait()?;
+    ensure!(code == Some(1) && said.contains("error[PERMISSION_DENIED]"), "{code:?}\n{said}");
+    ensure!(said.contains("'properties.ssl.certificate.location'"), "{said}");
     Ok(())
 }

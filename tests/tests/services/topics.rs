@@ -1,4 +1,5 @@
-//! Where reading a topic starts and ends, what it leaves out, and what it tells the group, on a real broker.
+//! Where reading a topic starts and ends, what it leaves out, what it tells the group, and which topics are one table, on a
+//! real broker.
 
 use std::{
     collections::BTreeSet,
@@ -146,6 +147,81 @@ async fn a_pattern_finds_topics_that_appear() -> Result<()> {
     let found = topics.read("out", 1)?.into_iter().filter_map(|sent| String::from_utf8(sent.value?).ok());
     let found: BTreeSet<String> = found.collect();
     ensure!(found == (0..31).map(|n| format!("{{\"n\":{n}}}")).collect(), "{found:?}");
+    Ok(())
+}
+
+/// Topics named one after another are one table; each row says where it is from, and a missing one is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_topics_are_one_table() -> Result<()> {
+    let kafka = Kafka::start()?;
+    let (topics, job) = (Topics::of(&kafka.brokers), folder()?);
+    for (topic, range) in [("east", 0..10), ("west", 10..30), ("other", 30..40)] {
+        topics.create(topic, 2, &[]).await?;
+        topics.send(topic, &numbers(range), None)?;
+    }
+    let of = |names: &str| {
+        let columns = "n BIGINT, topic VARCHAR METADATA VIRTUAL, part INT METADATA FROM 'partition' VIRTUAL";
+        let earliest = "'scan.startup.mode' = 'earliest-offset'";
+        table(&kafka, "t", &format!("'topic' = '{names}', {earliest}")).replace("n BIGINT", columns)
+    };
+    let select = "SELECT topic, part, count(*), min(n), max(n) FROM t GROUP BY topic, part ORDER BY topic, part;";
+    let output = ended(&job, &format!("{}{select}", of("west;east")))?;
+    let found = String::from_utf8(output.stdout)?;
+    let expected = ["east,0,5,0,8", "east,1,5,1,9", "west,0,10,10,28", "west,1,10,11,29"];
+    ensure!(found.lines().skip(1).eq(expected), "{found} {}", String::from_utf8_lossy(&output.stderr));
+    let output = ended(&job, &format!("{}{select}", of("west;nowhere")))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("topic \"nowhere\" does not exist"), "{said}");
+    // As a job, which remembers each partition of each topic.
+    topics.create("all", 1, &[]).await?;
+    let script =
+        format!("{}{}INSERT INTO all_of SELECT n FROM t;", of("west;east"), table(&kafka, "all_of", "'topic' = 'all'"));
+    let job = JobFolder::new(BINARY, "all.sql", &script, "")?;
+    for (topic, range, total) in [("west", 0..0, 30), ("east", 40..50, 40), ("west", 50..60, 50)] {
+        topics.send(topic, &numbers(range), None)?;
+        job.start("all.sql", &["--once"])?.finish()?;
+        let found = topics.read("all", 1)?.len();
+        ensure!(found == total, "{found} rows, not {total}");
+    }
+    Ok(())
+}
+
+/// At-least-once rows do not wait for a checkpoint; what was sent since the last one is sent again after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_least_once_repeats_rows_and_loses_none() -> Result<()> {
+    let kafka = Kafka::start()?;
+    let topics = Topics::of(&kafka.brokers);
+    topics.create("numbers", 2, &[]).await?;
+    topics.create("copied", 2, &[]).await?;
+    let source = table(&kafka, "numbers", "'topic' = 'numbers', 'scan.startup.mode' = 'earliest-offset'");
+    let sink = table(&kafka, "copied", "'topic' = 'copied', 'sink.delivery-guarantee' = 'at-least-once'");
+    let script = format!("{source}{sink}INSERT INTO copied SELECT n FROM numbers;");
+    let job = JobFolder::new(BINARY, "copy.sql", &script, "'checkpoint.interval' = '1 h'\n")?;
+    topics.send("numbers", &numbers(0..500), None)?;
+    for lives in 1..=3 {
+        let running = job.start("copy.sql", &["--parallelism", "2"])?;
+        let begun = Instant::now();
+        while topics.read("copied", 2)?.len() < 500 * lives {
+            ensure!(begun.elapsed() < Duration::from_secs(60), "rows wait for a checkpoint:\n{}", running.log()?);
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        running.kill()?;
+    }
+    topics.send("numbers", &numbers(500..700), None)?;
+    job.start("copy.sql", &["--once"])?.finish()?;
+    // From here on there is a checkpoint: nothing before it is sent again.
+    topics.send("numbers", &numbers(700..710), None)?;
+    job.start("copy.sql", &["--once"])?.finish()?;
+    let mut times = std::collections::BTreeMap::<String, usize>::new();
+    for sent in topics.read("copied", 2)? {
+        *times.entry(String::from_utf8(sent.value.unwrap_or_default())?).or_default() += 1;
+    }
+    for n in 0..710 {
+        let sent = times.remove(&format!("{{\"n\":{n}}}")).unwrap_or(0);
+        let expected = if n < 500 { 4 } else { 1 };
+        ensure!(sent == expected, "{n} is there {sent} times");
+    }
+    ensure!(times.is_empty(), "{times:?}");
     Ok(())
 }
 
