@@ -95,6 +95,11 @@ impl ReadFormat {
         }
     }
 
+    /// Whether the start of a file says how the parts after it are read.
+    pub fn has_header(&self) -> bool {
+        matches!(self, Self::Delimited(options) if options.is_named())
+    }
+
     /// Whether a record of a file with this name is a line of its bytes.
     pub fn is_by_line(&self, path: &Path) -> bool {
         match self {

@@ -129,6 +129,11 @@ impl DelimitedOptions {
         matches!(self.habits, Habits::Csv | Habits::OpenCsv)
     }
 
+    /// Whether the first line of a file says what its fields are.
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
     /// Whether columns can be found in the files.
     pub(crate) fn is_inferable(&self) -> bool {
         match self.habits {
@@ -238,7 +243,12 @@ impl DelimitedReader {
     }
 
     fn place(&mut self) {
-        let position = |name: &str| self.names.iter().position(|found| *found == name.to_lowercase());
+        // Blanks around a name in a header are part of it, unless it is nothing without them.
+        let position = |name: &str| {
+            let name = name.to_lowercase();
+            let exact = self.names.iter().position(|found| *found == name);
+            exact.or_else(|| self.names.iter().position(|found| found.trim() == name))
+        };
         self.places = self.schema.fields().iter().map(|field| position(field.name())).collect();
     }
 
@@ -279,7 +289,10 @@ impl DelimitedReader {
             self.refuse(record, fault);
         } else if self.needs_names {
             self.needs_names = false;
-            self.name(text, record);
+            self.name(text);
+            if self.is_nameless {
+                self.refuse(record, NAMELESS.to_owned());
+            }
         } else if !text.is_empty() || self.is_row_when_blank() {
             self.add(text, record);
         }
@@ -287,15 +300,13 @@ impl DelimitedReader {
     }
 
     /// Takes the names of the columns from the first line.
-    fn name(&mut self, text: &[u8], record: Record) {
+    fn name(&mut self, text: &[u8]) {
         let mut fields = Fields::default();
         self.splitter.fields(text, &mut fields);
         let declared = std::mem::take(&mut self.names);
-        self.names = fields.texts().map(|name| String::from_utf8_lossy(name).trim().to_lowercase()).collect();
-        self.is_nameless = !declared.is_empty() && !declared.iter().any(|name| self.names.contains(name));
-        if self.is_nameless {
-            self.refuse(record, NAMELESS.to_owned());
-        }
+        self.names = fields.texts().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+        let is_named = |name: &String| self.names.iter().any(|found| found == name || found.trim() == name);
+        self.is_nameless = !declared.is_empty() && !declared.iter().any(is_named);
         self.place();
     }
 
@@ -426,6 +437,20 @@ impl DelimitedReader {
 impl RowReader for DelimitedReader {
     fn starts_at(&mut self, offset: u64, line: u64) {
         (self.offset, self.line) = (offset, line);
+    }
+
+    fn follows(&mut self, file_start: &[u8]) {
+        if !self.options.is_named {
+            return;
+        }
+        let mut at = 0;
+        for line in 0..=self.options.skip {
+            let Some(length) = self.splitter.record(&file_start[at..], &mut Scan::default(), false) else { return };
+            if line == self.options.skip {
+                self.name(without_mark(trim_end(&file_start[at..at + length]), at as u64));
+            }
+            at += length;
+        }
     }
 
     fn feed(&mut self, bytes: Bytes) {

@@ -24,6 +24,8 @@ pub(super) mod text;
 pub trait RowReader: Send {
     /// Says where in the file the first byte fed stands, for a part of a file.
     fn starts_at(&mut self, offset: u64, line: u64);
+    /// Says what the file of a part begins with, where that says how its records are read.
+    fn follows(&mut self, _file_start: &[u8]) {}
     /// Adds the next bytes.
     fn feed(&mut self, bytes: Bytes);
     /// Says that there are no more.

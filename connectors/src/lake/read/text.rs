@@ -40,6 +40,8 @@ const LOCAL_CHUNK_BYTES: u64 = 1 << 20;
 const LOCAL_CHUNKS_AHEAD: usize = 2;
 /// Parts whose ends are looked for ahead.
 const UNITS_AHEAD: usize = 2;
+/// Bytes of a file in which its header is looked for, for a part that does not begin with it.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// Bytes before a part up to which lines are counted, to say on which line of the file a malformed row stands.
 const COUNTED_MAX: u64 = 1 << 30;
 /// Bytes after a cut within which a start of a record is looked for.
@@ -68,7 +70,15 @@ pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Outp
         let Some(chunk) = chunks.try_next().await? else { break };
         let mut current = match open.take() {
             Some(current) => current,
-            None => Open::new(scan, &units[chunk.request.unit], &chunk, std::mem::take(&mut spare))?,
+            None => {
+                let unit = &units[chunk.request.unit];
+                let mut begun = Open::new(scan, unit, &chunk, std::mem::take(&mut spare))?;
+                if begun.start > 0 && scan.format.has_header() {
+                    let length = HEADER_BYTES_MAX.min(scan.listing.files[unit.file].size);
+                    begun.reader.follows(&fetch_range(scan, unit.file, 0..length, Vec::new()).await?);
+                }
+                begun
+            }
         };
         if current.push(&chunk, output).await? == Flow::Enough {
             break;
