@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use headwater_connectors::lake::write::partition::Values;
 use headwater_engine::{
     catalog::{IfExists, PartitionDiscovery, TableKind},
     error::{Error, Result},
@@ -49,7 +50,7 @@ pub(super) async fn run(session: &Session, name: &ObjectName) -> Result<Outcome>
             continue;
         }
         let path = partitions::path(&table, &values);
-        names.push(format!("{}:{path}", table.name.table));
+        names.push((values.clone(), format!("{}:{path}", table.name.table)));
         let is_usual = location.ends_with(&format!("/{path}/"));
         added.push(partitions::partition(values, (!is_usual).then_some(location)));
     }
@@ -57,6 +58,14 @@ pub(super) async fn run(session: &Session, name: &ObjectName) -> Result<Outcome>
         return Ok(Outcome::done());
     }
     session.catalog().add_partitions(&table.name, added, IfExists::Keep).await?;
+    // A folder that is another partition's by its location is not registered once more.
+    let stored: HashSet<Values> =
+        session.catalog().partitions(&table.name).await?.into_iter().map(|partition| partition.values).collect();
+    let names: Vec<String> =
+        names.into_iter().filter(|(values, _)| stored.contains(values)).map(|(_, name)| name).collect();
+    if names.is_empty() {
+        return Ok(Outcome::done());
+    }
     let head = format!("Partitions not in metastore:\t{}", names.join("\t"));
     let lines = names.iter().map(|name| format!("Repair: Added partition to metastore {name}"));
     rows::lines("result", std::iter::once(head).chain(lines))
