@@ -116,7 +116,8 @@ async fn a_statement_overtaken_at_any_look_waits_for_the_one_before() -> Result<
             other.roll_back().await
         };
         let (ours, others) = futures::join!(ours, others);
-        (ours?, others?);
+        ours?;
+        others?;
         assert_eq!(*order.lock(), ["the other", "ours"], "{moment:?}");
     }
     Ok(())
