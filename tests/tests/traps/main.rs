@@ -6,14 +6,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use std::{
-    fmt, fs,
+    fs,
     io::Write,
-    ops::Range,
     path::{Path as FilePath, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::Arc,
 };
 
 use arrow::{
@@ -21,24 +17,24 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
     record_batch::RecordBatch,
 };
-use async_trait::async_trait;
 use datafusion::{
     catalog::streaming::StreamingTable,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
     prelude::{SessionConfig as StockConfig, SessionContext},
 };
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures::StreamExt;
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_sql::{
     output::value::write_text,
     session::{Outcome, Session, SessionConfig},
 };
 use headwater_tests::scripts::{self, Until};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, memory::InMemory, path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+
+mod watched;
+
+use self::watched::Watched;
 
 /// A folder of files, a session over it, and the stock engine.
 struct Case {
@@ -481,106 +477,4 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn files_below(folder: &FilePath) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.map(|entry| entry.unwrap().path()).map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
-}
-
-/// A store in memory that counts what is asked of it.
-#[derive(Debug, Default)]
-struct Watched {
-    store: InMemory,
-    listings: Arc<AtomicUsize>,
-    listed: Arc<AtomicUsize>,
-    fetched: AtomicUsize,
-    gets: AtomicUsize,
-    gets_at_once: AtomicUsize,
-}
-
-impl Watched {
-    async fn put_text(&self, path: &str, text: &str) {
-        self.store.put(&Path::parse(path).unwrap(), PutPayload::from(text.to_owned())).await.unwrap();
-    }
-
-    fn reset(&self) {
-        for counter in [&*self.listings, &*self.listed, &self.fetched, &self.gets_at_once] {
-            counter.store(0, SeqCst);
-        }
-    }
-
-    fn listings(&self) -> usize {
-        self.listings.load(SeqCst)
-    }
-
-    fn listed(&self) -> usize {
-        self.listed.load(SeqCst)
-    }
-
-    fn fetched(&self) -> usize {
-        self.fetched.load(SeqCst)
-    }
-
-    fn gets_at_once(&self) -> usize {
-        self.gets_at_once.load(SeqCst)
-    }
-}
-
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Watched {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> StoreResult<PutResult> {
-        self.store.put_opts(location, payload, opts).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.store.put_multipart_opts(location, opts).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        let at_once = self.gets.fetch_add(1, SeqCst) + 1;
-        self.gets_at_once.fetch_max(at_once, SeqCst);
-        // Others have their turn before this one is answered, as over a network.
-        for _ in 0..16 {
-            tokio::task::yield_now().await;
-        }
-        let found = self.store.get_opts(location, options).await;
-        self.gets.fetch_sub(1, SeqCst);
-        if let Ok(found) = &found {
-            self.fetched.fetch_add(length(&found.range), SeqCst);
-        }
-        found
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
-        self.store.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.listings.fetch_add(1, SeqCst);
-        let listed = Arc::clone(&self.listed);
-        Box::pin(self.store.list(prefix).inspect_ok(move |_| {
-            listed.fetch_add(1, SeqCst);
-        }))
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.listings.fetch_add(1, SeqCst);
-        let found = self.store.list_with_delimiter(prefix).await?;
-        self.listed.fetch_add(found.objects.len() + found.common_prefixes.len(), SeqCst);
-        Ok(found)
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.store.copy_opts(from, to, options).await
-    }
-}
-
-fn length(range: &Range<u64>) -> usize {
-    usize::try_from(range.end - range.start).unwrap()
 }
