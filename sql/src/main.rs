@@ -2,7 +2,10 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use headwater_sql::cli::{self, Environment};
+use headwater_sql::{
+    cli::{self, Environment},
+    parser::depth::STACK_BYTES,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,5 +19,11 @@ fn main() -> ExitCode {
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr_is_terminal: std::io::stderr().is_terminal(),
     };
-    ExitCode::from(cli::run(std::env::args_os(), &environment).code())
+    // Scripts are parsed here; what nests deep takes more stack than the first thread of a process has.
+    let run = move || cli::run(std::env::args_os(), &environment).code();
+    let done = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map(std::thread::JoinHandle::join);
+    match done {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(_)) | Err(_) => ExitCode::FAILURE,
+    }
 }

@@ -26,7 +26,7 @@ use headwater_engine::{
 };
 use parking_lot::RwLock;
 
-pub(crate) use self::prepared::parameter_count;
+pub(crate) use self::{explain::instead_of, prepared::parameter_count};
 use crate::{
     diagnostics::Classify,
     kernels,
@@ -117,6 +117,7 @@ struct Shared {
     base: RwLock<SessionState>,
     run_tables: RunTables,
     state: RwLock<State>,
+    plans_only: bool,
 }
 
 /// What statements of the session change.
@@ -176,6 +177,15 @@ impl Session {
 
     /// A session on a catalog that is open.
     pub fn with_catalog(config: SessionConfig, catalog: Arc<dyn Catalog>) -> Result<Self> {
+        Self::build(config, catalog, false)
+    }
+
+    /// A session on a copy of a catalog, which explains what would read or write rows, and deletes no file.
+    pub(crate) fn for_plans(config: SessionConfig, copy: Arc<dyn Catalog>) -> Result<Self> {
+        Self::build(config, copy, true)
+    }
+
+    fn build(config: SessionConfig, catalog: Arc<dyn Catalog>, plans_only: bool) -> Result<Self> {
         let mut settings = Settings::default();
         for (key, value) in &config.settings {
             settings.set(key, value)?;
@@ -202,8 +212,14 @@ impl Session {
             base,
             run_tables: RunTables::default(),
             state: RwLock::new(state),
+            plans_only,
         };
         Ok(Self { shared: Arc::new(shared), counters: None })
+    }
+
+    /// Whether nothing may be run or deleted: the catalog is a copy, and the files are those of the real one.
+    pub(crate) fn plans_only(&self) -> bool {
+        self.shared.plans_only
     }
 
     /// The configuration it was opened with.
@@ -290,16 +306,26 @@ impl Session {
     }
 
     async fn run(&self, statement: &Statement) -> Result<Outcome> {
+        if self.plans_only()
+            && let Some(explain) = instead_of(statement)
+        {
+            return self.explain(&explain).await;
+        }
         match &statement.kind {
             StatementKind::Query(query) => self.query(query).await,
             StatementKind::Insert(insert) => crate::write::insert(self, insert).await,
             StatementKind::CreateTableAs(create) => crate::write::create_table_as(self, create).await,
             StatementKind::Unload(unload) => crate::write::unload(self, unload).await,
             StatementKind::StatementSet(statements) => {
+                let stats = self.counters();
+                let session = self.counting_into(Arc::clone(&stats));
+                let mut written = 0;
                 for statement in statements {
-                    Box::pin(self.run(statement)).await?;
+                    if let Outcome::Done { rows: Some(rows), .. } = Box::pin(session.run(statement)).await? {
+                        written += rows;
+                    }
                 }
-                Ok(Outcome::done())
+                Ok(Outcome::Done { rows: Some(written), stats })
             }
             StatementKind::CreateStreamTable(table) => crate::ddl::run_table::create(self, table).await,
             StatementKind::Ddl(ddl) => crate::ddl::run(self, ddl).await,

@@ -24,7 +24,13 @@ use headwater_connectors::lake::{
 };
 use headwater_engine::error::Result;
 
-pub(crate) use self::{create::create_table_as, discard::discard, insert::insert, target::limits_of, unload::unload};
+pub(crate) use self::{
+    create::{create_table_as, declare},
+    discard::discard,
+    insert::insert,
+    target::limits_of,
+    unload::unload,
+};
 use crate::{diagnostics::Classify, session::Outcome};
 
 /// Plans, runs and commits.

@@ -10,6 +10,8 @@ use arrow::{
 use datafusion::scalar::ScalarValue;
 use headwater_engine::error::{Error, Result};
 
+use super::hive_type;
+
 /// Folder value that stands for NULL.
 pub const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -124,12 +126,16 @@ pub fn typed_values(keys: &[Key], raw: &[Option<String>]) -> Result<Vec<Value>> 
                 let text = text.as_deref().unwrap_or_default();
                 Error::data(
                     "HIVE_INVALID_PARTITION_VALUE",
-                    format!("partition value \"{text}\" of \"{}\" is no {}", key.name, key.data_type),
+                    format!("partition value \"{text}\" of \"{}\" is no {}", key.name, type_name(&key.data_type)),
                 )
                 .with_hint("drop that partition, or declare the key as string")
             })
         })
         .collect()
+}
+
+fn type_name(data_type: &DataType) -> String {
+    hive_type::text(data_type).unwrap_or_else(|_| data_type.to_string())
 }
 
 /// The type that fits every value found for a key: integers, dates, else text.

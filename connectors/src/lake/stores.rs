@@ -153,6 +153,11 @@ impl Stores {
             return self.local(&format!("/{}", rest.trim_start_matches('/')));
         }
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.contains('@') {
+            let message = format!("the location of scheme \"{scheme}\" holds credentials");
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                .with_hint("leave them out; they are taken from the environment"));
+        }
         let path = Path::parse(key.trim_end_matches('/')).map_err(|error| bad_location(location, &error))?;
         // A bucket is one store by whichever of its names.
         let name = if matches!(scheme, "s3a" | "s3n") { "s3" } else { scheme };

@@ -5,7 +5,7 @@
 use std::{fs, io::Write, path::Path};
 
 use headwater_engine::{
-    catalog::{Catalog, Database, IfExists, Partition, Table},
+    catalog::{Catalog, Database, IfExists, Partition, Table, TableKind},
     error::{Error, Result},
 };
 use serde::{Deserialize, Serialize};
@@ -58,18 +58,23 @@ async fn export(catalog: &dyn Catalog, file: &Path) -> Result<(), Failure> {
 }
 
 async fn import(catalog: &dyn Catalog, file: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(file).map_err(|error| Error::from(error).context(file.display()))?;
+    let text = runner::read_file(file)?;
     let document = parse(&text).map_err(|error| error.context(file.display()))?;
     for database in document.databases {
         if catalog.database(&database.name).await?.is_none() {
             catalog.create_database(database).await?;
         }
     }
-    let (mut added, mut kept) = (0, 0);
-    for Entry { table, partitions } in document.tables {
+    let (mut added, mut kept, mut external) = (0, 0, 0);
+    for Entry { mut table, partitions } in document.tables {
         if catalog.table(&table.name).await?.is_some() {
             kept += 1;
             continue;
+        }
+        // One catalog owns the files; dropping the other's entry must not delete them.
+        if table.kind == TableKind::Managed {
+            table.kind = TableKind::External;
+            external += 1;
         }
         let name = table.name.clone();
         catalog.create_table(table, Vec::new()).await?;
@@ -77,6 +82,9 @@ async fn import(catalog: &dyn Catalog, file: &Path) -> Result<(), Failure> {
         added += 1;
     }
     tell(&format!("{} added, {kept} kept as they were", counted(added, "table")));
+    if external > 0 {
+        tell(&format!("note: the files of {} stay when it is dropped here", counted(external, "table")));
+    }
     Ok(())
 }
 

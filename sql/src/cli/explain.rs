@@ -1,6 +1,6 @@
 //! `headwater explain`: the plans of query files, against a copy of the catalog, so that nothing is changed.
 //!
-//! Invariant: DDL runs on the copy only, and no statement reads or writes rows.
+//! Invariant: DDL runs on the copy only, no statement reads or writes rows, and no file is deleted.
 
 use std::sync::Arc;
 
@@ -22,11 +22,8 @@ use crate::{
     jobs::Jobs,
     lower::{Reads, lower_inserts, reads},
     output::Rows,
-    parser::{
-        Statement, StatementKind,
-        statement::{Explain, ExplainFormat, ExplainKind},
-    },
-    session::{Session, SessionConfig},
+    parser::{Statement, StatementKind},
+    session::{Session, SessionConfig, instead_of},
 };
 
 /// Explains the statements that read or write, and runs the others on a copy of the catalog.
@@ -37,7 +34,7 @@ pub(super) async fn run(
     watched: &Watched,
     out: Output,
 ) -> Result<Tally, Failure> {
-    let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
+    let copy = Session::for_plans(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let statements: Vec<Statement> = together(statements).into_iter().map(explained).collect();
     runner::run(&copy, &statements, style, watched, out).await
 }
@@ -53,7 +50,7 @@ pub(super) async fn against(
     let jobs = Jobs::read(&session).await?;
     let newest = jobs.job(job)?.newest.clone();
     let manifest = newest.ok_or_else(|| Error::user("NOT_FOUND", format!("job \"{job}\" has no checkpoint yet")))?;
-    let copy = Session::with_catalog(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
+    let copy = Session::for_plans(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let mut inserts = Vec::new();
     for statement in &statements {
         match &statement.kind {
@@ -112,19 +109,9 @@ fn one_set(mut statements: Vec<Statement>) -> Option<Statement> {
 }
 
 fn explained(statement: Statement) -> Statement {
-    match statement.kind {
-        StatementKind::Query(_)
-        | StatementKind::Insert(_)
-        | StatementKind::CreateTableAs(_)
-        | StatementKind::Unload(_)
-        | StatementKind::StatementSet(_) => {
-            let (text, at) = (format!("EXPLAIN {}", statement.text), statement.at);
-            let (kind, format) = (ExplainKind::default(), ExplainFormat::default());
-            let explain = Explain { analyze: false, verbose: false, kind, format, statement };
-            Statement { text, at, kind: StatementKind::Explain(Box::new(explain)) }
-        }
-        _ => statement,
-    }
+    let Some(explain) = instead_of(&statement) else { return statement };
+    let (text, at) = (format!("EXPLAIN {}", explain.statement.text), statement.at);
+    Statement { text, at, kind: StatementKind::Explain(Box::new(explain)) }
 }
 
 async fn copy_of(catalog: &dyn Catalog) -> Result<Arc<dyn Catalog>, Failure> {

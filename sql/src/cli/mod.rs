@@ -290,7 +290,8 @@ fn generate_files(options: &generate::Options) -> Result<Exit, Failure> {
 
 /// The threads that statements run on.
 pub(crate) fn runtime() -> Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    let stack = crate::parser::depth::STACK_BYTES;
+    Ok(tokio::runtime::Builder::new_multi_thread().thread_stack_size(stack).enable_all().build()?)
 }
 
 /// What is logged unless asked otherwise: warnings, except of libraries whose failures we say in our own words.

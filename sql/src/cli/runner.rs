@@ -149,6 +149,13 @@ async fn execute(
             let (rows, out) = write_lines(stream, out).await?;
             Ok(Done { rows: Some(rows), written: false, stats, out })
         }
+        // What a statement that changes the catalog has to say is no result of a query.
+        Outcome::Rows { mut stream, stats } if matches!(statement.kind, StatementKind::Ddl(_)) => {
+            for line in lines_of(&mut stream).await? {
+                tell(&line);
+            }
+            Ok(Done { rows: None, written: false, stats, out })
+        }
         Outcome::Rows { stream, stats } => {
             let follows = matches!(&statement.kind, StatementKind::Query(query) if query.emit_changes);
             let (rows, out) = write_rows(stream, (style.look, follows), progress, out).await?;
@@ -163,6 +170,14 @@ fn shows_ddl(statement: &Statement) -> bool {
 
 /// Writes the lines of a statement, and a semicolon after them.
 async fn write_lines(mut stream: SendableRecordBatchStream, mut out: Output) -> Result<(u64, Output), Failure> {
+    let lines = lines_of(&mut stream).await?;
+    writeln!(out, "{};", lines.join("\n"))?;
+    out.flush()?;
+    Ok((lines.len() as u64, out))
+}
+
+/// The first column as text.
+async fn lines_of(stream: &mut SendableRecordBatchStream) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     while let Some(batch) = stream.next().await {
         let batch = batch.classify()?;
@@ -172,9 +187,7 @@ async fn write_lines(mut stream: SendableRecordBatchStream, mut out: Output) -> 
             line
         }));
     }
-    writeln!(out, "{};", lines.join("\n"))?;
-    out.flush()?;
-    Ok((lines.len() as u64, out))
+    Ok(lines)
 }
 
 async fn write_rows(
@@ -221,21 +234,28 @@ pub(crate) fn standard_output() -> Output {
 /// The text of query files, `-` being standard input; each begins on a line of its own.
 pub(crate) fn read_files(files: &[PathBuf]) -> Result<String, Failure> {
     let mut script = String::new();
-    for file in files {
-        let text = if file == Path::new("-") { standard_input() } else { fs::read_to_string(file) };
-        script += &text.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::user("NOT_FOUND", format!("file \"{}\" does not exist", file.display())),
-            io::ErrorKind::InvalidData => {
-                Error::user("INVALID_ENCODING", format!("file \"{}\" is not UTF-8 text", file.display()))
-            }
-            _ => Error::from(error).context(file.display()),
-        })?;
-        if !script.trim_end().ends_with(';') && !script.trim().is_empty() {
-            script.push_str("\n;");
+    for (index, file) in files.iter().enumerate() {
+        if index > 0 {
+            // After the last line of a file, which may be a comment; a statement may be empty.
+            script.push_str("\n;\n");
         }
-        script.push('\n');
+        script += &read_file(file)?;
     }
     Ok(script)
+}
+
+/// The text of a file, `-` being standard input.
+pub(crate) fn read_file(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") { standard_input() } else { fs::read_to_string(file) };
+    text.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::user("NOT_FOUND", format!("file \"{}\" does not exist", file.display())).into()
+        }
+        io::ErrorKind::InvalidData => {
+            Error::user("INVALID_ENCODING", format!("file \"{}\" is not UTF-8 text", file.display())).into()
+        }
+        _ => Error::from(error).context(file.display()).into(),
+    })
 }
 
 fn standard_input() -> io::Result<String> {

@@ -1,7 +1,11 @@
 //! The command line as a whole: options where people put them, and what is refused.
 
+use std::path::{Path, PathBuf};
+
+use headwater_engine::catalog::TableName;
+
 use super::*;
-use crate::parser::Parameters;
+use crate::{parser::Parameters, session::Outcome};
 
 fn parse(arguments: &[&str]) -> Arguments {
     Arguments::try_parse_from(std::iter::once("headwater").chain(arguments.iter().copied())).unwrap()
@@ -65,6 +69,71 @@ fn files_are_one_script_with_statements_of_their_own() {
     fs::write(&b, "SELECT 2;\nSELECT 3;\n").unwrap();
     let script = runner::read_files(&[a, b]).unwrap();
     assert_eq!(crate::parser::parse(&script, &Parameters::new()).unwrap().len(), 3);
+}
+
+#[test]
+fn a_comment_on_the_last_line_ends_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.sql"), folder.path().join("b.sql"));
+    fs::write(&a, "SELECT 1 -- one;").unwrap();
+    fs::write(&b, "SELECT 2").unwrap();
+    let script = runner::read_files(&[a, b]).unwrap();
+    assert_eq!(crate::parser::parse(&script, &Parameters::new()).unwrap().len(), 2);
+}
+
+fn files_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_of(&path)),
+            false => found.push((path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Explaining is for scripts that are not to be run, those that drop and replace among them.
+#[tokio::test]
+async fn explain_leaves_every_file_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_string_lossy().into_owned();
+    let session = Session::open(SessionConfig::in_directory(state)).await.unwrap();
+    for statement in session
+        .parse("CREATE TABLE kept AS SELECT 1 AS a; CREATE DATABASE db; CREATE TABLE db.t AS SELECT 2 AS a")
+        .unwrap()
+    {
+        session.execute(&statement).await.unwrap();
+    }
+    let warehouse = folder.path().join("warehouse");
+    let before = files_of(&warehouse);
+    assert!(before.len() >= 2);
+    let script = "PREPARE p FROM INSERT INTO kept SELECT 5; EXECUTE p; EXECUTE IMMEDIATE 'INSERT INTO kept SELECT 8';
+        EXPLAIN ANALYZE SELECT * FROM kept; INSERT OVERWRITE kept SELECT 9; DROP TABLE kept; DROP DATABASE db CASCADE;
+        CREATE TABLE kept AS SELECT 'x' AS b; SELECT b FROM kept";
+    let statements = session.parse(script).unwrap();
+    let style = style(&Results::default(), &Environment::default());
+    let (watched, _running) = watch::channel(None);
+    explain::run(&session, statements, &style, &watched, Box::new(io::sink())).await.unwrap();
+    assert_eq!(files_of(&warehouse), before);
+    assert!(session.catalog().table(&TableName::new("db", "t")).await.unwrap().is_some());
+}
+
+/// Each statement of a set counts.
+#[tokio::test]
+async fn a_set_tells_the_rows_of_all_its_statements() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::open(SessionConfig::in_directory(folder.path().to_string_lossy())).await.unwrap();
+    let script = "CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n;
+        EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT n FROM b; INSERT INTO b SELECT n FROM a; END";
+    let mut last = None;
+    for statement in session.parse(script).unwrap() {
+        last = Some(session.execute(&statement).await.unwrap());
+    }
+    let Some(Outcome::Done { rows, stats }) = last else { panic!("a set gives no rows") };
+    assert_eq!(rows, Some(3));
+    assert_eq!(headwater_connectors::lake::stats::ScanStats::get(&stats.files_read), 3);
 }
 
 #[test]

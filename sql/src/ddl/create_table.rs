@@ -8,22 +8,20 @@ use headwater_engine::{
     error::{Error, Location, Result},
 };
 
-use super::{infer, properties, secrets, storage};
+use super::{infer, names, properties, secrets, storage};
 use crate::{
     parser::ddl::CreateTable,
     session::{Outcome, Session},
-    tables::INFORMATION_SCHEMA,
 };
 
 /// The property that says how partitions are found where the form of the DDL does not.
 pub(super) const DISCOVERY_KEY: &str = "partition.discovery";
+/// Hive's property of an external table whose files go when it is dropped, as those of `CREATE TABLE AS` do here.
+pub(super) const PURGE_KEY: &str = "external.table.purge";
 
 /// Registers the table.
 pub(super) async fn run(session: &Session, create: &CreateTable) -> Result<Outcome> {
-    let name = session.table_name(&create.name)?;
-    if name.database == INFORMATION_SCHEMA {
-        return Err(Error::not_supported(format!("database \"{INFORMATION_SCHEMA}\" is read-only")));
-    }
+    let name = names::new_table(session, &create.name)?;
     if session.catalog().table(&name).await?.is_some() {
         if create.if_not_exists {
             return Ok(Outcome::done());
@@ -48,9 +46,13 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
     for pairs in [&properties, &storage.serde_properties] {
         secrets::refuse_literals(pairs).map_err(|error| error.at(create.location_at))?;
     }
+    let kind = match properties.remove(PURGE_KEY).is_some_and(|purge| purge.eq_ignore_ascii_case("true")) {
+        true => TableKind::Managed,
+        false => TableKind::External,
+    };
     let mut table = Table {
         name: session.table_name(&create.name)?,
-        kind: TableKind::External,
+        kind,
         columns: create.columns.clone(),
         partition_keys: create.partition_keys.clone(),
         storage,
@@ -92,7 +94,7 @@ fn location(create: &CreateTable) -> Result<String> {
 }
 
 /// Whether a location names a folder; else what is wrong, and what to do.
-pub(super) fn check_location(location: &str) -> Result<(), (String, &'static str)> {
+pub(crate) fn check_location(location: &str) -> Result<(), (String, &'static str)> {
     if location.trim().is_empty() {
         return Err(("the location is empty".to_owned(), "name the folder of the files"));
     }

@@ -4,7 +4,10 @@
 
 use headwater_engine::catalog::{Column, FileFormat, PartitionDiscovery, Properties, Table, TableKind};
 
-use super::{create_table::DISCOVERY_KEY, storage::format_word};
+use super::{
+    create_table::{DISCOVERY_KEY, PURGE_KEY},
+    storage::format_word,
+};
 
 /// What `ROW FORMAT DELIMITED` calls each property, in its order.
 const DELIMITED: &[(&str, &str)] = &[
@@ -53,6 +56,9 @@ fn properties(table: &Table) -> Properties {
     let is_discovered = table.discovery == PartitionDiscovery::Discovered;
     if is_discovered != by_form {
         properties.insert(DISCOVERY_KEY.to_owned(), is_discovered.to_string());
+    }
+    if table.kind == TableKind::Managed {
+        properties.insert(PURGE_KEY.to_owned(), "true".to_owned());
     }
     properties
 }

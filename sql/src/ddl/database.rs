@@ -7,7 +7,7 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
-use super::secrets;
+use super::{create_table::check_location, names, secrets};
 use crate::{
     diagnostics::did_you_mean,
     parser::{
@@ -15,14 +15,13 @@ use crate::{
         ddl::{CreateDatabase, Pairs},
     },
     session::{Outcome, Session},
-    tables::INFORMATION_SCHEMA,
     write::discard,
 };
 
 /// `CREATE DATABASE`.
 pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result<Outcome> {
     let name = create.name.value.to_lowercase();
-    if name == INFORMATION_SCHEMA {
+    if names::is_reserved(&name) {
         return Err(exists(&name).at(create.name.at));
     }
     if name.is_empty() || name.contains(['/', '.', '$']) {
@@ -32,6 +31,11 @@ pub(super) async fn create(session: &Session, create: &CreateDatabase) -> Result
     }
     let properties = create.properties.iter().cloned().collect();
     secrets::refuse_literals(&properties)?;
+    if let Some(location) = &create.location {
+        check_location(location).map_err(|(message, hint)| {
+            Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint).at(create.name.at)
+        })?;
+    }
     let location = create.location.as_deref().map(|location| session.stores().absolute(location));
     let database = Database { name, comment: create.comment.clone(), location, properties };
     match session.catalog().create_database(database).await {

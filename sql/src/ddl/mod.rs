@@ -8,6 +8,7 @@ mod create_text;
 mod database;
 pub(crate) mod infer;
 mod like;
+pub(crate) mod names;
 mod partitions;
 mod properties;
 mod repair;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use headwater_engine::{catalog::Table, error::Result};
 
-pub(crate) use self::database::not_found as no_database;
+pub(crate) use self::{create_table::check_location, database::not_found as no_database};
 use crate::{
     parser::{cursor::ObjectName, ddl::Ddl},
     session::{Outcome, Session},

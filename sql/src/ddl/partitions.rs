@@ -2,8 +2,10 @@
 //!
 //! Invariant: a statement registers all its partitions or none; files and folders are never touched.
 
+use arrow::datatypes::DataType;
 use headwater_connectors::lake::{
-    layout::{Key, NULL_FOLDER, folder_name},
+    hive_type,
+    layout::{Key, NULL_FOLDER, Value, folder_name},
     listing::find_partitions,
     provider::fields,
 };
@@ -182,38 +184,31 @@ fn named_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<Option
 
 /// Refuses a value that the key's type cannot hold.
 fn check_value(key: &Column, value: Option<&str>) -> Result<()> {
-    let Some(value) = value.filter(|value| *value != NULL_FOLDER) else { return Ok(()) };
-    let holds = match key.type_text.as_str() {
-        "tinyint" | "smallint" | "int" | "bigint" => value.parse::<i64>().is_ok(),
-        "date" => chrono::NaiveDate::parse_from_str(value, "%Y-%m-%d").is_ok(),
-        "boolean" => ["true", "false"].contains(&value.to_lowercase().as_str()),
-        _ => true,
-    };
-    if holds {
+    if Value::parse(value, &hive_type::parse(&key.type_text)?).is_some() {
         return Ok(());
     }
-    let message = format!("\"{value}\" is not a value of partition key \"{}\", which is {}", key.name, key.type_text);
+    let (value, key_type) = (value.unwrap_or_default(), &key.type_text);
+    let message = format!("\"{value}\" is not a value of partition key \"{}\", which is {key_type}", key.name);
     Err(Error::user("INVALID_PARTITION_VALUE", message))
 }
 
-/// Registered partitions that have the values of a spec; numbers are compared as numbers.
+/// Registered partitions that have the values of a spec, compared in the types of the keys.
 pub(super) fn matching<'a>(
     table: &Table,
     spec: &PartitionSpec,
     registered: &'a [Partition],
 ) -> Result<Vec<&'a Partition>> {
     let wanted = named_values(table, spec)?;
-    let is_same = |key: &Column, wanted: &Option<String>, value: &Option<String>| match (wanted, value) {
-        (Some(wanted), Some(value)) if key.type_text.ends_with("int") => {
-            wanted.parse::<i64>().ok() == value.parse::<i64>().ok()
-        }
-        _ => wanted == value,
+    let types: Vec<_> =
+        table.partition_keys.iter().map(|key| hive_type::parse(&key.type_text)).collect::<Result<_>>()?;
+    let is_same = |data_type: &DataType, wanted: &Option<String>, value: &Option<String>| {
+        let typed = |text: &Option<String>| Value::parse(text.as_deref(), data_type).map(|value| value.typed);
+        wanted == value || typed(wanted).is_some_and(|wanted| typed(value) == Some(wanted))
     };
     Ok(registered
         .iter()
         .filter(|partition| {
-            table
-                .partition_keys
+            types
                 .iter()
                 .zip(&wanted)
                 .zip(&partition.values)

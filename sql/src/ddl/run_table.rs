@@ -7,7 +7,7 @@ use std::sync::Arc;
 use headwater_connectors::options::nearest;
 use headwater_engine::error::{Error, Result};
 
-use super::like;
+use super::{like, names};
 use crate::{
     lower::table::{PLANNED, StreamTable},
     parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
@@ -19,7 +19,7 @@ use crate::{
 /// Declares the table.
 pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Result<Outcome> {
     let table = &like::expanded(session, table).await?;
-    let name = session.table_name(&table.name)?;
+    let name = names::new_table(session, &table.name)?;
     if table.option("connector").is_none() {
         let message = format!("table \"{name}\" names no connector");
         return Err(Error::user("MISSING_TABLE_PROPERTY", message)

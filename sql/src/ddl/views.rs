@@ -12,6 +12,7 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
+use super::names;
 use crate::{
     parser::{
         cursor::{Identifier, ObjectName},
@@ -25,7 +26,7 @@ use crate::{
 
 /// `CREATE VIEW`.
 pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Outcome> {
-    let name = session.table_name(&create.name)?;
+    let name = names::new_table(session, &create.name)?;
     if create.is_temporary || reads_run_table(session, &create.query) {
         session.run_tables().write().insert(name, RunTable::View(Arc::new(create.clone())));
         return Ok(Outcome::done());
@@ -70,6 +71,10 @@ async fn entry(session: &Session, create: &CreateView, name: TableName) -> Resul
         comment: None,
     });
     let columns: Vec<Column> = columns.collect();
+    if let Some(index) = columns.iter().position(|column| column.name.starts_with("_col")) {
+        let message = format!("column {} of the view's query has no name", index + 1);
+        return Err(Error::user("MISSING_COLUMN_NAME", message).with_hint("name it with AS").at(create.name.at()));
+    }
     for (index, column) in columns.iter().enumerate() {
         if columns[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&column.name)) {
             return Err(Error::user("DUPLICATE_COLUMN_NAME", format!("column \"{}\" is named twice", column.name))

@@ -6,13 +6,14 @@
 //!
 //! Invariant: rows are written as they come; no format holds more than a stated number of them.
 
-use std::{io, io::Write};
+use std::{io, io::Write, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use parquet::{arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties};
 
 mod json;
 mod separated;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -64,7 +65,7 @@ enum Kind<W: Write + Send> {
     Table(Table, W),
     Separated(Separated, W),
     Json(JsonRows, W),
-    Parquet(Box<ArrowWriter<W>>),
+    Parquet(Box<ArrowWriter<W>>, SchemaRef),
 }
 
 impl<W: Write + Send> std::fmt::Debug for Rows<W> {
@@ -89,7 +90,9 @@ impl<W: Write + Send> Rows<W> {
                     .set_compression(Compression::SNAPPY)
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
                     .build();
-                Kind::Parquet(Box::new(ArrowWriter::try_new(out, schema, Some(properties)).map_err(to_io)?))
+                let schema = stored::schema(&schema);
+                let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties)).map_err(to_io)?;
+                Kind::Parquet(Box::new(writer), schema)
             }
         };
         Ok(Self { kind })
@@ -101,7 +104,7 @@ impl<W: Write + Send> Rows<W> {
             Kind::Table(table, out) => table.batch(batch, out),
             Kind::Separated(separated, out) => separated.batch(batch, out),
             Kind::Json(rows, out) => rows.batch(batch, out),
-            Kind::Parquet(writer) => writer.write(batch).map_err(to_io),
+            Kind::Parquet(writer, schema) => writer.write(&stored::rows(batch, schema)?).map_err(to_io),
         }
     }
 
@@ -114,7 +117,7 @@ impl<W: Write + Send> Rows<W> {
             }
             Kind::Separated(_, out) | Kind::Json(_, out) => out.flush(),
             // The rows of a Parquet file are seen when it is whole.
-            Kind::Parquet(_) => Ok(()),
+            Kind::Parquet(..) => Ok(()),
         }
     }
 
@@ -130,7 +133,7 @@ impl<W: Write + Send> Rows<W> {
                 rows.finish(&mut out)?;
                 out
             }
-            Kind::Parquet(writer) => writer.into_inner().map_err(to_io)?,
+            Kind::Parquet(writer, _) => writer.into_inner().map_err(to_io)?,
         };
         out.flush()?;
         Ok(out)

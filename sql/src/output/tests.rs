@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::*,
     buffer::OffsetBuffer,
-    datatypes::{DataType, Field, Fields, Int32Type, Schema},
+    datatypes::{DataType, Field, Fields, Int32Type, Schema, TimeUnit},
 };
 
 use super::*;
@@ -179,6 +179,38 @@ fn parquet_reads_back() {
     let bytes = bytes::Bytes::from(writer.finish().unwrap());
     let mut reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
     assert_eq!(reader.next().unwrap().unwrap(), rows);
+}
+
+#[test]
+fn a_parquet_file_says_what_its_columns_are() {
+    let rows = batch(vec![
+        ("at", Arc::new(TimestampSecondArray::from(vec![Some(1_577_836_800), None])) as ArrayRef),
+        ("time", Arc::new(Time32SecondArray::from(vec![36_000, 0]))),
+        ("took", Arc::new(DurationMillisecondArray::from(vec![90_000, 0]))),
+        (
+            "list",
+            Arc::new(ListArray::new(
+                Arc::new(Field::new("item", DataType::Timestamp(TimeUnit::Second, None), true)),
+                OffsetBuffer::from_lengths([1, 0]),
+                Arc::new(TimestampSecondArray::from(vec![1])),
+                None,
+            )),
+        ),
+    ]);
+    let look = Look { format: Format::Parquet, width_max: None, expanded: Expanded::Off };
+    let mut writer = Rows::begin(look, rows.schema(), Vec::new()).unwrap();
+    writer.write(&rows).unwrap();
+    let bytes = bytes::Bytes::from(writer.finish().unwrap());
+    let reader = parquet::arrow::arrow_reader::ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let read = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, reader);
+    let back = read.unwrap().build().unwrap().next().unwrap().unwrap();
+    let types: Vec<String> = back.schema().fields().iter().map(|field| field.data_type().to_string()).collect();
+    assert_eq!(types[..3], ["Timestamp(ms)", "Time32(ms)", "Utf8"], "{types:?}");
+    assert!(types[3].contains("Timestamp(ms)"), "{types:?}");
+    assert_eq!(
+        render(Format::Csv, &back),
+        "at,time,took,list\n2020-01-01 00:00:00.000,10:00:00.000,0 00:01:30.000,[1970-01-01 00:00:01.000]\n,00:00:00.000,0 00:00:00.000,[]\n"
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod cursor;
 pub mod data_type;
 pub mod ddl;
 mod ddl_statements;
+pub mod depth;
 pub mod dialect;
 mod json_calls;
 mod json_table;
@@ -52,7 +53,13 @@ pub fn parse_filled(text: &str) -> Result<Vec<Statement>> {
 
 fn statements_of(source: &Source) -> Result<Vec<Statement>> {
     let pieces = split(source.text(), source.tokens());
-    pieces.into_iter().map(|piece| statements::parse(&mut Cursor::new(source, piece))).collect()
+    pieces
+        .into_iter()
+        .map(|piece| {
+            depth::check(source, piece)?;
+            statements::parse(&mut Cursor::new(source, piece))
+        })
+        .collect()
 }
 
 /// Whether a text ends where a statement may: nothing open, and a semicolon last, or no statement at all.

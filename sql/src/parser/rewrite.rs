@@ -20,7 +20,7 @@ use super::{json_calls::json_calls, match_recognize::match_recognize};
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    let tokens = match_recognize(joined_numbers(escaped_texts(tokens)));
+    let tokens = table_queries(match_recognize(joined_numbers(escaped_texts(tokens))));
     let tokens = group_quantifiers(tokens);
     cast_types(values_rows(values_queries(trims(json_calls(table_arguments(tokens))))))
 }
@@ -163,6 +163,43 @@ pub(super) fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
         }
     }
     None
+}
+
+/// `TABLE t` where a query may stand is `SELECT * FROM t`; what stands in the brackets of a call is an argument.
+fn table_queries(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    const BEFORE: [&str; 14] = [
+        "UNION",
+        "ALL",
+        "DISTINCT",
+        "EXCEPT",
+        "INTERSECT",
+        "AS",
+        "FROM",
+        "JOIN",
+        "IN",
+        "EXISTS",
+        "ANY",
+        "SOME",
+        "LATERAL",
+        "SELECT",
+    ];
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for (index, token) in tokens.iter().enumerate() {
+        let before = |back: usize| index.checked_sub(back).and_then(|index| tokens.get(index));
+        let follows = |token: Option<&TokenWithSpan>| BEFORE.iter().any(|word| is_word(token, word));
+        let begins = match before(1).map(|token| &token.token) {
+            None | Some(Token::RParen) => true,
+            Some(Token::LParen) => before(2).is_none_or(|token| word(Some(token)).is_none()) || follows(before(2)),
+            Some(_) => follows(before(1)) && !is_word(before(1), "FROM") && !is_word(before(1), "JOIN"),
+        };
+        if begins && is_word(Some(token), "TABLE") && word(tokens.get(index + 1)).is_some() {
+            let made = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+            out.extend(made.map(|made| at(token, made)));
+        } else {
+            out.push(token.clone());
+        }
+    }
+    out
 }
 
 fn table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {

@@ -70,6 +70,7 @@ pub(crate) fn run(config: SessionConfig, style: Style, environment: &Environment
         style,
         file: None,
         pager: environment.variable("PAGER").map(str::to_owned),
+        pagers: screen::Pagers::default(),
     };
     let prompt = DefaultPrompt::new(DefaultPromptSegment::Basic("headwater".into()), DefaultPromptSegment::Empty);
     loop {
@@ -153,6 +154,7 @@ struct Repl {
     style: Style,
     file: Option<PathBuf>,
     pager: Option<String>,
+    pagers: screen::Pagers,
 }
 
 impl Repl {
@@ -229,7 +231,9 @@ impl Repl {
             let statements = session.parse(&text)?;
             runner::run(&session, &statements, &style, &watched, out).await
         };
-        match watch_over(self.runtime.handle(), running, work).map_err(Error::from)? {
+        let ended = watch_over(self.runtime.handle(), running, work).map_err(Error::from)?;
+        self.pagers.left();
+        match ended {
             Ended::Done(tally) => return tally.map(|_| ()),
             Ended::Interrupted => tell("cancelled"),
             Ended::Late(error) => tell(&crate::diagnostics::render(&error)),
@@ -241,13 +245,14 @@ impl Repl {
 
     fn output(&self, lines: usize) -> Result<Output> {
         match &self.file {
-            None => Ok(Box::new(Screen::new(lines.saturating_sub(2), self.pager.as_deref()))),
+            None => {
+                let pagers = self.pagers.clone();
+                Ok(Box::new(Screen::new(lines.saturating_sub(2), self.pager.as_deref(), pagers)))
+            }
             Some(path) => {
-                let open = File::options()
-                    .create(true)
-                    .append(self.style.look.format != Format::Parquet)
-                    .write(true)
-                    .open(path);
+                // Results follow one another in a file of text; a Parquet file is one result.
+                let is_one = self.style.look.format == Format::Parquet;
+                let open = File::options().create(true).append(!is_one).write(true).truncate(is_one).open(path);
                 let file = open.map_err(|error| Error::from(error).context(path.display()))?;
                 Ok(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
             }

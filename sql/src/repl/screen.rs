@@ -1,11 +1,15 @@
 //! The terminal as an output: short results are printed, long ones go through a pager.
 //!
-//! Invariant: at most one screen of text waits here; the pager starts with the first line that does not fit.
+//! Invariant: at most one screen of text waits here; the pager starts with the first line that does not fit, and has the
+//! terminal until the user leaves it.
 
 use std::{
     io::{self, Write},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 /// The pager unless the user chose one: chop long lines, keep colours, leave the text on the screen.
 const PAGER: &str = "less -SRX";
@@ -17,44 +21,54 @@ pub(super) struct Screen {
     lines: usize,
     lines_max: usize,
     pager: Option<String>,
-    running: Option<Running>,
+    input: Option<ChildStdin>,
+    pagers: Pagers,
 }
 
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    input: Option<ChildStdin>,
+/// The pager that has the terminal, if one has: it must end before anything else reads there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pagers(Arc<Mutex<Option<Child>>>);
+
+impl Pagers {
+    /// Waits until the user has left the pager.
+    pub(super) fn left(&self) {
+        if let Some(mut child) = self.0.lock().take() {
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Screen {
     /// A screen of so many lines. An empty pager means none.
-    pub(super) fn new(lines_max: usize, pager: Option<&str>) -> Self {
+    pub(super) fn new(lines_max: usize, pager: Option<&str>, pagers: Pagers) -> Self {
         let pager = Some(pager.unwrap_or(PAGER)).filter(|pager| !pager.trim().is_empty()).map(str::to_owned);
-        Self { waiting: Vec::new(), lines: 0, lines_max, pager, running: None }
+        Self { waiting: Vec::new(), lines: 0, lines_max, pager, input: None, pagers }
     }
 
     /// Where text goes once it does not fit: a pager, or the terminal if there is none.
     fn overflow(&mut self) -> io::Result<()> {
-        let started = self.pager.take().and_then(|pager| start(&pager).ok());
-        self.running = started;
+        if let Some((child, input)) = self.pager.take().and_then(|pager| start(&pager).ok()) {
+            *self.pagers.0.lock() = Some(child);
+            self.input = Some(input);
+        }
         let waiting = std::mem::take(&mut self.waiting);
         self.pass(&waiting)
     }
 
     fn pass(&mut self, text: &[u8]) -> io::Result<()> {
-        match &mut self.running {
-            Some(Running { input: Some(input), .. }) => input.write_all(text),
-            Some(Running { input: None, .. }) | None => io::stdout().write_all(text),
+        match &mut self.input {
+            Some(input) => input.write_all(text),
+            None => io::stdout().write_all(text),
         }
     }
 }
 
-fn start(pager: &str) -> io::Result<Running> {
+fn start(pager: &str) -> io::Result<(Child, ChildStdin)> {
     let mut words = pager.split_whitespace();
     let program = words.next().ok_or(io::ErrorKind::NotFound)?;
     let mut child = Command::new(program).args(words).stdin(Stdio::piped()).spawn()?;
-    let input = child.stdin.take();
-    Ok(Running { child, input })
+    let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    Ok((child, input))
 }
 
 impl Write for Screen {
@@ -75,18 +89,9 @@ impl Write for Screen {
     fn flush(&mut self) -> io::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         self.pass(&waiting)?;
-        match &mut self.running {
-            Some(Running { input: Some(input), .. }) => input.flush(),
-            Some(Running { input: None, .. }) | None => io::stdout().flush(),
-        }
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        if let Some(Running { child, input }) = &mut self.running {
-            drop(input.take());
-            let _ = child.wait();
+        match &mut self.input {
+            Some(input) => input.flush(),
+            None => io::stdout().flush(),
         }
     }
 }
@@ -99,21 +104,23 @@ mod tests {
     fn a_result_that_does_not_fit_goes_through_the_pager() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let pager = format!("tee {}", file.path().display());
-        let mut screen = Screen::new(3, Some(&pager));
+        let pagers = Pagers::default();
+        let mut screen = Screen::new(3, Some(&pager), pagers.clone());
         screen.write_all(b"1\n2\n3\n").unwrap();
-        assert!(screen.running.is_none());
+        assert!(screen.input.is_none());
         screen.write_all(b"4\n5\n").unwrap();
-        assert!(screen.running.is_some());
+        assert!(screen.input.is_some());
         screen.flush().unwrap();
         drop(screen);
+        pagers.left();
         assert_eq!(std::fs::read(file.path()).unwrap(), b"1\n2\n3\n4\n5\n");
     }
 
     #[test]
     fn a_pager_that_does_not_exist_is_done_without() {
-        let mut screen = Screen::new(0, Some("/nonexistent/pager"));
+        let mut screen = Screen::new(0, Some("/nonexistent/pager"), Pagers::default());
         screen.write_all(b"").unwrap();
         screen.write_all(b"\n").unwrap();
-        assert!(screen.running.is_none() && screen.waiting.is_empty());
+        assert!(screen.input.is_none() && screen.waiting.is_empty());
     }
 }

@@ -25,6 +25,28 @@ use crate::{
     },
 };
 
+/// What is explained where nothing may run; `None` for a statement that neither reads nor writes rows.
+pub(crate) fn instead_of(statement: &Statement) -> Option<Explain> {
+    let plain = |statement: &Statement| Explain {
+        analyze: false,
+        verbose: false,
+        kind: ExplainKind::default(),
+        format: ExplainFormat::default(),
+        statement: statement.clone(),
+    };
+    match &statement.kind {
+        StatementKind::Query(_)
+        | StatementKind::Insert(_)
+        | StatementKind::CreateTableAs(_)
+        | StatementKind::Unload(_)
+        | StatementKind::StatementSet(_) => Some(plain(statement)),
+        StatementKind::Explain(explain) if explain.analyze => {
+            Some(Explain { analyze: false, ..explain.as_ref().clone() })
+        }
+        _ => None,
+    }
+}
+
 impl Session {
     pub(super) async fn explain(&self, explain: &Explain) -> Result<Outcome> {
         if let Some(text) = self.job_text(explain).await? {
@@ -48,6 +70,10 @@ impl Session {
             return Err(Error::not_supported("EXPLAIN (TYPE IO) is not supported")
                 .with_hint("EXPLAIN ANALYZE shows what a statement reads"));
         }
+        if explain.analyze && !matches!(explain.statement.kind, StatementKind::Query(_)) {
+            return Err(Error::not_supported("EXPLAIN ANALYZE of a statement that writes is not supported")
+                .with_hint("EXPLAIN ANALYZE its query, or run it: what it read is shown after it"));
+        }
         let stats = Arc::<ScanStats>::default();
         let (plan, state) = self.plan(query, &stats).await?;
         if explain.kind == ExplainKind::Validate {
@@ -62,6 +88,11 @@ impl Session {
             let physical = state.create_physical_plan(&plan).await.classify()?;
             physical_text(physical.as_ref(), explain.format)?
         };
+        if let StatementKind::CreateTableAs(create) = &explain.statement.kind
+            && self.plans_only()
+        {
+            crate::write::declare(self, create).await?;
+        }
         let lines = text.trim_end().lines().map(|line| vec![Some(line.to_owned())]).collect();
         rows::texts(&["Query Plan"], lines)
     }

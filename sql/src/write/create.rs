@@ -10,17 +10,17 @@ use headwater_engine::{
 
 use super::{
     columns::{self, From},
-    options::{self, FileOptions},
-    target,
+    options, target,
 };
 use crate::{
+    ddl::{check_location, names},
     parser::statement::CreateTableAs,
     session::{Outcome, Session},
 };
 
 /// Runs the statement.
 pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -> Result<Outcome> {
-    let name = session.table_name(&create.table)?;
+    let name = names::new_table(session, &create.table)?;
     if session.catalog().table(&name).await?.is_some() {
         if create.if_not_exists {
             return Ok(Outcome::done());
@@ -29,11 +29,10 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
             .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")
             .at(create.table.at()));
     }
-    let files = options::of_table(&create.options)?;
     let stats = session.counters();
     let (bound, state) = session.bound(&create.query, &stats).await?;
     let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
-    let table = entry(session, create, &name, &all, files).await?;
+    let table = entry(session, create, &name, &all).await?;
     let from: Vec<(Column, From)> =
         all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();
     let target = target::of_table(session, &table, Change::Adds).await?;
@@ -43,17 +42,29 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
         return Ok(Outcome::Done { rows: Some(0), stats });
     }
     let plan = columns::assigned(bound, &from)?;
-    super::run(plan, &state, target, Mode::CreateNew { table: Some(Box::new(table)) }, stats).await
+    let mode = Mode::CreateNew { table: Some(Box::new(table)) };
+    match super::run(plan, &state, target, mode, stats).await {
+        // Another statement made the table in the meantime.
+        Err(_) if create.if_not_exists && session.catalog().table(&name).await?.is_some() => Ok(Outcome::done()),
+        done => done,
+    }
 }
 
-async fn entry(
-    session: &Session,
-    create: &CreateTableAs,
-    name: &TableName,
-    all: &[Column],
-    files: FileOptions,
-) -> Result<Table> {
+/// Registers the table and writes nothing, for the plans of the statements that use it.
+pub(crate) async fn declare(session: &Session, create: &CreateTableAs) -> Result<()> {
+    let name = names::new_table(session, &create.table)?;
+    if create.if_not_exists && session.catalog().table(&name).await?.is_some() {
+        return Ok(());
+    }
+    let (bound, _) = session.bound(&create.query, &session.counters()).await?;
+    let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
+    let table = entry(session, create, &name, &all).await?;
+    session.catalog().create_table(table, Vec::new()).await
+}
+
+async fn entry(session: &Session, create: &CreateTableAs, name: &TableName, all: &[Column]) -> Result<Table> {
     let at = create.table.at();
+    let files = options::of_table(&create.options)?;
     let (columns, partition_keys) = split_keys(all, &files.partitioned_by).map_err(|error| error.at(at))?;
     let Some(database) = session.catalog().database(&name.database).await? else {
         return Err(Error::user("SCHEMA_NOT_FOUND", format!("database \"{}\" does not exist", name.database)).at(at));
@@ -61,7 +72,11 @@ async fn entry(
     // What is in a folder that was named stays when the table is dropped; a folder chosen here goes with it.
     let kind = if files.location.is_some() { TableKind::External } else { TableKind::Managed };
     let location = match (files.location, database.location) {
-        (Some(location), _) => session.stores().absolute(&location),
+        (Some(location), _) => {
+            check_location(&location)
+                .map_err(|(message, hint)| Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint).at(at))?;
+            session.stores().absolute(&location)
+        }
         (None, Some(folder)) => format!("{}/{}/", folder.trim_end_matches('/'), name.table),
         (None, None) => {
             let warehouse = session.stores().absolute(&session.config().warehouse());

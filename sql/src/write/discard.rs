@@ -15,7 +15,7 @@ use crate::session::Session;
 
 /// Deletes the files of a table that the catalog no longer has, if they were its own.
 pub(crate) async fn discard(session: &Session, table: &Table) -> Result<()> {
-    if table.kind != TableKind::Managed {
+    if table.kind != TableKind::Managed || session.plans_only() {
         return Ok(());
     }
     let deleted = async {

@@ -124,16 +124,23 @@ impl<'a> Read<'a> {
         let mut properties = Properties::new();
         for name in compressions {
             if let Some((option, codec)) = self.text(name)? {
+                if !properties.is_empty() {
+                    let message = format!("{} are the same option; give one of them", compressions.join(" and "));
+                    return Err(Error::user("INVALID_TABLE_PROPERTY", message).at(option.name.at));
+                }
                 check_codec(format, name, &codec).map_err(|error| error.at(option.name.at))?;
                 let key = if format == FileFormat::Parquet { "parquet.compression" } else { "write.compression" };
                 properties.insert(key.to_owned(), codec.to_uppercase());
             }
         }
         if let Some((option, level)) = self.text("compression_level")? {
-            if level.parse::<i32>().is_err() {
-                let error = Error::user("INVALID_TABLE_PROPERTY", format!("\"{level}\" is not a compression level"));
-                return Err(error.at(option.name.at));
+            if format != FileFormat::Parquet {
+                let error = Error::not_supported("compression_level is for PARQUET");
+                return Err(error
+                    .with_hint("leave it out; text is compressed at its codec's usual level")
+                    .at(option.name.at));
             }
+            check_level(&properties, &level).map_err(|error| error.at(option.name.at))?;
             properties.insert("compression_level".to_owned(), level);
         }
         let mut storage = storage_of(format);
@@ -157,6 +164,14 @@ impl<'a> Read<'a> {
         };
         Ok(FileOptions { storage, properties, location: None, partitioned_by })
     }
+}
+
+fn check_level(properties: &Properties, level: &str) -> Result<()> {
+    let number = level
+        .parse()
+        .map_err(|_| Error::user("INVALID_TABLE_PROPERTY", format!("\"{level}\" is not a compression level")))?;
+    let codec = properties.get("parquet.compression").map_or("gzip", String::as_str);
+    ParquetOptions::parse(codec, Some(number)).map(drop)
 }
 
 fn check_codec(format: FileFormat, option: &str, codec: &str) -> Result<()> {

@@ -75,6 +75,19 @@ impl ParquetOptions {
                     .with_hint("use one of none, snappy, gzip, zstd, lz4"));
             }
         };
+        let levels = match codec {
+            ParquetCodec::Gzip => 0..=9,
+            ParquetCodec::Zstd => 1..=22,
+            ParquetCodec::None | ParquetCodec::Snappy | ParquetCodec::Lz4 => i32::MIN..=i32::MAX,
+        };
+        if let Some(level) = level.filter(|level| !levels.contains(level)) {
+            let message = format!("compression level {level} is not one of {name}'s");
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint(format!(
+                "it takes {} to {}",
+                levels.start(),
+                levels.end()
+            )));
+        }
         Ok(Self { codec, level })
     }
 }
@@ -276,7 +289,7 @@ fn parquet_options(properties: &Properties) -> Result<ParquetOptions> {
     };
     match own.or_else(|| first(properties, &COMPRESSION_KEYS)) {
         Some(name) => ParquetOptions::parse(name, level),
-        None => Ok(ParquetOptions { level, ..ParquetOptions::default() }),
+        None => ParquetOptions::parse("gzip", level),
     }
 }
 
