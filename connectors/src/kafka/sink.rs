@@ -56,7 +56,11 @@ impl KafkaSink {
     pub(super) fn new(table: &TableSpec, mode: Mode) -> Result<Self> {
         let options = KafkaOptions::parse(table, mode)?;
         let topic = options.sink_topic()?.to_owned();
-        Ok(Self { options, mode, topic, table: table.clone(), committer: Mutex::default(), units: AtomicU64::new(0) })
+        let (table, committer) = (table.clone(), Mutex::default());
+        let sink = Self { options, mode, topic, table, committer, units: AtomicU64::new(0) };
+        // What the format cannot hold is said when the job is planned.
+        sink.encoder(&sink.table.schema)?;
+        Ok(sink)
     }
 
     fn encoder(&self, schema: &SchemaRef) -> Result<RowEncoder> {
