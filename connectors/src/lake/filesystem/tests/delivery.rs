@@ -6,7 +6,7 @@ use headwater_engine::{
     connector::{BesideRows, Carries, Sink, SinkWriter},
 };
 
-use super::{source::read, *};
+use super::*;
 
 /// 2026-07-03T14:05:09.120Z.
 const NOW: i64 = 1_783_087_509_120;
