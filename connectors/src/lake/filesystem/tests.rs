@@ -31,7 +31,6 @@ mod delivery;
 mod placing;
 
 use self::source::read;
-
 use super::{Filesystem, options};
 use crate::{catalogs::memory::MemoryCatalog, lake::stores::Stores};
 
