@@ -23,7 +23,7 @@ use datafusion::{
     physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
     prelude::{SessionConfig as StockConfig, SessionContext},
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_sql::{
     output::value::write_text,
