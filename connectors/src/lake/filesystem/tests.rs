@@ -30,7 +30,6 @@ use headwater_engine::{
 mod delivery;
 mod placing;
 
-use self::source::read;
 use super::{Filesystem, options};
 use crate::{catalogs::memory::MemoryCatalog, lake::stores::Stores};
 
