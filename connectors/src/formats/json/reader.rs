@@ -63,6 +63,7 @@ pub struct JsonReader {
     line: u64,
     counted: usize,
     rejected: Vec<RejectedText>,
+    rows_nulled: u64,
     rows_max: usize,
     row_bytes_max: usize,
 }
@@ -112,6 +113,7 @@ impl JsonReader {
             line: 1,
             counted: 0,
             rejected: Vec::new(),
+            rows_nulled: 0,
             rows_max: options.batch_rows_max,
             row_bytes_max: options.row_bytes_max,
         })
@@ -246,6 +248,7 @@ impl JsonReader {
 
     fn take(&mut self) -> Result<FileRows> {
         let (rows, values_nulled) = self.rows.finish()?;
+        let values_nulled = values_nulled + std::mem::take(&mut self.rows_nulled);
         Ok(FileRows { rows, rejected: std::mem::take(&mut self.rejected), values_nulled })
     }
 
@@ -311,6 +314,7 @@ impl JsonReader {
     fn reject(&mut self, start: usize, end: usize, reason: String) {
         if self.malformed == Malformed::Null {
             self.rows.add_nulls();
+            self.rows_nulled += 1;
             return;
         }
         self.count_lines(start);

@@ -104,6 +104,8 @@ enum Newest {
 
 /// How long an exclusive statement waits for the one before it.
 const CLAIM_WAIT_MS: u64 = 600_000;
+/// How long it waits for the files of statements that are decided.
+const DECIDED_WAIT_MS: u64 = 60_000;
 /// Pause between two looks at the one before.
 const CLAIM_POLL_MS: u64 = 100;
 
@@ -164,6 +166,7 @@ impl Transaction {
     {
         let claimed = async {
             self.claim().await?;
+            self.await_decided().await?;
             let effect = prepare(&self.site).await?;
             self.decide(effect).await
         };
@@ -189,6 +192,40 @@ impl Transaction {
             tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
             waited_ms += CLAIM_POLL_MS;
         }
+    }
+
+    /// Waits until the files of every statement that is decided can be seen: what is in no listing cannot be replaced.
+    async fn await_decided(&self) -> Result<()> {
+        let mut waited_ms = 0;
+        while let Some(open) = self.decided_and_open().await? {
+            if waited_ms >= DECIDED_WAIT_MS {
+                let message =
+                    format!("an earlier statement on \"{}\" is committed and not finished: {open}", self.site.root);
+                return Err(Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message).with_hint(
+                    "its files cannot be moved into place yet: see that the folder can be written, then try again",
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
+            waited_ms += CLAIM_POLL_MS;
+            recover(&self.site).await?;
+        }
+        Ok(())
+    }
+
+    /// A statement whose files nobody sees yet although it happened.
+    pub(super) async fn decided_and_open(&self) -> Result<Option<StatementId>> {
+        let mut records = Records::default();
+        for entry in self.site.place.list(&record::folder(&self.site.root)).await? {
+            records.add(&entry.path);
+        }
+        for id in records.unfinished().into_iter().filter(|id| *id != self.id) {
+            let path = record::path(&self.site.root, id, RecordKind::Decision);
+            let decision = self.site.place.read(&path).await?.map(|bytes| record::decode(&path, &bytes)).transpose()?;
+            if matches!(decision, Some(Decision::Commit(_))) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes a number; `false` if another statement has it, or took a larger one meanwhile: this one is then worth

@@ -7,7 +7,7 @@
 //! Invariant: a record is added to every column or rejected; values are judged a column at a time once a batch is
 //! full, and a record with a value that its SerDe refuses is rejected as a whole.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions},
@@ -400,8 +400,10 @@ impl DelimitedReader {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
         let records = std::mem::take(&mut self.records);
+        let found = faults.iter().map(|(row, _)| row).collect::<HashSet<_>>().len();
         let (rows, rejected) = self.judge(batch, &records, faults)?;
-        Ok(Some(FileRows { rows, rejected, values_nulled: nulled }))
+        let rows_nulled = if self.options.malformed == Malformed::Null { found as u64 } else { 0 };
+        Ok(Some(FileRows { rows, rejected, values_nulled: nulled + rows_nulled }))
     }
 
     /// Takes malformed rows out of a batch, or makes rows of NULLs of them.

@@ -12,7 +12,7 @@ use super::{Catalog, ObjectPlace, Place, Site, StatementKind, Transaction, in_me
 use crate::lake::commit::{
     Effect, StatementId,
     place::{Created, Entry, Spot, StagedWriter},
-    record::{self, Claim, OpenUpload, StagedFile},
+    record::{self, Claim, Decision, OpenUpload, RecordKind, StagedFile},
 };
 
 /// A store in which another statement claims the folder between two looks at the claims.
@@ -120,6 +120,21 @@ async fn a_statement_overtaken_at_any_look_waits_for_the_one_before() -> Result<
         others?;
         assert_eq!(*order.lock(), ["the other", "ours"], "{moment:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_decided_and_not_to_be_seen_is_not_passed_over() -> Result<()> {
+    let plain = site(Arc::new(in_memory(InMemory::new())), Arc::new(Catalog::default()), "t", Arc::new(SystemClock));
+    let open = Transaction::begin(plain.clone(), StatementKind::Append).await?;
+    let decision = record::path(&plain.root, open.id(), RecordKind::Decision);
+    let commit = Decision::Commit(Box::new(Effect::default()));
+    plain.place.create(&decision, record::encode(&commit)?).await?;
+    let replace = Transaction::begin(plain, StatementKind::Exclusive).await?;
+    assert_eq!(replace.decided_and_open().await?, Some(open.id()));
+    open.commit(Effect::default()).await?;
+    assert_eq!(replace.decided_and_open().await?, None);
+    replace.commit_exclusive(async |_: &Site| Ok(Effect::default())).await?;
     Ok(())
 }
 
