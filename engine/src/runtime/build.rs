@@ -297,7 +297,8 @@ impl<'a> Builder<'a> {
             tasks,
             key_groups: key_groups_of_task(task, tasks),
             memory: self.job.memory.clone(),
-            spill: self.job.local_state.join("spill").join(format!("{safe}-{task}")),
+            // What a dead attempt still writes is not in the way.
+            spill: self.job.local_state.join(format!("spill/{}/{safe}-{task}", self.job.generation.0)),
             running: self.running,
         }
     }
