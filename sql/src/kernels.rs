@@ -146,6 +146,11 @@ impl Op {
         }
     }
 
+    /// Whether an argument is given to the kernel with a value for every row, constants too.
+    fn repeats(&self, argument: &ColumnarValue) -> bool {
+        matches!(argument, ColumnarValue::Array(_)) || !matches!(self, Self::Like)
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Arithmetic(kind, ..) => kind.symbol(),
@@ -295,7 +300,15 @@ impl ScalarUDFImpl for OpCall {
         }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
-        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<PlanResult<Vec<_>>>()?;
+        let repeated = |arg: &ColumnarValue| if self.op.repeats(arg) { rows } else { 1 };
+        let arrays = args
+            .args
+            .into_iter()
+            .map(|arg| {
+                let rows = repeated(&arg);
+                arg.into_array(rows)
+            })
+            .collect::<PlanResult<Vec<_>>>()?;
         let array = self.op.evaluate(&arrays, rows, &self.result).map_err(DataFusionError::from)?;
         let array = fit(array, &result)?;
         if constant {

@@ -3,15 +3,13 @@
 //! Invariant: a constant argument is one value read with stride 0, so a kernel's loop is the same for constants and
 //! columns and never copies a constant to every row.
 
-use std::fmt::Write as _;
-
 use arrow::{
     array::{
         Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, Float32Array,
-        Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, LargeStringBuilder, StringArray,
-        StringBuilder, StringViewArray, make_array,
+        Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, NullBufferBuilder,
+        OffsetSizeTrait, StringArray, StringViewArray, make_array,
     },
-    buffer::NullBuffer,
+    buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
     datatypes::DataType,
 };
 use headwater_engine::error::{Error, Result};
@@ -203,53 +201,67 @@ impl Collect for ToBytes {
 
 /// Text results, written in place: what is pushed until [`Text::end`] is one value.
 #[derive(Debug)]
-pub enum Text {
-    /// `varchar`.
-    Varchar(StringBuilder),
-    /// `json`.
-    Json(LargeStringBuilder),
+pub struct Text {
+    values: String,
+    ends: Vec<usize>,
+    nulls: NullBufferBuilder,
+    json: bool,
 }
 
 impl Text {
     /// Starts a collection of `varchar` or, for `LargeUtf8`, of `json`.
     pub fn new(rows: usize, data_type: &DataType) -> Self {
-        match data_type {
-            DataType::LargeUtf8 => Self::Json(LargeStringBuilder::with_capacity(rows, rows * 16)),
-            _ => Self::Varchar(StringBuilder::with_capacity(rows, rows * 16)),
-        }
+        const LENGTH_GUESSED: usize = 16;
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        let values = String::with_capacity(rows * LENGTH_GUESSED);
+        let json = matches!(data_type, DataType::LargeUtf8);
+        Self { values, ends, nulls: NullBufferBuilder::new(rows), json }
     }
 
     /// Adds a piece of the present value.
+    #[inline]
     pub fn push_str(&mut self, piece: &str) {
-        // Writing to a builder cannot fail.
-        let _ = match self {
-            Self::Varchar(builder) => builder.write_str(piece),
-            Self::Json(builder) => builder.write_str(piece),
-        };
+        self.values.push_str(piece);
     }
 
     /// Adds a character to the present value.
+    #[inline]
     pub fn push(&mut self, c: char) {
-        self.push_str(c.encode_utf8(&mut [0; 4]));
+        self.values.push(c);
     }
 
-    /// Ends the present value; `false` makes it NULL (nothing may have been written then).
+    /// Ends the present value; `false` makes it NULL and drops what was written of it.
+    #[inline]
     pub fn end(&mut self, valid: bool) {
-        match (self, valid) {
-            (Self::Varchar(builder), true) => builder.append_value(""),
-            (Self::Varchar(builder), false) => builder.append_null(),
-            (Self::Json(builder), true) => builder.append_value(""),
-            (Self::Json(builder), false) => builder.append_null(),
+        if valid {
+            self.nulls.append_non_null();
+        } else {
+            self.values.truncate(self.ends.last().copied().unwrap_or_default());
+            self.nulls.append_null();
         }
+        self.ends.push(self.values.len());
     }
 
-    /// Ends the collection.
-    pub fn finish(self) -> ArrayRef {
-        match self {
-            Self::Varchar(mut builder) => std::sync::Arc::new(builder.finish()),
-            Self::Json(mut builder) => std::sync::Arc::new(builder.finish()),
-        }
+    /// Ends the collection; fails where a batch of `varchar` is longer than its offsets can say.
+    pub fn finish(mut self) -> Result<ArrayRef> {
+        let (values, nulls) = (Buffer::from(self.values.into_bytes()), self.nulls.finish());
+        Ok(if self.json {
+            std::sync::Arc::new(LargeStringArray::try_new(offsets(&self.ends)?, values, nulls)?)
+        } else {
+            std::sync::Arc::new(StringArray::try_new(offsets(&self.ends)?, values, nulls)?)
+        })
     }
+}
+
+fn offsets<O: OffsetSizeTrait>(ends: &[usize]) -> Result<OffsetBuffer<O>> {
+    let last = ends.last().copied().unwrap_or_default();
+    if O::from_usize(last).is_none() {
+        return Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", format!("a batch of text has {last} bytes, over 2 GB"))
+            .with_hint("make the texts shorter, or batch.rows smaller"));
+    }
+    let offsets: ScalarBuffer<O> = ends.iter().map(|end| O::usize_as(*end)).collect();
+    Ok(OffsetBuffer::new(offsets))
 }
 
 impl std::fmt::Write for Text {

@@ -69,7 +69,7 @@ macro_rules! loops {
                     let valid = if $($arg.is_null(row))||* { false } else { f(&mut state, $($arg.get(row),)* &mut out)? };
                     out.end(valid);
                 }
-                Ok(out.finish())
+                out.finish()
             })
         }
     };

@@ -5,14 +5,22 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray, StringArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, StringArray},
     datatypes::DataType,
 };
 use headwater_engine::error::{Error, Result};
+use memchr::memmem::Finder;
 
 /// A compiled pattern.
 #[derive(Debug)]
-struct Pattern(Vec<Part>);
+enum Pattern {
+    /// Text alone.
+    Exact(String),
+    /// Text at the beginning, texts in their order between, text at the end.
+    Texts { head: String, between: Vec<Finder<'static>>, tail: String },
+    /// A pattern with `_` in it.
+    Parts(Vec<Part>),
+}
 
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -21,28 +29,44 @@ enum Part {
     Any,
 }
 
-/// Evaluates `value LIKE pattern [ESCAPE escape]`.
+/// A column, or one value that stands for all rows.
+struct Column<'a> {
+    array: &'a StringArray,
+    stride: usize,
+}
+
+impl<'a> Column<'a> {
+    fn new(array: &'a ArrayRef, rows: usize) -> Self {
+        let array = array.as_string::<i32>();
+        Self { array, stride: usize::from(array.len() == rows) }
+    }
+
+    fn value(&self, row: usize) -> Option<&'a str> {
+        let row = row * self.stride;
+        self.array.is_valid(row).then(|| self.array.value(row))
+    }
+}
+
+/// Evaluates `value LIKE pattern [ESCAPE escape]`; an argument of one value stands for all rows.
 pub fn evaluate(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let text = args.iter().map(|arg| Ok(arrow::compute::cast(arg, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
-    let columns: Vec<&StringArray> = text.iter().map(|column| column.as_string::<i32>()).collect();
+    let columns: Vec<Column<'_>> = text.iter().map(|column| Column::new(column, rows)).collect();
     let [values, patterns, escapes @ ..] = columns.as_slice() else {
         return Err(Error::internal("LIKE is missing an argument"));
     };
     let mut last: Option<(&str, Option<&str>, Pattern)> = None;
     let matched = (0..rows).map(|row| {
-        let escape = match escapes.first() {
-            Some(column) if arrow::array::Array::is_null(column, row) => return Ok(None),
-            Some(column) => Some(column.value(row)),
+        let escape = match escapes.first().map(|column| column.value(row)) {
+            Some(None) => return Ok(None),
+            Some(escape) => escape,
             None => None,
         };
-        if arrow::array::Array::is_null(values, row) || arrow::array::Array::is_null(patterns, row) {
+        let (Some(value), Some(pattern)) = (values.value(row), patterns.value(row)) else {
             return Ok(None);
-        }
-        let pattern = patterns.value(row);
+        };
         if last.as_ref().is_none_or(|(text, known, _)| *text != pattern || *known != escape) {
             last = Some((pattern, escape, compile(pattern, escape)?));
         }
-        let value = values.value(row);
         Ok(last.as_ref().map(|(_, _, compiled)| compiled.matches(value)))
     });
     Ok(Arc::new(matched.collect::<Result<BooleanArray>>()?))
@@ -71,32 +95,130 @@ fn compile(pattern: &str, escape: Option<&str>) -> Result<Pattern> {
             parts.push(if c == '_' { Part::One } else { Part::Text(c) });
         }
     }
-    Ok(Pattern(parts))
+    Ok(Pattern::of(parts))
 }
 
 impl Pattern {
+    fn of(parts: Vec<Part>) -> Self {
+        if parts.contains(&Part::One) {
+            return Self::Parts(parts);
+        }
+        let text = |parts: &[Part]| {
+            parts.iter().filter_map(|part| if let Part::Text(c) = part { Some(*c) } else { None }).collect::<String>()
+        };
+        let texts: Vec<String> = parts.split(|part| *part == Part::Any).map(text).collect();
+        match texts.as_slice() {
+            [] => Self::Exact(String::new()),
+            [one] => Self::Exact(one.clone()),
+            [head, between @ .., tail] => Self::Texts {
+                head: head.clone(),
+                between: between.iter().map(|text| Finder::new(text.as_bytes()).into_owned()).collect(),
+                tail: tail.clone(),
+            },
+        }
+    }
+
     fn matches(&self, value: &str) -> bool {
-        let text: Vec<char> = value.chars().collect();
-        let parts = &self.0;
-        let (mut at, mut part) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while at < text.len() {
-            match parts.get(part) {
-                Some(Part::Any) => {
-                    retry = Some((part, at));
-                    part += 1;
-                }
-                Some(Part::One) => (at, part) = (at + 1, part + 1),
-                Some(Part::Text(c)) if *c == text[at] => (at, part) = (at + 1, part + 1),
-                _ => match retry {
-                    Some((any, from)) => {
-                        retry = Some((any, from + 1));
-                        (at, part) = (from + 1, any + 1);
+        match self {
+            Self::Exact(text) => value == text,
+            Self::Texts { head, between, tail } => {
+                let Some(rest) = value.strip_prefix(head.as_str()).and_then(|rest| rest.strip_suffix(tail.as_str()))
+                else {
+                    return false;
+                };
+                // The first place of each text leaves the most for those after it.
+                let mut rest = rest.as_bytes();
+                between.iter().all(|text| match text.find(rest) {
+                    Some(at) => {
+                        rest = rest.get(at + text.needle().len()..).unwrap_or_default();
+                        true
                     }
-                    None => return false,
-                },
+                    None => false,
+                })
+            }
+            Self::Parts(parts) => matches(parts, value),
+        }
+    }
+}
+
+/// Matches from left to right; where a part fails, the last `%` takes one character more.
+fn matches(parts: &[Part], value: &str) -> bool {
+    let (mut rest, mut part) = (value.chars(), 0);
+    let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
+    loop {
+        let before = rest.clone();
+        let Some(c) = rest.next() else { break };
+        match parts.get(part) {
+            Some(Part::Any) => {
+                retry = Some((part, before.clone()));
+                (rest, part) = (before, part + 1);
+            }
+            Some(Part::One) => part += 1,
+            Some(Part::Text(wanted)) if *wanted == c => part += 1,
+            _ => match &mut retry {
+                Some((any, from)) => {
+                    from.next();
+                    (rest, part) = (from.clone(), *any + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    parts.get(part..).unwrap_or_default().iter().all(|rest| *rest == Part::Any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By trying every way to split the value.
+    fn naive(parts: &[Part], value: &[char]) -> bool {
+        match (parts, value) {
+            ([], rest) => rest.is_empty(),
+            ([Part::Any, after @ ..], _) => (0..=value.len()).any(|skip| naive(after, &value[skip..])),
+            ([Part::One, after @ ..], [_, rest @ ..]) => naive(after, rest),
+            ([Part::Text(wanted), after @ ..], [c, rest @ ..]) => wanted == c && naive(after, rest),
+            _ => false,
+        }
+    }
+
+    fn words(alphabet: &[char], length_max: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut last = all.clone();
+        for _ in 0..length_max {
+            last = last.iter().flat_map(|word| alphabet.iter().map(move |c| format!("{word}{c}"))).collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    }
+
+    #[test]
+    fn every_short_pattern_matches_as_trying_every_split_does() {
+        let values = words(&['a', 'é', 'b'], 4);
+        for pattern in words(&['a', 'é', '%', '_'], 5) {
+            let compiled = compile(&pattern, None).unwrap();
+            let parts: Vec<Part> = pattern
+                .chars()
+                .map(|c| match c {
+                    '%' => Part::Any,
+                    '_' => Part::One,
+                    c => Part::Text(c),
+                })
+                .collect();
+            for value in &values {
+                let chars: Vec<char> = value.chars().collect();
+                assert_eq!(compiled.matches(value), naive(&parts, &chars), "{value} LIKE {pattern}");
             }
         }
-        parts[part..].iter().all(|rest| *rest == Part::Any)
+    }
+
+    #[test]
+    fn one_value_stands_for_all_rows_and_null_gives_null() {
+        let values: ArrayRef = Arc::new(StringArray::from(vec![Some("a%c"), None, Some("abc")]));
+        let pattern: ArrayRef = Arc::new(StringArray::from(vec!["_$%%"]));
+        let escape: ArrayRef = Arc::new(StringArray::from(vec!["$"]));
+        let matched = evaluate(&[values, pattern, escape], 3).unwrap();
+        let matched: Vec<Option<bool>> = matched.as_boolean().iter().collect();
+        assert_eq!(matched, [Some(true), None, Some(false)]);
     }
 }

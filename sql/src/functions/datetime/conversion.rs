@@ -121,7 +121,7 @@ fn to_iso8601(call: &Call<'_>) -> Result<ArrayRef> {
             out.end(false);
         }
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 fn write_iso(moments: &Moments, ticks: i64, out: &mut Text) {
@@ -248,7 +248,7 @@ fn zone_definitions() -> Vec<Definition> {
                         }
                         out.end(valid);
                     }
-                    Ok(out.finish())
+                    out.finish()
                 }),
             )
             .example("SELECT timezone(from_unixtime(0, 'Asia/Tokyo'))", "Asia/Tokyo"),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::{
     super::column::Text,
-    civil::{civil_of, day_of_week, day_of_year, iso_week},
+    civil::{Civil, civil_of, day_of_week, day_of_year, iso_week},
     moments::Scale,
     pattern::{Field, Named, Pattern, Piece},
     zone::{Zone, offset_text},
@@ -49,12 +49,13 @@ pub struct Printed {
 pub fn print(pattern: &Pattern, moment: Printed, out: &mut Text) {
     let days = moment.scale.split(moment.local).0;
     let clock = moment.scale.seconds(moment.local).rem_euclid(86_400);
+    let date = civil_of(days);
     for piece in &pattern.pieces {
         match piece {
             Piece::Literal(text) => out.push_str(text),
-            Piece::Number(field, digits, _) => padded(value(*field, days, clock), *digits, out),
-            Piece::TwoDigits(field, _) => padded(value(*field, days, clock).rem_euclid(100), 2, out),
-            Piece::Name(name, short) => out.push_str(named(*name, *short, days, clock)),
+            Piece::Number(field, digits, _) => padded(value(*field, days, date, clock), *digits, out),
+            Piece::TwoDigits(field, _) => padded(value(*field, days, date, clock).rem_euclid(100), 2, out),
+            Piece::Name(name, short) => out.push_str(named(*name, *short, days, date, clock)),
             Piece::Fraction(digits, _) => fraction(moment, *digits, out),
             Piece::Offset(colon) => {
                 let seconds = moment.zone.offset_at(moment.scale.seconds(moment.instant));
@@ -75,16 +76,16 @@ pub fn zone_id(zone: Zone) -> String {
     }
 }
 
-fn value(field: Field, days: i64, clock: i64) -> i64 {
+fn value(field: Field, days: i64, date: Civil, clock: i64) -> i64 {
     match field {
-        Field::Century => civil_of(days).year / 100,
-        Field::Year => civil_of(days).year,
+        Field::Century => date.year / 100,
+        Field::Year => date.year,
         Field::WeekYear => iso_week(days).0,
         Field::Week => iso_week(days).1,
         Field::DayOfWeek => day_of_week(days),
         Field::DayOfYear => day_of_year(days),
-        Field::Month => civil_of(days).month,
-        Field::Day => civil_of(days).day,
+        Field::Month => date.month,
+        Field::Day => date.day,
         Field::HalfHour0 => clock / 3_600 % 12,
         Field::HalfHour => (clock / 3_600 + 11) % 12 + 1,
         Field::Hour => clock / 3_600,
@@ -94,12 +95,12 @@ fn value(field: Field, days: i64, clock: i64) -> i64 {
     }
 }
 
-fn named(name: Named, short: bool, days: i64, clock: i64) -> &'static str {
+fn named(name: Named, short: bool, days: i64, date: Civil, clock: i64) -> &'static str {
     let index = |value: i64| usize::try_from(value - 1).unwrap_or_default();
     let text = match name {
-        Named::Era if civil_of(days).year > 0 => "AD",
+        Named::Era if date.year > 0 => "AD",
         Named::Era => "BC",
-        Named::Month => MONTHS.get(index(civil_of(days).month)).copied().unwrap_or_default(),
+        Named::Month => MONTHS.get(index(date.month)).copied().unwrap_or_default(),
         Named::Day => DAYS.get(index(day_of_week(days))).copied().unwrap_or_default(),
         Named::Half if clock < 43_200 => "AM",
         Named::Half => "PM",
@@ -117,7 +118,17 @@ fn fraction(moment: Printed, digits: usize, out: &mut Text) {
 
 /// A number with so many digits at least.
 pub fn padded(value: i64, digits: usize, out: &mut Text) {
-    let width = if value < 0 { digits + 1 } else { digits };
-    // Writing to a builder cannot fail.
-    let _ = write!(out, "{value:0width$}");
+    let digit = |value: i64| char::from(b'0' + (value % 10) as u8);
+    match (value, digits) {
+        (0..10, 1) => out.push(digit(value)),
+        (0..100, 2) => [value / 10, value].into_iter().for_each(|value| out.push(digit(value))),
+        (0..10_000, 4) => {
+            [value / 1_000, value / 100, value / 10, value].into_iter().for_each(|value| out.push(digit(value)));
+        }
+        _ => {
+            let width = if value < 0 { digits + 1 } else { digits };
+            // Writing to memory cannot fail.
+            let _ = write!(out, "{value:0width$}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn by_path<R: for<'a> Read<Item<'a> = &'a str>>(
             let found = path.find(&mut scanner).and_then(|()| write(&mut scanner, &mut out, &mut scratch));
             out.end(found.is_some());
         }
-        Ok(out.finish())
+        out.finish()
     })
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 
 mod lambda;
+mod memo;
 mod pattern;
 mod translate;
 
@@ -42,7 +43,7 @@ fn like() -> Definition {
         .on(
             "regexp_like(varchar, varchar) -> boolean",
             value2_with::<Str, Str, ToBool, Cached>(|cached, text, pattern| {
-                Ok(Some(cached.get(pattern)?.find(text, 0)?.is_some()))
+                cached.get(pattern)?.is_match(text).map(Some)
             }),
         )
         .example("SELECT regexp_like('1a 2b', '\\d+b')", "true")
@@ -63,9 +64,9 @@ fn extract() -> Definition {
         .example("SELECT regexp_extract('1a 2b', '\\d+([a-z])', 1)", "a")
 }
 
-fn first(pattern: &Pattern, text: &str, group: i64, out: &mut Text) -> Result<bool> {
+fn first(pattern: &mut Pattern, text: &str, group: i64, out: &mut Text) -> Result<bool> {
     let group = pattern.group(group)?;
-    match pattern.find(text, 0)?.and_then(|found| found.get(group).copied().flatten()) {
+    match pattern.first_group(text, group)?.flatten() {
         Some((start, end)) => {
             out.push_str(&text[start..end]);
             Ok(true)
@@ -75,7 +76,7 @@ fn first(pattern: &Pattern, text: &str, group: i64, out: &mut Text) -> Result<bo
 }
 
 /// A kernel that makes an array of texts of each row.
-fn lists(arity: usize, f: fn(&Pattern, &str, Option<i64>, &mut StringBuilder) -> Result<()>) -> Kernel {
+fn lists(arity: usize, f: fn(&mut Pattern, &str, Option<i64>, &mut StringBuilder) -> Result<()>) -> Kernel {
     whole(move |call: &Call<'_>| {
         let (texts, patterns) = (call.column::<Str>(0)?, call.column::<Str>(1)?);
         let groups = if arity > 2 { Some(call.column::<I64>(2)?) } else { None };
@@ -101,7 +102,7 @@ fn lists(arity: usize, f: fn(&Pattern, &str, Option<i64>, &mut StringBuilder) ->
 }
 
 fn extract_all() -> Definition {
-    fn all(pattern: &Pattern, text: &str, group: Option<i64>, out: &mut StringBuilder) -> Result<()> {
+    fn all(pattern: &mut Pattern, text: &str, group: Option<i64>, out: &mut StringBuilder) -> Result<()> {
         let group = pattern.group(group.unwrap_or(0))?;
         pattern.each(text, |found| {
             out.append_option(found.get(group).copied().flatten().map(|(start, end)| &text[start..end]));
@@ -115,13 +116,11 @@ fn extract_all() -> Definition {
 }
 
 fn split() -> Definition {
-    fn parts(pattern: &Pattern, text: &str, _: Option<i64>, out: &mut StringBuilder) -> Result<()> {
+    fn parts(pattern: &mut Pattern, text: &str, _: Option<i64>, out: &mut StringBuilder) -> Result<()> {
         let mut last = 0;
-        pattern.each(text, |found| {
-            if let Some(Some((start, end))) = found.first() {
-                out.append_value(&text[last..*start]);
-                last = *end;
-            }
+        pattern.each_span(text, 0, |(start, end)| {
+            out.append_value(&text[last..start]);
+            last = end;
             Ok(())
         })?;
         out.append_value(&text[last..]);
@@ -138,7 +137,7 @@ fn count() -> Definition {
             "regexp_count(varchar, varchar) -> bigint",
             value2_with::<Str, Str, ToI64, Cached>(|cached, text, pattern| {
                 let mut count = 0;
-                cached.get(pattern)?.each(text, |_| {
+                cached.get(pattern)?.each_span(text, 0, |_| {
                     count += 1;
                     Ok(())
                 })?;
@@ -171,7 +170,7 @@ fn position() -> Definition {
         .example("SELECT regexp_position('a1b2', '\\d')", "2")
 }
 
-fn place(pattern: &Pattern, text: &str, start: i64, occurrence: i64) -> Result<i32> {
+fn place(pattern: &mut Pattern, text: &str, start: i64, occurrence: i64) -> Result<i32> {
     if start < 1 {
         return Err(invalid("start position cannot be smaller than 1"));
     }
@@ -184,12 +183,10 @@ fn place(pattern: &Pattern, text: &str, start: i64, occurrence: i64) -> Result<i
     }
     let from = text.char_indices().nth(skipped).map_or(text.len(), |(at, _)| at);
     let (mut left, mut found) = (occurrence, -1);
-    pattern.each_from(text, from, |groups| {
+    pattern.each_span(text, from, |(start, _)| {
         left -= 1;
-        if left == 0
-            && let Some(Some((start, _))) = groups.first()
-        {
-            found = text[..*start].chars().count() as i32 + 1;
+        if left == 0 {
+            found = text[..start].chars().count() as i32 + 1;
         }
         Ok(())
     })?;
@@ -211,29 +208,35 @@ fn replace() -> Definition {
         .example("SELECT regexp_replace('1a 2b', '(\\d)([a-z])', '$2$1')", "a1 b2")
 }
 
-fn replaced(pattern: &Pattern, text: &str, with: &str, out: &mut Text) -> Result<bool> {
-    let mut parsed = None;
+fn replaced(pattern: &mut Pattern, text: &str, with: &str, out: &mut Text) -> Result<bool> {
     let mut last = 0;
-    pattern.each(text, |found| {
-        let Some(Some((start, end))) = found.first().copied() else { return Ok(()) };
-        out.push_str(&text[last..start]);
-        let parts = match parsed.take() {
-            Some(parts) => parts,
-            None => replacement(pattern, with)?,
-        };
-        for part in parsed.insert(parts) {
-            match part {
-                Part::Text(literal) => out.push_str(literal),
-                Part::Group(group) => {
-                    if let Some(Some((start, end))) = found.get(*group).copied() {
-                        out.push_str(&text[start..end]);
+    if !with.contains(['$', '\\']) {
+        pattern.each_span(text, 0, |(start, end)| {
+            out.push_str(&text[last..start]);
+            out.push_str(with);
+            last = end;
+            Ok(())
+        })?;
+    } else if pattern.is_match(text)? {
+        // A replacement that is wrong fails only where there is something to replace.
+        let parts = replacement(pattern, with)?;
+        pattern.each(text, |found| {
+            let Some(Some((start, end))) = found.first().copied() else { return Ok(()) };
+            out.push_str(&text[last..start]);
+            for part in &parts {
+                match part {
+                    Part::Text(literal) => out.push_str(literal),
+                    Part::Group(group) => {
+                        if let Some(Some((start, end))) = found.get(*group).copied() {
+                            out.push_str(&text[start..end]);
+                        }
                     }
                 }
             }
-        }
-        last = end;
-        Ok(())
-    })?;
+            last = end;
+            Ok(())
+        })?;
+    }
     out.push_str(&text[last..]);
     Ok(true)
 }

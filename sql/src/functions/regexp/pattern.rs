@@ -1,25 +1,53 @@
 //! Compiled patterns: the linear-time engine where it can, the backtracking one for lookaround and back references.
 //!
+//! A pattern owns what its searches write to, so that a search allocates nothing; patterns no batch is using are kept
+//! for the next one.
+//!
 //! Invariant: after an empty match the search goes on one character further, so adjacent empty matches are found.
 
 use fancy_regex::Regex as Fancy;
 use headwater_engine::error::Result;
-use regex::Regex;
+use parking_lot::Mutex;
+use regex_automata::{
+    Input, MatchKind, PatternID,
+    meta::{Cache, Config, Regex},
+    util::primitives::NonMaxUsize,
+};
 
-use super::{super::kernel::invalid, translate::translate};
+use super::{
+    super::kernel::invalid,
+    memo::{Found, Memo},
+    translate::translate,
+};
 
-/// Where a match and its groups are, in bytes.
-pub(crate) type Groups = Vec<Option<(usize, usize)>>;
+/// Where a match or a group is, in bytes.
+pub(crate) type Span = (usize, usize);
+
+/// Where a match and its groups are.
+pub(crate) type Groups = Vec<Option<Span>>;
+
+/// Patterns kept beyond the batches that used them; the oldest leaves first.
+const KEPT_MAX: usize = 16;
+
+/// Bytes a compiled pattern may take, and the searcher's cache of it.
+const PATTERN_BYTES_MAX: usize = 10 << 20;
+const CACHE_BYTES_MAX: usize = 2 << 20;
+
+static KEPT: Mutex<Vec<(String, Pattern)>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 enum Engine {
-    Linear(Regex),
+    Linear { regex: Regex, cache: Box<Cache>, slots: Vec<Option<NonMaxUsize>> },
     Backtracking(Fancy),
 }
 
 /// A compiled pattern.
 #[derive(Debug)]
-pub(crate) struct Pattern(Engine);
+pub(crate) struct Pattern {
+    engine: Engine,
+    groups: Groups,
+    memo: Memo,
+}
 
 /// The last pattern seen.
 #[derive(Debug, Default)]
@@ -27,14 +55,69 @@ pub(crate) struct Cached(Option<(String, Pattern)>);
 
 impl Cached {
     /// The compiled form of a pattern.
-    pub(crate) fn get(&mut self, text: &str) -> Result<&Pattern> {
+    pub(crate) fn get(&mut self, text: &str) -> Result<&mut Pattern> {
         let known = self.0.as_ref().is_some_and(|(known, _)| known == text);
         if !known {
-            self.0 = Some((text.to_owned(), Pattern::new(text)?));
+            self.keep();
+            self.0 = Some(match kept(text) {
+                Some(kept) => kept,
+                None => (text.to_owned(), Pattern::new(text)?),
+            });
         }
-        match &self.0 {
-            Some((_, pattern)) => Ok(pattern),
-            None => Err(invalid("no pattern")),
+        self.0.as_mut().map(|(_, pattern)| pattern).ok_or_else(|| invalid("no pattern"))
+    }
+
+    fn keep(&mut self) {
+        if let Some(used) = self.0.take() {
+            let mut kept = KEPT.lock();
+            if kept.len() >= KEPT_MAX {
+                kept.remove(0);
+            }
+            kept.push(used);
+        }
+    }
+}
+
+impl Drop for Cached {
+    fn drop(&mut self) {
+        self.keep();
+    }
+}
+
+fn kept(text: &str) -> Option<(String, Pattern)> {
+    let mut kept = KEPT.lock();
+    let at = kept.iter().position(|(known, _)| known == text)?;
+    Some(kept.remove(at))
+}
+
+fn linear(translated: &str) -> Option<Engine> {
+    let config = Config::new()
+        .match_kind(MatchKind::LeftmostFirst)
+        .nfa_size_limit(Some(PATTERN_BYTES_MAX))
+        .hybrid_cache_capacity(CACHE_BYTES_MAX);
+    let regex = Regex::builder().configure(config).build(translated).ok()?;
+    let slots = vec![None; regex.group_info().slot_len()];
+    Some(Engine::Linear { cache: Box::new(regex.create_cache()), regex, slots })
+}
+
+fn span(slots: &[Option<NonMaxUsize>], group: usize) -> Option<Span> {
+    let at = |index: usize| slots.get(index).copied().flatten().map(NonMaxUsize::get);
+    Some((at(2 * group)?, at(2 * group + 1)?))
+}
+
+impl Engine {
+    /// A group of the first match from a byte on.
+    fn find_group(&mut self, text: &str, from: usize, group: usize) -> Result<Found> {
+        match self {
+            Self::Linear { regex, cache, slots } => {
+                let wanted = slots.get_mut(..2 * group + 2).unwrap_or_default();
+                let found = regex.search_slots_with(cache, &Input::new(text).range(from..), wanted);
+                Ok(found.map(|_| span(slots, group)))
+            }
+            Self::Backtracking(regex) => {
+                let found = regex.captures_from_pos(text, from).map_err(|error| invalid(error.to_string()))?;
+                Ok(found.map(|found| found.get(group).map(|group| (group.start(), group.end()))))
+            }
         }
     }
 }
@@ -43,19 +126,19 @@ impl Pattern {
     /// Compiles a pattern.
     pub(crate) fn new(text: &str) -> Result<Self> {
         let (translated, backtracks) = translate(text);
-        let refused = |message: String| invalid(format!("pattern '{text}': {message}"));
-        if !backtracks && let Ok(linear) = Regex::new(&translated) {
-            return Ok(Self(Engine::Linear(linear)));
-        }
-        Fancy::new(&translated)
-            .map(|fancy| Self(Engine::Backtracking(fancy)))
-            .map_err(|error| refused(error.to_string()))
+        let engine = match if backtracks { None } else { linear(&translated) } {
+            Some(linear) => linear,
+            None => Engine::Backtracking(
+                Fancy::new(&translated).map_err(|error| invalid(format!("pattern '{text}': {error}")))?,
+            ),
+        };
+        Ok(Self { engine, groups: Vec::new(), memo: Memo::default() })
     }
 
     /// How many groups there are, the whole match included.
     pub(crate) fn groups(&self) -> usize {
-        match &self.0 {
-            Engine::Linear(regex) => regex.captures_len(),
+        match &self.engine {
+            Engine::Linear { regex, .. } => regex.group_info().group_len(PatternID::ZERO),
             Engine::Backtracking(regex) => regex.captures_len(),
         }
     }
@@ -74,39 +157,81 @@ impl Pattern {
 
     /// The number of a named group.
     pub(crate) fn named(&self, name: &str) -> Option<usize> {
-        match &self.0 {
-            Engine::Linear(regex) => regex.capture_names().position(|own| own == Some(name)),
+        match &self.engine {
+            Engine::Linear { regex, .. } => regex.group_info().to_index(PatternID::ZERO, name),
             Engine::Backtracking(regex) => regex.capture_names().position(|own| own == Some(name)),
         }
     }
 
-    /// The first match from a byte on.
-    pub(crate) fn find(&self, text: &str, from: usize) -> Result<Option<Groups>> {
-        Ok(match &self.0 {
-            Engine::Linear(regex) => regex
-                .captures_at(text, from)
-                .map(|found| found.iter().map(|group| group.map(|group| (group.start(), group.end()))).collect()),
-            Engine::Backtracking(regex) => regex
-                .captures_from_pos(text, from)
-                .map_err(|error| invalid(error.to_string()))?
-                .map(|found| found.iter().map(|group| group.map(|group| (group.start(), group.end()))).collect()),
-        })
+    /// Whether a part of a text matches.
+    pub(crate) fn is_match(&mut self, text: &str) -> Result<bool> {
+        match &mut self.engine {
+            Engine::Linear { regex, cache, .. } => {
+                Ok(regex.search_half_with(cache, &Input::new(text).earliest(true)).is_some())
+            }
+            Engine::Backtracking(regex) => regex.is_match(text).map_err(|error| invalid(error.to_string())),
+        }
     }
 
-    /// Every match.
-    pub(crate) fn each(&self, text: &str, f: impl FnMut(&Groups) -> Result<()>) -> Result<()> {
-        self.each_from(text, 0, f)
+    /// A group of the first match; a text that was seen before is not searched again.
+    pub(crate) fn first_group(&mut self, text: &str, group: usize) -> Result<Found> {
+        let (memo, engine) = (&mut self.memo, &mut self.engine);
+        memo.find(text, group, || engine.find_group(text, 0, group))
     }
 
-    /// Every match from a byte on.
-    pub(crate) fn each_from(&self, text: &str, from: usize, mut f: impl FnMut(&Groups) -> Result<()>) -> Result<()> {
-        let mut next = from;
-        while next <= text.len() {
-            let Some(found) = self.find(text, next)? else { break };
-            f(&found)?;
-            let Some(Some((start, end))) = found.first().copied() else { break };
-            next = if start == end { end + text[end..].chars().next().map_or(1, char::len_utf8) } else { end };
+    /// The groups of the first match from a byte on.
+    fn find(&mut self, text: &str, from: usize, groups: &mut Groups) -> Result<bool> {
+        groups.clear();
+        match &mut self.engine {
+            Engine::Linear { regex, cache, slots } => {
+                if regex.search_slots_with(cache, &Input::new(text).range(from..), slots).is_none() {
+                    return Ok(false);
+                }
+                groups.extend((0..slots.len() / 2).map(|group| span(slots, group)));
+            }
+            Engine::Backtracking(regex) => {
+                let found = regex.captures_from_pos(text, from).map_err(|error| invalid(error.to_string()))?;
+                let Some(found) = found else { return Ok(false) };
+                groups.extend(found.iter().map(|group| group.map(|group| (group.start(), group.end()))));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Every match with its groups.
+    pub(crate) fn each(&mut self, text: &str, f: impl FnMut(&Groups) -> Result<()>) -> Result<()> {
+        let mut groups = std::mem::take(&mut self.groups);
+        let done = self.each_with(text, &mut groups, f);
+        self.groups = groups;
+        done
+    }
+
+    fn each_with(&mut self, text: &str, groups: &mut Groups, mut f: impl FnMut(&Groups) -> Result<()>) -> Result<()> {
+        let mut next = Some(0);
+        while let Some(from) = next
+            && self.find(text, from, groups)?
+        {
+            f(groups)?;
+            next = groups.first().copied().flatten().and_then(|found| after(text, found));
         }
         Ok(())
     }
+
+    /// Every match from a byte on, without its groups.
+    pub(crate) fn each_span(&mut self, text: &str, from: usize, mut f: impl FnMut(Span) -> Result<()>) -> Result<()> {
+        let mut next = Some(from);
+        while let Some(from) = next
+            && let Some(Some(found)) = self.engine.find_group(text, from, 0)?
+        {
+            f(found)?;
+            next = after(text, found);
+        }
+        Ok(())
+    }
+}
+
+/// Where the search goes on after a match, if there is text or an end of it left.
+fn after(text: &str, (start, end): Span) -> Option<usize> {
+    let next = if start == end { end + text[end..].chars().next().map_or(1, char::len_utf8) } else { end };
+    (next <= text.len()).then_some(next)
 }

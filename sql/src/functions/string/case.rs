@@ -3,13 +3,21 @@
 //! Invariant: lengths count characters (code points); `lower` and `upper` map one character to one, as Java's
 //! `Character` does.
 
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, StringArray},
+    buffer::{Buffer, OffsetBuffer, ScalarBuffer},
+};
+use headwater_engine::error::Result;
+
 use super::super::{
     Family,
     column::{Bytes, I64, Str, Text, ToBytes},
     define::{Definition, scalar},
-    kernel::{invalid, text1, text2, text3, value1, value3},
+    kernel::{invalid, text1, text2, text3, value1, value3, whole},
+    scalar::{Call, Kernel},
 };
-use headwater_engine::error::Result;
 
 fn string(name: &'static str, summary: &'static str) -> Definition {
     scalar(Family::String, name, summary)
@@ -32,13 +40,29 @@ fn upper(c: char) -> char {
     }
 }
 
-fn map_chars(text: &str, ascii: fn(&str) -> String, map: fn(char) -> char, out: &mut Text) -> Result<bool> {
-    if text.is_ascii() {
-        out.push_str(&ascii(text));
-    } else {
-        text.chars().map(map).for_each(|c| out.push(c));
-    }
-    Ok(true)
+/// Maps each character; a column that is all ASCII is mapped as one text and keeps its offsets.
+fn map_kernel(ascii: fn(&[u8]) -> Vec<u8>, map: fn(char) -> char) -> Kernel {
+    whole(move |call: &Call<'_>| {
+        let array = call.argument(0)?.array.as_string::<i32>();
+        let offsets = array.value_offsets();
+        let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+        let bytes = array.value_data().get(first as usize..last as usize).unwrap_or_default();
+        if array.len() == call.rows && bytes.is_ascii() {
+            let offsets: ScalarBuffer<i32> = offsets.iter().map(|offset| offset - first).collect();
+            let values = Buffer::from(ascii(bytes));
+            let mapped: ArrayRef =
+                Arc::new(StringArray::try_new(OffsetBuffer::new(offsets), values, array.nulls().cloned())?);
+            return Ok(mapped);
+        }
+        let texts = call.column::<Str>(0)?;
+        let mut out = Text::new(call.rows, call.result);
+        for row in 0..call.rows {
+            let text = texts.value(row);
+            text.into_iter().flat_map(str::chars).map(map).for_each(|c| out.push(c));
+            out.end(text.is_some());
+        }
+        out.finish()
+    })
 }
 
 /// What Java calls white space: Unicode spaces except the non-breaking ones, and the control characters of layout.
@@ -128,16 +152,10 @@ fn pad_bytes(bytes: &[u8], size: i64, padding: &[u8], left: bool) -> Result<Opti
 pub(super) fn definitions() -> Vec<Definition> {
     let mut all = vec![
         string("lower", "a text in small letters")
-            .on(
-                "lower(varchar) -> varchar",
-                text1::<Str>(|text, out| map_chars(text, str::to_ascii_lowercase, lower, out)),
-            )
+            .on("lower(varchar) -> varchar", map_kernel(<[u8]>::to_ascii_lowercase, lower))
             .example("SELECT lower('ÀB')", "àb"),
         string("upper", "a text in capitals")
-            .on(
-                "upper(varchar) -> varchar",
-                text1::<Str>(|text, out| map_chars(text, str::to_ascii_uppercase, upper, out)),
-            )
+            .on("upper(varchar) -> varchar", map_kernel(<[u8]>::to_ascii_uppercase, upper))
             .example("SELECT upper('straße')", "STRAßE"),
         string("lpad", "a text filled up at its beginning, or cut, to a length")
             .on(

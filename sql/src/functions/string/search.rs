@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ListBuilder, StringBuilder};
 use headwater_engine::error::Result;
+use memchr::memmem::Finder;
 
 use super::{
     super::{
         Family,
-        column::{Bytes, Column, I64, Str, Text, ToBool, ToBytes, ToI32, ToI64},
+        column::{Bytes, Column, Compiled, I64, Str, Text, ToBool, ToBytes, ToI32, ToI64},
         define::{Definition, scalar},
-        kernel::{invalid, text1, text2, text3, value1, value2, value3, whole},
+        kernel::{invalid, text1, text2, text2_with, text3, text3_with, value1, value2, value2_with, value3, whole},
         nested::{Offsets, as_list},
         scalar::Call,
     },
@@ -25,9 +26,6 @@ fn string(name: &'static str, summary: &'static str) -> Definition {
 
 /// The byte where the character of an index (from 0) begins.
 fn byte_of(text: &str, index: usize) -> Option<usize> {
-    if text.is_ascii() {
-        return (index <= text.len()).then_some(index);
-    }
     text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(index)
 }
 
@@ -47,9 +45,11 @@ fn range(total: usize, start: i64, length: Option<i64>) -> Option<(usize, usize)
 }
 
 fn substr(text: &str, start: i64, length: Option<i64>) -> &str {
-    let total = if text.is_ascii() { text.len() } else { text.chars().count() };
-    let cut = range(total, start, length).and_then(|(from, to)| text.get(byte_of(text, from)?..byte_of(text, to)?));
-    cut.unwrap_or_default()
+    if text.is_ascii() {
+        return range(text.len(), start, length).and_then(|(from, to)| text.get(from..to)).unwrap_or_default();
+    }
+    let cut = range(text.chars().count(), start, length);
+    cut.and_then(|(from, to)| text.get(byte_of(text, from)?..byte_of(text, to)?)).unwrap_or_default()
 }
 
 fn subbytes(bytes: &[u8], start: i64, length: Option<i64>) -> Vec<u8> {
@@ -67,6 +67,11 @@ fn position(text: &str, part: &str, instance: i64) -> Result<i64> {
     let nth = usize::try_from(instance.unsigned_abs() - 1).unwrap_or(usize::MAX);
     let found = if instance > 0 { nth_forward(text, part, nth) } else { nth_backward(text, part, nth) };
     Ok(found.map_or(0, |at| i64::try_from(text[..at].chars().count()).unwrap_or(i64::MAX) + 1))
+}
+
+fn first_position(sought: &mut Sought, text: &str, part: &str) -> Result<Option<i64>> {
+    let found = if part.is_empty() { Some(0) } else { finder(sought, part)?.find(text.as_bytes()) };
+    Ok(Some(found.map_or(0, |at| i64::try_from(text[..at].chars().count()).unwrap_or(i64::MAX) + 1)))
 }
 
 fn nth_forward(text: &str, part: &str, nth: usize) -> Option<usize> {
@@ -88,7 +93,13 @@ fn nth_backward(text: &str, part: &str, nth: usize) -> Option<usize> {
     text[..end].rfind(part)
 }
 
-fn replace(text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
+/// Bytes of a text that is quicker to walk through than to search.
+const SHORT: usize = 64;
+
+/// A text to look for; its searcher is made once for as long as it stays the same.
+type Sought = Compiled<Finder<'static>>;
+
+fn replace(sought: &mut Sought, text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
     if from.is_empty() {
         out.push_str(to);
         for c in text.chars() {
@@ -98,12 +109,24 @@ fn replace(text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
         return Ok(true);
     }
     let mut last = 0;
-    for (at, _) in text.match_indices(from) {
+    let mut replaced = |at: usize| {
         out.push_str(&text[last..at]);
         out.push_str(to);
         last = at + from.len();
+    };
+    match from.as_bytes() {
+        // In a short text a byte is found sooner by looking at each.
+        [byte] if text.len() <= SHORT => {
+            text.bytes().enumerate().filter(|(_, c)| c == byte).for_each(|(at, _)| replaced(at));
+        }
+        [byte] => memchr::memchr_iter(*byte, text.as_bytes()).for_each(&mut replaced),
+        _ => finder(sought, from)?.find_iter(text.as_bytes()).for_each(&mut replaced),
     }
     put(&text[last..], out)
+}
+
+fn finder<'a>(sought: &'a mut Sought, part: &str) -> Result<&'a Finder<'static>> {
+    Ok(sought.get(part, |part| Ok(Finder::new(part.as_bytes()).into_owned()))?)
 }
 
 fn translate(text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
@@ -116,7 +139,7 @@ fn translate(text: &str, from: &str, to: &str, out: &mut Text) -> Result<bool> {
     Ok(true)
 }
 
-fn split_part(text: &str, delimiter: &str, index: i64, out: &mut Text) -> Result<bool> {
+fn split_part(sought: &mut Sought, text: &str, delimiter: &str, index: i64, out: &mut Text) -> Result<bool> {
     let nth = usize::try_from(index.saturating_sub(1)).map_err(|_| invalid("index must be greater than zero"))?;
     if delimiter.is_empty() {
         let c = text.chars().nth(nth);
@@ -126,10 +149,22 @@ fn split_part(text: &str, delimiter: &str, index: i64, out: &mut Text) -> Result
             None => Ok(false),
         };
     }
-    match text.split(delimiter).nth(nth) {
-        Some(part) => put(part, out),
-        None => Ok(false),
+    let mut rest = text;
+    for _ in 0..nth {
+        match find(sought, rest, delimiter)? {
+            Some(at) => rest = &rest[at + delimiter.len()..],
+            None => return Ok(false),
+        }
     }
+    let end = find(sought, rest, delimiter)?;
+    put(&rest[..end.unwrap_or(rest.len())], out)
+}
+
+fn find(sought: &mut Sought, text: &str, part: &str) -> Result<Option<usize>> {
+    Ok(match part.as_bytes() {
+        [byte] => memchr::memchr(*byte, text.as_bytes()),
+        _ => finder(sought, part)?.find(text.as_bytes()),
+    })
 }
 
 fn split_kernel(call: &Call<'_>) -> Result<ArrayRef> {
@@ -166,7 +201,7 @@ fn concat_kernel(call: &Call<'_>) -> Result<ArrayRef> {
         }
         out.end(valid);
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 fn concat_bytes_kernel(call: &Call<'_>) -> Result<ArrayRef> {
@@ -196,7 +231,7 @@ fn concat_ws_kernel(call: &Call<'_>) -> Result<ArrayRef> {
         join(columns[1..].iter().filter_map(|column| column.value(row)), separator, &mut out);
         out.end(true);
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 fn join<'a>(parts: impl Iterator<Item = &'a str>, separator: &str, out: &mut Text) {
@@ -223,7 +258,7 @@ fn concat_ws_array_kernel(call: &Call<'_>) -> Result<ArrayRef> {
         join(parts.iter().flatten(), separator, &mut out);
         out.end(true);
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 /// Which of the delimited entries' keys come again.
@@ -301,7 +336,7 @@ fn splits() -> Vec<Definition> {
             .on("split(varchar, varchar, bigint) -> array(varchar)", whole(split_kernel))
             .example("SELECT split('a,b,c', ',', 2)", "[a, b,c]"),
         string("split_part", "the part of an index (from 1) between the delimiters; NULL past the last")
-            .on("split_part(varchar, varchar, bigint) -> varchar", text3::<Str, Str, I64>(split_part))
+            .on("split_part(varchar, varchar, bigint) -> varchar", text3_with::<Str, Str, I64, Sought>(split_part))
             .example("SELECT split_part('a,b,c', ',', 2)", "b"),
         string("split_to_map", "a map from a text of entries and pairs; a key may come once")
             .on(
@@ -359,15 +394,18 @@ pub(super) fn definitions() -> Vec<Definition> {
             )
             .example("SELECT substr('hello', -3, 2)", "ll"),
         string("strpos", "the position of a text in another, of its nth occurrence; 0 if there is none")
-            .on("strpos(varchar, varchar) -> bigint", value2::<Str, Str, ToI64>(|t, p| position(t, p, 1).map(Some)))
+            .on("strpos(varchar, varchar) -> bigint", value2_with::<Str, Str, ToI64, Sought>(first_position))
             .on(
                 "strpos(varchar, varchar, bigint) -> bigint",
                 value3::<Str, Str, I64, ToI64>(|t, p, n| position(t, p, n).map(Some)),
             )
             .example("SELECT strpos('banana', 'an', 2)", "4"),
         string("replace", "a text with all occurrences of another replaced, or removed")
-            .on("replace(varchar, varchar) -> varchar", text2::<Str, Str>(|t, f, out| replace(t, f, "", out)))
-            .on("replace(varchar, varchar, varchar) -> varchar", text3::<Str, Str, Str>(replace))
+            .on(
+                "replace(varchar, varchar) -> varchar",
+                text2_with::<Str, Str, Sought>(|s, t, f, out| replace(s, t, f, "", out)),
+            )
+            .on("replace(varchar, varchar, varchar) -> varchar", text3_with::<Str, Str, Str, Sought>(replace))
             .example("SELECT replace('banana', 'an', 'x')", "bxxa"),
         string("translate", "a text with each character of one list replaced by its counterpart in another")
             .on("translate(varchar, varchar, varchar) -> varchar", text3::<Str, Str, Str>(translate))

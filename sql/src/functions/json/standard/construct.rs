@@ -102,7 +102,7 @@ pub(super) fn array(call: &Call<'_>) -> Result<ArrayRef> {
         out.push_str(if separator == "[" { "[]" } else { "]" });
         out.end(true);
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 /// `(null or absent, unique or not, keys, values)`.
@@ -147,7 +147,7 @@ pub(super) fn object(call: &Call<'_>) -> Result<ArrayRef> {
         out.push_str(&text);
         out.end(true);
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 /// How many places a hash table of Java's has for so many keys: the order of an object's members follows them.

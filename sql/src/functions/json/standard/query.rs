@@ -125,7 +125,7 @@ pub(super) fn value(call: &Call<'_>) -> Result<ArrayRef> {
         out.push_str(chosen.as_deref().unwrap_or_default());
         out.end(chosen.is_some());
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 /// `(document, path, on error, number of the sibling)`: an array of the items found as JSON text, each with its place.
@@ -223,5 +223,5 @@ pub(super) fn query(call: &Call<'_>) -> Result<ArrayRef> {
         out.push_str(chosen.as_deref().unwrap_or_default());
         out.end(chosen.is_some());
     }
-    Ok(out.finish())
+    out.finish()
 }

@@ -1,0 +1,180 @@
+//! What a pattern found in the texts it saw, for texts that come again: columns often hold few different ones.
+//!
+//! A text has one place, by its hash, and replaces what was there. Where few come again the memo rests for a while.
+//!
+//! Invariant: an answer is given only to the very text it was found for; at most [`PLACES`] are kept, a megabyte.
+
+use headwater_engine::error::Result;
+
+use super::pattern::Span;
+
+/// What was found: `None` without a match, `Some(None)` where a group is not part of it.
+pub(super) type Found = Option<Option<Span>>;
+
+/// Places for texts; a power of two.
+const PLACES: usize = 1 << 14;
+
+/// Bytes of a text that is kept at the most, so that a place is one line of a processor's cache.
+const TEXT_MAX: usize = 60;
+
+/// So many texts are looked up before the memo weighs whether that is worth it, and so many rounds it rests if not.
+const ROUND: u32 = 1 << 14;
+const ROUNDS_OF_REST: u32 = 16;
+
+/// Answers of a pattern for one group.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    group: usize,
+    places: Vec<Place>,
+    asked: u32,
+    known: u32,
+    /// Texts to come that are not looked up.
+    resting: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    NoMatch,
+    NoGroup,
+    Span,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Place {
+    text: [u8; TEXT_MAX],
+    length: u8,
+    kept: Kept,
+    start: u8,
+    end: u8,
+}
+
+impl Place {
+    const EMPTY: Self = Self { text: [0; TEXT_MAX], length: 0, kept: Kept::Nothing, start: 0, end: 0 };
+
+    fn found(&self, text: &[u8]) -> Option<Found> {
+        if usize::from(self.length) != text.len() || self.text.get(..text.len()) != Some(text) {
+            return None;
+        }
+        match self.kept {
+            Kept::Nothing => None,
+            Kept::NoMatch => Some(None),
+            Kept::NoGroup => Some(Some(None)),
+            Kept::Span => Some(Some(Some((usize::from(self.start), usize::from(self.end))))),
+        }
+    }
+
+    fn keep(&mut self, text: &[u8], found: Found) {
+        let Some(own) = self.text.get_mut(..text.len()) else { return };
+        own.copy_from_slice(text);
+        let kept = match found {
+            None => Kept::NoMatch,
+            Some(None) => Kept::NoGroup,
+            Some(Some(_)) => Kept::Span,
+        };
+        let (start, end) = found.flatten().unwrap_or_default();
+        // A text is shorter than 256 bytes, and so are the places in it.
+        (self.length, self.kept, self.start, self.end) = (text.len() as u8, kept, start as u8, end as u8);
+    }
+}
+
+impl Memo {
+    /// What is known of a text and a group, or what `find` finds.
+    pub(super) fn find(&mut self, text: &str, group: usize, find: impl FnOnce() -> Result<Found>) -> Result<Found> {
+        let text = text.as_bytes();
+        if text.len() > TEXT_MAX || self.rests() {
+            return find();
+        }
+        if self.places.is_empty() || self.group != group {
+            self.places.clear();
+            self.places.resize(PLACES, Place::EMPTY);
+            self.group = group;
+        }
+        self.asked += 1;
+        let Some(place) = self.places.get_mut(place_of(text)) else { return find() };
+        if let Some(found) = place.found(text) {
+            self.known += 1;
+            return Ok(found);
+        }
+        let found = find()?;
+        place.keep(text, found);
+        Ok(found)
+    }
+
+    fn rests(&mut self) -> bool {
+        if self.resting > 0 {
+            self.resting -= 1;
+            return true;
+        }
+        if self.asked == ROUND {
+            self.resting = if self.known < ROUND / 2 { ROUND * ROUNDS_OF_REST } else { 0 };
+            (self.asked, self.known) = (0, 0);
+        }
+        false
+    }
+}
+
+/// By a quick hash, eight bytes at a time; texts that meet in a place only cost time.
+fn place_of(text: &[u8]) -> usize {
+    const FACTOR: u64 = 0xff51_afd7_ed55_8ccd;
+    let step = |hash: u64, word: u64| {
+        let mixed = (hash ^ word).wrapping_mul(FACTOR);
+        mixed ^ (mixed >> 32)
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let all = words.iter().chain([&last]);
+    let hash = all.fold(text.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
+    // The upper bits of a product depend on every bit of its factors.
+    (hash.wrapping_mul(FACTOR) >> (u64::BITS - PLACES.trailing_zeros())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Found {
+        match text.len() % 3 {
+            0 => None,
+            1 => Some(None),
+            _ => Some(Some((1, text.len()))),
+        }
+    }
+
+    #[test]
+    fn every_answer_is_that_of_its_own_text_and_group() {
+        let mut memo = Memo::default();
+        let mut searched = 0;
+        for round in 0..8 {
+            for number in 0..5_000 {
+                let text = format!("{}{number}", "x".repeat(number % 70));
+                let found = memo.find(&text, round / 4, || {
+                    searched += 1;
+                    Ok(of(&text).filter(|_| round / 4 == 0))
+                });
+                assert_eq!(found.unwrap(), of(&text).filter(|_| round / 4 == 0), "{text}");
+            }
+        }
+        assert!(searched < 30_000, "nothing was remembered");
+    }
+
+    #[test]
+    fn it_rests_while_no_text_comes_again_and_wakes_up_later() {
+        let mut memo = Memo::default();
+        let mut ask = |text: &str| {
+            let mut searched = false;
+            let found = memo.find(text, 0, || {
+                searched = true;
+                Ok(None)
+            });
+            assert_eq!(found.unwrap(), None);
+            searched
+        };
+        assert!((0..=ROUND).all(|number| ask(&number.to_string())));
+        assert!(ask("again") && ask("again"), "it does not rest");
+        (0..ROUND * ROUNDS_OF_REST).for_each(|_| drop(ask("again")));
+        assert!(!ask("again"), "it does not wake up");
+    }
+}
