@@ -180,10 +180,10 @@ async fn keys_come_from_the_options_from_files_or_from_the_environment() -> Resu
     let named = format!(", 'auth' = 'sigv4', {}", named.replace("SECRET", &secret.to_string_lossy()));
     let profile = profile.to_string_lossy().into_owned();
     let environment = [("AWS_ACCESS_KEY_ID", "ENVKEY"), ("AWS_SECRET_ACCESS_KEY", "of-the-environment")];
-    let cases: [(&str, &[(&str, &str)], &str, &str); 3] = [
-        (", 'auth' = 'sigv4'", &environment, "ENVKEY", "of-the-environment"),
-        (", 'auth' = 'sigv4'", &[("AWS_SHARED_CREDENTIALS_FILE", &profile)], "FILEKEY", "of-the-file"),
-        (&named, &[("LISTENER_KEY", "NAMED")], "NAMED", "of-a-secret"),
+    let cases = [
+        (", 'auth' = 'sigv4'", &environment[..], "ENVKEY", "of-the-environment"),
+        (", 'auth' = 'sigv4'", &[("AWS_SHARED_CREDENTIALS_FILE", profile.as_str())][..], "FILEKEY", "of-the-file"),
+        (named.as_str(), &[("LISTENER_KEY", "NAMED")][..], "NAMED", "of-a-secret"),
     ];
     for (options, variables, key, secret) in cases {
         let place = Place::new()?;

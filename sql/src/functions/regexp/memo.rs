@@ -174,7 +174,9 @@ mod tests {
         };
         assert!((0..=ROUND).all(|number| ask(&number.to_string())));
         assert!(ask("again") && ask("again"), "it does not rest");
-        (0..ROUND * ROUNDS_OF_REST).for_each(|_| drop(ask("again")));
+        for _ in 0..ROUND * ROUNDS_OF_REST {
+            let _ = ask("again");
+        }
         assert!(!ask("again"), "it does not wake up");
     }
 }

@@ -128,7 +128,7 @@ async fn what_is_decided_and_not_to_be_seen_is_not_passed_over() -> Result<()> {
     let plain = site(Arc::new(in_memory(InMemory::new())), Arc::new(Catalog::default()), "t", Arc::new(SystemClock));
     let open = Transaction::begin(plain.clone(), StatementKind::Append).await?;
     let decision = record::path(&plain.root, open.id(), RecordKind::Decision);
-    let commit = Decision::Commit(Box::new(Effect::default()));
+    let commit = Decision::Commit(Box::default());
     plain.place.create(&decision, record::encode(&commit)?).await?;
     let replace = Transaction::begin(plain, StatementKind::Exclusive).await?;
     assert_eq!(replace.decided_and_open().await?, Some(open.id()));
