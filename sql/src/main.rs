@@ -1,6 +1,9 @@
 //! The binary `headwater`: reads the environment, and nothing else does.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use headwater_sql::{
     cli::{self, Environment},
@@ -21,9 +24,12 @@ fn main() -> ExitCode {
     };
     // Scripts are parsed here; what nests deep takes more stack than the first thread of a process has.
     let run = move || cli::run(std::env::args_os(), &environment).code();
-    let done = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map(std::thread::JoinHandle::join);
-    match done {
-        Ok(Ok(code)) => ExitCode::from(code),
-        Ok(Err(_)) | Err(_) => ExitCode::FAILURE,
+    match std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run) {
+        // A panic has said on standard error what it was.
+        Ok(running) => running.join().map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: no thread of {STACK_BYTES} bytes of stack: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

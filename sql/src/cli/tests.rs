@@ -120,6 +120,31 @@ async fn explain_leaves_every_file_as_it_is() {
     assert!(session.catalog().table(&TableName::new("db", "t")).await.unwrap().is_some());
 }
 
+/// Whoever comes second finds the table made, whatever it ran into on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_make_a_table_that_need_not_be_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_string_lossy().into_owned();
+    let sessions = (0..5).map(|_| Session::open(SessionConfig::in_directory(state.clone())));
+    let sessions = futures::future::try_join_all(sessions).await.unwrap();
+    let made = sessions.iter().cloned().map(|session| {
+        tokio::spawn(async move {
+            let statements = session.parse("CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS a").unwrap();
+            session.execute(&statements[0]).await.map(drop)
+        })
+    });
+    for made in futures::future::join_all(made).await {
+        made.unwrap().unwrap();
+    }
+    let Outcome::Rows { stream, .. } =
+        sessions[0].execute(&sessions[0].parse("SELECT a FROM t").unwrap()[0]).await.unwrap()
+    else {
+        panic!("rows expected")
+    };
+    let rows: Vec<_> = futures::TryStreamExt::try_collect(stream).await.unwrap();
+    assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
+}
+
 /// Each statement of a set counts.
 #[tokio::test]
 async fn a_set_tells_the_rows_of_all_its_statements() {

@@ -44,10 +44,16 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
     let plan = columns::assigned(bound, &from)?;
     let mode = Mode::CreateNew { table: Some(Box::new(table)) };
     match super::run(plan, &state, target, mode, stats).await {
-        // Another statement made the table in the meantime.
-        Err(_) if create.if_not_exists && session.catalog().table(&name).await?.is_some() => Ok(Outcome::done()),
+        Err(error) if create.if_not_exists && was_first(&error) && session.catalog().table(&name).await?.is_some() => {
+            Ok(Outcome::done())
+        }
         done => done,
     }
+}
+
+/// Whether another statement made the table in the meantime; any other failure is one of ours.
+fn was_first(error: &Error) -> bool {
+    matches!(error.code().0, "TABLE_ALREADY_EXISTS" | "HIVE_PATH_ALREADY_EXISTS")
 }
 
 /// Registers the table and writes nothing, for the plans of the statements that use it.
