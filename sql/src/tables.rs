@@ -32,9 +32,9 @@ use crate::{
 /// The name of the one catalog, as Athena calls it.
 pub const CATALOG: &str = "awsdatacatalog";
 /// What follows a table's name to name the records its decoder refuses.
-const REJECTED_SUFFIX: &str = "$rejected";
+pub(crate) const REJECTED_SUFFIX: &str = "$rejected";
 /// What follows a table's name to name the rows that came too late.
-const LATE_SUFFIX: &str = "$late";
+pub(crate) const LATE_SUFFIX: &str = "$late";
 /// What the binder puts behind the name of a table that is looked up.
 pub(crate) const LOOKUP_SUFFIX: &str = "$lookup";
 /// The database that describes the others.

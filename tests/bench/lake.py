@@ -35,7 +35,7 @@ import time
 import urllib.request
 import venv
 
-PEERS = ["duckdb==2.0.0", "datafusion==55.0.0"]
+PEERS = ["duckdb==2.0.0", "datafusion==55.0.0", "pytz==2026.6"]
 KINDS = ["view", "like", "share", "comment", "follow", "report"]
 FILES = 8
 

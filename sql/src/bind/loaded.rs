@@ -31,23 +31,7 @@ pub struct LoadedTables {
 impl LoadedTables {
     /// Loads whatever a query names in FROM.
     pub async fn load(query: &ast::Query, state: &SessionState) -> Self {
-        let mut names: Vec<Vec<String>> = Vec::new();
-        let mut add = |name: &ObjectName| {
-            let parts: Vec<String> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.clone())).collect();
-            if !names.contains(&parts) {
-                names.push(parts);
-            }
-        };
-        let _ = ast::visit_relations(query, |name| {
-            add(name);
-            ControlFlow::<()>::Continue(())
-        });
-        let _ = ast::visit_expressions(query, |node| {
-            if let Some(name) = table_argument(node) {
-                add(&ObjectName::from(name));
-            }
-            ControlFlow::<()>::Continue(())
-        });
+        let mut names = names_read(query);
         names.extend(looked_up(query));
         let mut found = HashMap::new();
         for (function, call) in file_functions(query) {
@@ -61,6 +45,28 @@ impl LoadedTables {
         }
         Self { found }
     }
+}
+
+/// What a query names in FROM, window functions' tables too, each once.
+pub(crate) fn names_read(query: &ast::Query) -> Vec<Vec<String>> {
+    let mut names: Vec<Vec<String>> = Vec::new();
+    let mut add = |name: &ObjectName| {
+        let parts: Vec<String> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.clone())).collect();
+        if !names.contains(&parts) {
+            names.push(parts);
+        }
+    };
+    let _ = ast::visit_relations(query, |name| {
+        add(name);
+        ControlFlow::<()>::Continue(())
+    });
+    let _ = ast::visit_expressions(query, |node| {
+        if let Some(name) = table_argument(node) {
+            add(&ObjectName::from(name));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    names
 }
 
 /// The tables of `FOR SYSTEM_TIME AS OF`, under the names they are loaded by.

@@ -3,10 +3,10 @@
 //! Invariant: a view in the catalog was planned when it was made; one that reads a table of the run lives as long as
 //! that table, and is expanded where it is used.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
-use headwater_connectors::lake::{hive_type, stats::ScanStats};
+use headwater_connectors::lake::hive_type;
 use headwater_engine::{
     catalog::{Column, FileFormat, PartitionDiscovery, Properties, Storage, Table, TableKind, TableName},
     error::{Error, Result},
@@ -14,12 +14,13 @@ use headwater_engine::{
 
 use super::names;
 use crate::{
+    bind::loaded::names_read,
     parser::{
         cursor::{Identifier, ObjectName},
         ddl::CreateView,
     },
     session::{Outcome, Session},
-    tables::{RunTable, not_found},
+    tables::{LATE_SUFFIX, REJECTED_SUFFIX, RunTable, not_found},
     types::trino_type_name,
     write::discard,
 };
@@ -55,7 +56,7 @@ pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Out
 async fn entry(session: &Session, create: &CreateView, name: TableName) -> Result<Table> {
     let database = session.database();
     let sql = text_of(create);
-    let (bound, _) = session.bound(&create.query, &Arc::<ScanStats>::default()).await?;
+    let bound = session.bound_as_view(&name, &create.query).await?;
     let schema = bound.schema();
     let fields = schema.fields();
     if !create.columns.is_empty() && create.columns.len() != fields.len() {
@@ -119,17 +120,12 @@ fn reads_run_table(session: &Session, query: &ast::Query) -> bool {
     if run.is_empty() {
         return false;
     }
-    let found = ast::visit_relations(query, |name| {
-        let parts: Vec<_> =
-            name.0.iter().filter_map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
-        let name = match parts.as_slice() {
-            [table] => TableName::new(&database, table),
-            [.., database, table] => TableName::new(database, table),
-            [] => return ControlFlow::Continue(()),
-        };
-        if run.contains_key(&name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    found.is_break()
+    names_read(query).iter().any(|parts| {
+        let [.., table] = parts.as_slice() else { return false };
+        let table = [REJECTED_SUFFIX, LATE_SUFFIX].iter().find_map(|side| table.strip_suffix(side)).unwrap_or(table);
+        let database = parts.iter().rev().nth(1).unwrap_or(&database);
+        run.contains_key(&TableName::new(database, table))
+    })
 }
 
 /// `DROP VIEW` and `DROP TABLE`.

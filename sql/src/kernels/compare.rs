@@ -67,6 +67,8 @@ pub fn evaluate(kind: Comparison, a: &ArrayRef, b: &ArrayRef, of: &Type) -> Resu
         (Type::Unknown, Comparison::Distinct) => BooleanArray::from(vec![false; a.len()]),
         (Type::Unknown, Comparison::NotDistinct) => BooleanArray::from(vec![true; a.len()]),
         (Type::Unknown, _) => BooleanArray::new_null(a.len()),
+        (Type::Double | Type::Real, Comparison::Distinct | Comparison::NotDistinct) => distinct_floats(kind, a, b)?,
+        (Type::Char(_), Comparison::Distinct | Comparison::NotDistinct) => distinct(kind, &trimmed(a)?, &trimmed(b)?)?,
         (_, Comparison::Distinct | Comparison::NotDistinct) => distinct(kind, a, b)?,
         (Type::Double | Type::Real, _) => floats(kind, a, b)?,
         (Type::Array(_) | Type::Row(_) | Type::Map(..), _) => nested(kind, a, b)?,
@@ -108,6 +110,18 @@ fn floats(kind: Comparison, a: &ArrayRef, b: &ArrayRef) -> Result<BooleanArray> 
         (Some(a), Some(b)) => Ok(a.iter().zip(b).map(|(a, b)| Some(kind.holds(a?.partial_cmp(&b?)))).collect()),
         _ => Err(Error::internal("expected floating point")),
     }
+}
+
+/// Zeros are one value whatever their sign, and so are NaNs.
+fn distinct_floats(kind: Comparison, a: &ArrayRef, b: &ArrayRef) -> Result<BooleanArray> {
+    let (a, b) = (arrow::compute::cast(a, &DataType::Float64)?, arrow::compute::cast(b, &DataType::Float64)?);
+    let wanted = kind == Comparison::NotDistinct;
+    let same = |pair: (Option<f64>, Option<f64>)| match pair {
+        (Some(a), Some(b)) => a == b || (a.is_nan() && b.is_nan()),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    let pairs = a.as_primitive::<Float64Type>().iter().zip(b.as_primitive::<Float64Type>());
+    Ok(BooleanArray::from(pairs.map(|pair| same(pair) == wanted).collect::<Vec<bool>>()))
 }
 
 fn distinct(kind: Comparison, a: &ArrayRef, b: &ArrayRef) -> Result<BooleanArray> {

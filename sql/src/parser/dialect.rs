@@ -2,7 +2,12 @@
 //!
 //! Invariant: sqlparser only ever sees queries and expressions; every other statement has a parser of our own.
 
-use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::{
+    ast::Expr,
+    dialect::{Dialect, Precedence},
+    keywords::Keyword,
+    parser::{Parser, ParserError},
+};
 
 /// Trino's dialect as Athena users write it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +28,19 @@ impl Dialect for TrinoDialect {
 
     fn dialect(&self) -> std::any::TypeId {
         std::any::TypeId::of::<datafusion::sql::sqlparser::dialect::GenericDialect>()
+    }
+
+    /// The right side of `IS [NOT] DISTINCT FROM` is a value: `AND`, `OR` and comparisons after it are not part of it.
+    fn parse_infix(&self, parser: &mut Parser<'_>, left: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let distinct = parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]);
+        if !distinct && !parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            return None;
+        }
+        let left = Box::new(left.clone());
+        Some(parser.parse_subexpr(self.prec_value(Precedence::Eq)).map(Box::new).map(|right| match distinct {
+            true => Expr::IsDistinctFrom(left, right),
+            false => Expr::IsNotDistinctFrom(left, right),
+        }))
     }
 
     fn supports_comma_separated_trim(&self) -> bool {

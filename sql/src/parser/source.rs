@@ -152,9 +152,9 @@ impl Filler<'_> {
                 self.copy(at, close + 1);
             } else {
                 self.copy(at, open);
-                let value = self.value(inside, open)?;
+                let value = self.value(inside, open, token)?;
                 self.segments.push(Segment { start: self.text.len(), written: open, is_copy: false });
-                self.text.push_str(&escaped(&value, token));
+                self.text.push_str(&value);
             }
             at = close + 1;
         }
@@ -162,13 +162,15 @@ impl Filler<'_> {
         Ok(())
     }
 
-    fn value(&self, inside: &str, open: usize) -> Result<String> {
+    /// What stands for a parameter: its value, made fit for the token, or its default, which is written as the token is.
+    fn value(&self, inside: &str, open: usize, token: &Token) -> Result<String> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
-        if let Some(value) = self.parameters.get(name).map(String::as_str).or(default) {
-            return Ok(value.to_owned());
+        let given = self.parameters.get(name).map(|value| escaped(value, token));
+        if let Some(value) = given.or_else(|| default.map(str::to_owned)) {
+            return Ok(value);
         }
         let error = Error::user("INVALID_PARAMETER", format!("parameter \"{name}\" is not defined"));
         let known = crate::diagnostics::nearest(name, self.parameters.keys().map(String::as_str));
@@ -205,6 +207,7 @@ mod tests {
     fn values_keep_to_their_literal() {
         assert_eq!(filled("SELECT '${day}', \"${q}\", ${n}"), "SELECT 'o''clock', \"a\"\"b\", 7");
         assert_eq!(filled("SELECT '${x:-b c}' -- ${undefined}"), "SELECT 'b c' -- ${undefined}");
+        assert_eq!(filled("SELECT '${x:-it''s}', '${day:-it''s}'"), "SELECT 'it''s', 'o''clock'");
         assert_eq!(filled("SELECT '$${n} ${n}'"), "SELECT '${n} 7'");
     }
 

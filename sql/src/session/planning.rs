@@ -16,7 +16,10 @@ use datafusion::{
     sql::sqlparser::ast,
 };
 use headwater_connectors::lake::{scan::LakeScanExec, stats::ScanStats};
-use headwater_engine::error::{Error, ErrorKind, Result};
+use headwater_engine::{
+    catalog::TableName,
+    error::{Error, ErrorKind, Result},
+};
 
 use super::{Session, SessionConfig};
 use crate::{
@@ -133,6 +136,13 @@ impl Session {
     pub async fn bound(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<(BoundQuery, SessionState)> {
         let state = self.statement_state(stats);
         Ok((bind_in(&state, query).await?, state))
+    }
+
+    /// The bound query of a view, which must not read the view itself.
+    pub(crate) async fn bound_as_view(&self, name: &TableName, query: &ast::Query) -> Result<BoundQuery> {
+        let tables = self.statement_tables(&Arc::default());
+        let state = self.state_in(&self.database(), StatementTables { views: vec![name.clone()], ..tables });
+        bind_in(&state, query).await
     }
 
     /// The bound query of a job, whose tables are all read as streams.

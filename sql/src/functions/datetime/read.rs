@@ -6,6 +6,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{
     super::kernel::invalid,
+    civil::{days_of, month_length},
     pattern::{Field, Named, Pattern, Piece},
     print::{DAYS, MONTHS},
     resolve::{Saved, resolve},
@@ -46,6 +47,13 @@ impl Fields {
 
 /// Reads a text by a format.
 pub fn read(pattern: &Pattern, text: &str) -> Result<Parsed> {
+    match plain(pattern, text) {
+        Some(millis) => Ok(Parsed { millis, zone: None }),
+        None => read_fields(pattern, text),
+    }
+}
+
+fn read_fields(pattern: &Pattern, text: &str) -> Result<Parsed> {
     let mut fields = Fields::default();
     let mut rest = text;
     for piece in &pattern.pieces {
@@ -57,6 +65,58 @@ pub fn read(pattern: &Pattern, text: &str) -> Result<Parsed> {
     let zone = fields.zone.take();
     let millis = resolve(fields.of_era()).map_err(|problem| invalid(format!("cannot parse \"{text}\": {problem}")))?;
     Ok(Parsed { millis, zone })
+}
+
+/// A whole date, and a time or a part of one, written in numbers: what most texts are, without a list of fields. `None`
+/// for every other format, and for texts that are not in the ranges of the calendar.
+fn plain(pattern: &Pattern, text: &str) -> Option<i64> {
+    let (mut date, mut time, mut fraction) = ([None; 3], [None; 3], None);
+    let mut rest = text;
+    for piece in &pattern.pieces {
+        let place = match piece {
+            Piece::Literal(literal) => {
+                rest = rest.strip_prefix(literal.as_str())?;
+                continue;
+            }
+            Piece::Fraction(_, longest) => {
+                let digits = rest.bytes().take(*longest).take_while(u8::is_ascii_digit).count();
+                let (head, tail) = rest.split_at(digits);
+                let shown = head.bytes().chain(std::iter::repeat(b'0')).take(3);
+                let millis = shown.fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+                rest = tail;
+                (digits > 0 && fraction.replace(millis).is_none()).then_some(())?;
+                continue;
+            }
+            Piece::Number(field, _, longest) => {
+                let place = match field {
+                    Field::Year => date.get_mut(0),
+                    Field::Month => date.get_mut(1),
+                    Field::Day => date.get_mut(2),
+                    Field::Hour => time.get_mut(0),
+                    Field::Minute => time.get_mut(1),
+                    Field::Second => time.get_mut(2),
+                    _ => None,
+                }?;
+                let digits = rest.bytes().take(*longest).take_while(u8::is_ascii_digit).count();
+                (1..=9).contains(&digits).then_some(())?;
+                let (head, tail) = rest.split_at(digits);
+                rest = tail;
+                place.replace(head.bytes().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'))).is_none()
+            }
+            _ => return None,
+        };
+        place.then_some(())?;
+    }
+    let [Some(year), Some(month), Some(day)] = date else { return None };
+    let [hour, minute, second] = time.map(|part| part.unwrap_or(0));
+    let whole = rest.is_empty()
+        && (0..10_000).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=month_length(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    whole.then(|| ((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + fraction.unwrap_or(0))
 }
 
 fn malformed(text: &str, rest: &str) -> Error {
@@ -181,4 +241,40 @@ fn read_zone_name<'a>(text: &'a str, fields: &mut Fields) -> Option<&'a str> {
     let (zone, rest) = NAMES.iter().find_map(|(name, zone)| Some((*zone, text.strip_prefix(name)?)))?;
     fields.zone = Some(zone.to_owned());
     Some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_dates_are_what_their_fields_say() {
+        let formats = ["%Y-%m-%d %H:%i:%s", "%d/%m/%Y", "%Y%m%d", "%s.%f %d.%m.%Y", "%Y-%m-%d %Y", "%Y-%m", "%Y-%m-%dT%H"];
+        let numbers = ["0", "1", "02", "7", "12", "13", "24", "28", "29", "30", "31", "59", "60", "1900", "2000", "2024", "+1"];
+        let (mut plainly, mut seed) = (0, 1_u64);
+        for _ in 0..20_000 {
+            let mut draw = |count: usize| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 33) as usize % count
+            };
+            let format = formats[draw(formats.len())];
+            let text: String = format
+                .split_inclusive(|c: char| c.is_ascii_alphabetic())
+                .map(|piece| match piece.split_once('%') {
+                    Some((between, code)) if code != "T" => {
+                        let number = if code == "Y" { numbers[13 + draw(4)] } else { numbers[draw(numbers.len())] };
+                        format!("{between}{number}")
+                    }
+                    _ => piece.to_owned(),
+                })
+                .collect();
+            let pattern = Pattern::mysql(format).unwrap();
+            if let Some(millis) = plain(&pattern, &text) {
+                plainly += 1;
+                let fields = read_fields(&pattern, &text).unwrap();
+                assert_eq!(fields, Parsed { millis, zone: None }, "{text} by {format}");
+            }
+        }
+        assert!(plainly > 1_000, "only {plainly} were plain");
+    }
 }

@@ -115,14 +115,29 @@ fn replace(sought: &mut Sought, text: &str, from: &str, to: &str, out: &mut Text
         last = at + from.len();
     };
     match from.as_bytes() {
-        // In a short text a byte is found sooner by looking at each.
-        [byte] if text.len() <= SHORT => {
-            text.bytes().enumerate().filter(|(_, c)| c == byte).for_each(|(at, _)| replaced(at));
-        }
+        [byte] if text.len() <= SHORT => each_place(text.as_bytes(), *byte, &mut replaced),
         [byte] => memchr::memchr_iter(*byte, text.as_bytes()).for_each(&mut replaced),
         _ => finder(sought, from)?.find_iter(text.as_bytes()).for_each(&mut replaced),
     }
     put(&text[last..], out)
+}
+
+/// Where a byte is in a short text, eight bytes at a time: sooner than by a search for each place.
+fn each_place(text: &[u8], byte: u8, mut f: impl FnMut(usize)) {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let other = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        // The upper bit of each byte that is zero; no carry crosses a byte.
+        let mut equal = !(((other & LOW) + LOW) | other | LOW);
+        while equal != 0 {
+            f(index * 8 + equal.trailing_zeros() as usize / 8);
+            equal &= equal - 1;
+        }
+    }
+    let from = words.len() * 8;
+    rest.iter().enumerate().filter(|(_, c)| **c == byte).for_each(|(at, _)| f(from + at));
 }
 
 fn finder<'a>(sought: &'a mut Sought, part: &str) -> Result<&'a Finder<'static>> {
