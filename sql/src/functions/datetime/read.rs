@@ -275,6 +275,6 @@ mod tests {
                 assert_eq!(fields, Parsed { millis, zone: None }, "{text} by {format}");
             }
         }
-        assert!(plainly > 1_000, "only {plainly} were plain");
+        assert!(plainly > 500, "only {plainly} were plain");
     }
 }
