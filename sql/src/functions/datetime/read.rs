@@ -116,7 +116,9 @@ fn plain(pattern: &Pattern, text: &str) -> Option<i64> {
         && hour < 24
         && minute < 60
         && second < 60;
-    whole.then(|| ((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + fraction.unwrap_or(0))
+    whole.then(|| {
+        ((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + fraction.unwrap_or(0)
+    })
 }
 
 fn malformed(text: &str, rest: &str) -> Error {
@@ -249,8 +251,10 @@ mod tests {
 
     #[test]
     fn plain_dates_are_what_their_fields_say() {
-        let formats = ["%Y-%m-%d %H:%i:%s", "%d/%m/%Y", "%Y%m%d", "%s.%f %d.%m.%Y", "%Y-%m-%d %Y", "%Y-%m", "%Y-%m-%dT%H"];
-        let numbers = ["0", "1", "02", "7", "12", "13", "24", "28", "29", "30", "31", "59", "60", "1900", "2000", "2024", "+1"];
+        let formats =
+            ["%Y-%m-%d %H:%i:%s", "%d/%m/%Y", "%Y%m%d", "%s.%f %d.%m.%Y", "%Y-%m-%d %Y", "%Y-%m", "%Y-%m-%dT%H"];
+        let numbers =
+            ["0", "1", "02", "7", "12", "13", "24", "28", "29", "30", "31", "59", "60", "1900", "2000", "2024", "+1"];
         let (mut plainly, mut seed) = (0, 1_u64);
         for _ in 0..20_000 {
             let mut draw = |count: usize| {
