@@ -118,6 +118,14 @@ settings! {
     s3_retries: u32 = "s3.retries", 5;
 }
 
+/// Flink's names of settings that we call otherwise.
+const ALIASES: &[(&str, &str)] = &[
+    ("execution.checkpointing.interval", "checkpoint.interval"),
+    ("state.checkpoints.num-retained", "checkpoint.retained"),
+    ("parallelism.default", "parallelism"),
+    ("table.exec.resource.default-parallelism", "parallelism"),
+];
+
 /// What can be set for one bucket, after `s3.bucket.<name>.`.
 const BUCKET_KEYS: &[&str] =
     &["endpoint", "region", "path-style", "unsigned", "sse", "sse.kms-key-id", "timeout", "retries"];
@@ -129,6 +137,7 @@ impl Settings {
         if let Some(rest) = key.strip_prefix("s3.bucket.") {
             return self.set_for_bucket(&key, rest, value);
         }
+        let key = ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| (*ours).to_owned());
         match self.set_known(&key, value.trim()) {
             Some(Ok(())) => Ok(()),
             Some(Err(expected)) => Err(invalid(&key, value, &expected)),
@@ -206,6 +215,9 @@ fn invalid(key: &str, value: &str, expected: &str) -> Error {
 
 fn unknown(key: &str) -> Error {
     let error = Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" does not exist"));
+    if key == "pipeline.name" {
+        return error.with_hint("a job is called like its last file, or by run --job NAME");
+    }
     let error = did_you_mean(error, key, KEYS.iter().copied());
     if error.hint().is_some() { error } else { error.with_hint("SHOW SETTINGS lists them") }
 }
@@ -237,6 +249,9 @@ mod tests {
         let mut settings = Settings::default();
         let error = settings.set("checkpoint.intervall", "1 s").unwrap_err();
         assert_eq!(error.hint(), Some("did you mean \"checkpoint.interval\"?"));
+        settings.set("execution.checkpointing.interval", "7 s").unwrap();
+        assert_eq!(settings.checkpoint_interval, Duration::from_secs(7));
+        assert!(settings.set("pipeline.name", "x").unwrap_err().hint().unwrap().contains("--job"));
         let error = settings.set("parallelism", "0").unwrap_err();
         assert_eq!(error.message(), "setting \"parallelism\" cannot be \"0\"");
         let error = settings.set("s3.bucket.logs.regio", "x").unwrap_err();

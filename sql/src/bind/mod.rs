@@ -37,6 +37,7 @@ mod composed;
 mod conditions;
 mod ctes;
 mod expr;
+pub(crate) mod flink;
 mod foreign;
 mod framed;
 mod json_table;

@@ -18,6 +18,7 @@ use super::{
     query::rename,
     scope::{Context, Field, Scope, located},
     suggest,
+    window_tables::bare_call,
 };
 use crate::{
     kernels::Comparison,
@@ -198,6 +199,9 @@ impl Binder<'_> {
                 };
                 let bound = self.sampled(bound, sample.as_ref())?;
                 aliased(bound, alias.as_ref())
+            }
+            F::Table { name, alias, args: Some(args), .. } if let Some(call) = bare_call(name, &args.args) => {
+                aliased(self.window_table(&call, outer, ctes)?, alias.as_ref())
             }
             F::Table { name, alias, args: Some(args), .. } => {
                 let arguments = &args.args;

@@ -17,6 +17,7 @@ use headwater_engine::{
 use super::{
     Binder, Bound, at, column,
     ctes::Ctes,
+    flink,
     loaded::TABLE_ARGUMENT,
     scope::{Context, Field, located},
     suggest,
@@ -26,6 +27,27 @@ use crate::{types::Type, windows::WindowNode};
 /// The window table functions, with the lengths each takes, in order.
 const FUNCTIONS: [(&str, &[&str]); 4] =
     [("TUMBLE", &["SIZE"]), ("HOP", &["SLIDE", "SIZE"]), ("CUMULATE", &["STEP", "SIZE"]), ("SESSION", &["GAP"])];
+
+/// `TUMBLE(..)` in FROM without `TABLE(..)` around it, as Flink writes it too.
+pub(crate) fn bare_call(name: &ast::ObjectName, args: &[ast::FunctionArg]) -> Option<ast::Expr> {
+    let written = name.to_string();
+    FUNCTIONS.iter().any(|(known, _)| known.eq_ignore_ascii_case(&written)).then(|| {
+        ast::Expr::Function(ast::Function {
+            name: name.clone(),
+            uses_odbc_syntax: false,
+            parameters: ast::FunctionArguments::None,
+            args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+                duplicate_treatment: None,
+                args: args.to_vec(),
+                clauses: Vec::new(),
+            }),
+            filter: None,
+            null_treatment: None,
+            over: None,
+            within_group: Vec::new(),
+        })
+    })
+}
 
 /// A call's arguments by name, whether they were named or not.
 struct Call<'a> {
@@ -225,7 +247,7 @@ impl Binder<'_> {
         let ast::Expr::Interval(interval) = node else {
             return at(Err(Error::user("TYPE_MISMATCH", "the length of a window is a constant INTERVAL")), node);
         };
-        match self.interval(interval)?.expr {
+        match self.interval(&flink::singular(interval))?.expr {
             Expr::Literal(ScalarValue::DurationMillisecond(Some(millis)), _) => millis
                 .checked_mul(1000)
                 .ok_or_else(|| Error::user("INVALID_FUNCTION_ARGUMENT", "the length of a window is out of range")),

@@ -29,7 +29,7 @@ use headwater_engine::{
 
 use super::scan::{StreamScanExec, statement_context};
 use crate::{
-    bind::{Environment, bind_expression, loaded::LoadedTables},
+    bind::{Environment, bind_expression, flink, loaded::LoadedTables},
     diagnostics::did_you_mean,
     functions::library,
     parser::{
@@ -383,7 +383,7 @@ fn bound(session: &Session, expression: &ast::Expr, schema: &Schema) -> Result<(
     let state = session.statement_state(&Arc::default());
     let tables = LoadedTables::default();
     let environment = Environment { tables: &tables, library: library()?, builtin: &state, zone: "UTC" };
-    bind_expression(expression, schema, environment)
+    bind_expression(&flink::as_trino(expression)?, schema, environment)
 }
 
 #[async_trait]

@@ -1,0 +1,107 @@
+//! What Flink writes otherwise than Trino, taken where only streams are declared: in computed columns, in watermarks
+//! and in the arguments of window functions.
+//!
+//! ```text
+//! INTERVAL '10' MINUTES        INTERVAL '10' MINUTE
+//! TO_TIMESTAMP_LTZ(n, 3)       date_add('millisecond', n, TIMESTAMP '1970-01-01 00:00:00.000')
+//! TO_TIMESTAMP_LTZ(n, 0)       date_add('second', n, TIMESTAMP '1970-01-01 00:00:00.000')
+//! TO_TIMESTAMP(s)              CAST(s AS TIMESTAMP(3))
+//! TO_TIMESTAMP(s, format)      CAST(parse_datetime(s, format) AS TIMESTAMP(3))
+//! ```
+//!
+//! Invariant: queries keep to Trino, which refuses all of this.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::{
+    ast::{self, DateTimeField as Unit, Expr, FunctionArg, FunctionArgExpr, FunctionArguments},
+    parser::Parser,
+};
+use headwater_engine::error::{Error, Result};
+
+use super::at;
+use crate::parser::dialect::TrinoDialect;
+
+/// An interval whose unit may be in the plural, as Trino writes it.
+pub(crate) fn singular(interval: &ast::Interval) -> ast::Interval {
+    let one = |unit: &Unit| match unit {
+        Unit::Years => Unit::Year,
+        Unit::Months => Unit::Month,
+        Unit::Days => Unit::Day,
+        Unit::Hours => Unit::Hour,
+        Unit::Minutes => Unit::Minute,
+        Unit::Seconds => Unit::Second,
+        other => other.clone(),
+    };
+    let mut interval = interval.clone();
+    interval.leading_field = interval.leading_field.as_ref().map(one);
+    interval
+}
+
+/// An expression of a declaration, as Trino would write it.
+pub(crate) fn as_trino(expression: &Expr) -> Result<Expr> {
+    let mut expression = expression.clone();
+    let changed = ast::visit_expressions_mut(&mut expression, |node| match rewritten(node) {
+        Ok(Some(other)) => {
+            *node = other;
+            ControlFlow::Continue(())
+        }
+        Ok(None) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    match changed {
+        ControlFlow::Continue(()) => Ok(expression),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+fn rewritten(node: &Expr) -> Result<Option<Expr>> {
+    match node {
+        Expr::Interval(interval) => Ok(Some(Expr::Interval(singular(interval)))),
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_uppercase();
+            if name != "TO_TIMESTAMP" && name != "TO_TIMESTAMP_LTZ" {
+                return Ok(None);
+            }
+            at(moment(&name, &values(function)), node).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn values(function: &ast::Function) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = &function.args else { return Vec::new() };
+    let value = |arg| match arg {
+        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref value)) => Some(value),
+        _ => None,
+    };
+    list.args.iter().filter_map(value).collect()
+}
+
+fn moment(name: &str, values: &[&Expr]) -> Result<Expr> {
+    const EPOCH: &str = "TIMESTAMP '1970-01-01 00:00:00.000'";
+    let text = match (name, values) {
+        ("TO_TIMESTAMP", [text]) => format!("CAST({text} AS TIMESTAMP(3))"),
+        ("TO_TIMESTAMP", [text, format]) => format!("CAST(parse_datetime({text}, {format}) AS TIMESTAMP(3))"),
+        ("TO_TIMESTAMP_LTZ", [number, precision]) => {
+            let unit = match precision.to_string().as_str() {
+                "0" => "second",
+                "3" => "millisecond",
+                other => {
+                    let message = format!("TO_TIMESTAMP_LTZ takes 0 (seconds) or 3 (milliseconds), not {other}");
+                    return Err(Error::user("INVALID_FUNCTION_ARGUMENT", message));
+                }
+            };
+            format!("date_add('{unit}', {number}, {EPOCH})")
+        }
+        _ => {
+            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name} does not take these arguments"))
+                .with_hint("write TO_TIMESTAMP(text), TO_TIMESTAMP(text, format) or TO_TIMESTAMP_LTZ(number, 3)"));
+        }
+    };
+    let mut parser = Parser::new(&TrinoDialect).try_with_sql(&text);
+    let parsed = parser.as_mut().map_err(|error| error.to_string()).and_then(|parser| {
+        parser.parse_expr().map_err(|error| error.to_string())
+    });
+    parsed.map_err(|error| Error::internal(format!("{text} is not well formed: {error}")))
+}
