@@ -100,8 +100,9 @@ fn moment(name: &str, values: &[&Expr]) -> Result<Expr> {
         }
     };
     let mut parser = Parser::new(&TrinoDialect).try_with_sql(&text);
-    let parsed = parser.as_mut().map_err(|error| error.to_string()).and_then(|parser| {
-        parser.parse_expr().map_err(|error| error.to_string())
-    });
+    let parsed = parser
+        .as_mut()
+        .map_err(|error| error.to_string())
+        .and_then(|parser| parser.parse_expr().map_err(|error| error.to_string()));
     parsed.map_err(|error| Error::internal(format!("{text} is not well formed: {error}")))
 }
