@@ -65,6 +65,8 @@ pub struct Rejects {
     pub rows: usize,
     /// The records.
     pub records: Vec<RejectedText>,
+    /// First byte of each row in its file, where the format has one.
+    pub starts: Option<Vec<u64>>,
 }
 
 /// What every partition of a scan needs to know.

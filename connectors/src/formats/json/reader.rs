@@ -35,6 +35,8 @@ pub struct FileRows {
     pub rejected: Vec<RejectedText>,
     /// Values that became NULL because their text did not fit.
     pub values_nulled: u64,
+    /// First byte of each row in the file, if the reader was asked for that.
+    pub starts: Option<Vec<u64>>,
 }
 
 /// Reads one JSON file: feed it bytes, take batches.
@@ -64,6 +66,8 @@ pub struct JsonReader {
     counted: usize,
     rejected: Vec<RejectedText>,
     rows_nulled: u64,
+    /// Where the rows of the batch start, if that is wanted.
+    starts: Option<Vec<u64>>,
     rows_max: usize,
     row_bytes_max: usize,
 }
@@ -114,6 +118,7 @@ impl JsonReader {
             counted: 0,
             rejected: Vec::new(),
             rows_nulled: 0,
+            starts: None,
             rows_max: options.batch_rows_max,
             row_bytes_max: options.row_bytes_max,
         })
@@ -135,6 +140,11 @@ impl JsonReader {
     /// Says where in the file the first byte fed stands, for a part of a file.
     pub fn starts_at(&mut self, offset: u64, line: u64) {
         (self.offset, self.line) = (offset, line);
+    }
+
+    /// Says of each batch where its rows start.
+    pub fn keep_starts(&mut self) {
+        self.starts.get_or_insert_default();
     }
 
     /// Adds the next bytes of the file, once [`Self::next_rows`] asks for more.
@@ -249,7 +259,8 @@ impl JsonReader {
     fn take(&mut self) -> Result<FileRows> {
         let (rows, values_nulled) = self.rows.finish()?;
         let values_nulled = values_nulled + std::mem::take(&mut self.rows_nulled);
-        Ok(FileRows { rows, rejected: std::mem::take(&mut self.rejected), values_nulled })
+        let starts = self.starts.as_mut().map(std::mem::take);
+        Ok(FileRows { rows, rejected: std::mem::take(&mut self.rejected), values_nulled, starts })
     }
 
     /// Reads the row that starts here; `false` when more bytes are needed.
@@ -260,6 +271,7 @@ impl JsonReader {
             Ok(end) => {
                 self.frame.row_read(&self.buffer[start..end]);
                 self.at = end;
+                self.starts_row(start);
                 true
             }
             Err(Refusal::Incomplete) if self.is_too_long() => {
@@ -269,6 +281,13 @@ impl JsonReader {
             Err(Refusal::Incomplete) if !self.is_last() => false,
             Err(Refusal::Incomplete) => self.refuse(None, "the row ends early".to_owned()),
             Err(Refusal::Malformed { end, reason }) => self.refuse(end, reason),
+        }
+    }
+
+    #[inline]
+    fn starts_row(&mut self, start: usize) {
+        if let Some(starts) = &mut self.starts {
+            starts.push(self.offset + start as u64);
         }
     }
 
@@ -315,6 +334,7 @@ impl JsonReader {
         if self.malformed == Malformed::Null {
             self.rows.add_nulls();
             self.rows_nulled += 1;
+            self.starts_row(start);
             return;
         }
         self.count_lines(start);

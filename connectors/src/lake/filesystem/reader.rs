@@ -183,7 +183,7 @@ impl FileReader {
     /// Rows as the job wants them; those before the checkpoint's position are left out.
     fn batch(&self, split: &mut OpenSplit, rows: Option<RecordBatch>) -> Result<Option<SourceBatch>> {
         let count = rows.as_ref().map_or(0, RecordBatch::num_rows);
-        let records = split.take_rejects(count);
+        let (records, starts) = split.take_rejects(count);
         let skipped = usize::try_from(split.from.rows.saturating_sub(split.at.rows)).unwrap_or(usize::MAX).min(count);
         let skipped_records = split.from.rejected.saturating_sub(split.at.rejected);
         let skipped_records = usize::try_from(skipped_records).unwrap_or(usize::MAX).min(records.len());
@@ -199,11 +199,18 @@ impl FileReader {
             None => RecordBatch::new_empty(self.schema.clone()),
         };
         let arrivals_ms = Some(vec![split.modified_ms; rows.num_rows()]);
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let positions = match starts {
+            Some(starts) if starts.len() == count => {
+                Positions::Numbers(starts[skipped..].iter().copied().map(number).collect())
+            }
+            _ => Positions::From(number(first)),
+        };
         Ok(Some(SourceBatch {
             split: split.id.clone(),
             data: SourceData::Rows { rows: ChangeBatch::inserts(rows), rejected },
             resume_at: split.offset(),
-            positions: Positions::From(i64::try_from(first).unwrap_or(i64::MAX)),
+            positions,
             arrivals_ms,
             lag: None,
         }))
@@ -231,10 +238,11 @@ impl FileReader {
 }
 
 impl OpenSplit {
-    /// Records rejected up to the last row of a batch of so many rows; at the end of the file, all that are left.
-    fn take_rejects(&self, rows: usize) -> Vec<RejectedRecord> {
+    /// Records rejected up to the last row of a batch of so many rows, and where these rows start; at the end of the file,
+    /// all that are left.
+    fn take_rejects(&self, rows: usize) -> (Vec<RejectedRecord>, Option<Vec<u64>>) {
         let mut rejects = self.rejects.lock();
-        let mut records = Vec::new();
+        let (mut records, mut starts) = (Vec::new(), None);
         while let Some(entry) = rejects.pop_front() {
             records.extend(entry.records.into_iter().map(|record| RejectedRecord {
                 raw: record.raw,
@@ -242,10 +250,11 @@ impl OpenSplit {
                 position: record.offset.to_string(),
             }));
             if entry.rows > 0 && rows > 0 {
+                starts = entry.starts;
                 break;
             }
         }
-        records
+        (records, starts)
     }
 }
 

@@ -471,6 +471,56 @@ async fn reading_goes_on_where_a_checkpoint_says() -> Result<()> {
     Ok(())
 }
 
+/// The positions of all rows of one file, read from an offset.
+async fn positions(
+    source: &Arc<dyn headwater_engine::connector::Source>,
+    job: &JobContext,
+    at: StartAt,
+) -> Result<Vec<usize>> {
+    let split = source.splits(job).await?.remove(0);
+    let request = OpenRequest {
+        splits: vec![SplitStart { split, at }],
+        bound: Bound::Table,
+        columns: schema(),
+        metadata: Vec::new(),
+        task: 0,
+        tasks: 1,
+    };
+    let mut reader = source.open(job, request).await?;
+    let mut found = Vec::new();
+    while let SourceEvent::Batch(batch) = reader.next().await? {
+        let SourceData::Rows { rows, .. } = &batch.data else { unreachable!("files give rows") };
+        let texts = (0..rows.num_rows()).map(|row| batch.positions.text(row));
+        found.extend(texts.map(|text| text.parse::<usize>().unwrap()));
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_row_of_text_is_where_its_first_byte_is() -> Result<()> {
+    for format in ["json", "csv"] {
+        let bench = Bench::new();
+        let line = |n: usize| match (n % 1_000, format) {
+            (7, _) => "x,y,z".to_owned(),
+            (_, "json") => format!("{{\"p\":\"a\",\"n\":{n}}}"),
+            (_, _) => format!("a,{n}"),
+        };
+        let lines: Vec<String> = (0..20_000).map(line).collect();
+        put(&bench, &format!("0.{format}"), &lines.join("\n"), 100);
+        let source = Connector::source(&connector(), &bench.spec(&[("format", format)], &[]))?;
+        let mut at = 0;
+        let mut expected = Vec::new();
+        for line in &lines {
+            expected.extend((line != "x,y,z").then_some(at));
+            at += line.len() + 1;
+        }
+        assert_eq!(positions(&source, &bench.job(1), StartAt::Beginning).await?, expected, "{format}");
+        let later = StartAt::Offset(Offset::new("12345,13"));
+        assert_eq!(positions(&source, &bench.job(1), later).await?, expected[12_345..], "{format}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_overwritten_file_is_a_new_split_only_if_asked() -> Result<()> {
     let bench = Bench::new();

@@ -21,7 +21,7 @@ use headwater_engine::{
 };
 
 use self::{
-    split::{Fields, Scan, Splitter},
+    split::{Fields, Scan, Splitter, trim_end, without_mark},
     values::TextColumn,
 };
 use super::{FileRows, RejectedText, RowReader};
@@ -36,6 +36,7 @@ mod split;
 mod values;
 
 pub(crate) use payloads::CsvDecoder;
+pub(crate) use split::line_start;
 
 /// Most rows of a batch.
 const BATCH_ROWS: usize = 8192;
@@ -163,11 +164,6 @@ fn refuse_unread(table: &Table, footer: Option<usize>) -> Result<()> {
     Ok(())
 }
 
-/// Where a record surely starts after a cut, in files whose records are lines.
-pub(crate) fn line_start(window: &[u8]) -> Option<usize> {
-    memchr::memchr(b'\n', window).map(|at| at + 1)
-}
-
 /// Where a record is, for when it is rejected.
 #[derive(Debug, Clone, Copy)]
 struct Record {
@@ -207,6 +203,7 @@ pub(crate) struct DelimitedReader {
     /// The rest of a record that was too long is left out, up to its line's end.
     skips_line: bool,
     record_bytes_max: usize,
+    keeps_starts: bool,
 }
 
 impl DelimitedReader {
@@ -237,6 +234,7 @@ impl DelimitedReader {
             scan: Scan::default(),
             skips_line: false,
             record_bytes_max: RECORD_BYTES_MAX,
+            keeps_starts: false,
         };
         reader.place();
         reader
@@ -400,10 +398,18 @@ impl DelimitedReader {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
         let records = std::mem::take(&mut self.records);
-        let found = faults.iter().map(|(row, _)| row).collect::<HashSet<_>>().len();
+        let bad: HashSet<usize> = faults.iter().map(|(row, _)| *row).collect();
+        let is_null = self.options.malformed == Malformed::Null;
+        let kept = records.iter().enumerate().filter(|(row, _)| is_null || !bad.contains(row));
+        let starts = self.keeps_starts.then(|| kept.map(|(_, record)| self.start_of(record)).collect());
         let (rows, rejected) = self.judge(batch, &records, faults)?;
-        let rows_nulled = if self.options.malformed == Malformed::Null { found as u64 } else { 0 };
-        Ok(Some(FileRows { rows, rejected, values_nulled: nulled + rows_nulled }))
+        let rows_nulled = if is_null { bad.len() as u64 } else { 0 };
+        Ok(Some(FileRows { rows, rejected, values_nulled: nulled + rows_nulled, starts }))
+    }
+
+    /// First byte of a record in the file.
+    fn start_of(&self, record: &Record) -> u64 {
+        self.offset + record.start as u64
     }
 
     /// Takes malformed rows out of a batch, or makes rows of NULLs of them.
@@ -428,7 +434,7 @@ impl DelimitedReader {
         }
         let rejected = faults.into_iter().map(|(row, reason)| {
             let Record { start, end, line } = records[row];
-            RejectedText { offset: self.offset + start as u64, line, reason, raw: self.buffer.slice(start..end) }
+            RejectedText { offset: self.start_of(&records[row]), line, reason, raw: self.buffer.slice(start..end) }
         });
         let rejected = rejected.collect();
         let good: BooleanArray = bad.into_iter().map(|is_bad| Some(!is_bad)).collect();
@@ -453,6 +459,10 @@ impl RowReader for DelimitedReader {
             }
             at += length;
         }
+    }
+
+    fn keep_starts(&mut self) {
+        self.keeps_starts = true;
     }
 
     fn feed(&mut self, bytes: Bytes) {
@@ -482,16 +492,6 @@ impl RowReader for DelimitedReader {
         }
         self.flush()
     }
-}
-
-fn trim_end(record: &[u8]) -> &[u8] {
-    let record = record.strip_suffix(b"\n").unwrap_or(record);
-    record.strip_suffix(b"\r").unwrap_or(record)
-}
-
-/// A record without the mark of UTF-8 that some programs put at the start of a file.
-fn without_mark(text: &[u8], offset: u64) -> &[u8] {
-    if offset == 0 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text }
 }
 
 #[cfg(test)]

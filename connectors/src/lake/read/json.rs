@@ -13,6 +13,10 @@ impl RowReader for JsonReader {
         Self::starts_at(self, offset, line);
     }
 
+    fn keep_starts(&mut self) {
+        Self::keep_starts(self);
+    }
+
     fn feed(&mut self, bytes: Bytes) {
         Self::feed(self, bytes);
     }

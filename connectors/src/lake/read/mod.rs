@@ -26,6 +26,8 @@ pub trait RowReader: Send {
     fn starts_at(&mut self, offset: u64, line: u64);
     /// Says what the file of a part begins with, where that says how its records are read.
     fn follows(&mut self, _file_start: &[u8]) {}
+    /// Says of each batch where its rows start.
+    fn keep_starts(&mut self);
     /// Adds the next bytes.
     fn feed(&mut self, bytes: Bytes);
     /// Says that there are no more.

@@ -103,7 +103,11 @@ impl Output {
             }
         }
         if let Some(rejects) = &self.scan.rejects {
-            rejects.lock().push_back(Rejects { rows: found.rows.num_rows(), records: found.rejected });
+            rejects.lock().push_back(Rejects {
+                rows: found.rows.num_rows(),
+                records: found.rejected,
+                starts: found.starts,
+            });
         }
         ScanStats::add(&stats.rows_read, found.rows.num_rows() as u64);
         let rows = self.assemble(file, &found.rows)?;

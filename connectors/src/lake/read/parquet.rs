@@ -90,7 +90,7 @@ async fn read_unit(scan: &LakeScan, unit: &Unit, file: &OpenFile, footer: Footer
     let mut batches = builder.build().map_err(|error| broken(&file.shown, error))?;
     while let Some(batch) = batches.try_next().await.map_err(|error| broken(&file.shown, error))? {
         let rows = columns.take(&batch)?;
-        let found = FileRows { rows, rejected: Vec::new(), values_nulled: 0 };
+        let found = FileRows { rows, rejected: Vec::new(), values_nulled: 0, starts: None };
         if output.take(file, found).await? == Flow::Enough {
             return Ok(Flow::Enough);
         }

@@ -204,6 +204,9 @@ impl Open {
         let columns = scan.listing.partitions[file.file.partition].columns.as_deref();
         let mut reader = scan.format.reader(scan, columns, first.request.range.start == 0)?;
         reader.starts_at(first.request.range.start, 1);
+        if scan.rejects.is_some() {
+            reader.keep_starts();
+        }
         let inflater = Inflater::new(&file.shown, compression, file.file.size, spare);
         Ok(Self { inflater, file, start: first.request.range.start, reader })
     }

@@ -253,3 +253,19 @@ impl Splitter {
         }
     }
 }
+
+/// Where a record surely starts after a cut, in files whose records are lines.
+pub(crate) fn line_start(window: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', window).map(|at| at + 1)
+}
+
+/// A record without its line's end.
+pub(super) fn trim_end(record: &[u8]) -> &[u8] {
+    let record = record.strip_suffix(b"\n").unwrap_or(record);
+    record.strip_suffix(b"\r").unwrap_or(record)
+}
+
+/// A record without the mark of UTF-8 that some programs put at the start of a file.
+pub(super) fn without_mark(text: &[u8], offset: u64) -> &[u8] {
+    if offset == 0 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text }
+}
