@@ -21,9 +21,14 @@ use headwater_engine::{
     testing::{MemoryLog, MemoryTable},
 };
 
+/// What was read of a table, batch after batch: the split, and how far it was read.
+pub(crate) type Reads = Arc<Mutex<Vec<(SplitId, u64)>>>;
+
 /// Logs to read and tables to write, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
+    /// What the jobs have read, of all tables.
+    pub(crate) reads: Reads,
     pub(crate) logs: Mutex<HashMap<String, MemoryLog>>,
     pub(crate) tables: Mutex<HashMap<String, (MemoryTable, TableSpec)>>,
 }
@@ -36,7 +41,7 @@ impl Connector for Kept {
     fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
         let name = table.options.get("data").unwrap_or(&table.name).clone();
         match self.logs.lock().unwrap().get(&name) {
-            Some(log) => Ok(Arc::new(KeptLog(log.clone()))),
+            Some(log) => Ok(Arc::new(KeptLog(log.clone(), Arc::clone(&self.reads)))),
             None => Err(Error::internal(format!("there are no rows of \"{name}\""))),
         }
     }
@@ -52,7 +57,7 @@ impl Connector for Kept {
 }
 
 #[derive(Debug)]
-struct KeptLog(MemoryLog);
+struct KeptLog(MemoryLog, Reads);
 
 impl fmt::Display for KeptLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,7 +89,8 @@ impl Source for KeptLog {
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
         let columns = Arc::clone(&request.columns);
-        Ok(Box::new(KeptReader { reader: self.0.open(job, request).await?, columns }))
+        let reads = Arc::clone(&self.1);
+        Ok(Box::new(KeptReader { reader: self.0.open(job, request).await?, columns, reads }))
     }
 
     async fn acknowledge(&self, job: &JobContext, split: &SplitId, up_to: &Offset) -> Result<()> {
@@ -96,6 +102,7 @@ impl Source for KeptLog {
 struct KeptReader {
     reader: Box<dyn SplitReader>,
     columns: SchemaRef,
+    reads: Reads,
 }
 
 #[async_trait]
@@ -105,6 +112,8 @@ impl SplitReader for KeptReader {
         if let SourceEvent::Batch(batch) = &mut event
             && let SourceData::Rows { rows, .. } = &mut batch.data
         {
+            let read = (batch.split.clone(), batch.resume_at.0.parse().unwrap());
+            self.reads.lock().unwrap().push(read);
             let there = rows.rows.schema();
             let places = self.columns.fields().iter().map(|field| there.index_of(field.name()));
             let kept = rows.rows.project(&places.collect::<Result<Vec<_>, _>>()?)?;

@@ -16,6 +16,7 @@ use headwater_engine::{
         manifest::Manifest,
         store::{CheckpointStore, MemoryStore},
     },
+    connector::SplitId,
     inspect,
     runtime::job::{JobConfig, JobSummary, Observer, run},
     testing::{MemoryLog, StepClock},
@@ -143,7 +144,7 @@ async fn null_times_and_late_rows_are_kept_with_split_and_offset_and_feed_other_
         log.append("p-0", events(&[(1, Some(1)), (2, None), (3, Some(60)), (4, Some(2)), (5, Some(58))]));
         log.append("p-1", events(&[(6, Some(3)), (7, Some(64)), (8, None), (9, Some(8))]));
         log.close();
-        let job = job(TABLES, &[("events", log)], parallelism).await;
+        let job = job(TABLES, &[("events", log)], 1).await;
         assert_eq!(
             job.table("counts"),
             ["2026-01-01T00:00:00 | 2", "2026-01-01T00:00:50 | 1", "2026-01-01T00:01:00 | 2"]
@@ -205,6 +206,46 @@ async fn an_empty_partition_holds_windows_until_it_is_idle() {
         let (job, ()) = tokio::join!(job(&script, &logs, 2), close);
         assert_eq!(job.table("counts").len(), 4);
         assert_eq!(furthest(&job) > NOW * 1000, moves, "{timeout:?}");
+    }
+}
+
+/// Rows of event time in the split "fast" for one of "slow".
+const STEP: u64 = 30;
+/// Rows of each.
+const ROWS: u64 = 500;
+
+/// How often the split "fast" was read while it was this many seconds ahead of "slow", which had told where it is and had
+/// more to read.
+fn reads_ahead(reads: &[(SplitId, u64)], drift: u64) -> usize {
+    let (mut fast, mut slow, mut ahead) = (0, 0, 0);
+    for (split, read) in reads {
+        if &*split.0 == "slow" {
+            slow = *read;
+            continue;
+        }
+        ahead += usize::from((1..ROWS).contains(&slow) && fast * STEP > slow + drift);
+        fast = *read;
+    }
+    ahead
+}
+
+#[tokio::test]
+async fn a_fast_split_waits_for_a_slow_one() {
+    let rows = |step: u64| (0..ROWS as i64).map(|row| (row, Some(row * step as i64))).collect::<Vec<_>>();
+    for option in ["", "'scan.watermark.alignment.max-drift' = '60 s', "] {
+        let log = MemoryLog::new(false, 1);
+        log.append("fast", events(&rows(STEP)));
+        log.append("slow", events(&rows(1)));
+        log.close();
+        let script = TABLES.replacen("WITH (", &format!("WITH ({option}"), 1);
+        let job = job(&script, &[("events", log)], 1).await;
+        assert_eq!(job.summary.ledger["events"]["counts"].released, 2 * ROWS, "{option:?}");
+        let ahead = reads_ahead(&job.kept.reads.lock().unwrap(), 60 + STEP);
+        match option {
+            "" => assert!(ahead > 300, "only {ahead} reads, so this proves nothing"),
+            // What was on its way when the other first told where it is.
+            _ => assert!(ahead <= 2, "{ahead} reads"),
+        }
     }
 }
 

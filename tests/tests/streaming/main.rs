@@ -1,5 +1,5 @@
 //! Every query of `tests/streaming/` and `queries/nexmark/`, every way: as a batch query, as a job from end to end at
-//! several parallelisms and batch sizes, and killed, stopped and restored at random.
+//! several parallelisms and batch sizes, stopped and restored at every epoch, and killed, stopped and restored at random.
 //!
 //! Invariant: no file of these folders can opt out; each way gives the rows of the batch query. `HEADWATER_ONLY=part` runs
 //! the files whose path contains the part, `HEADWATER_SEEDS=n` crashes each of them n times.
@@ -71,6 +71,10 @@ fn every_way(files: &[&Path], lake: &Lake) -> Result<(), String> {
         let way = format!("{name} at {parallelism}, batches of {batch_rows}, {splits} splits");
         check(way, one(Box::pin(script.straight(parallelism, batch_rows, splits)))?)?;
     }
+    if one(Box::pin(script.damaged()))? == expected {
+        return Err(format!("{name}: half of the rows give the same result, so this query proves nothing"));
+    }
+    check(format!("{name} stopped at every epoch"), one(Box::pin(script.stopped()))?)?;
     let seeds = std::env::var("HEADWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
     for seed in 0..seeds {
         check(format!("{name} crashed with seed {seed}"), one(Box::pin(script.crashed(seed)))?)?;

@@ -21,7 +21,7 @@ use headwater_connectors::catalogs::memory::MemoryCatalog;
 use headwater_engine::{
     checkpoint::store::{CheckpointStore, MemoryStore},
     message::{ChangeBatch, RowKind},
-    runtime::job::{JobConfig, run},
+    runtime::job::{JobConfig, Observer, run},
     testing::{FaultyStore, MemoryLog, StepClock},
     time::Instant,
 };
@@ -35,6 +35,9 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio_util::sync::CancellationToken;
 
 use crate::{connector::Kept, data};
+
+/// Times a job is stopped before everything must be read.
+const LIVES_MAX: usize = 400;
 
 /// Rows of each table, as text, sorted.
 pub(crate) type Results = BTreeMap<String, Vec<String>>;
@@ -168,6 +171,54 @@ impl Script {
                 assert_eq!((tally.late, tally.rejected), (0, 0), "{} {table} {insert}: {tally:?}", self.name);
             }
         }
+        ready.results()
+    }
+
+    /// Runs the job over every other row: what it gives must differ, or the comparison could not fail.
+    pub(crate) async fn damaged(&self) -> Results {
+        let ready = self.ready(false).await;
+        // Two splits, of which one is not there.
+        for name in data::ALL {
+            let rows = data::rows(name);
+            let places = (0..rows.num_rows() as u32).step_by(2);
+            let log = MemoryLog::new(true, 10_000);
+            log.append("split-0", take_record_batch(&rows, &UInt32Array::from_iter_values(places)).unwrap());
+            ready.kept.logs.lock().unwrap().insert(name.to_owned(), log);
+        }
+        let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
+        let ended = run(Arc::new(graph), config(Arc::new(MemoryStore::default()), 1), CancellationToken::new()).await;
+        ended.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        ready.results()
+    }
+
+    /// Stops the job at each epoch and restores it at another parallelism, until all is read, then runs it to its end.
+    pub(crate) async fn stopped(&self) -> Results {
+        let ready = self.ready(false).await;
+        fill(&ready.kept, 2, 40);
+        let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+        let mut is_read = false;
+        for life in 0..LIVES_MAX {
+            let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
+            let (observer, mut newest) = Observer::channel();
+            let stop = CancellationToken::new();
+            let config = JobConfig { observer, ..config(Arc::clone(&store), 1 + life % 4) };
+            let at_an_epoch = async {
+                newest.changed().await.unwrap();
+                stop.cancel();
+            };
+            let (stopped, ()) = tokio::join!(run(Arc::new(graph), config, stop.clone()), at_an_epoch);
+            let stopped = stopped.unwrap_or_else(|error| panic!("{} stopped at life {life}: {error}", self.name));
+            let sources = stopped.manifest.unwrap().sources.into_values();
+            is_read = sources.flat_map(|source| source.splits).all(|split| split.lag == Some(0));
+            if is_read {
+                break;
+            }
+        }
+        assert!(is_read, "{}: {LIVES_MAX} lives do not read it all", self.name);
+        ready.kept.logs.lock().unwrap().values().for_each(MemoryLog::close);
+        let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
+        let ended = run(Arc::new(graph), config(store, 2), CancellationToken::new()).await;
+        ended.unwrap_or_else(|error| panic!("{} after its stops: {error}", self.name));
         ready.results()
     }
 
