@@ -370,3 +370,44 @@ fn explain_shows_one_graph_with_keys_state_watermarks_and_changes_of_each_edge()
     ensure!(text.matches("source:bids:").count() == 1, "the INSERTs share their source:\n{text}");
     Ok(())
 }
+
+/// A job on a terminal: a line that is written over each second, and makes way for what is said meanwhile.
+#[test]
+fn a_line_on_the_terminal_says_how_a_job_goes() -> Result<()> {
+    let script = "
+CREATE TABLE g (id BIGINT, ts AS LOCALTIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+  WITH ('connector' = 'datagen', 'rows-per-second' = '200');
+CREATE TABLE o (id BIGINT, n BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO o SELECT id % 3, count(*) FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(ts), INTERVAL '1' SECOND))
+  GROUP BY id % 3, window_start, window_end;
+";
+    let folder = JobFolder::new(BINARY, "gen.sql", script, "'checkpoint.interval' = '500 ms'\n")?;
+    let mut typed = std::process::Command::new("script")
+        .args(["-qec", &format!("'{BINARY}' --state state run gen.sql"), "/dev/null"])
+        .current_dir(folder.path())
+        .env("XDG_CONFIG_HOME", folder.path())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let epochs = "SELECT max(epoch) FROM headwater.checkpoints WHERE job = 'gen'";
+    let is_late =
+        |lines: &[String]| lines.first().and_then(|epoch| epoch.parse::<u64>().ok()).is_some_and(|epoch| epoch >= 6);
+    let waited = folder.wait_for(epochs, is_late);
+    let stopped = folder.ended(&["jobs", "stop", "gen"])?;
+    if !stopped.status.success() {
+        typed.kill()?;
+    }
+    let shown = typed.wait_with_output()?;
+    waited?;
+    ensure!(stopped.status.success(), "cannot be stopped: {}", String::from_utf8_lossy(&stopped.stderr));
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let states: Vec<&str> = shown.split("\r\u{1b}[K").collect();
+    let line = states.iter().find(|state| state.starts_with("gen: in ") && state.contains(", checkpoint "));
+    let Some(line) = line else { anyhow::bail!("there is no line with a checkpoint: {shown:?}") };
+    for part in ["/s, out ", ", watermark ", " behind, ", " ago in "] {
+        ensure!(line.contains(part), "no {part:?} in {line:?}");
+    }
+    ensure!(states.last().is_some_and(|last| !last.contains("gen: in ")), "the line is left: {shown:?}");
+    ensure!(states.iter().any(|state| state.starts_with("job gen: stopped at checkpoint ")), "{shown:?}");
+    Ok(())
+}

@@ -15,6 +15,7 @@ use headwater_engine::error::{Error, Result};
 use tokio::{runtime::Runtime, sync::watch};
 
 mod arguments;
+mod aside;
 mod catalog;
 mod demo;
 mod environment;
@@ -34,6 +35,8 @@ pub use environment::Environment;
 pub use exit::Exit;
 pub(crate) use exit::Failure;
 
+pub(crate) use aside::tell;
+
 use arguments::{Arguments, Command, Common, Input, LogFormat, Results, StatsFormat};
 use interrupt::Ended;
 use runner::{ReportStyle, Style};
@@ -47,11 +50,6 @@ use crate::{
     session::{Session, SessionConfig},
     settings::Settings,
 };
-
-/// Writes a line for the user to standard error; if nobody listens there, it is lost.
-pub(crate) fn tell(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "{message}");
-}
 
 /// Runs the command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Exit {
@@ -300,7 +298,7 @@ const LOG_DEFAULT: &str = "warn,aws_config=off,aws_credential_types=off,aws_smit
 fn start_log(format: LogFormat, environment: &Environment) {
     let filter = tracing_subscriber::EnvFilter::new(environment.variable("HEADWATER_LOG").unwrap_or(LOG_DEFAULT));
     let colour = environment.stderr_is_terminal && environment.has_colour();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| aside::Aside).with_ansi(colour);
     // A second log in one process is refused, which is what tests want.
     let _ = match format {
         LogFormat::Text => log.try_init(),

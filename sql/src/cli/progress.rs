@@ -11,12 +11,10 @@ use std::{
 use headwater_connectors::lake::stats::ScanStats;
 use parking_lot::Mutex;
 
-use super::report;
+use super::{aside::CLEAR, report};
 
 /// A statement that is done by then shows no line.
 const QUIET: Duration = Duration::from_millis(500);
-/// Back to the start of the line, and away with what is on it. The line is short, so that a `^C` behind it goes too.
-const CLEAR: &str = "\r\u{1b}[K";
 /// What turns while the line lives.
 const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 

@@ -18,7 +18,7 @@ use headwater_engine::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use super::report;
+use super::{aside::CLEAR, report};
 
 mod prometheus;
 
@@ -26,8 +26,6 @@ mod prometheus;
 const TICK: Duration = Duration::from_secs(1);
 /// A split that holds windows for so long is named.
 const HOLDS_LONG: Duration = Duration::from_secs(60);
-/// Back to the start of the line, and away with what is on it.
-const CLEAR: &str = "\r\u{1b}[K";
 
 /// A job that runs in this process.
 #[derive(Debug, Clone)]
@@ -66,7 +64,9 @@ pub(super) async fn line(watched: JobView, wanted: bool) -> Infallible {
         tokio::time::sleep(TICK).await;
         let (sample, now) = (watched.metrics.sample(), SystemClock.now());
         let text = text(&watched, &before, &sample, (at, now));
-        let width = crossterm::terminal::size().map_or(120, |(columns, _)| usize::from(columns));
+        // A terminal that does not know its width says 0.
+        let width = crossterm::terminal::size().ok().filter(|(columns, _)| *columns > 0);
+        let width = width.map_or(120, |(columns, _)| usize::from(columns));
         write(&format!("{CLEAR}{}", text.chars().take(width.saturating_sub(1)).collect::<String>()));
         (before, at) = (sample, now);
     }
