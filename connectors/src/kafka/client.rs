@@ -37,6 +37,15 @@ pub(super) const ASK_AGAIN_FOR: Duration = Duration::from_secs(60);
 /// How long an unknown topic or partition is asked for again: a broker that has just started may not know it yet.
 const ASK_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 
+/// Bytes a consumer fetches ahead: as many as the least of its settings allows, and the most it gets from the memory budget.
+const FETCH_BYTES_MIN: usize = 1 << 20;
+const FETCH_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes one of so many clients may hold in its queue: a part of the memory limit, of which it takes a lease.
+pub(super) fn queue_bytes(limit: usize, clients: usize) -> usize {
+    (limit / 8 / clients.max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX)
+}
+
 /// Events a client is polled for to learn why there is no connection.
 const EVENTS_MAX: usize = 100;
 
@@ -169,7 +178,7 @@ fn jaas(line: &str) -> Result<(String, String)> {
 /// A consumer that commits nothing by itself and says when a partition runs dry.
 pub(super) fn consumer(properties: &Properties, group: &str, fetch_bytes: usize) -> Result<KafkaConsumer> {
     let mut config = config(properties)?;
-    let queued_kb = (fetch_bytes / 1024).clamp(1024, 1 << 20).to_string();
+    let fetch_bytes = fetch_bytes.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     let set_default = |config: &mut ClientConfig, key: &str, value: &str| {
         if config.get(key).is_none() {
             config.set(key, value);
@@ -177,7 +186,10 @@ pub(super) fn consumer(properties: &Properties, group: &str, fetch_bytes: usize)
     };
     set_default(&mut config, "group.id", group);
     set_default(&mut config, "isolation.level", "read_committed");
-    set_default(&mut config, "queued.max.messages.kbytes", &queued_kb);
+    // The client takes the bytes of one reply, `fetch.max.bytes`, from this.
+    set_default(&mut config, "queued.max.messages.kbytes", &(fetch_bytes / 1024).to_string());
+    // Each message takes some hundred bytes beside its own, which the limit above does not count.
+    set_default(&mut config, "queued.min.messages", "20000");
     set_default(&mut config, "fetch.queue.backoff.ms", "10");
     set_default(&mut config, "fetch.wait.max.ms", "100");
     config

@@ -69,11 +69,15 @@ impl RowAssembler {
         Ok(Self { columns: Arc::clone(columns), from, key, value, upsert: source.mode == Mode::Upsert })
     }
 
-    /// The rows of records, and the record each came from.
-    pub(super) fn assemble(&mut self, records: Records, metadata: &[ArrayRef]) -> Result<(SourceData, Vec<u32>)> {
-        let (deletes, without_key) = (records.without_value.clone(), records.without_key.clone());
-        let offsets = records.offsets.clone();
-        let (values, keys) = records.into_payloads();
+    /// The rows of records, the record each came from, and the offset of each record.
+    pub(super) fn assemble(
+        &mut self,
+        records: Records,
+        metadata: &[ArrayRef],
+    ) -> Result<(SourceData, Vec<u32>, Vec<i64>)> {
+        let (values, mut keyed, offsets) = records.into_payloads();
+        let keys = keyed.payloads();
+        let (deletes, without_key) = (keyed.without_value, keyed.without_key);
         let mut rejected: Vec<Option<RejectedRecord>> = vec![None; offsets.len()];
         let mut refuse = |payloads: &Payloads, row: RejectedRow| {
             let (raw, position) = (payloads.buffer.slice(row.start..row.end), offsets[row.payload].to_string());
@@ -105,7 +109,7 @@ impl RowAssembler {
         let has_kinds = self.upsert || decoded.rows.kinds.is_some();
         let kinds = has_kinds.then(|| Int8Array::from(picked.kinds));
         let rejected = rejected.into_iter().flatten().collect();
-        Ok((SourceData::Rows { rows: ChangeBatch { rows, kinds }, rejected }, picked.records))
+        Ok((SourceData::Rows { rows: ChangeBatch { rows, kinds }, rejected }, picked.records, offsets))
     }
 
     fn rows(

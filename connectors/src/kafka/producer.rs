@@ -30,10 +30,13 @@ use super::{
 
 /// How long a transaction, or everything that was sent, may take to be confirmed.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the group's coordinator may take for the delivery marker. A coordinator that moves while it is asked may never
+/// answer; a new producer finds the one there is now.
+const MARKER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long giving up a transaction may take; one that stays open is aborted when the next producer begins.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when the producer's bounded queue is full before trying again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(50);
-/// Bytes the producer holds at the most, in KiB.
-const QUEUE_KBYTES: &str = "65536";
 
 /// Counts what is not confirmed yet, and keeps the first delivery error.
 #[derive(Debug, Clone, Default)]
@@ -107,8 +110,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(properties: &Properties, topic: &str) -> Result<Self> {
-        let mut config = config(properties)?;
+    /// A producer that holds at the most so many bytes.
+    pub(super) fn new(properties: &Properties, topic: &str, queue_bytes: usize) -> Result<Self> {
+        let mut config = config(properties, queue_bytes)?;
         if config.get("linger.ms").is_none() {
             config.set("linger.ms", "5");
         }
@@ -142,8 +146,8 @@ pub(super) struct Transactions {
 
 impl Transactions {
     /// Fences every older producer of this identity and aborts what it left open.
-    pub(super) fn open(properties: &Properties, topic: &str, identity: &str) -> Result<Self> {
-        let mut config = config(properties)?;
+    pub(super) fn open(properties: &Properties, topic: &str, identity: &str, queue_bytes: usize) -> Result<Self> {
+        let mut config = config(properties, queue_bytes)?;
         config.set("transactional.id", identity).set("enable.idempotence", "true").set("linger.ms", "5");
         let producer = create(&config)?;
         producer
@@ -163,7 +167,7 @@ impl Transactions {
     /// Delivers records and the number that says so in one transaction.
     pub(super) fn deliver(&self, records: &[Record], number: i64) -> Result<()> {
         let delivered = self.transaction(records, number);
-        if delivered.is_err() && self.producer.abort_transaction(CONFIRM_TIMEOUT).is_err() {
+        if delivered.is_err() && self.producer.abort_transaction(ABORT_TIMEOUT).is_err() {
             tracing::debug!("kafka: a failed transaction could not be aborted; the next start does it");
         }
         delivered
@@ -179,20 +183,20 @@ impl Transactions {
             .map_err(failed("cannot write the delivery marker"))?;
         let group = self.group.group_metadata().ok_or_else(|| Error::internal("a Kafka sink without a group"))?;
         self.producer
-            .send_offsets_to_transaction(&offsets, &group, CONFIRM_TIMEOUT)
+            .send_offsets_to_transaction(&offsets, &group, MARKER_TIMEOUT)
             .map_err(failed("cannot write the delivery marker"))?;
         self.producer.commit_transaction(CONFIRM_TIMEOUT).map_err(failed("cannot commit a transaction"))?;
         self.producer.context().check()
     }
 }
 
-fn config(properties: &Properties) -> Result<ClientConfig> {
+fn config(properties: &Properties, queue_bytes: usize) -> Result<ClientConfig> {
     let mut config = client::config(properties)?;
     for consumer_only in ["group.id", "isolation.level", "client.rack"] {
         config.remove(consumer_only);
     }
     if config.get("queue.buffering.max.kbytes").is_none() {
-        config.set("queue.buffering.max.kbytes", QUEUE_KBYTES);
+        config.set("queue.buffering.max.kbytes", (queue_bytes / 1024).to_string());
     }
     if config.get("partitioner").is_none() {
         config.set("partitioner", "murmur2_random");

@@ -32,6 +32,9 @@ use super::client::KafkaConsumer;
 /// Messages taken by one call at most.
 pub(super) const CALL_MESSAGES: usize = 512;
 
+/// Stands for an offset that is not known.
+const UNKNOWN: i64 = -1001;
+
 /// A header of a message: its name and its value.
 pub(super) type Header = (String, Option<Vec<u8>>);
 
@@ -83,6 +86,18 @@ impl MessageQueue {
             native::rd_kafka_queue_destroy(own);
         }
         Ok(())
+    }
+
+    /// One past the last message of a partition, as the broker's last reply to a fetch said; nobody is asked.
+    pub(super) fn end(&self, topic: &str, partition: i32) -> Option<i64> {
+        let name = CString::new(topic).ok()?;
+        let (mut first, mut end) = (UNKNOWN, UNKNOWN);
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client lives, the name ends with a zero byte, and the offsets are written to places of their type.
+        let code = unsafe {
+            native::rd_kafka_get_watermark_offsets(client, name.as_ptr(), partition, &raw mut first, &raw mut end)
+        };
+        (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0).then_some(end)
     }
 
     /// Takes at most so many messages, and no more than [`CALL_MESSAGES`]; waits until there are so many or the time is
@@ -159,6 +174,11 @@ impl<'a> Message<'a> {
     /// Its partition.
     pub(super) fn partition(self) -> i32 {
         self.raw.partition
+    }
+
+    /// The same for messages of one partition that come one after another, and cheaper than their names.
+    pub(super) fn origin(self) -> (usize, i32) {
+        (self.raw.rkt.addr(), self.raw.partition)
     }
 
     /// Its offset.
@@ -280,6 +300,7 @@ mod tests {
         let consumer =
             Arc::new(super::super::client::consumer(&properties.into_iter().collect(), "fuzz", 1 << 20).unwrap());
         let mut queue = MessageQueue::new(Arc::clone(&consumer)).unwrap();
+        assert_eq!(queue.end("fuzz", 0), None);
         let mut list = TopicPartitionList::new();
         for partition in 0..3 {
             queue.route("fuzz", partition).unwrap();
@@ -309,6 +330,8 @@ mod tests {
             });
         }
         for partition in 0..3 {
+            let count = all.iter().filter(|(own, ..)| *own == partition).count();
+            assert_eq!(queue.end("fuzz", partition), Some(count as i64));
             let of = |all: &[Kept]| all.iter().filter(|(own, ..)| *own == partition).cloned().collect::<Vec<_>>();
             assert_eq!(of(&got), of(&all));
         }

@@ -7,7 +7,7 @@
 //! bounded fetch queue fills, and the broker is no longer asked.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     sync::{Arc, mpsc as std_mpsc},
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use headwater_engine::{
     connector::{Bound, Offset, SourceEvent, SplitId, SplitReader, SplitStart},
     error::{Error, Result},
+    memory::MemoryLease,
 };
 use rdkafka::{
     TopicPartitionList,
@@ -29,7 +30,7 @@ use super::{
     client::{self, KafkaConsumer, client_error},
     options::{KafkaOptions, OnOffsetLost},
     queue::{CALL_MESSAGES, Message, MessageQueue, Taken},
-    records::Records,
+    records::{Records, Room, Wanted},
     source::Assembler,
     start::{self, Range},
 };
@@ -42,9 +43,6 @@ const BATCH_MESSAGES: usize = 16_384;
 const BATCH_BYTES: usize = 2 << 20;
 /// or when nothing has come for so long.
 const POLL: Duration = Duration::from_millis(20);
-/// How often the broker is asked how many records wait, and how long that may take.
-const LAG_INTERVAL: Duration = Duration::from_secs(5);
-const LAG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread tells the reader.
 #[derive(Debug)]
@@ -70,12 +68,14 @@ pub(super) struct KafkaReader {
     commands: std_mpsc::Sender<Command>,
     assembler: Assembler,
     bound: Bound,
+    /// What the consumer may fetch ahead.
+    _fetched: MemoryLease,
 }
 
 impl KafkaReader {
     /// Starts the thread with the first splits.
     pub(super) fn start(
-        consumer: KafkaConsumer,
+        (consumer, fetched): (KafkaConsumer, MemoryLease),
         options: KafkaOptions,
         assembler: Assembler,
         bound: Bound,
@@ -89,13 +89,14 @@ impl KafkaReader {
             consumer,
             options,
             bound,
-            with_headers: assembler.needs_headers(),
+            wanted: assembler.wanted(),
             events: send_events,
             commands: receive_commands,
-            splits: BTreeMap::new(),
+            splits: Vec::new(),
+            places: HashMap::new(),
             refused_since: None,
         };
-        let reader = Self { events, commands, assembler, bound };
+        let reader = Self { events, commands, assembler, bound, _fetched: fetched };
         reader.command(Command::Assign(splits))?;
         std::thread::Builder::new()
             .name("kafka-reader".to_owned())
@@ -143,13 +144,14 @@ impl SplitReader for KafkaReader {
 /// One partition as the thread reads it.
 #[derive(Debug)]
 struct Reading {
+    split: SplitId,
     range: Range,
     /// Next offset to read.
     position: i64,
     gathered: Option<Records>,
+    /// What the last batch took.
+    room: Room,
     at_end: bool,
-    /// The end of the partition when it was last asked for, which is only done to say how many records wait.
-    end_seen: Option<(Instant, i64)>,
 }
 
 struct Poller {
@@ -157,10 +159,12 @@ struct Poller {
     consumer: Arc<KafkaConsumer>,
     options: KafkaOptions,
     bound: Bound,
-    with_headers: bool,
+    wanted: Wanted,
     events: mpsc::Sender<Event>,
     commands: std_mpsc::Receiver<Command>,
-    splits: BTreeMap<SplitId, Reading>,
+    splits: Vec<Reading>,
+    /// Where each of them is.
+    places: HashMap<SplitId, usize>,
     /// Since when the broker refuses what it accepted before.
     refused_since: Option<Instant>,
 }
@@ -202,7 +206,8 @@ impl Poller {
 
     fn list(&self, splits: &[SplitId]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for reading in splits.iter().filter_map(|split| self.splits.get(split)).filter(|reading| !reading.at_end) {
+        let known = splits.iter().filter_map(|split| self.splits.get(*self.places.get(split)?));
+        for reading in known.filter(|reading| !reading.at_end) {
             list.add_partition(&reading.range.topic, reading.range.partition);
         }
         list
@@ -220,8 +225,15 @@ impl Poller {
                 list.add_partition_offset(&range.topic, range.partition, KafkaOffset::Offset(range.start))
                     .map_err(|error| client_error("cannot assign a partition", &error))?;
             }
-            let position = range.start;
-            self.splits.insert(split.id, Reading { range, position, gathered: None, at_end, end_seen: None });
+            let (position, room, id) = (range.start, Room::default(), split.id);
+            let reading = Reading { split: id.clone(), range, position, gathered: None, room, at_end };
+            match self.places.get(&id) {
+                Some(place) => self.splits[*place] = reading,
+                None => {
+                    self.places.insert(id, self.splits.len());
+                    self.splits.push(reading);
+                }
+            }
         }
         if list.count() > 0 {
             self.consumer
@@ -239,13 +251,20 @@ impl Poller {
         // Only the first message is waited for.
         let (mut wanted, mut wait) = (1, POLL);
         while taken < BATCH_MESSAGES && !full && dry.is_empty() {
-            // Messages of a partition come in long runs, and its split's name is made once for a run.
+            // Messages of a partition come in long runs, and its split is looked for once for a run.
             let mut run = None;
-            let (splits, with_headers) = (&mut self.splits, self.with_headers);
+            let (places, splits, kept) = (&self.places, &mut self.splits, self.wanted);
+            let place = |message: Message<'_>| {
+                places.get(&start::split_id(message.topic(), message.partition())).copied().unwrap_or(usize::MAX)
+            };
             let count = self.queue.take(wanted, wait, |next| match next {
                 Taken::Message(message) => {
-                    let id = split_of(&mut run, message);
-                    full |= splits.get_mut(id).is_some_and(|reading| reading.take(message, with_headers));
+                    let origin = message.origin();
+                    if run.is_none_or(|(known, _)| known != origin) {
+                        run = Some((origin, place(message)));
+                    }
+                    let at = run.map_or(usize::MAX, |(_, at)| at);
+                    full |= splits.get_mut(at).is_some_and(|reading| reading.take(message, kept));
                 }
                 Taken::AtEnd(message) => dry.push(start::split_id(message.topic(), message.partition())),
                 Taken::Failed(code) => failed.push(KafkaError::MessageConsumption(code)),
@@ -298,9 +317,9 @@ impl Poller {
 
     fn recover_lost_offsets(&mut self) -> Result<()> {
         let policy: OnOffsetLost = self.options.on_offset_lost;
-        for (id, reading) in &mut self.splits {
+        for reading in &mut self.splits {
             let bounds = client::bounds(&self.consumer, &reading.range.topic, reading.range.partition)?;
-            let position = start::check_available(id, reading.position, bounds, policy)?;
+            let position = start::check_available(&reading.split, reading.position, bounds, policy)?;
             if position != reading.position {
                 reading.position = position;
                 let (topic, partition) = (&reading.range.topic, reading.range.partition);
@@ -315,16 +334,18 @@ impl Poller {
     fn flush(&mut self) -> std::result::Result<(), Closed> {
         let mut out = Vec::new();
         let mut ended = TopicPartitionList::new();
-        for (id, reading) in &mut self.splits {
+        for reading in &mut self.splits {
             if let Some(records) = reading.gathered.take() {
-                let end = reading.range.end.or_else(|| reading.end_now(&self.consumer));
+                reading.room = records.room();
+                let (topic, partition) = (&reading.range.topic, reading.range.partition);
+                let end = reading.range.end.or_else(|| self.queue.end(topic, partition));
                 let lag = end.map(|end| (end - reading.position).max(0) as u64);
-                out.push(Event::Records { split: id.clone(), records: Box::new(records), lag });
+                out.push(Event::Records { split: reading.split.clone(), records: Box::new(records), lag });
             }
             if !reading.at_end && reading.range.end.is_some_and(|end| reading.position >= end) {
                 reading.at_end = true;
                 ended.add_partition(&reading.range.topic, reading.range.partition);
-                out.push(Event::End { split: id.clone(), at: reading.position });
+                out.push(Event::End { split: reading.split.clone(), at: reading.position });
             }
         }
         if ended.count() > 0 && self.consumer.incremental_unassign(&ended).is_err() {
@@ -335,7 +356,8 @@ impl Poller {
 
     /// A partition without more messages: caught up, or at its end when only markers of transactions were left.
     fn ran_dry(&mut self, split: SplitId) -> std::result::Result<(), Closed> {
-        let Some(reading) = self.splits.get_mut(&split) else { return Ok(()) };
+        let place = self.places.get(&split).copied().unwrap_or(usize::MAX);
+        let Some(reading) = self.splits.get_mut(place) else { return Ok(()) };
         let event = match reading.range.end {
             Some(end) if !reading.at_end => {
                 reading.at_end = true;
@@ -352,37 +374,15 @@ impl Poller {
     }
 }
 
-/// The split of a message, by that of the message before it where they share it.
-fn split_of<'a>(run: &'a mut Option<(String, i32, SplitId)>, message: Message<'_>) -> &'a SplitId {
-    let (topic, partition) = (message.topic(), message.partition());
-    if run.as_ref().is_some_and(|(name, number, _)| *number != partition || name != topic) {
-        *run = None;
-    }
-    &run.get_or_insert_with(|| (topic.to_owned(), partition, start::split_id(topic, partition))).2
-}
-
 impl Reading {
-    /// The end of the partition, as seen in the last seconds.
-    fn end_now(&mut self, consumer: &KafkaConsumer) -> Option<i64> {
-        let known = self.end_seen.filter(|(at, _)| at.elapsed() < LAG_INTERVAL);
-        if known.is_none() {
-            let (topic, partition) = (&self.range.topic, self.range.partition);
-            // Not to know it harms nobody.
-            let asked = consumer.fetch_watermarks(topic, partition, LAG_TIMEOUT).ok();
-            let end = asked.map(|(_, end)| end).or(self.end_seen.map(|(_, end)| end));
-            self.end_seen = end.map(|end| (Instant::now(), end));
-        }
-        self.end_seen.map(|(_, end)| end)
-    }
-
     /// Takes a message unless it lies beyond the end; says whether the batch is full.
-    fn take(&mut self, message: Message<'_>, with_headers: bool) -> bool {
+    fn take(&mut self, message: Message<'_>, wanted: Wanted) -> bool {
         let beyond = self.range.end.is_some_and(|end| message.offset() >= end);
         if self.at_end || beyond {
             self.position = self.position.max(self.range.end.unwrap_or(self.position));
             return beyond;
         }
-        let new = || Records::new(self.range.topic.clone(), self.range.partition, with_headers);
+        let new = || Records::new(self.range.topic.clone(), self.range.partition, wanted, self.room);
         let records = self.gathered.get_or_insert_with(new);
         records.push(message);
         self.position = message.offset() + 1;

@@ -22,6 +22,7 @@ use headwater_engine::{
         Prepared, PreparedUnit, RefusedRow, Sink, SinkTask, SinkWriter, TableSpec,
     },
     error::{Error, ErrorKind, Result},
+    memory::MemoryLease,
     message::{ChangeBatch, Epoch},
 };
 use parking_lot::Mutex;
@@ -50,6 +51,8 @@ pub(super) struct KafkaSink {
 struct Committer {
     transactions: Option<Transactions>,
     delivered: Option<Delivered>,
+    /// The producer's queue.
+    _queued: MemoryLease,
 }
 
 impl KafkaSink {
@@ -126,18 +129,20 @@ impl Sink for KafkaSink {
         .await
     }
 
-    async fn writer(&self, _job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
+    async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
         if let Some(unit) = open.first() {
             return Err(Error::internal(format!("kafka units close at each barrier, but \"{}\" is open", unit.unit)));
         }
         if self.options.delivery == Delivery::ExactlyOnce {
             let number = self.units.fetch_add(1, Ordering::Relaxed);
-            return Ok(Box::new(OutboxWriter { task: task.index, number, rows: Vec::new() }));
+            return Ok(Box::new(OutboxWriter { task: task.index, number, rows: Vec::new(), held: job.memory.lease() }));
         }
         let encoder = self.encoder(&task.schema)?;
-        let sender = Sender::new(&self.options.properties, &self.topic)?;
+        let mut queued = job.memory.lease();
+        queued.resize(client::queue_bytes(job.memory.limit(), task.count));
+        let sender = Sender::new(&self.options.properties, &self.topic, queued.bytes())?;
         let wait = self.options.delivery == Delivery::AtLeastOnce;
-        Ok(Box::new(DirectWriter { encoder, sender, wait }))
+        Ok(Box::new(DirectWriter { encoder, sender, wait, _queued: queued }))
     }
 
     async fn recover(&self, job: &JobContext, facts: &CommitFacts) -> Result<()> {
@@ -146,7 +151,9 @@ impl Sink for KafkaSink {
         }
         let (transactions, read_back) = self.open(job).await?;
         let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
-        let committer = Committer { transactions: Some(transactions), delivered };
+        let mut queued = job.memory.lease();
+        queued.resize(client::queue_bytes(job.memory.limit(), 1));
+        let committer = Committer { transactions: Some(transactions), delivered, _queued: queued };
         *self.committer.lock() = Some(Arc::new(Mutex::new(committer)));
         Ok(())
     }
@@ -180,8 +187,10 @@ impl KafkaSink {
         let Remaining::From(skip) = commit::remaining(epoch, committer.lock().delivered) else {
             return Ok(CommitReport::default());
         };
+        let held = job.memory.lease();
+        let records = Vec::new();
         let mut delivery =
-            EpochDelivery { sink: self, committer, epoch, chunk: 0, skip, records: Vec::new(), bytes: 0, rows: 0 };
+            EpochDelivery { sink: self, committer, epoch, chunk: 0, skip, records, bytes: 0, held, rows: 0 };
         for unit in work {
             let mut rows = unit.rows;
             while let Some(changes) = rows.next().await {
@@ -195,7 +204,8 @@ impl KafkaSink {
     /// Takes the sink's transactions over, and reads back how far they went.
     async fn open(&self, job: &JobContext) -> Result<(Transactions, Option<Delivered>)> {
         let (properties, topic, identity) = (self.options.properties.clone(), self.topic.clone(), self.identity(job));
-        let transactions = blocking(move || Transactions::open(&properties, &topic, &identity)).await?;
+        let queue_bytes = client::queue_bytes(job.memory.limit(), 1);
+        let transactions = blocking(move || Transactions::open(&properties, &topic, &identity, queue_bytes)).await?;
         job.fence.check().await?;
         blocking(move || {
             let read_back = transactions.delivered()?.map(Delivered::from_offset);
@@ -215,6 +225,7 @@ struct EpochDelivery<'a> {
     skip: i64,
     records: Vec<Record>,
     bytes: usize,
+    held: MemoryLease,
     rows: u64,
 }
 
@@ -229,6 +240,7 @@ impl EpochDelivery<'_> {
                 self.send(Delivered::part(self.epoch, self.chunk + 1)?).await?;
             }
         }
+        self.held.resize(self.bytes);
         Ok(())
     }
 
@@ -264,17 +276,20 @@ struct OutboxWriter {
     task: usize,
     number: u64,
     rows: Vec<ChangeBatch>,
+    held: MemoryLease,
 }
 
 #[async_trait]
 impl SinkWriter for OutboxWriter {
     async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
+        self.held.resize(self.held.bytes() + changes.rows.get_array_memory_size());
         self.rows.push(changes);
         Ok(Vec::new())
     }
 
     async fn prepare(&mut self, epoch: Epoch, _cut: Cut) -> Result<Prepared> {
         let rows = std::mem::take(&mut self.rows);
+        self.held.resize(0);
         if rows.is_empty() {
             return Ok(Prepared::default());
         }
@@ -289,6 +304,7 @@ struct DirectWriter {
     encoder: RowEncoder,
     sender: Sender,
     wait: bool,
+    _queued: MemoryLease,
 }
 
 impl fmt::Debug for DirectWriter {

@@ -28,7 +28,7 @@ use super::{
     keyed::RowAssembler,
     options::{KafkaOptions, Until},
     reader::KafkaReader,
-    records::Records,
+    records::{Records, Wanted},
     start,
 };
 
@@ -114,10 +114,13 @@ impl Source for KafkaSource {
     }
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let fetch_bytes = job.memory.limit() / 8 / request.tasks.max(1);
+        let fetch_bytes = client::queue_bytes(job.memory.limit(), request.tasks);
+        let mut lease = job.memory.lease();
+        lease.resize(fetch_bytes);
         let consumer = client::consumer(&self.options.properties, &job.job, fetch_bytes)?;
         let assembler = Assembler::new(self, &request, Arc::clone(&job.clock))?;
-        let reader = KafkaReader::start(consumer, self.options.clone(), assembler, request.bound, request.splits)?;
+        let reader =
+            KafkaReader::start((consumer, lease), self.options.clone(), assembler, request.bound, request.splits)?;
         Ok(Box::new(reader))
     }
 
@@ -157,38 +160,35 @@ impl Assembler {
         Ok(Self { metadata, rows, clock })
     }
 
-    pub(super) fn needs_headers(&self) -> bool {
-        self.metadata.iter().any(|(_, key)| key == "headers")
+    /// What rows are made of beside values, offsets and times.
+    pub(super) fn wanted(&self) -> Wanted {
+        let is_wanted = |wanted: &str| self.metadata.iter().any(|(_, key)| key == wanted);
+        Wanted { keys: self.rows.is_some(), headers: is_wanted("headers"), time_kinds: is_wanted("timestamp-type") }
     }
 
     pub(super) fn assemble(&mut self, split: SplitId, records: Records, lag: Option<u64>) -> Result<SourceBatch> {
         let resume_at = records.next_offset().ok_or_else(|| Error::internal("a Kafka batch without messages"))?;
-        let arrivals_ms = Some(records.arrivals(self.clock.now().0));
+        let arrivals_ms = records.arrivals(self.clock.now().0);
         let metadata = self.metadata.iter().map(|(_, key)| records.metadata(key)).collect::<Result<Vec<ArrayRef>>>()?;
-        let offsets = records.offsets.clone();
-        let (data, kept) = match &mut self.rows {
+        let positions = records.positions();
+        let (data, positions, arrivals_ms) = match &mut self.rows {
             None => {
-                let (payloads, _) = records.into_payloads();
-                (SourceData::Payloads { payloads, metadata }, None)
+                let (payloads, ..) = records.into_payloads();
+                (SourceData::Payloads { payloads, metadata }, positions, arrivals_ms)
             }
             Some(rows) => {
-                let (data, kept) = rows.assemble(records, &metadata)?;
-                (data, Some(kept))
+                let (data, kept, offsets) = rows.assemble(records, &metadata)?;
+                let positions = kept.iter().map(|row| offsets[*row as usize]).collect();
+                let arrivals_ms = kept.iter().map(|row| arrivals_ms[*row as usize]).collect();
+                (data, Positions::Numbers(positions), arrivals_ms)
             }
-        };
-        let (positions, arrivals_ms) = match kept {
-            None => (offsets, arrivals_ms),
-            Some(kept) => (
-                kept.iter().map(|row| offsets[*row as usize]).collect(),
-                arrivals_ms.map(|all| kept.iter().map(|row| all[*row as usize]).collect()),
-            ),
         };
         Ok(SourceBatch {
             split,
             data,
             resume_at: Offset::new(resume_at.to_string()),
-            positions: Positions::Numbers(positions),
-            arrivals_ms,
+            positions,
+            arrivals_ms: Some(arrivals_ms),
             lag: lag.map(Lag::Records),
         })
     }

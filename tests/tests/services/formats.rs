@@ -334,25 +334,28 @@ async fn changes_in_avro_are_folded_and_written() -> Result<()> {
         registry.url,
         registry.user_info()
     );
-    topics.create("changes", 1, &[]).await?;
-    let columns = "id BIGINT, city VARCHAR, amount BIGINT, PRIMARY KEY (id) NOT ENFORCED";
-    let orders = declared(&kafka, "orders", columns, &format);
-    let fold = "SELECT city, count(*), sum(amount) FROM orders GROUP BY city ORDER BY city;";
-    let found = ended(&job, &format!("{orders}{fold}"))?;
-    ensure!(found == left(), "in batch: {found:?}");
-    let columns = "city VARCHAR, n BIGINT, total BIGINT, PRIMARY KEY (city) NOT ENFORCED";
-    let totals = declared(&kafka, "changes", columns, &format);
-    let insert = "INSERT INTO changes SELECT city, count(*), sum(amount) FROM orders GROUP BY city;";
-    let writing = JobFolder::new(BINARY, "totals.sql", &format!("{orders}{totals}{insert}"), "")?;
-    writing.start("totals.sql", &["--once", "--parallelism", "2"])?.finish()?;
-    let found = ended(&job, &format!("{totals}SELECT * FROM changes ORDER BY city;"))?;
-    ensure!(found == left(), "written: {found:?}");
-    let schemas = registry.schemas("changes-value")?;
-    ensure!(schemas.len() == 1 && schemas[0]["fields"][0]["name"] == "before", "{schemas:?}");
+    for (topic, key) in [("keyed", ", PRIMARY KEY (id) NOT ENFORCED"), ("keyless", "")] {
+        topics.create(topic, 1, &[]).await?;
+        let orders = declared(&kafka, "orders", &format!("id BIGINT, city VARCHAR, amount BIGINT{key}"), &format);
+        if topic == "keyed" {
+            let fold = "SELECT city, count(*), sum(amount) FROM orders GROUP BY city ORDER BY city;";
+            let found = ended(&job, &format!("{orders}{fold}"))?;
+            ensure!(found == left(), "in batch: {found:?}");
+        }
+        let columns = "city VARCHAR, n BIGINT, total BIGINT, PRIMARY KEY (city) NOT ENFORCED";
+        let totals = declared(&kafka, topic, columns, &format);
+        let insert = format!("INSERT INTO {topic} SELECT city, count(*), sum(amount) FROM orders GROUP BY city;");
+        let writing = JobFolder::new(BINARY, "totals.sql", &format!("{orders}{totals}{insert}"), "")?;
+        writing.start("totals.sql", &["--once", "--parallelism", "2"])?.finish()?;
+        let found = ended(&job, &format!("{totals}SELECT * FROM {topic} ORDER BY city;"))?;
+        ensure!(found == left(), "written to {topic}: {found:?}");
+        let schemas = registry.schemas(&format!("{topic}-value"))?;
+        ensure!(schemas.len() == 1 && schemas[0]["fields"][0]["name"] == "before", "{schemas:?}");
+    }
     Ok(())
 }
 
-/// Records without value: a delete of their key in a keyed topic, read and written.
+/// Records without value: a delete of their key in a keyed topic, read and written; a rejected record of one without keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_without_value_deletes_its_key() -> Result<()> {
     let kafka = Kafka::start()?;
@@ -385,6 +388,14 @@ async fn a_record_without_value_deletes_its_key() -> Result<()> {
     let deletes: Vec<String> =
         deletes.map(|sent| String::from_utf8_lossy(&sent.key.unwrap_or_default()).into_owned()).collect();
     ensure!(deletes.contains(&key(1)), "{deletes:?}");
+
+    let columns = "price BIGINT, off BIGINT METADATA FROM 'offset' VIRTUAL";
+    let lenient = "'connector' = 'kafka', 'format' = 'json', 'malformed' = 'reject'";
+    let plain = declared(&kafka, "cheap", columns, lenient);
+    let found = ended(&job, &format!("{plain}SELECT price FROM cheap ORDER BY price;"))?;
+    ensure!(found == ["5", "10"], "{found:?}");
+    let found = ended(&job, &format!("{plain}SELECT DISTINCT reason FROM \"cheap$rejected\";"))?;
+    ensure!(found == ["empty"], "{found:?}");
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! A broker that is down when a job starts, and goes down again while it runs: the job says so, waits and goes on.
+//! A broker that is down when a job starts, goes down again while it runs, or hands its partitions to another one: the job
+//! says so, waits and goes on.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,43 @@ fn ensure_copied(topics: &Topics, partitions: i32, range: std::ops::Range<i64>) 
     expected.sort();
     ensure!(copied == expected, "{} rows were copied", copied.len());
     Ok(())
+}
+
+/// Two brokers, of which one goes and comes back: all partitions have another leader, twice, the coordinator of the sink's
+/// transactions too.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_change_their_leader() -> Result<()> {
+    let (first, mut second) = Kafka::start_two()?;
+    let both = format!("{},{}", first.brokers, second.brokers);
+    let topics = Topics::of(&both).with_copies(2);
+    let wait = |leads: fn(&[i32]) -> bool, what: &str| -> Result<()> {
+        let begun = Instant::now();
+        while !leads(&topics.leaders("numbers")?) || !leads(&topics.leaders("copied")?) {
+            ensure!(begun.elapsed() < Duration::from_secs(90), "{what}: {:?}", topics.leaders("numbers")?);
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+        Ok(())
+    };
+    topics.create("numbers", 4, &[]).await?;
+    topics.create("copied", 4, &[]).await?;
+    let one = |leaders: &[i32]| leaders.iter().all(|leader| *leader == 1);
+    let two = |leaders: &[i32]| leaders.contains(&1) && leaders.contains(&2);
+    wait(two, "both lead")?;
+    let job = JobFolder::new(BINARY, "copy.sql", &copy(&both), "'checkpoint.interval' = '300 ms'\n")?;
+    topics.send("numbers", &numbers(0..500), None)?;
+    let running = job.start("copy.sql", &[])?;
+    job.wait_for("SELECT sum(rows_read) FROM headwater.jobs", |lines| lines == ["500"])?;
+    second.stop()?;
+    wait(one, "the first leads")?;
+    topics.send("numbers", &numbers(500..1000), None)?;
+    job.wait_for("SELECT sum(rows_read) FROM headwater.jobs", |lines| lines == ["1000"])?;
+    second.restart()?;
+    wait(two, "both lead again")?;
+    topics.send("numbers", &numbers(1000..1500), None)?;
+    job.wait_for("SELECT sum(rows_read) FROM headwater.jobs", |lines| lines == ["1500"])?;
+    ensure!(job.ended(&["jobs", "stop", "copy"])?.status.success(), "cannot be stopped:\n{}", running.log()?);
+    running.finish()?;
+    ensure_copied(&topics, 4, 0..1500)
 }
 
 #[tokio::test(flavor = "multi_thread")]

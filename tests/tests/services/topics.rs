@@ -351,3 +351,52 @@ async fn a_compacted_topic_is_a_table() -> Result<()> {
     }
     Ok(())
 }
+
+/// A partition whose rows are half a minute apart and one whose rows are a second apart: the first waits for the second,
+/// and goes on without losing or repeating a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fast_partition_waits_for_a_slow_one() -> Result<()> {
+    const ROWS: i64 = 30_000;
+    let kafka = Kafka::start()?;
+    let topics = Topics::of(&kafka.brokers);
+    topics.create("events", 2, &[]).await?;
+    topics.create("read", 1, &[]).await?;
+    let pad = "x".repeat(1000);
+    let event = |partition: i32, n: i64, step: i64| Sent {
+        partition: Some(partition),
+        ..Sent::value(format!("{{\"n\":{n},\"at\":{},\"pad\":\"{pad}\"}}", n * step * 1000))
+    };
+    let sent: Vec<Sent> = (0..ROWS).flat_map(|n| [event(0, n, 30), event(1, n, 1)]).collect();
+    topics.send("events", &sent, None)?;
+    let brokers = &kafka.brokers;
+    let script = format!(
+        "CREATE TABLE events (n BIGINT, at BIGINT, part INT METADATA FROM 'partition' VIRTUAL,
+           ts AS CAST(from_unixtime(at / 1000) AS TIMESTAMP(3)), WATERMARK FOR ts AS ts)
+           WITH ('connector' = 'kafka', 'properties.bootstrap.servers' = '{brokers}', 'topic' = 'events', 'format' = 'json',
+                 'scan.startup.mode' = 'earliest-offset', 'scan.watermark.alignment.max-drift' = '60 s',
+                 'properties.max.partition.fetch.bytes' = '131072');
+         CREATE TABLE read (part INT, n BIGINT)
+           WITH ('connector' = 'kafka', 'properties.bootstrap.servers' = '{brokers}', 'topic' = 'read', 'format' = 'csv',
+                 'sink.delivery-guarantee' = 'at-least-once');
+         INSERT INTO read SELECT part, n FROM events;"
+    );
+    let job = JobFolder::new(BINARY, "read.sql", &script, "")?;
+    job.start("read.sql", &["--once", "--parallelism", "1"])?.finish()?;
+    let read = topics.read("read", 1)?.into_iter().filter_map(|sent| sent.value);
+    let read: Vec<String> = read.map(|value| String::from_utf8_lossy(&value).trim().to_owned()).collect();
+    for partition in 0..2 {
+        let of: Vec<&str> = read
+            .iter()
+            .filter_map(|line| line.split_once(','))
+            .filter(|(part, _)| *part == partition.to_string())
+            .map(|(_, n)| n)
+            .collect();
+        let expected: Vec<String> = (0..ROWS).map(|n| n.to_string()).collect();
+        ensure!(of == expected, "{} rows of partition {partition}, or in another order", of.len());
+    }
+    let slow_ends = read.iter().rposition(|line| line.starts_with("1,")).context("no row of the slow partition")?;
+    let fast = read[..slow_ends].iter().filter(|line| line.starts_with("0,")).count();
+    // What was on its way when it began to wait is a few batches.
+    ensure!(fast < 20_000, "{fast} rows of the fast partition were read before the slow one ended");
+    Ok(())
+}
