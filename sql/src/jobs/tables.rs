@@ -161,6 +161,7 @@ async fn job_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "n:rows_read",
         "n:rows_written",
         "n:rows_read_per_second",
+        "n:rows_written_per_second",
         "n:lag",
         "n:state_bytes",
     ];
@@ -168,6 +169,7 @@ async fn job_rows(jobs: &Jobs) -> Result<RecordBatch> {
     for job in &jobs.jobs {
         let (status, claim) = jobs.status(job);
         let newest = job.newest.as_deref();
+        let (read_rate, written_rate) = rates(jobs, &job.name).await?.unzip();
         let of = |value: fn(&Manifest) -> u64| Cell::Number(newest.map(value));
         rows.push(vec![
             text(&job.name),
@@ -183,8 +185,9 @@ async fn job_rows(jobs: &Jobs) -> Result<RecordBatch> {
             of(|manifest| manifest.parallelism as u64),
             of(|manifest| manifest.running_ms),
             of(rows_read),
-            of(|manifest| manifest.sinks.values().map(|sink| sink.rows).sum()),
-            Cell::Number(rate(jobs, &job.name).await?),
+            of(rows_written),
+            Cell::Number(read_rate),
+            Cell::Number(written_rate),
             Cell::Number(newest.and_then(lag)),
             of(Manifest::state_bytes),
         ]);
@@ -198,16 +201,22 @@ fn lag(manifest: &Manifest) -> Option<u64> {
     splits.filter(|split| split.status == SplitStatus::Open).map(|split| split.lag).sum()
 }
 
-/// Rows a second between the last two checkpoints.
-async fn rate(jobs: &Jobs, name: &str) -> Result<Option<u64>> {
+fn rows_written(manifest: &Manifest) -> u64 {
+    manifest.sinks.values().map(|sink| sink.rows).sum()
+}
+
+/// Rows read and written a second between the last two checkpoints.
+async fn rates(jobs: &Jobs, name: &str) -> Result<Option<(u64, u64)>> {
     let kept = inspect::checkpoints(&jobs.store, &jobs.clock, name).await?;
     let [.., before, last] = kept.as_slice() else { return Ok(None) };
-    let read = async |epoch| -> Result<Option<u64>> {
-        Ok(inspect::checkpoint(&jobs.store, &jobs.clock, name, epoch).await?.as_ref().map(rows_read))
+    let rows = async |epoch| -> Result<Option<(u64, u64)>> {
+        let manifest = inspect::checkpoint(&jobs.store, &jobs.clock, name, epoch).await?;
+        Ok(manifest.as_ref().map(|manifest| (rows_read(manifest), rows_written(manifest))))
     };
-    let (Some(first), Some(second)) = (read(before.epoch).await?, read(last.epoch).await?) else { return Ok(None) };
+    let (Some(first), Some(second)) = (rows(before.epoch).await?, rows(last.epoch).await?) else { return Ok(None) };
     let millis = u64::try_from(last.started.since(before.started).as_millis()).unwrap_or(u64::MAX);
-    Ok((millis > 0).then(|| second.saturating_sub(first).saturating_mul(1000) / millis))
+    let rate = |first: u64, second: u64| second.saturating_sub(first).saturating_mul(1000) / millis.max(1);
+    Ok((millis > 0).then(|| (rate(first.0, second.0), rate(first.1, second.1))))
 }
 
 async fn checkpoint_rows(jobs: &Jobs) -> Result<RecordBatch> {
