@@ -12,8 +12,10 @@ batch plan over the same files; beside the Kafka job a C program that takes the 
 intervals of a second and at-least-once. `restart`: from the start of the process to the first committed row of a job
 that comes back with a million open windows.
 
-`--flink DIR` adds Flink to `file`: a folder in which `pip install --no-deps --target DIR apache-flink==2.2.1
-apache-flink-libraries==2.2.1` put the distribution. It runs in one process of one task.
+`--flink DIR` adds Flink to `file` and to `kafka`: a folder in which `pip install --no-deps --target DIR
+apache-flink==2.2.1 apache-flink-libraries==2.2.1` put the distribution and `mvn dependency:copy
+-Dartifact=org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2 -DoutputDirectory=DIR/pyflink/lib` its Kafka connector.
+It runs in one process of one task, with the same checkpoint interval and guarantee; what it delivers is compared too.
 
 Every figure is the median of the runs, which take turns; CPU is user plus system time of the whole process, memory its
 largest resident set. Answers are compared. The Kafka broker is the one the tests of services install.
@@ -229,7 +231,7 @@ def files(args, python, work):
                 found["datafusion"].append(lake.measure(
                     [python, "-c", lake.DATAFUSION, lake.WINDOW["datafusion"], "1", json.dumps(table)], core))
             if args.flink and keys == "few":
-                found["flink"].append(flink(args, work, home, core))
+                found["flink"].append(flink_file(args, work, home, core))
         rows = agree(f"file, {keys}", answers, args.events)
         medians = show(f"file, {keys} keys: {rows} rows", found, args.events)
         if keys == "few":
@@ -252,24 +254,43 @@ public class Run {
 """
 
 
-def flink(args, work, home, core):
-    """The same job in Flink SQL, in one process; how many rows it delivered is not compared."""
+def flink_run(args, work, script, core):
+    """Runs a script in Flink SQL, in one process."""
     lib = pathlib.Path(args.flink) / "pyflink" / "lib"
     folder = work / "flink"
     folder.mkdir(exist_ok=True)
-    jars = ":".join(str(jar) for jar in lib.glob("*.jar"))
+    jars = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
     (folder / "Run.java").write_text(FLINK)
     subprocess.run(["javac", "-cp", jars, "-d", folder, folder / "Run.java"], check=True)
-    out = folder / "out"
+    (folder / "job.sql").write_text(script.replace('"', "`").replace("VARCHAR", "STRING"))
+    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang", "java.time")]
+    return lake.measure(["java", "-Xmx1g", *opened, "-cp", f"{jars}:{folder}", "Run", folder / "job.sql"], core)
+
+
+def flink_file(args, work, home, core):
+    """The job over files; how many rows it delivered is not compared."""
+    out = work / "flink" / "out"
     shutil.rmtree(out, ignore_errors=True)
     source = SOURCE.format(options=options(connector="filesystem", path=home / "ndjson", format="json"))
     # It reads the files in no order, and would drop most rows as late.
     source = source.replace("'5' SECOND", "'2' HOUR")
     sink = SINK.format(options=options(connector="filesystem", path=out, format="json"))
-    count = COUNT.format(key="kind", window="'10' SECOND")
-    (folder / "job.sql").write_text((source + sink + count).replace('"', "`").replace("VARCHAR", "STRING"))
-    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang", "java.time")]
-    return lake.measure(["java", "-Xmx1g", *opened, "-cp", f"{jars}:{folder}", "Run", folder / "job.sql"], core)
+    return flink_run(args, work, source + sink + COUNT.format(key="kind", window="'10' SECOND"), core)
+
+
+def flink_kafka(args, python, work, broker, key, out, core):
+    """The job over the topic, to where it ended at the start; it then closes the last windows too."""
+    subprocess.run([python, "-c", PRODUCE, broker.address, out, "1"], check=True)
+    read = {"scan.startup.mode": "earliest-offset", "scan.bounded.mode": "latest-offset", "properties.group.id": out}
+    write = {"sink.delivery-guarantee": "exactly-once", "sink.transactional-id-prefix": out,
+             "properties.transaction.timeout.ms": "600000"}
+    script = SOURCE.format(options=kafka_options(broker, "events", **read)) \
+        + SINK.format(options=kafka_options(broker, f"{out}-out", **write)) + COUNT.format(key=key, window="'10' SECOND")
+    run = flink_run(args, work, script, core)
+    _, count, _ = collected(python, broker, f"{out}-out")
+    if count != args.events:
+        sys.exit(f"flink counted {count} events of {args.events}")
+    return run
 
 
 def kafka(args, python, work, broker):
@@ -290,14 +311,23 @@ def kafka(args, python, work, broker):
                 + COUNT.format(key=key, window="'10' SECOND")
             found["headwater"].append(job(args, work, script, core))
             found["librdkafka"].append(lake.measure([bare, broker.address, "events", str(args.events)], core))
-            text = subprocess.run([python, "-c", COLLECT, broker.address, out], check=True, capture_output=True, text=True)
-            answers.append(totals(map(json.loads, text.stdout.splitlines())))
+            answers.append(collected(python, broker, out))
+            if args.flink:
+                found["flink"].append(flink_kafka(args, python, work, broker, key, f"flink-{keys}-{run}", core))
         rows = agree(f"kafka, {keys}", answers, args.events)
         medians = show(f"kafka, {keys} keys: {rows} rows", found, args.events)
         if keys == "few":
             lake.bar("kafka: of what librdkafka alone does, at least", medians["librdkafka"] / medians["headwater"],
                      0.6, at_least=True)
             lake.bar("kafka: resident MB", max(run["mb"] for run in found["headwater"]), 200)
+            if args.flink:
+                lake.bar("kafka: times Flink, at least", medians["flink"] / medians["headwater"], 5.0, at_least=True)
+
+
+def collected(python, broker, topic):
+    """What is committed in a topic of one partition."""
+    text = subprocess.run([python, "-c", COLLECT, broker.address, topic], check=True, capture_output=True, text=True)
+    return totals(map(json.loads, text.stdout.splitlines()))
 
 
 def build_consumer(python, work):
