@@ -2,7 +2,7 @@
 //!
 //! Invariant: a row keeps its shard and its number; a unit that is appended again changes nothing.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::Path};
 
 use arrow::compute::take;
 use headwater_engine::{
@@ -11,6 +11,8 @@ use headwater_engine::{
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::kept::{KeptLog, KeptUnit};
 
 /// Bytes of one log, at most.
 const BYTES_MAX: usize = 1 << 30;
@@ -39,6 +41,8 @@ struct State {
     bytes: usize,
     units: VecDeque<String>,
     turn: usize,
+    /// Where it is kept beyond the process, if it is.
+    kept: Option<KeptLog>,
 }
 
 /// A log.
@@ -55,6 +59,21 @@ impl Log {
         let shards = (0..shards.max(1)).map(|_| Shard::default()).collect();
         let identity = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         Self { state: Mutex::new(State { shards, ..State::default() }), changed: Notify::new(), identity }
+    }
+
+    /// A log that outlives its process, with what earlier ones appended.
+    pub(super) fn kept(shards: usize, folder: &Path, name: &str) -> Result<Self> {
+        let mut log = Self::new(shards);
+        let (file, identity, units) = KeptLog::open(folder, name, &log.identity)?;
+        log.identity = identity;
+        let mut state = log.state.lock();
+        for unit in units {
+            state.make_room(&unit.parts)?;
+            state.take(unit)?;
+        }
+        state.kept = Some(file);
+        drop(state);
+        Ok(log)
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -90,37 +109,29 @@ impl Log {
         if state.units.iter().any(|known| known == unit) {
             return Ok(0);
         }
-        let bytes: usize = parts.iter().map(|(_, changes)| changes.rows.get_array_memory_size()).sum();
-        if state.bytes + bytes > BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::User,
-                "EXCEEDED_LOCAL_MEMORY_LIMIT",
-                "a memory table holds no more than 1 GB",
-            )
-            .with_hint("write to a folder with 'connector' = 'filesystem'"));
-        }
-        state.bytes += bytes;
-        let mut count = 0;
+        let mut unit = KeptUnit { unit: unit.to_owned(), arrival_ms: now_ms, parts: Vec::new() };
+        let mut turn = state.turn;
         for (shards, changes) in parts {
-            count += changes.num_rows() as u64;
             match shards {
                 None => {
-                    let turn = state.turn % state.shards.len();
-                    state.turn += 1;
-                    state.push(turn, changes, now_ms);
+                    unit.parts.push((turn % state.shards.len(), changes));
+                    turn += 1;
                 }
                 Some(shards) => {
                     for shard in 0..state.shards.len() {
-                        let of_shard = rows_of(&changes, &shards, shard)?;
-                        state.push(shard, of_shard, now_ms);
+                        unit.parts.push((shard, rows_of(&changes, &shards, shard)?));
                     }
                 }
             }
         }
-        state.units.push_back(unit.to_owned());
-        if state.units.len() > UNITS_MAX {
-            state.units.pop_front();
+        unit.parts.retain(|(_, changes)| changes.num_rows() > 0);
+        let count = unit.parts.iter().map(|(_, changes)| changes.num_rows() as u64).sum();
+        state.make_room(&unit.parts)?;
+        if count > 0 && let Some(kept) = &mut state.kept {
+            kept.append(&unit)?;
         }
+        state.turn = turn;
+        state.take(unit)?;
         drop(state);
         self.changed.notify_waiters();
         Ok(count)
@@ -128,14 +139,37 @@ impl Log {
 }
 
 impl State {
-    fn push(&mut self, shard: usize, changes: ChangeBatch, arrival_ms: i64) {
-        if changes.num_rows() == 0 {
-            return;
+    fn make_room(&mut self, parts: &[(usize, ChangeBatch)]) -> Result<()> {
+        let bytes: usize = parts.iter().map(|(_, changes)| changes.rows.get_array_memory_size()).sum();
+        if self.bytes + bytes > BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::User,
+                "EXCEEDED_LOCAL_MEMORY_LIMIT",
+                "a memory table holds no more than 1 GB",
+            )
+            .with_hint("write to a folder with 'connector' = 'filesystem'"));
         }
-        let shard = &mut self.shards[shard];
-        let first = shard.rows;
-        shard.rows += changes.num_rows() as u64;
-        shard.stretches.push(Stretch { first, changes, arrival_ms });
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Makes a unit's rows visible.
+    fn take(&mut self, unit: KeptUnit) -> Result<()> {
+        for (index, changes) in unit.parts {
+            let known = self.shards.len();
+            let shard = self.shards.get_mut(index).ok_or_else(|| {
+                Error::user("INVALID_TABLE_PROPERTY", format!("a kept log has more than {known} shards"))
+                    .with_hint("set 'shards' to what it was when the log was made, or give another 'log.path'")
+            })?;
+            let first = shard.rows;
+            shard.rows += changes.num_rows() as u64;
+            shard.stretches.push(Stretch { first, changes, arrival_ms: unit.arrival_ms });
+        }
+        self.units.push_back(unit.unit);
+        if self.units.len() > UNITS_MAX {
+            self.units.pop_front();
+        }
+        Ok(())
     }
 }
 

@@ -3,15 +3,17 @@
 //! Without a PRIMARY KEY a table is a log in shards; with one it is a changelog by that key, which a query sees as the
 //! rows there are. With a 'format' the log holds payloads, which every table of its name reads in its own columns.
 //!
-//! Invariant: what is here is gone with the process; an offset into a log that is gone reads as the log's beginning.
+//! Invariant: what is here is gone with the process unless `'log.path'` names a folder that keeps it; an offset into a log
+//! that is gone reads as the log's beginning.
 
+mod kept;
 mod log;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use headwater_engine::{
@@ -62,17 +64,29 @@ impl Memory {
         let from_latest =
             options.choice("scan.startup.mode", &[("earliest-offset", false), ("latest-offset", true)])?;
         let format = formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?;
+        let folder = options.text("log.path");
         options.finish()?;
         let mut logs = self.logs.lock();
         let wanted = usize::try_from(shards.unwrap_or(1)).unwrap_or(1);
-        let log = logs.entry(name).or_insert_with(|| Arc::new(Log::new(wanted)));
+        let log = match logs.get(&name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let made = match &folder {
+                    Some(folder) => Log::kept(wanted, Path::new(folder), &name)?,
+                    None => Log::new(wanted),
+                };
+                let made = Arc::new(made);
+                logs.insert(name, Arc::clone(&made));
+                made
+            }
+        };
         if shards.is_some() && log.shards() != wanted {
             let message = format!("table \"{}\": its log has {} shards, not {wanted}", table.name, log.shards());
             return Err(Error::user("INVALID_TABLE_PROPERTY", message)
                 .with_hint("the first table of a name decides; leave 'shards' out of the others"));
         }
         let (is_bounded, from_latest) = (is_bounded.unwrap_or_default(), from_latest.unwrap_or_default());
-        Ok(MemoryOptions { log: Arc::clone(log), is_bounded, from_latest, format })
+        Ok(MemoryOptions { log, is_bounded, from_latest, format })
     }
 }
 

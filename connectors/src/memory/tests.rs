@@ -102,3 +102,33 @@ async fn rows_of_one_key_share_a_shard() {
     let error = memory.source(&spec(&[("shards", "2")], &[])).unwrap_err();
     assert_eq!(error.message(), "table \"t\": its log has 4 shards, not 2");
 }
+
+#[tokio::test]
+async fn a_kept_log_outlives_its_process_and_what_a_crash_cut_off_is_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let table = spec(&[("log.path", path.as_str()), ("shards", "2")], &["name"]);
+    let offset = {
+        let memory = Memory::default();
+        let sink = memory.sink(&table).unwrap();
+        sink.commit(&job(), Epoch(1), vec![unit("a", 0..30)]).await.unwrap();
+        let held = Memory::default().sink(&table).unwrap_err();
+        assert!(held.message().contains("in use by another process"), "{held:?}");
+        read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.1.pop().unwrap()
+    };
+    let file = folder.path().join("t.log");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, [whole.as_slice(), &[9, 0, 0, 0, 1, 2, 3, 4, 5]].concat()).unwrap();
+    for round in 0..2 {
+        let memory = Memory::default();
+        let sink = memory.sink(&table).unwrap();
+        assert_eq!(sink.commit(&job(), Epoch(1), vec![unit("a", 0..30)]).await.unwrap().rows, 0, "a repeated commit");
+        sink.commit(&job(), Epoch(2 + round), vec![unit(&format!("b{round}"), 30..40)]).await.unwrap();
+        let all = read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0;
+        assert_eq!(all.len() as u64, 40 + 10 * round);
+        let log = memory.options(&table).unwrap().log;
+        assert!(offset.0.starts_with(log.identity.as_str()), "{offset} is of {}", log.identity);
+    }
+    let unkept = Memory::default();
+    assert_eq!(read(unkept.source(&spec(&[], &[])).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 0);
+}
