@@ -127,7 +127,9 @@ impl Log {
         unit.parts.retain(|(_, changes)| changes.num_rows() > 0);
         let count = unit.parts.iter().map(|(_, changes)| changes.num_rows() as u64).sum();
         state.make_room(&unit.parts)?;
-        if count > 0 && let Some(kept) = &mut state.kept {
+        if count > 0
+            && let Some(kept) = &mut state.kept
+        {
             kept.append(&unit)?;
         }
         state.turn = turn;
