@@ -10,6 +10,8 @@ use lz4_flex::frame::FrameDecoder;
 /// Frames of LZ4.
 pub(super) struct Lz4Frames<R: BufRead> {
     frames: FrameDecoder<Watched<R>>,
+    /// The file ended after a frame: whoever asks again is told so again.
+    has_ended: bool,
 }
 
 /// Notes whether somebody read past the end, which the frame reader takes for the end of a frame.
@@ -28,13 +30,13 @@ impl<R: Read> Read for Watched<R> {
 
 impl<R: BufRead> Lz4Frames<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { frames: FrameDecoder::new(Watched { input, is_past_end: false }) }
+        Self { frames: FrameDecoder::new(Watched { input, is_past_end: false }), has_ended: false }
     }
 }
 
 impl<R: BufRead> Read for Lz4Frames<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
+        while !self.has_ended {
             let length = self.frames.read(out)?;
             if length > 0 || out.is_empty() {
                 return Ok(length);
@@ -43,10 +45,9 @@ impl<R: BufRead> Read for Lz4Frames<R> {
             if watched.is_past_end {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame is not complete"));
             }
-            if watched.input.fill_buf()?.is_empty() {
-                return Ok(0);
-            }
+            self.has_ended = watched.input.fill_buf()?.is_empty();
         }
+        Ok(0)
     }
 }
 

@@ -159,3 +159,19 @@ fn lz4_without_its_end_mark_is_cut() {
     let whole = frame.finish().unwrap();
     assert!(in_chunks(Compression::Lz4, &whole[..whole.len() - 4]).is_err());
 }
+
+/// Whoever fills buffers asks once more after the last bytes.
+#[test]
+fn the_end_is_said_as_often_as_it_is_asked_for() {
+    let data = sample();
+    for (name, bytes) in all(&data) {
+        let compression = Compression::of(name, &bytes).unwrap();
+        let mut reader = compression.reader(&bytes[..]).unwrap();
+        let mut found = Vec::new();
+        reader.read_to_end(&mut found).unwrap();
+        assert_eq!(found.len(), data.len(), "{name}");
+        for _ in 0..3 {
+            assert_eq!(reader.read(&mut [0; 16]).unwrap(), 0, "{name}");
+        }
+    }
+}
