@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use headwater_engine::{
     catalog::{Column, FileFormat, Table},
     error::{Error, Result},
@@ -86,6 +86,15 @@ impl ReadFormat {
         })
     }
 
+    /// Refuses columns that files of this format, and keys that names of folders, do not hold: times of day are only
+    /// in Parquet files that others write.
+    pub fn check_columns(&self, of_files: &[FieldRef], keys: &[FieldRef]) -> Result<()> {
+        let of_files = of_files.iter().filter(|_| !matches!(self, Self::Parquet));
+        let Some(field) = of_files.chain(keys).find(|field| has_time(field.data_type())) else { return Ok(()) };
+        let message = format!("column \"{}\" cannot be of type time: only columns of Parquet files can", field.name());
+        Err(Error::not_supported(message).with_hint("declare it as string, and CAST it AS time in queries"))
+    }
+
     /// Whether parts of a file can be read on their own.
     pub fn may_split(&self, path: &Path) -> bool {
         match self {
@@ -140,6 +149,15 @@ impl ReadFormat {
             Self::Delimited(_) => delimited::line_start(window),
             Self::Json(_) | Self::Parquet => None,
         }
+    }
+}
+
+fn has_time(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Time32(_) | DataType::Time64(_) => true,
+        DataType::List(item) | DataType::Map(item, _) => has_time(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_time(field.data_type())),
+        _ => false,
     }
 }
 

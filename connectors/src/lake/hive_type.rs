@@ -33,6 +33,7 @@ pub fn text(data_type: &DataType) -> Result<String> {
         DataType::Binary => "binary".into(),
         DataType::Date32 => "date".into(),
         DataType::Timestamp(_, _) => "timestamp".into(),
+        DataType::Time32(unit) | DataType::Time64(unit) => format!("time({})", digits_of(*unit)),
         DataType::List(item) => format!("array<{}>", text(item.data_type())?),
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(kv) if kv.len() == 2 => {
@@ -47,6 +48,16 @@ pub fn text(data_type: &DataType) -> Result<String> {
         }
         other => return Err(Error::not_supported(format!("a table column cannot have the type {other}"))),
     })
+}
+
+/// Digits of a second's fraction.
+fn digits_of(unit: TimeUnit) -> u8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
 }
 
 /// The field that DDL type `array<..>` gives its items.
@@ -83,7 +94,11 @@ impl Parser<'_> {
             }
             "binary" | "varbinary" => DataType::Binary,
             "date" => DataType::Date32,
-            "timestamp" => self.timestamp()?,
+            "timestamp" => DataType::Timestamp(self.unit()?, None),
+            "time" => match self.unit()? {
+                coarse @ (TimeUnit::Second | TimeUnit::Millisecond) => DataType::Time32(coarse),
+                fine @ (TimeUnit::Microsecond | TimeUnit::Nanosecond) => DataType::Time64(fine),
+            },
             "decimal" | "numeric" => self.decimal()?,
             "array" => {
                 let [item] = self.arguments()?;
@@ -98,12 +113,13 @@ impl Parser<'_> {
         })
     }
 
-    fn timestamp(&mut self) -> Result<DataType> {
+    /// The unit that has the digits of a precision, three if none is given.
+    fn unit(&mut self) -> Result<TimeUnit> {
         Ok(match self.numbers()?.first() {
-            None | Some(1..=3) => DataType::Timestamp(TimeUnit::Millisecond, None),
-            Some(0) => DataType::Timestamp(TimeUnit::Second, None),
-            Some(4..=6) => DataType::Timestamp(TimeUnit::Microsecond, None),
-            Some(7..=9) => DataType::Timestamp(TimeUnit::Nanosecond, None),
+            None | Some(1..=3) => TimeUnit::Millisecond,
+            Some(0) => TimeUnit::Second,
+            Some(4..=6) => TimeUnit::Microsecond,
+            Some(7..=9) => TimeUnit::Nanosecond,
             Some(_) => return Err(self.unknown()),
         })
     }
@@ -218,6 +234,8 @@ mod tests {
             "array<struct<a:int,b:decimal(38,0)>>",
             "map<string,array<double>>",
             "struct<lat:double,lon:double>",
+            "time(3)",
+            "array<time(6)>",
         ] {
             assert_eq!(text(&parse(spelled)?)?, spelled);
         }

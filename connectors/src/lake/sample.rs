@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use futures::{StreamExt, TryStreamExt, stream};
 use headwater_engine::error::{Error, Result};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions};
 use tokio::task::JoinSet;
 
 use super::{
@@ -190,10 +190,13 @@ async fn parquet_schema(place: &Place, meta: ObjectMeta) -> Result<(String, Sche
     let name = place.display(&meta.location);
     let reader = parquet::arrow::async_reader::ParquetObjectReader::new(place.store.clone(), meta.location)
         .with_file_size(meta.size);
-    let builder = ParquetRecordBatchStreamBuilder::new(reader)
+    // As the scan sees the types: without what Arrow's writers add to them.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
         .await
         .map_err(|error| Error::data("HIVE_BAD_DATA", format!("file \"{name}\" is not Parquet: {error}")))?;
-    Ok((name, builder.schema().as_ref().clone()))
+    let usable = |field: &FieldRef| field.as_ref().clone().with_data_type(widen::usable(field.data_type()));
+    Ok((name, Schema::new(builder.schema().fields().iter().map(usable).collect::<Vec<_>>())))
 }
 
 /// The type that reads values of both, if there is one.
@@ -215,6 +218,9 @@ fn common(one: &DataType, other: &DataType) -> Option<DataType> {
         (DataType::List(item), DataType::List(other)) => {
             let data_type = common(item.data_type(), other.data_type())?;
             Some(DataType::List(Arc::new(item.as_ref().clone().with_data_type(data_type))))
+        }
+        _ if one.is_integer() && other.is_integer() => {
+            Some(if one.primitive_width() >= other.primitive_width() { one } else { other }.clone())
         }
         _ if widen::check(other, one).is_ok() => Some(one.clone()),
         _ if widen::check(one, other).is_ok() => Some(other.clone()),

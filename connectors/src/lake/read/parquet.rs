@@ -178,7 +178,11 @@ fn mismatch(shown: &str, wanted: &Field, found: &Field, inner: &widen::Mismatch)
         widen::spelled(wanted.data_type()),
         inner.place(),
     );
-    Error::data("HIVE_BAD_DATA", text).with_hint("declare the column with the file's type, or write the file again")
+    let has_type = widen::check(found.data_type(), &widen::usable(found.data_type())).is_ok();
+    Error::data("HIVE_BAD_DATA", text).with_hint(match has_type {
+        true => "declare the column with the file's type, or write the file again",
+        false => "no column of a table has that type: leave it out of the query, or write the file again",
+    })
 }
 
 fn broken(shown: &str, error: ParquetError) -> Error {

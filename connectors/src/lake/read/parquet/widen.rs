@@ -93,9 +93,19 @@ fn is_safe(from: &DataType, to: &DataType) -> bool {
         (T::Int8 | T::UInt8, T::Int16 | T::Int32 | T::Int64)
         | (T::Int16 | T::UInt16, T::Int32 | T::Int64)
         | (T::Int32 | T::UInt32, T::Int64)
+        | (T::Float16, T::Float32 | T::Float64)
         | (T::Float32, T::Float64) => true,
         // Parquet has no smaller integers: writers store them as 32 bits; a value that does not fit is an error.
         (T::Int32, T::Int8 | T::Int16) => true,
+        // Lake tables have no unsigned integers: a value over half their range is an error in a column of their width.
+        (T::UInt8, T::Int8) | (T::UInt16, T::Int16) | (T::UInt32, T::Int32) | (T::UInt64, T::Int64) => true,
+        (from, T::Decimal128(precision, scale)) if from.is_integer() => {
+            i16::from(*precision) - i16::from(*scale) >= digits_max(from)
+        }
+        // More digits than a column can have: a value that needs them is an error.
+        (T::Decimal256(_, s1), T::Decimal128(_, s2)) => s2 >= s1,
+        (T::Decimal256(_, _), T::Utf8) => true,
+        (T::Time32(_) | T::Time64(_), T::Time32(_) | T::Time64(_)) => true,
         (T::Decimal128(p1, s1) | T::Decimal32(p1, s1) | T::Decimal64(p1, s1), T::Decimal128(p2, s2)) => {
             s2 >= s1 && i16::from(*p2) - i16::from(*s2) >= i16::from(*p1) - i16::from(*s1)
         }
@@ -106,6 +116,44 @@ fn is_safe(from: &DataType, to: &DataType) -> bool {
         (T::Timestamp(_, _), T::Timestamp(_, _)) => true,
         (T::Dictionary(_, value), _) => is_safe(value, to),
         _ => false,
+    }
+}
+
+/// Digits of the largest number of an integer type.
+fn digits_max(integer: &DataType) -> i16 {
+    match integer {
+        DataType::Int8 | DataType::UInt8 => 3,
+        DataType::Int16 | DataType::UInt16 => 5,
+        DataType::Int32 | DataType::UInt32 => 10,
+        DataType::Int64 => 19,
+        _ => 20,
+    }
+}
+
+/// The type of a table's column for what files hold in one, where no DDL says it. A type that has no counterpart is
+/// `binary`, into which it does not widen: the table can be used without that column.
+pub(in crate::lake) fn usable(found: &DataType) -> DataType {
+    use DataType as T;
+    match found {
+        T::UInt8 => T::Int16,
+        T::UInt16 => T::Int32,
+        T::UInt32 => T::Int64,
+        T::UInt64 => T::Decimal128(20, 0),
+        T::Float16 => T::Float32,
+        T::FixedSizeBinary(_) => T::Binary,
+        T::Decimal256(precision, scale @ 0..=38) => T::Decimal128((*precision).min(38), *scale),
+        T::Decimal256(_, _) => T::Utf8,
+        T::List(item) | T::LargeList(item) | T::FixedSizeList(item, _) => hive_type::list_of(usable(item.data_type())),
+        T::Struct(fields) => {
+            let usable = |field: &FieldRef| field.as_ref().clone().with_data_type(usable(field.data_type()));
+            T::Struct(fields.iter().map(usable).collect())
+        }
+        T::Map(entries, _) => match entries.data_type() {
+            T::Struct(kv) if kv.len() == 2 => hive_type::map_of(usable(kv[0].data_type()), usable(kv[1].data_type())),
+            _ => T::Binary,
+        },
+        known if hive_type::text(known).is_ok() => known.clone(),
+        _ => T::Binary,
     }
 }
 
@@ -205,6 +253,37 @@ mod tests {
         assert!(check(&DataType::Int64, &DataType::Int32).is_err());
         assert!(check(&DataType::Utf8, &DataType::Int32).is_err());
         assert!(check(&DataType::Float64, &DataType::Float32).is_err());
+    }
+
+    #[test]
+    fn unsigned_integers_have_room_or_fail() {
+        use arrow::array::{Decimal128Array, UInt64Array};
+        let found: ArrayRef = Arc::new(UInt64Array::from(vec![Some(u64::MAX), None]));
+        assert_eq!(usable(found.data_type()), DataType::Decimal128(20, 0));
+        let wide = widen(&found, &DataType::Decimal128(20, 0)).unwrap();
+        let wanted = Decimal128Array::from(vec![Some(i128::from(u64::MAX)), None]).with_precision_and_scale(20, 0);
+        assert_eq!(wide.as_ref(), &wanted.unwrap() as &dyn Array);
+        check(found.data_type(), &DataType::Int64).unwrap();
+        assert!(widen(&found, &DataType::Int64).is_err());
+        assert!(check(found.data_type(), &DataType::Decimal128(20, 1)).is_err());
+    }
+
+    #[test]
+    fn what_no_column_can_hold_does_not_widen() {
+        let interval = DataType::Interval(arrow::datatypes::IntervalUnit::DayTime);
+        assert!(check(&interval, &usable(&interval)).is_err());
+        for found in [
+            DataType::UInt8,
+            DataType::Float16,
+            DataType::FixedSizeBinary(5),
+            DataType::Decimal256(60, 4),
+            DataType::Decimal256(60, 50),
+            DataType::Time64(TimeUnit::Nanosecond),
+            DataType::List(Arc::new(arrow::datatypes::Field::new("element", DataType::UInt32, false))),
+        ] {
+            check(&found, &usable(&found)).unwrap();
+            assert!(hive_type::text(&usable(&found)).is_ok(), "{found}");
+        }
     }
 
     #[test]
