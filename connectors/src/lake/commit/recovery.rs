@@ -157,6 +157,11 @@ pub(super) async fn apply_all(site: &Site, id: StatementId, step: Step, effect: 
     Ok(())
 }
 
+/// Deletes the decision of a statement that was rolled back by its owner, who asks for none again.
+pub(super) async fn forget(site: &Site, id: StatementId) -> Result<()> {
+    apply(site, id, Action::Delete(RecordKind::Decision), None).await
+}
+
 async fn publish_all(site: &Site, files: &[&StagedFile]) -> Result<()> {
     use futures::{StreamExt, TryStreamExt};
     let files: Vec<StagedFile> = files.iter().map(|file| (*file).clone()).collect();

@@ -1,13 +1,13 @@
 //! The catalog's part in a commit: the table of a `CREATE TABLE AS`, and new partitions.
 //!
-//! Invariant: repeating it changes nothing; a table that was dropped meanwhile is no error, its files are published as
-//! they would have been a moment earlier.
+//! Invariant: repeating it changes nothing. A statement whose table was dropped is refused before it decides; later that
+//! is no error: its files are published as they would have been a moment earlier, and whoever drops waits for them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use headwater_engine::{
-    catalog::{Catalog, IfExists},
+    catalog::{Catalog, IfExists, Table, TableName},
     error::{Error, Result},
 };
 
@@ -17,12 +17,20 @@ use super::{Effect, Registrar};
 #[derive(Debug, Clone)]
 pub struct CatalogRegistrar {
     catalog: Arc<dyn Catalog>,
+    /// Name and location of the table whose rows a statement writes.
+    written: Option<(TableName, String)>,
 }
 
 impl CatalogRegistrar {
     /// A registrar of this catalog.
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
-        Self { catalog }
+        Self { catalog, written: None }
+    }
+
+    /// The same for a statement that writes into a table of the catalog.
+    #[must_use]
+    pub fn writing(self, table: &Table) -> Self {
+        Self { written: Some((table.name.clone(), table.location.clone())), ..self }
     }
 }
 
@@ -49,5 +57,16 @@ impl Registrar for CatalogRegistrar {
 
     async fn catalog(&self) -> Result<Option<String>> {
         self.catalog.id().await.map(Some)
+    }
+
+    async fn expect_table(&self) -> Result<()> {
+        let Some((name, location)) = &self.written else { return Ok(()) };
+        match self.catalog.table(name).await? {
+            Some(found) if found.location == *location => Ok(()),
+            _ => {
+                let message = format!("table \"{name}\" was dropped or moved while the statement ran");
+                Err(Error::user("TABLE_NOT_FOUND", message).with_hint("nothing of it was written"))
+            }
+        }
     }
 }

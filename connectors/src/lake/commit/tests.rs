@@ -2,6 +2,7 @@
 //! every interleaving of a reader with a writer's operations sees the old or the new state.
 
 mod claims;
+mod dropped;
 mod faults;
 mod readers;
 mod table;

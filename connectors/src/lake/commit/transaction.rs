@@ -24,7 +24,7 @@ use super::{
     place::{Entry, Place, Spot, StagedWriter},
     protocol::Step,
     record::{self, Begin, Claim, Decision, Effect, RecordKind, Staged, StagedFile},
-    recovery::{apply_all, create_or_read, finish_or_give_up, recover},
+    recovery::{apply_all, create_or_read, finish_or_give_up, forget, recover},
     statement::{StatementId, StatementKind},
     visible::Records,
 };
@@ -37,6 +37,10 @@ pub trait Registrar: fmt::Debug + Send + Sync {
     async fn register(&self, effect: &Effect) -> Result<()>;
     /// Which catalog that is, if it is one.
     async fn catalog(&self) -> Result<Option<String>>;
+    /// Refuses a statement whose table was dropped since it began.
+    async fn expect_table(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// For statements without a table, such as `UNLOAD`.
@@ -88,6 +92,8 @@ pub struct Transaction {
     next_file: AtomicUsize,
     heartbeat: Option<JoinHandle<()>>,
     ended: bool,
+    /// It never asks for a decision, so an abort of others is not needed once it is rolled back.
+    gave_up: bool,
     stats: Arc<ScanStats>,
 }
 
@@ -105,9 +111,9 @@ enum Newest {
 /// How long an exclusive statement waits for the one before it.
 const CLAIM_WAIT_MS: u64 = 600_000;
 /// How long it waits for the files of statements that are decided.
-const DECIDED_WAIT_MS: u64 = 60_000;
+pub(super) const DECIDED_WAIT_MS: u64 = 60_000;
 /// Pause between two looks at the one before.
-const CLAIM_POLL_MS: u64 = 100;
+pub(super) const CLAIM_POLL_MS: u64 = 100;
 
 impl Transaction {
     /// Begins a statement, after finishing or undoing what dead ones left.
@@ -119,7 +125,7 @@ impl Transaction {
         site.place.create(&path, record::encode(&begin)?).await?;
         let heartbeat = tokio::spawn(beat(site.place.clone(), path, begin));
         let (next_file, heartbeat) = (AtomicUsize::new(0), Some(heartbeat));
-        Ok(Self { site, id, next_file, heartbeat, ended: false, stats: Arc::default() })
+        Ok(Self { site, id, next_file, heartbeat, ended: false, gave_up: false, stats: Arc::default() })
     }
 
     /// The same, saying in the counters of its statement when it is not to be cut short.
@@ -247,15 +253,26 @@ impl Transaction {
     pub async fn roll_back(mut self) -> Result<()> {
         self.stop_heartbeat().await;
         self.ended = true;
-        apply_all(&self.site, self.id, Step::RollBack, None).await
+        apply_all(&self.site, self.id, Step::RollBack, None).await?;
+        match self.gave_up {
+            true => forget(&self.site, self.id).await,
+            false => Ok(()),
+        }
     }
 
     async fn decide(&mut self, mut effect: Effect) -> Result<Effect> {
         if effect.registers() {
             effect.catalog = self.site.registrar.catalog().await?;
         }
+        // Whoever drops the table ends the statements whose begin records are there then: so the table is asked for last.
         let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
-        if self.site.place.read(&begin).await?.is_none() {
+        let is_there = self.site.place.read(&begin).await?.is_some();
+        let expected = self.site.registrar.expect_table().await;
+        if expected.is_err() || !is_there {
+            self.gave_up = true;
+        }
+        expected?;
+        if !is_there {
             return Err(self.aborted("its begin record is gone"));
         }
         self.settle_staged(&effect).await?;

@@ -180,4 +180,8 @@ impl Registrar for FaultyCatalog {
     async fn catalog(&self) -> Result<Option<String>> {
         self.catalog.catalog().await
     }
+
+    async fn expect_table(&self) -> Result<()> {
+        self.catalog.expect_table().await
+    }
 }
