@@ -28,6 +28,7 @@ pub use pattern::{Pattern, SPECIAL};
 pub use stored::{Excluded, KnownFolders, Stored, of_excluded};
 
 use super::{
+    commit,
     layout::{self, Key, Value},
     pruning::{FileFilter, Known},
     stores::{Place, is_without_bucket, store_error},
@@ -81,6 +82,9 @@ pub struct Listing {
     pub stored: Vec<Stored>,
     /// Folders that the filters exclude.
     pub excluded: Vec<Excluded>,
+    /// Folders in which statements keep records of their files, each with what stands before paths of its store: that of
+    /// the table, and those of tables whose folders lie within it.
+    pub recorded: BTreeSet<(String, Path)>,
 }
 
 impl Listing {
@@ -331,7 +335,8 @@ async fn list_files(partitions: Vec<ListedPartition>, filter: &FileFilter, mut l
         .map(|(index, place)| async move { files_of(index, &place, filter.only()).await })
         .buffered(LISTINGS_AT_ONCE);
     let mut files = Vec::new();
-    while let Some(mut found) = lists.try_next().await? {
+    while let Some((mut found, recorded)) = lists.try_next().await? {
+        listing.recorded.extend(recorded);
         let bytes = found.iter().map(|file| file.size).sum();
         listing.stored.push(Stored { files: found.len() as u64, bytes, ..Stored::default() });
         files.append(&mut found);
@@ -351,7 +356,12 @@ fn too_many() -> Error {
         .with_hint("filter on its partition keys")
 }
 
-async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result<Vec<LakeFile>> {
+/// The data files of a partition, and the folders with records on the way to them.
+async fn files_of(
+    index: usize,
+    place: &Place,
+    only: Option<&Pattern>,
+) -> Result<(Vec<LakeFile>, BTreeSet<(String, Path)>)> {
     let prefix = Some(&place.path).filter(|path| !path.as_ref().is_empty());
     let mut objects = match only.and_then(Pattern::exact) {
         Some(path) => stream::iter([place.store.head(&path).await]).boxed(),
@@ -359,7 +369,7 @@ async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result
     };
     let is_wanted =
         |object: &ObjectMeta| is_data(object, &place.path) && only.is_none_or(|only| only.matches(&object.location));
-    let mut files = Vec::new();
+    let (mut files, mut recorded) = (Vec::new(), BTreeSet::new());
     loop {
         match objects.try_next().await {
             Ok(Some(object)) if is_wanted(&object) => files.push(LakeFile {
@@ -368,14 +378,23 @@ async fn files_of(index: usize, place: &Place, only: Option<&Pattern>) -> Result
                 modified: object.last_modified,
                 partition: index,
             }),
-            Ok(Some(_)) => {}
+            Ok(Some(object)) => {
+                recorded.extend(recorded_at(&object.location).map(|folder| (place.root.clone(), folder)));
+            }
             Err(error @ object_store::Error::NotFound { .. }) if !is_without_bucket(&error) => {}
             Ok(None) => break,
             Err(error) => return Err(store_error(&place.to_string(), error)),
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
+    Ok((files, recorded))
+}
+
+/// The folder whose statements an object is a record of.
+fn recorded_at(record: &Path) -> Option<Path> {
+    let (folder, rest) = record.as_ref().rsplit_once(commit::FOLDER)?;
+    let folder = folder.strip_suffix('/').or(folder.is_empty().then_some(""))?;
+    rest.starts_with('/').then(|| Path::parse(folder).ok())?
 }
 
 /// How many folders look like partitions and are not among the registered ones; files that follow no layout are counted

@@ -4,7 +4,7 @@
 //! carries [`HIDDEN_MARK`] in its metadata and is left out of `SELECT *` by the session.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -23,7 +23,7 @@ use headwater_engine::{
     error::{Error, Result},
     time::{Clock, SystemClock},
 };
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStoreExt, path::Path};
 use parking_lot::Mutex;
 
 use super::{
@@ -69,6 +69,7 @@ impl LakeTable {
         let format = ReadFormat::of(&table, malformed)?;
         let file_columns = Arc::new(Schema::new(fields(&table.columns)?));
         let keys = fields(&table.partition_keys)?;
+        format.check_columns(file_columns.fields(), &keys)?;
         let all = file_columns.fields().iter().map(Arc::clone).chain(keys.iter().map(Arc::clone)).chain(hidden());
         let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
         let keys =
@@ -133,11 +134,8 @@ impl LakeTable {
     /// The files of the statements that have happened: those that were done when the listing began, and none that they
     /// replaced (see [`commit`](super::commit)).
     async fn list_committed(&self, place: &Place, filter: &FileFilter, stats: &Arc<ScanStats>) -> Result<Listing> {
-        let mut before = Records::read(&*place.store, &place.path, &place.root).await?;
-        if before.is_any_open() {
-            self.finish_others(stats).await?;
-            before = Records::read(&*place.store, &place.path, &place.root).await?;
-        }
+        let mut folders = BTreeSet::from([place.path.clone()]);
+        let mut before = self.records(place, &folders, stats).await?;
         let projection = Projection::of(&self.table, &self.keys, projection::at_millis(SystemClock.now().0))?;
         for _ in 0..LISTINGS_MAX {
             let near = listing::flattened(place, &self.keys, filter, self.stores.known_folders()).await?;
@@ -151,7 +149,14 @@ impl LakeTable {
                 }
             };
             let mut listing = listing.through(place);
-            let after = Records::read(&*place.store, &place.path, &place.root).await?;
+            let within = listing.recorded.iter().filter(|(root, _)| *root == place.root).map(|(_, folder)| folder);
+            let known = folders.len();
+            folders.extend(within.cloned());
+            if folders.len() > known {
+                before = self.records(place, &folders, stats).await?;
+                continue;
+            }
+            let after = Records::read_all(&*place.store, folders.iter(), &place.root).await?;
             match resolve(std::mem::take(&mut listing.files), &before, &after, |file| file.path.as_ref()) {
                 Resolved::Files(files) => {
                     listing.files = files;
@@ -163,15 +168,22 @@ impl LakeTable {
         Err(Error::unavailable(format!("\"{}\" was replaced while it was listed, again and again", self.table.name)))
     }
 
-    /// Finishes, undoes or cleans up after dead statements; where that is not allowed, their files stay hidden.
-    async fn finish_others(&self, stats: &ScanStats) -> Result<()> {
-        let place = self.stores.resolve(&self.table.location, &self.table.properties).await?;
-        let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(&self.catalog)));
-        match recover(&site_of(&place, registrar)).await {
-            Ok(problems) => problems.into_iter().for_each(|problem| stats.warn(problem)),
-            Err(error) => stats.warn(format!("{}: {error}", self.table.name)),
+    /// The records of the statements in these folders, once the dead ones are finished, undone or cleaned up after.
+    async fn records(&self, place: &Place, folders: &BTreeSet<Path>, stats: &ScanStats) -> Result<Records> {
+        let found = Records::read_all(&*place.store, folders.iter(), &place.root).await?;
+        if !found.is_any_open() {
+            return Ok(found);
         }
-        Ok(())
+        let whole = self.stores.resolve(&self.table.location, &self.table.properties).await?;
+        for folder in folders {
+            let registrar = Arc::new(CatalogRegistrar::new(Arc::clone(&self.catalog)));
+            match recover(&site_of(&whole.at(folder.clone()), registrar)).await {
+                Ok(problems) => problems.into_iter().for_each(|problem| stats.warn(problem)),
+                // Where that is not allowed, their files stay hidden.
+                Err(error) => stats.warn(format!("{}: {error}", self.table.name)),
+            }
+        }
+        Records::read_all(&*place.store, folders.iter(), &place.root).await
     }
 
     /// The files of the partitions that the table's properties span.
@@ -322,7 +334,7 @@ impl TableProvider for LakeTable {
         let filter = filter.of_files(self.only.clone());
         let listing = self.list(&place, &filter, &stats).await?;
         self.stores.known_folders().remember(&listing);
-        let excluded = listing::of_excluded(&listing.excluded, self.stores.known_folders()).await?;
+        let excluded = listing::of_excluded(&listing.excluded, self.stores.known_folders()).await;
         account(&stats, &listing, excluded);
         let scan = self.plan(state, projection, filters, listing, stats)?;
         let partitions = state.config().target_partitions();
@@ -457,3 +469,6 @@ fn account(stats: &ScanStats, listing: &Listing, excluded: Stored) {
     ScanStats::add(&stats.partitions_total, listing.partitions_total + stored.partitions);
     ScanStats::add(&stats.files_ignored, listing.ignored);
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,12 @@ use headwater_engine::{
     catalog::Properties,
     error::{Error, ErrorKind, Result},
 };
-use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use object_store::{ObjectStore, path::Path};
 use parking_lot::{Mutex, RwLock};
+
+mod local;
+
+use local::LocalFiles;
 
 use super::{
     commit::place::Uploads,
@@ -85,7 +89,7 @@ struct Client {
 pub struct Stores {
     settings: RwLock<Properties>,
     working_directory: PathBuf,
-    local: Arc<LocalFileSystem>,
+    local: Arc<LocalFiles>,
     clients: Mutex<HashMap<String, (S3Settings, Client)>>,
     /// Stores given by name instead of made: tests put memory here.
     given: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
@@ -104,7 +108,7 @@ impl Stores {
         Self {
             settings: RwLock::new(settings),
             working_directory,
-            local: Arc::new(LocalFileSystem::new()),
+            local: Arc::default(),
             clients: Mutex::default(),
             given: RwLock::default(),
             known_folders: KnownFolders::default(),
@@ -192,7 +196,7 @@ impl Stores {
         }
         let text = absolute.to_str().ok_or_else(|| bad_location(location, &"it is not UTF-8"))?;
         let path = Path::parse(text).map_err(|error| bad_location(location, &error))?;
-        let store: Arc<dyn ObjectStore> = Arc::<LocalFileSystem>::clone(&self.local);
+        let store: Arc<dyn ObjectStore> = Arc::<LocalFiles>::clone(&self.local);
         Ok(Place { store, path, root: "/".into(), listing: ListingCost::Free, uploads: None })
     }
 

@@ -90,6 +90,22 @@ impl Records {
         Ok(records)
     }
 
+    /// The records of several folders of a store, as one.
+    pub async fn read_all<'a>(
+        store: &dyn ObjectStore,
+        roots: impl Iterator<Item = &'a Path>,
+        shown: &str,
+    ) -> Result<Self> {
+        let mut all = Self::default();
+        for root in roots {
+            let Self { statements, replaced, waits_for_catalog } = Self::read(store, root, shown).await?;
+            all.statements.extend(statements);
+            all.replaced.extend(replaced);
+            all.waits_for_catalog |= waits_for_catalog;
+        }
+        Ok(all)
+    }
+
     /// Statements whose replaced files may still be there, so that their decisions must be read.
     pub fn still_deleting(&self) -> Vec<StatementId> {
         let is_one =

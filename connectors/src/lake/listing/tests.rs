@@ -214,3 +214,25 @@ fn folders_with_like_names_do_not_hide_one_another() {
         assert_eq!(holds_any(&registered, &Path::from(folder)), holds, "{folder}");
     }
 }
+
+/// A folder that cannot be looked through does not fail a query that leaves it out.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_cannot_be_listed_matters_only_to_those_who_read_it() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (partition, name) in [("p=1", b"a".as_slice()), ("p=2", b"\xff\xfe".as_slice())] {
+        let partition = folder.path().join("t").join(partition);
+        std::fs::create_dir_all(&partition).unwrap();
+        std::fs::write(partition.join(std::ffi::OsStr::from_bytes(name)), "{}").unwrap();
+    }
+    let store: Arc<dyn ObjectStore> =
+        Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let place =
+        Place { store, path: Path::from("t"), root: "file:///".into(), listing: ListingCost::Free, uploads: None };
+    let keys = keys(&[("p", DataType::Int32)]);
+    assert!(discover(&place, &keys, &filter(&keys, &[])).await.is_err());
+    let listing = discover(&place, &keys, &filter(&keys, &[col("p").eq(lit(1))])).await.unwrap();
+    assert_eq!((paths(&listing), listing.excluded.len()), (vec!["t/p=1/a"], 1));
+    assert_eq!(of_excluded(&listing.excluded, &KnownFolders::default()).await, Stored::default());
+}
