@@ -16,13 +16,13 @@ use datafusion::{
 };
 use futures::StreamExt;
 use headwater_connectors::{
-    catalogs::{DEFAULT_DATABASE, sqlite::SqliteCatalog},
+    catalogs::{DEFAULT_DATABASE, memory::MemoryCatalog, read_only::ReadOnlyCatalog, sqlite::SqliteCatalog},
     lake::{filesystem::Filesystem, stats::ScanStats, stores::Stores},
 };
 use headwater_engine::{
     catalog::{Catalog, TableName},
     connector::Connector,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
 };
 use parking_lot::RwLock;
 
@@ -169,10 +169,22 @@ impl std::fmt::Debug for Outcome {
 }
 
 impl Session {
-    /// Opens a session on the SQLite catalog of its configuration.
+    /// Opens a session on the SQLite catalog of its configuration. Where that cannot be written, what is in it is read,
+    /// or it is empty, and a statement that would change it is refused.
     pub async fn open(config: SessionConfig) -> Result<Self> {
-        let catalog = SqliteCatalog::open(&config.catalog()).await?;
-        Self::with_catalog(config, Arc::new(catalog))
+        let file = config.catalog();
+        let catalog: Arc<dyn Catalog> = match SqliteCatalog::open(&file).await {
+            Ok(catalog) => Arc::new(catalog),
+            Err(denied) if denied.kind() == ErrorKind::Denied => {
+                let found: Arc<dyn Catalog> = match file.is_file() {
+                    true => Arc::new(SqliteCatalog::open_read_only(&file).await?),
+                    false => Arc::new(MemoryCatalog::default()),
+                };
+                Arc::new(ReadOnlyCatalog::new(found, denied))
+            }
+            Err(error) => return Err(error),
+        };
+        Self::with_catalog(config, catalog)
     }
 
     /// A session on a catalog that is open.

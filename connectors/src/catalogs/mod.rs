@@ -4,6 +4,7 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod read_only;
 pub mod sqlite;
 
 use headwater_engine::{

@@ -11,7 +11,7 @@ use headwater_engine::{
     error::{Error, ErrorKind, Result},
 };
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
@@ -63,6 +63,15 @@ impl SqliteCatalog {
         }
     }
 
+    /// Opens a file that is there and cannot be written.
+    pub async fn open_read_only(path: &Path) -> Result<Self> {
+        let file = path.to_owned();
+        let connection = blocking(move || {
+            connect_to_read(&file).map_err(|error| error.context(format!("catalog {}", file.display())))
+        });
+        Ok(Self { connection: Arc::new(Mutex::new(connection.await?)), id: OnceCell::new() })
+    }
+
     async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
         let connection = Arc::clone(&self.connection);
         blocking(move || read(&connection.lock())).await
@@ -89,9 +98,42 @@ impl SqliteCatalog {
 fn connect_at(path: &Path) -> Result<Option<Connection>> {
     let named = |error: Error| error.context(format!("catalog {}", path.display()));
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| named(error.into()))?;
+        std::fs::create_dir_all(folder).map_err(|error| named(no_folder(error)))?;
     }
     connect(path).map_err(named)
+}
+
+/// A folder that cannot be made is a place that cannot be written, whatever stands in its way.
+fn no_folder(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => error.into(),
+        _ => Error::new(ErrorKind::Denied, "PERMISSION_DENIED", error.to_string()),
+    }
+}
+
+/// A connection that changes nothing, not even the files beside the database if there are none.
+fn connect_to_read(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(path, flags).map_err(from_sqlite)?;
+    if layout(&connection).is_ok_and(|found| found == LAYOUT) {
+        return Ok(connection);
+    }
+    // Its log may hold what the file does not: then it is read through the log or not at all.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let is_whole = std::fs::metadata(&log).map_or(true, |log| log.len() == 0);
+    let Some(name) = path.to_str().filter(|_| is_whole) else { return Err(unreadable(path)) };
+    let name = name.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let connection = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).map_err(from_sqlite)?;
+    match layout(&connection)? {
+        LAYOUT => Ok(connection),
+        _ => Err(unreadable(path)),
+    }
+}
+
+fn unreadable(path: &Path) -> Error {
+    let message = format!("\"{}\" cannot be written, and is no catalog that this version reads", path.display());
+    Error::new(ErrorKind::Denied, "PERMISSION_DENIED", message)
 }
 
 fn connect(path: &Path) -> Result<Option<Connection>> {

@@ -29,6 +29,8 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
             .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")
             .at(create.table.at()));
     }
+    // A catalog that cannot be written says so before the query runs.
+    session.catalog().id().await?;
     let stats = session.counters();
     let (bound, state) = session.bound(&create.query, &stats).await?;
     let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;

@@ -33,11 +33,19 @@ use crate::{
 pub(super) async fn of_table(session: &Session, table: &Table, change: Change) -> Result<WriteTarget> {
     let catalog = session.catalog();
     let place = session.stores().resolve(&table.location, &table.properties).await?;
-    let site = site_of(&place, Arc::new(CatalogRegistrar::new(Arc::clone(catalog))));
+    let registrar = CatalogRegistrar::new(Arc::clone(catalog));
+    let registrar = match catalog.table(&table.name).await? {
+        Some(_) => registrar.writing(table),
+        None => registrar,
+    };
+    let site = site_of(&place, Arc::new(registrar));
     let written = Written { table, place: &place, stores: session.stores(), catalog: Some(catalog.as_ref()) };
     let layout = written.layout(change).await?;
     let is_registered = !layout.keys.is_empty() && table.discovery == PartitionDiscovery::Registered;
     let register = (is_registered && projection_of(table)?.is_none()).then(|| table.name.clone());
+    if register.is_some() {
+        catalog.id().await?;
+    }
     let format = WriteFormat::of(&table.storage, &table.properties)?;
     let limits = limits_of(table)?;
     let (location, stats) = (table.location.clone(), session.counters());
