@@ -6,6 +6,7 @@ use headwater_engine::catalog::{Column, FileFormat, PartitionDiscovery, Properti
 
 use super::{
     create_table::{DISCOVERY_KEY, PURGE_KEY},
+    qualify::qualified,
     storage::format_word,
 };
 
@@ -21,7 +22,8 @@ const DELIMITED: &[(&str, &str)] = &[
 
 /// The lines of the statement.
 pub(super) fn lines(table: &Table) -> Vec<String> {
-    if let TableKind::View { sql, .. } = &table.kind {
+    if let TableKind::View { sql, database } = &table.kind {
+        let sql = qualified(sql, database);
         let name = format!("\"{}\".\"{}\"", double(&table.name.database), double(&table.name.table));
         let comment = table.comment.as_ref().map(|comment| format!(" COMMENT '{}'", comment.replace('\'', "''")));
         let head = format!("CREATE VIEW {name}{} AS", comment.unwrap_or_default());

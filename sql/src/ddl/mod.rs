@@ -11,6 +11,7 @@ mod like;
 pub(crate) mod names;
 mod partitions;
 mod properties;
+mod qualify;
 mod repair;
 pub mod rows;
 pub(crate) mod run_table;

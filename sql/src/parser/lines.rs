@@ -7,20 +7,20 @@ use headwater_engine::error::Location;
 
 /// Where the lines of a text begin.
 #[derive(Debug, Clone)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     starts: Vec<usize>,
     is_ascii: bool,
 }
 
 impl Lines {
     /// The lines of a text.
-    pub(super) fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { starts, is_ascii: text.is_ascii() }
     }
 
     /// Line and column of a byte; `text` is the one these lines are of.
-    pub(super) fn location(&self, text: &str, at: usize) -> Location {
+    pub(crate) fn location(&self, text: &str, at: usize) -> Location {
         let line = self.starts.partition_point(|start| *start <= at).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or_default();
         let column = match self.is_ascii {
@@ -31,7 +31,7 @@ impl Lines {
     }
 
     /// The byte at a line and column; `text` is the one these lines are of.
-    pub(super) fn byte(&self, text: &str, location: Location) -> usize {
+    pub(crate) fn byte(&self, text: &str, location: Location) -> usize {
         let index = usize::try_from(location.line).unwrap_or(usize::MAX).saturating_sub(1);
         let Some(start) = self.starts.get(index).copied() else { return text.len() };
         let skipped = usize::try_from(location.column).unwrap_or(usize::MAX).saturating_sub(1);

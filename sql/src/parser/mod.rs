@@ -17,7 +17,7 @@ pub mod dialect;
 mod json_calls;
 mod json_table;
 pub mod lexer;
-mod lines;
+pub(crate) mod lines;
 mod match_recognize;
 pub mod rewrite;
 mod session_statements;
