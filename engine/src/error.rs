@@ -61,6 +61,7 @@ struct Detail {
     message: String,
     hint: Option<String>,
     location: Option<Location>,
+    file: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -73,6 +74,7 @@ impl Error {
             message: message.into(),
             hint: None,
             location: None,
+            file: None,
             source: None,
         }))
     }
@@ -113,6 +115,14 @@ impl Error {
     #[must_use]
     pub fn at(mut self, location: Location) -> Self {
         self.0.location.get_or_insert(location);
+        self
+    }
+
+    /// Says in which of several files it is, and where there.
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<String>, location: Location) -> Self {
+        self.0.file = Some(file.into());
+        self.0.location = Some(location);
         self
     }
 
@@ -162,6 +172,11 @@ impl Error {
         self.0.location
     }
 
+    /// Name of the file it is in, where a statement may come from several.
+    pub fn file(&self) -> Option<&str> {
+        self.0.file.as_deref()
+    }
+
     /// Takes Headwater's own error out of the layers DataFusion and Arrow put around it, if there is one.
     pub fn find_in(error: &DataFusionError) -> Option<&Error> {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -182,7 +197,7 @@ impl Error {
     /// The same error again, without its source, for a second reader of one failure.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        let Detail { kind, code, message, hint, location, source } = &*self.0;
+        let Detail { kind, code, message, hint, location, file, source } = &*self.0;
         let message = source.as_ref().map_or_else(|| message.clone(), |source| format!("{message}: {source}"));
         Self(Box::new(Detail {
             kind: *kind,
@@ -190,6 +205,7 @@ impl Error {
             message,
             hint: hint.clone(),
             location: *location,
+            file: file.clone(),
             source: None,
         }))
     }

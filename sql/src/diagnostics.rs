@@ -5,11 +5,13 @@
 use datafusion::{common::SchemaError, error::DataFusionError};
 use headwater_engine::error::{Error, ErrorKind, Location, Result};
 
-/// An error as it is printed: `error[CODE] line:col: message`, then the hint on its own line.
+/// An error as it is printed: `error[CODE] line:col: message`, then the hint on its own line. Before the line stands the
+/// file, if several were given.
 pub fn render(error: &Error) -> String {
-    let place = match error.location() {
-        Some(Location { line, column }) => format!(" {line}:{column}"),
-        None => String::new(),
+    let place = match (error.file(), error.location()) {
+        (Some(file), Some(Location { line, column })) => format!(" {file}:{line}:{column}"),
+        (None, Some(Location { line, column })) => format!(" {line}:{column}"),
+        (_, None) => String::new(),
     };
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     format!("error[{}]{place}: {error}{hint}", error.code())

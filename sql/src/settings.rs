@@ -130,6 +130,13 @@ const ALIASES: &[(&str, &str)] = &[
 const BUCKET_KEYS: &[&str] =
     &["endpoint", "region", "path-style", "unsigned", "sse", "sse.kms-key-id", "timeout", "retries"];
 
+/// Times whose number alone would be taken for seconds by some and for milliseconds, as Flink takes it, by others.
+const SECONDS_OR_MILLISECONDS: &[&str] = &["timeout", "s3.timeout"];
+
+fn is_bare(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_digit()) && value.bytes().any(|byte| byte != b'0')
+}
+
 impl Settings {
     /// Sets one by its key.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
@@ -138,6 +145,9 @@ impl Settings {
             return self.set_for_bucket(&key, rest, value);
         }
         let key = ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| (*ours).to_owned());
+        if SECONDS_OR_MILLISECONDS.contains(&key.as_str()) && is_bare(value.trim()) {
+            return Err(invalid(&key, value, "a time with its unit, such as 10 s"));
+        }
         match self.set_known(&key, value.trim()) {
             Some(Ok(())) => Ok(()),
             Some(Err(expected)) => Err(invalid(&key, value, &expected)),
@@ -252,6 +262,10 @@ mod tests {
         settings.set("execution.checkpointing.interval", "7 s").unwrap();
         assert_eq!(settings.checkpoint_interval, Duration::from_secs(7));
         assert!(settings.set("pipeline.name", "x").unwrap_err().hint().unwrap().contains("--job"));
+        let error = settings.set("timeout", "5").unwrap_err();
+        assert_eq!(error.hint(), Some("it takes a time with its unit, such as 10 s"));
+        settings.set("timeout", "0").unwrap();
+        settings.set("checkpoint.interval", "5000").unwrap();
         let error = settings.set("parallelism", "0").unwrap_err();
         assert_eq!(error.message(), "setting \"parallelism\" cannot be \"0\"");
         let error = settings.set("s3.bucket.logs.regio", "x").unwrap_err();

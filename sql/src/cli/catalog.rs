@@ -58,7 +58,7 @@ async fn export(catalog: &dyn Catalog, file: &Path) -> Result<(), Failure> {
 }
 
 async fn import(catalog: &dyn Catalog, file: &Path) -> Result<(), Failure> {
-    let text = runner::read_file(file)?;
+    let text = super::script::read_file(file)?;
     let document = parse(&text).map_err(|error| error.context(file.display()))?;
     for database in document.databases {
         if catalog.database(&database.name).await?.is_none() {

@@ -27,6 +27,7 @@ mod jobs;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod runner;
+pub(crate) mod script;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub(crate) use aside::tell;
 use arguments::{Arguments, Command, Common, Input, LogFormat, Results, StatsFormat};
 use interrupt::Ended;
 use runner::{ReportStyle, Style};
+use script::Script;
 
 use crate::{
     generate,
@@ -81,23 +83,24 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
             Err(Failure::Usage("-c, -f and --job before a command cannot be used with it".into()))
         }
         Some(Command::Run { files, results, job }) => {
-            let script = runner::read_files(&files)?;
+            let script = Script::read(&files)?;
             let results = results.or(before);
             let config = session_config(&common, &results, environment)?;
-            let statements = crate::parser::parse(&script, &config.parameters)?;
-            let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
             let style = style(&results, environment);
-            runner::check_format(style.look.format, shown, environment.stdout_is_terminal)?;
-            job::run(config, statements, &files, &job.shown(common.metrics, style.progress), style)
+            let job = job.shown(common.metrics, style.progress);
+            let ran = statements_of(&script, &config, &style, environment)
+                .and_then(|statements| job::run(config, statements, &files, &job, style));
+            ran.map_err(|failure| script.placed(failure))
         }
         Some(Command::Explain { files, against: Some(job), results }) => {
             let results = results.or(before);
             let config = session_config(&common, &results, environment)?;
-            let statements = crate::parser::parse(&runner::read_files(&files)?, &config.parameters)?;
-            runtime()?.block_on(explain::against(config, statements, &job, &style(&results, environment)))
+            let script = Script::read(&files)?;
+            let explained = explain_against(&script, config, &job, &style(&results, environment));
+            explained.map_err(|failure| script.placed(failure))
         }
         Some(Command::Explain { files, against: None, results }) => {
-            let work = Work::Explain(runner::read_files(&files)?);
+            let work = Work::Explain(Script::read(&files)?);
             batch(&common, &for_plans(results.or(before), environment), work, environment)
         }
         Some(Command::Demo { demo, rows, results }) => {
@@ -135,16 +138,21 @@ fn dispatch(arguments: Arguments, environment: &Environment) -> Result<Exit, Fai
     }
 }
 
+fn explain_against(script: &Script, config: SessionConfig, job: &str, style: &Style) -> Result<Exit, Failure> {
+    let statements = crate::parser::parse(&script.text, &config.parameters)?;
+    runtime()?.block_on(explain::against(config, statements, job, style))
+}
+
 fn sql(common: &Common, results: Results, input: &Input, environment: &Environment) -> Result<Exit, Failure> {
     let script = match &input.statements {
-        Some(statements) => statements.clone(),
-        None if !input.files.is_empty() => runner::read_files(&input.files)?,
+        Some(statements) => Script::of_text(statements),
+        None if !input.files.is_empty() => Script::read(&input.files)?,
         None if environment.stdin_is_terminal => {
             let config = SessionConfig { job: input.job.clone(), ..session_config(common, &results, environment)? };
             let style = style(&results, environment);
             return repl::run(config, style, environment);
         }
-        None => runner::read_files(&["-".into()])?,
+        None => Script::read(&["-".into()])?,
     };
     batch(common, &results, Work::Run(script, input.job.clone()), environment)
 }
@@ -152,17 +160,25 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
 /// What is done until it is done.
 enum Work {
     /// A script is run, that may name the tables of a job.
-    Run(String, Option<String>),
+    Run(Script, Option<String>),
     /// A script is explained.
-    Explain(String),
+    Explain(Script),
     /// A demo is shown, with so many rows.
     Demo(demo::Demo, Option<u64>),
 }
 
 fn batch(common: &Common, results: &Results, work: Work, environment: &Environment) -> Result<Exit, Failure> {
+    let script = match &work {
+        Work::Run(script, _) | Work::Explain(script) => script.clone(),
+        Work::Demo(..) => Script::default(),
+    };
+    watched(common, results, work, environment).map_err(|failure| script.placed(failure))
+}
+
+fn watched(common: &Common, results: &Results, work: Work, environment: &Environment) -> Result<Exit, Failure> {
     let mut config = session_config(common, results, environment)?;
     let style = style(results, environment);
-    let to_terminal = environment.stdout_is_terminal;
+    let surroundings = environment.clone();
     let runtime = runtime()?;
     let (watched, running) = watch::channel(None);
     let work = async move {
@@ -174,9 +190,7 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
             }
             Work::Explain(script) => (script, true),
         };
-        let statements = crate::parser::parse(&script, &config.parameters)?;
-        let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
-        runner::check_format(style.look.format, shown, to_terminal)?;
+        let statements = statements_of(&script, &config, &style, &surroundings)?;
         let session = Session::open(config).await?;
         let out = runner::standard_output();
         match explained {
@@ -197,6 +211,19 @@ fn batch(common: &Common, results: &Results, work: Work, environment: &Environme
             Ok(Exit::Interrupted)
         }
     }
+}
+
+/// The statements of a script whose results can be written as they are to be.
+fn statements_of(
+    script: &Script,
+    config: &SessionConfig,
+    style: &Style,
+    environment: &Environment,
+) -> Result<Vec<Statement>, Failure> {
+    let statements = crate::parser::parse(&script.text, &config.parameters)?;
+    let shown = statements.iter().filter(|statement| gives_rows(statement)).count();
+    runner::check_format(style.look.format, shown, environment.stdout_is_terminal)?;
+    Ok(statements)
 }
 
 fn gives_rows(statement: &Statement) -> bool {

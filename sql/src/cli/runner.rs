@@ -4,11 +4,9 @@
 //! statement that fails at once leaves the output untouched.
 
 use std::{
-    fs,
-    io::{self, BufWriter, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, BufWriter, Write},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cpu_time::ProcessTime;
@@ -58,7 +56,19 @@ pub(crate) enum ReportStyle {
 }
 
 /// Where rows go.
-pub(crate) type Output = Box<dyn Write + Send>;
+pub(crate) trait Target: Write + Send {
+    /// Called once a statement's last row is written, before anything is said of it.
+    fn end_of_result(&mut self) -> io::Result<()>;
+}
+
+impl<W: Write + Send> Target for BufWriter<W> {
+    fn end_of_result(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+/// The target of a run.
+pub(crate) type Output = Box<dyn Target>;
 
 /// What the statements did, taken together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,48 +95,36 @@ pub(crate) async fn run(
         let progress = Progress::new(Arc::clone(&counters), style.progress);
         let deadline = (!limit.is_zero()).then_some(deadline);
         watched.send_replace(Some(Running { deadline, progress: progress.clone() }));
-        let done = one(&session.counting_into(counters), statement, style, &progress, out).await;
+        let (started, cpu) = (Instant::now(), ProcessTime::now());
+        let done = execute(&session.counting_into(counters), statement, style, &progress, out).await;
+        let took = (started.elapsed(), cpu.elapsed());
         watched.send_replace(None);
         progress.clear();
-        let (warned, rest) = done?;
-        tally.warned |= warned;
-        out = rest;
+        let mut done = done?;
+        done.out.end_of_result()?;
+        tally.warned |= report(statement, style, &done, took);
+        out = done.out;
     }
     tally.strict = session.settings().strict;
     Ok(tally)
 }
 
-async fn one(
-    session: &Session,
-    statement: &Statement,
-    style: &Style,
-    progress: &Progress,
-    out: Output,
-) -> Result<(bool, Output), Failure> {
-    let (started, cpu) = (Instant::now(), ProcessTime::now());
-    let done = execute(session, statement, style, progress, out).await?;
-    progress.clear();
-    let Done { rows, written, stats, out } = done;
+/// Says what a statement did; whether it warned or left something out.
+fn report(statement: &Statement, style: &Style, done: &Done, (wall, cpu): (Duration, Duration)) -> bool {
+    let Done { rows, written, stats, .. } = done;
     let warnings = stats.warnings();
     for warning in &warnings {
         tell(&format!("warning: {warning}"));
     }
     let left_out = ScanStats::get(&stats.rows_rejected) + ScanStats::get(&stats.files_ignored);
-    let report = Report {
-        statement: &statement.text,
-        rows,
-        written,
-        wall: started.elapsed(),
-        cpu: cpu.elapsed(),
-        stats: &stats,
-    };
+    let report = Report { statement: &statement.text, rows: *rows, written: *written, wall, cpu, stats };
     match style.report {
         ReportStyle::Silent => {}
         ReportStyle::Rows if rows.is_none() => {}
         ReportStyle::Rows | ReportStyle::Every => tell(&report.line()),
         ReportStyle::Json => tell(&report.json()),
     }
-    Ok((!warnings.is_empty() || left_out > 0, out))
+    !warnings.is_empty() || left_out > 0
 }
 
 struct Done {
@@ -229,39 +227,6 @@ async fn write_rows(
 /// The output of the process, buffered.
 pub(crate) fn standard_output() -> Output {
     Box::new(BufWriter::with_capacity(64 << 10, io::stdout()))
-}
-
-/// The text of query files, `-` being standard input; each begins on a line of its own.
-pub(crate) fn read_files(files: &[PathBuf]) -> Result<String, Failure> {
-    let mut script = String::new();
-    for (index, file) in files.iter().enumerate() {
-        if index > 0 {
-            // After the last line of a file, which may be a comment; a statement may be empty.
-            script.push_str("\n;\n");
-        }
-        script += &read_file(file)?;
-    }
-    Ok(script)
-}
-
-/// The text of a file, `-` being standard input.
-pub(crate) fn read_file(file: &Path) -> Result<String, Failure> {
-    let text = if file == Path::new("-") { standard_input() } else { fs::read_to_string(file) };
-    text.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Error::user("NOT_FOUND", format!("file \"{}\" does not exist", file.display())).into()
-        }
-        io::ErrorKind::InvalidData => {
-            Error::user("INVALID_ENCODING", format!("file \"{}\" is not UTF-8 text", file.display())).into()
-        }
-        _ => Error::from(error).context(file.display()).into(),
-    })
-}
-
-fn standard_input() -> io::Result<String> {
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Refuses what a format cannot do.

@@ -67,8 +67,49 @@ fn files_are_one_script_with_statements_of_their_own() {
     let (a, b) = (folder.path().join("a.sql"), folder.path().join("b.sql"));
     fs::write(&a, "SELECT 1 -- no semicolon").unwrap();
     fs::write(&b, "SELECT 2;\nSELECT 3;\n").unwrap();
-    let script = runner::read_files(&[a, b]).unwrap();
-    assert_eq!(crate::parser::parse(&script, &Parameters::new()).unwrap().len(), 3);
+    let script = Script::read(&[a, b]).unwrap();
+    assert_eq!(crate::parser::parse(&script.text, &Parameters::new()).unwrap().len(), 3);
+}
+
+#[test]
+fn an_error_is_at_a_place_of_the_file_it_is_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.sql"), folder.path().join("b.sql"));
+    fs::write(&a, "SELECT 1;\nSELECT 2 -- no semicolon").unwrap();
+    fs::write(&b, "SELECT 3;\n  SELEC 4;\n").unwrap();
+    let placed = |files: &[PathBuf]| {
+        let script = Script::read(files).unwrap();
+        let error = crate::parser::parse(&script.text, &Parameters::new()).unwrap_err();
+        let Failure::Error(error) = script.placed(error.into()) else { panic!("an error expected") };
+        crate::diagnostics::render(&error)
+    };
+    let shown = b.display().to_string();
+    assert!(placed(&[a.clone(), b.clone()]).contains(&format!("] {shown}:2:3: ")), "{}", placed(&[a, b]));
+    assert!(placed(std::slice::from_ref(&b)).contains("] 2:3: "), "one file needs no name");
+}
+
+/// Where nothing can be kept, what keeps nothing still runs.
+#[tokio::test]
+async fn a_state_that_cannot_be_written_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("blocked");
+    fs::write(&blocked, "a file where the folder should be").unwrap();
+    let state = blocked.join("state").to_string_lossy().into_owned();
+    let session = Session::open(SessionConfig::in_directory(state)).await.unwrap();
+    fs::write(folder.path().join("a.json"), "{\"a\": 7}\n").unwrap();
+    let read = format!("SELECT a FROM read_json('{}')", folder.path().join("a.json").display());
+    for statement in session.parse(&format!("SELECT 1; SHOW TABLES; {read}")).unwrap() {
+        let Outcome::Rows { stream, .. } = session.execute(&statement).await.unwrap() else { panic!("rows expected") };
+        let _: Vec<_> = futures::TryStreamExt::try_collect(stream).await.unwrap();
+    }
+    let to = folder.path().join("out");
+    let made = format!("CREATE TABLE t WITH (external_location = '{}') AS SELECT 1 AS a", to.display());
+    for refused in ["CREATE VIEW v AS SELECT 1 AS a", "CREATE DATABASE d", made.as_str()] {
+        let error = session.execute(&session.parse(refused).unwrap()[0]).await.unwrap_err();
+        assert_eq!(error.code().0, "PERMISSION_DENIED", "{refused}: {error}");
+        assert!(error.message().contains("catalog.db") && error.hint().unwrap().contains("--state"), "{error}");
+    }
+    assert!(!to.exists(), "nothing is written that cannot be registered");
 }
 
 #[test]
@@ -77,8 +118,8 @@ fn a_comment_on_the_last_line_ends_with_its_file() {
     let (a, b) = (folder.path().join("a.sql"), folder.path().join("b.sql"));
     fs::write(&a, "SELECT 1 -- one;").unwrap();
     fs::write(&b, "SELECT 2").unwrap();
-    let script = runner::read_files(&[a, b]).unwrap();
-    assert_eq!(crate::parser::parse(&script, &Parameters::new()).unwrap().len(), 2);
+    let script = Script::read(&[a, b]).unwrap();
+    assert_eq!(crate::parser::parse(&script.text, &Parameters::new()).unwrap().len(), 2);
 }
 
 fn files_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -115,7 +156,7 @@ async fn explain_leaves_every_file_as_it_is() {
     let statements = session.parse(script).unwrap();
     let style = style(&Results::default(), &Environment::default());
     let (watched, _running) = watch::channel(None);
-    explain::run(&session, statements, &style, &watched, Box::new(io::sink())).await.unwrap();
+    explain::run(&session, statements, &style, &watched, Box::new(io::BufWriter::new(io::sink()))).await.unwrap();
     assert_eq!(files_of(&warehouse), before);
     assert!(session.catalog().table(&TableName::new("db", "t")).await.unwrap().is_some());
 }
@@ -163,7 +204,7 @@ async fn a_set_tells_the_rows_of_all_its_statements() {
 
 #[test]
 fn a_file_that_does_not_exist_is_named() {
-    let Err(Failure::Error(error)) = runner::read_files(&["none.sql".into()]) else { panic!("an error expected") };
+    let Err(Failure::Error(error)) = Script::read(&["none.sql".into()]) else { panic!("an error expected") };
     assert_eq!(error.to_string(), "file \"none.sql\" does not exist");
 }
 

@@ -17,6 +17,7 @@ mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unique;
 pub mod value;
 
 use json::JsonRows;
@@ -40,6 +41,16 @@ pub enum Format {
     Ndjson,
     /// A Parquet file.
     Parquet,
+}
+
+impl Format {
+    /// Whether a reader finds columns by their names.
+    fn needs_names(self) -> bool {
+        match self {
+            Self::Table | Self::Csv | Self::Tsv => false,
+            Self::Json | Self::Ndjson | Self::Parquet => true,
+        }
+    }
 }
 
 /// How results look.
@@ -77,6 +88,7 @@ impl<W: Write + Send> std::fmt::Debug for Rows<W> {
 impl<W: Write + Send> Rows<W> {
     /// Begins a result: writes what stands before the first row.
     pub fn begin(look: Look, schema: SchemaRef, mut out: W) -> io::Result<Self> {
+        let schema = if look.format.needs_names() { unique::names(schema) } else { schema };
         let kind = match look.format {
             Format::Table => Kind::Table(Table::new(&schema, look.width_max, look.expanded), out),
             Format::Csv | Format::Tsv => {

@@ -39,6 +39,22 @@ fn people() -> RecordBatch {
 }
 
 #[test]
+fn names_that_repeat_are_told_apart_where_readers_go_by_them() {
+    let one = |n: i32| Arc::new(Int32Array::from(vec![n])) as ArrayRef;
+    let fields = ["a", "b", "a", "a_1", "a"].map(|name| Field::new(name, DataType::Int32, true));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), [1, 2, 3, 4, 5].map(one).to_vec()).unwrap();
+    assert_eq!(render(Format::Ndjson, &rows), "{\"a\":1,\"b\":2,\"a_2\":3,\"a_1\":4,\"a_3\":5}\n");
+    assert_eq!(render(Format::Csv, &rows), "a,b,a,a_1,a\n1,2,3,4,5\n");
+    let look = Look { format: Format::Parquet, width_max: None, expanded: Expanded::Off };
+    let mut written = Rows::begin(look, rows.schema(), Vec::new()).unwrap();
+    written.write(&rows).unwrap();
+    let file = bytes::Bytes::from(written.finish().unwrap());
+    let read = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let names: Vec<_> = read.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["a", "b", "a_2", "a_1", "a_3"]);
+}
+
+#[test]
 fn doubles_read_as_in_java() {
     let values = [0.0, -0.0, 1.0, 0.001, 0.0009, 9_999_999.0, 1e7, 1e20, 123.456, -1.5e-7, f64::NAN, f64::NEG_INFINITY];
     let expected = [

@@ -7,7 +7,7 @@
 //!
 //! Invariant: the first prompt waits for nothing; the session opens with the first statement or Tab.
 
-use std::{fs::File, io::BufWriter, io::Write, path::PathBuf, sync::Arc};
+use std::{fs::File, io::BufWriter, path::PathBuf, sync::Arc};
 
 use headwater_engine::error::{Error, Result};
 use nu_ansi_term::{Color, Style as Colour};
@@ -34,7 +34,7 @@ use crate::{
         Environment, Exit, Failure,
         interrupt::{Ended, watch_over},
         runner::{self, Output, ReportStyle, Style},
-        runtime, tell,
+        runtime, script, tell,
     },
     output::{Expanded, Format},
     parser,
@@ -200,8 +200,8 @@ impl Repl {
             }
             Command::Output(file) => self.file = file.map(PathBuf::from),
             Command::Format(format) => self.style.look.format = format,
-            Command::Include(file) => match runner::read_files(&[PathBuf::from(file)]) {
-                Ok(script) => self.statements(&script),
+            Command::Include(file) => match script::read_file(&PathBuf::from(file)) {
+                Ok(text) => self.statements(&text),
                 Err(failure) => {
                     failure.report();
                 }
@@ -254,7 +254,7 @@ impl Repl {
                 let is_one = self.style.look.format == Format::Parquet;
                 let open = File::options().create(true).append(!is_one).write(true).truncate(is_one).open(path);
                 let file = open.map_err(|error| Error::from(error).context(path.display()))?;
-                Ok(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
+                Ok(Box::new(BufWriter::new(file)))
             }
         }
     }

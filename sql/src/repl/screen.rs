@@ -11,6 +11,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::cli::runner::Target;
+
 /// The pager unless the user chose one: chop long lines, keep colours, leave the text on the screen.
 const PAGER: &str = "less -SRX";
 
@@ -32,9 +34,12 @@ pub(super) struct Pagers(Arc<Mutex<Option<Child>>>);
 impl Pagers {
     /// Waits until the user has left the pager.
     pub(super) fn left(&self) {
-        if let Some(mut child) = self.0.lock().take() {
+        let mut child = self.0.lock();
+        // Whoever else waits, waits for the lock.
+        if let Some(child) = child.as_mut() {
             let _ = child.wait();
         }
+        *child = None;
     }
 }
 
@@ -47,7 +52,7 @@ impl Screen {
 
     /// Where text goes once it does not fit: a pager, or the terminal if there is none.
     fn overflow(&mut self) -> io::Result<()> {
-        if let Some((child, input)) = self.pager.take().and_then(|pager| start(&pager).ok()) {
+        if let Some((child, input)) = self.pager.as_deref().and_then(|pager| start(pager).ok()) {
             *self.pagers.0.lock() = Some(child);
             self.input = Some(input);
         }
@@ -96,6 +101,17 @@ impl Write for Screen {
     }
 }
 
+impl Target for Screen {
+    /// The user leaves the pager before the next thing is shown, and another result has a screen of its own.
+    fn end_of_result(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.input = None;
+        self.lines = 0;
+        self.pagers.left();
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,10 +126,14 @@ mod tests {
         assert!(screen.input.is_none());
         screen.write_all(b"4\n5\n").unwrap();
         assert!(screen.input.is_some());
-        screen.flush().unwrap();
-        drop(screen);
-        pagers.left();
+        screen.end_of_result().unwrap();
+        assert!(pagers.0.lock().is_none(), "the pager has ended before more is said");
         assert_eq!(std::fs::read(file.path()).unwrap(), b"1\n2\n3\n4\n5\n");
+        screen.write_all(b"6\n7\n8\n").unwrap();
+        assert!(screen.input.is_none(), "the next result has a screen of its own");
+        screen.write_all(b"9\n").unwrap();
+        screen.end_of_result().unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"6\n7\n8\n9\n");
     }
 
     #[test]
