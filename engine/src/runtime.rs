@@ -25,6 +25,7 @@ mod pipe;
 mod slow;
 mod source_batch;
 mod source_head;
+mod table_run;
 mod task;
 
 pub mod job;

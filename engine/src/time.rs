@@ -32,6 +32,11 @@ impl Instant {
         self.0.saturating_mul(1000)
     }
 
+    /// This much later.
+    pub fn after(self, time: Duration) -> Instant {
+        Instant(self.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long after `earlier` this is; nothing when it is before.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

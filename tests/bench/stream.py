@@ -9,7 +9,7 @@ keys), exactly once into files or into another topic, a checkpoint every ten sec
 that was there at its start is read, delivered and checkpointed (`--once`). Beside the file job runs DataFusion's own
 batch plan over the same files; beside the Kafka job a C program that takes the messages from librdkafka and drops them.
 `latency`: from a producer's send to a read-committed consumer's receipt through a job that passes rows on, at checkpoint
-intervals of a second and at-least-once. `restart`: from the start of the process to the first committed row of a job
+intervals of a second and at-least-once; and of windows of a second, from the send of the row whose time ends one. `restart`: from the start of the process to the first committed row of a job
 that comes back with a million open windows.
 
 `--flink DIR` adds Flink to `file` and to `kafka`: a folder in which `pip install --no-deps --target DIR
@@ -148,6 +148,39 @@ while time.time() < stop + 4:
     message = consumer.poll(0.1)
     if message is not None and not message.error():
         found.append(time.time() - float(json.loads(message.value())["sent"]))
+thread.join()
+found.sort()
+print(len(found), statistics.median(found), found[int(len(found) * 0.99)], found[-1])
+"""
+
+
+WINDOWS = """
+import datetime, json, statistics, sys, threading, time
+from confluent_kafka import Consumer, Producer, TopicPartition
+brokers, topic, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+consumer = Consumer({"bootstrap.servers": brokers, "group.id": "windows", "isolation.level": "read_committed",
+                     "fetch.wait.max.ms": 5, "auto.offset.reset": "latest"})
+low, high = consumer.get_watermark_offsets(TopicPartition(topic + "-out", 0), timeout=10)
+consumer.assign([TopicPartition(topic + "-out", 0, high)])
+ended, found, stop = {}, [], time.time() + seconds
+def text(at):
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+def produce():
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
+    while (now := time.time()) < stop:
+        ended.setdefault(text(int(now))[:19], now)
+        producer.produce(topic, json.dumps({"ts": text(now)}))
+        producer.poll(0)
+        time.sleep(0.05)
+    producer.flush()
+thread = threading.Thread(target=produce)
+thread.start()
+while time.time() < stop + 2:
+    message = consumer.poll(0.1)
+    if message is not None and not message.error():
+        sent = ended.get(str(json.loads(message.value())["window_end"]).replace("T", " ")[:19])
+        if sent is not None:
+            found.append(time.time() - sent)
 thread.join()
 found.sort()
 print(len(found), statistics.median(found), found[int(len(found) * 0.99)], found[-1])
@@ -370,6 +403,34 @@ def latency(args, python, work, broker):
         lake.bar(f"latency {guarantee}: seconds of 99 %, at most", most, limit)
 
 
+def windows(args, python, work, broker):
+    """Windows of a second of one partition, sent on at least once; with and without waiting for new partitions."""
+    counting = """CREATE TABLE incoming (ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ({source});
+        CREATE TABLE counted (window_end TIMESTAMP(3), n BIGINT) WITH ({sink});
+        INSERT INTO counted SELECT window_end, count(*)
+        FROM TABLE(TUMBLE(TABLE incoming, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end;"""
+    for interval in ("0 s", "1 s"):
+        topic = f"windows-{interval[0]}"
+        subprocess.run([python, "-c", PRODUCE, broker.address, topic, "1"], check=True)
+        state = pathlib.Path(tempfile.mkdtemp(dir=work))
+        more = {"scan.startup.mode": "earliest-offset", "scan.topic-partition-discovery.interval": interval}
+        (state / "job.sql").write_text(counting.format(
+            source=kafka_options(broker, topic, **more),
+            sink=kafka_options(broker, f"{topic}-out", **{"sink.delivery-guarantee": "at-least-once"})))
+        child = subprocess.Popen([args.headwater, "--state", str(state / "state"), "run", str(state / "job.sql")],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(3)
+        text = subprocess.run([python, "-c", WINDOWS, broker.address, topic, "30"], check=True, capture_output=True, text=True)
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        shutil.rmtree(state, ignore_errors=True)
+        count, median, most, longest = map(float, text.stdout.split())
+        print(f"\nlatency of windows, new partitions looked for every {interval}: {count:.0f} windows, "
+              f"median {median * 1000:.0f} ms, longest {longest * 1000:.0f} ms")
+        if interval == "0 s":
+            lake.bar("latency of windows: seconds of 99 %, at most", most, 0.1)
+
+
 def restart(args, python, work, broker):
     """A million keys in one open window, a stop with its checkpoint, and back again until a new row closes the window."""
     topic = "restart"
@@ -433,7 +494,7 @@ def main():
         return
     broker = Broker(work)
     try:
-        for name, bench in (("kafka", kafka), ("latency", latency), ("restart", restart)):
+        for name, bench in (("kafka", kafka), ("latency", latency), ("latency", windows), ("restart", restart)):
             if name in wanted:
                 bench(args, python, work, broker)
     finally:

@@ -26,7 +26,7 @@ use super::{
     Mode,
     client::{self, KafkaConsumer, client_error},
     keyed::RowAssembler,
-    options::{KafkaOptions, Until},
+    options::{KafkaOptions, Topics, Until},
     reader::KafkaReader,
     records::{Records, Wanted},
     start,
@@ -100,6 +100,11 @@ impl Source for KafkaSource {
     /// A partition added meanwhile may hold older rows.
     fn discovery_holds_watermark(&self) -> bool {
         true
+    }
+
+    /// Of a pattern, all the topics of the broker are asked for.
+    fn discovery_is_cheap(&self) -> bool {
+        matches!(self.options.topics, Topics::Named(_))
     }
 
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

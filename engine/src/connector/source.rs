@@ -47,6 +47,11 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
         false
     }
 
+    /// Whether a discovery may begin ten times within its interval while a watermark waits for one.
+    fn discovery_is_cheap(&self) -> bool {
+        false
+    }
+
     /// A decoder of this table's payloads into `columns` (the physical columns that are used, a subset of the
     /// declared ones); `None` when the source yields ready rows.
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>>;

@@ -2,12 +2,7 @@
 //!
 //! Invariant: nothing outside is touched before the claim is won, and sinks recover before anything is committed.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +22,14 @@ use crate::{
     runtime::{
         build::{Builder, TableParts},
         commit::Delivery,
-        coordinator::{Begin, Coordinator, Pace, TableRun},
+        coordinator::{Begin, Coordinator, Pace},
         job::{GoBackTo, JobConfig},
         progress::TableProgress,
+        source_head::Shared,
         splits::SplitTable,
+        table_run::TableRun,
     },
-    time::{Clock, Instant, Watermark},
+    time::{Clock, Watermark},
     verdict::{self, Verdict},
 };
 
@@ -298,18 +295,20 @@ async fn open_table(
         let watermark = state.watermark.unwrap_or(Watermark::MIN);
         progress.report(&state.split.id, crate::runtime::progress::Mark { watermark, idle: true, backlog: false });
     }
-    let interval = source.source.discovery_interval().filter(|_| !once);
-    let now = job.clock.now();
-    Ok(TableRun {
+    let mut table = TableRun {
         node,
         name: name.to_owned(),
         table: source.table.clone(),
         source: Arc::clone(&source.source),
         splits,
-        progress: Arc::new(Mutex::new(progress)),
+        progress: Shared::new(progress),
         commands: Vec::new(),
-        next_discovery: interval
-            .map(|interval| Instant(now.0 + i64::try_from(interval.as_millis()).unwrap_or(i64::MAX / 2))),
+        next_discovery: None,
+        next_haste: None,
         ended: false,
-    })
+    };
+    if !once {
+        table.schedule_discovery(job.clock.now());
+    }
+    Ok(table)
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint::manifest::{FORMAT, Manifest, OperatorState, Segment, SinkState, UnitState},
-    connector::{Boundedness, Source, Split},
+    connector::{Boundedness, Split},
     error::{Error, ErrorKind, Result},
     hash::{HASH_VERSION, KEY_GROUPS},
     message::{Barrier, Epoch},
@@ -29,8 +29,8 @@ use crate::{
         effects::{AckParts, OperatorAck, SinkAck, SourceAck, TaskAck},
         lifecycle::{Action, Event, Lifecycle, Phase},
         progress::BeforeDiscovery,
-        source_head::{SharedProgress, SplitNews, lock},
-        splits::SplitTable,
+        source_head::{SplitNews, lock, tell},
+        table_run::TableRun,
         task::{Command, TaskEvent},
     },
     time::{Instant, Watermark},
@@ -38,20 +38,6 @@ use crate::{
 
 /// Rows of an accounting table that stay readable.
 const RETAINED_ROWS: u64 = 100_000;
-
-/// A table that is read.
-#[derive(Debug)]
-pub(super) struct TableRun {
-    pub(super) node: usize,
-    pub(super) name: String,
-    pub(super) table: String,
-    pub(super) source: Arc<dyn Source>,
-    pub(super) splits: SplitTable,
-    pub(super) progress: SharedProgress,
-    pub(super) commands: Vec<mpsc::Sender<Command>>,
-    pub(super) next_discovery: Option<Instant>,
-    pub(super) ended: bool,
-}
 
 /// What an attempt goes on from.
 #[derive(Debug)]
@@ -110,7 +96,7 @@ impl Coordinator {
         let now = delivery.job.clock.now();
         Self {
             lifecycle: Lifecycle::new(begin.last_epoch),
-            next_due: after(now, pace.interval),
+            next_due: now.after(pace.interval),
             started: now,
             barrier_sent: now,
             queued: BTreeMap::new(),
@@ -169,7 +155,8 @@ impl Coordinator {
     }
 
     fn next_wake(&self) -> Instant {
-        self.tables.iter().filter_map(|table| table.next_discovery).fold(self.next_due, Instant::min)
+        let of = |table: &TableRun| table.next_discovery.into_iter().chain(table.next_haste).min();
+        self.tables.iter().filter_map(of).fold(self.next_due, Instant::min)
     }
 
     async fn step(&mut self, event: Event) -> Result<()> {
@@ -207,12 +194,12 @@ impl Coordinator {
     async fn time(&mut self) -> Result<()> {
         let now = self.delivery.job.clock.now();
         for index in 0..self.tables.len() {
-            if self.tables[index].next_discovery.is_some_and(|due| due <= now) {
+            if self.tables[index].must_discover(now) {
                 self.discover(index);
             }
         }
         if self.next_due <= now {
-            self.next_due = after(now, self.pace.interval);
+            self.next_due = now.after(self.pace.interval);
             self.step(Event::Due).await?;
         }
         Ok(())
@@ -220,7 +207,7 @@ impl Coordinator {
 
     fn discover(&mut self, index: usize) {
         let table = &mut self.tables[index];
-        table.next_discovery = None;
+        (table.next_discovery, table.next_haste) = (None, None);
         let before = lock(&table.progress).discovery_begins();
         let (source, job) = (Arc::clone(&table.source), self.delivery.job.clone());
         let listing = async move {
@@ -243,13 +230,16 @@ impl Coordinator {
             Background::Listed { table, before, listing } => {
                 let now = self.delivery.job.clock.now();
                 let run = &mut self.tables[table];
-                run.next_discovery = run.source.discovery_interval().map(|interval| after(now, interval));
+                run.schedule_discovery(now);
                 match listing {
                     Ok(listing) => {
-                        let mut progress = lock(&run.progress);
-                        let joined = run.splits.listed(listing, progress.released());
-                        joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
-                        progress.discovery_ended(before);
+                        {
+                            let mut progress = lock(&run.progress);
+                            let joined = run.splits.listed(listing, progress.released());
+                            joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
+                            progress.discovery_ended(before);
+                        }
+                        tell(&run.progress);
                     }
                     Err(error) if crate::checkpoint::store::is_transient(&error) => {
                         tracing::warn!(%error, table = run.table, "new splits could not be listed; trying again");
@@ -297,6 +287,7 @@ impl Coordinator {
                             joined.0.into_iter().for_each(|(split, watermark)| progress.join(split, watermark));
                             progress.leave(&split);
                         }
+                        tell(&run.progress);
                         self.assign(table).await?;
                     }
                 }
@@ -384,10 +375,6 @@ impl Coordinator {
             queued: std::mem::take(&mut self.queued),
         })
     }
-}
-
-fn after(now: Instant, time: Duration) -> Instant {
-    Instant(now.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
 }
 
 /// Why the task set shrank: the first real failure, since neighbours of a failed task only see closed channels.

@@ -95,6 +95,11 @@ impl TableProgress {
         self.finished = true;
     }
 
+    /// Whether a watermark waits for a discovery.
+    pub fn waits(&self) -> bool {
+        self.waits_for_discovery && !self.finished && self.candidate > self.released
+    }
+
     /// A discovery begins.
     pub fn discovery_begins(&self) -> BeforeDiscovery {
         BeforeDiscovery(self.candidate)
@@ -192,9 +197,11 @@ mod tests {
         table.report(&id("a"), at(10));
         table.discovery_ended(early);
         assert_eq!(table.released(), Watermark::MIN);
+        assert!(table.waits());
         let later = table.discovery_begins();
         table.discovery_ended(later);
         assert_eq!(table.released(), Watermark(10));
+        assert!(!table.waits());
     }
 
     #[test]

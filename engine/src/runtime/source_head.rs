@@ -9,6 +9,7 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
+use tokio::sync::watch;
 
 use crate::{
     checkpoint::manifest::{SplitState, SplitStatus},
@@ -33,12 +34,38 @@ use crate::{
 /// Rejected or late rows a task keeps before it writes them as a segment.
 const SEGMENT_ROWS: usize = 8192;
 
-/// Progress of a table, shared by its tasks and the coordinator.
-pub(super) type SharedProgress = Arc<Mutex<TableProgress>>;
+/// Progress of a table, shared by its tasks and the coordinator, with the watermark the tasks are told of.
+#[derive(Debug)]
+pub(super) struct Shared {
+    progress: Mutex<TableProgress>,
+    released: watch::Sender<Watermark>,
+}
+
+/// See [`Shared`].
+pub(super) type SharedProgress = Arc<Shared>;
 
 /// The lock is held for a few instructions and never over an await.
 pub(super) fn lock(progress: &SharedProgress) -> MutexGuard<'_, TableProgress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
+    progress.progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes the tasks that are behind the watermark.
+pub(super) fn tell(progress: &SharedProgress) {
+    let released = lock(progress).released();
+    progress.released.send_if_modified(|known| std::mem::replace(known, released.max(*known)) < released);
+}
+
+impl Shared {
+    /// Progress that tasks may share.
+    pub(super) fn new(progress: TableProgress) -> SharedProgress {
+        let released = watch::Sender::new(progress.released());
+        Arc::new(Self { progress: Mutex::new(progress), released })
+    }
+
+    /// What wakes a task.
+    pub(super) fn watch(&self) -> watch::Receiver<Watermark> {
+        self.released.subscribe()
+    }
 }
 
 /// What the coordinator must know at once.
@@ -74,6 +101,7 @@ pub(super) struct SourceHead {
     reader: Box<dyn SplitReader>,
     decoder: Option<Box<dyn Decoder>>,
     progress: SharedProgress,
+    released: watch::Receiver<Watermark>,
     branches: Vec<Pipe>,
     splits: BTreeMap<SplitId, SplitRun>,
     emitted: Watermark,
@@ -114,6 +142,7 @@ impl SourceHead {
             node: parts.node,
             reader: parts.reader,
             decoder,
+            released: parts.progress.watch(),
             progress: parts.progress,
             branches: parts.pipes,
             splits: BTreeMap::new(),
@@ -138,11 +167,15 @@ impl SourceHead {
         }
     }
 
-    /// What the reader says next. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<SourceEvent> {
+    /// What the reader says next; `None` when there is a watermark to send on before that. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<SourceEvent>> {
         self.slow.wait().await;
-        let event = self.reader.next().await;
-        event.map_err(|error| error.context(format!("source \"{}\"", self.name)))
+        let event = tokio::select! {
+            biased;
+            event = self.reader.next() => event,
+            Ok(()) = self.released.changed() => return Ok(None),
+        };
+        event.map(Some).map_err(|error| error.context(format!("source \"{}\"", self.name)))
     }
 
     /// Takes up more splits.
@@ -338,11 +371,13 @@ impl SourceHead {
         self.metrics.split(&node.table, split, rows, sample);
         let mark = Mark { watermark: run.watermark, idle: run.state.idle, backlog: run.caught_up.is_none() };
         lock(&self.progress).report(split, mark);
+        tell(&self.progress);
         Ok(())
     }
 
     /// Sends the table's watermark on if it has advanced.
-    async fn forward_watermark(&mut self, effects: &mut Effects) -> Result<()> {
+    pub(super) async fn forward_watermark(&mut self, effects: &mut Effects) -> Result<()> {
+        self.released.mark_unchanged();
         let node = source_of(&self.graph, self.node)?;
         let Some(time) = &node.time else { return Ok(()) };
         let clock = matches!(time.watermark, WatermarkRule::Clock);
@@ -420,7 +455,10 @@ impl SourceHead {
     pub(super) async fn close(&mut self, effects: &mut Effects) -> Result<()> {
         let mut open = self.reader.close().await?;
         while !open.is_empty() {
-            let event = self.next().await?;
+            let Some(event) = self.next().await? else {
+                self.forward_watermark(effects).await?;
+                continue;
+            };
             if let SourceEvent::ReachedEnd { split, .. } = &event {
                 open.retain(|other| other != split);
             }

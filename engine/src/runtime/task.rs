@@ -67,7 +67,7 @@ pub(super) struct Task {
 enum Incoming {
     Cancelled,
     Command(Option<Command>),
-    Source(Result<SourceEvent>),
+    Source(Result<Option<SourceEvent>>),
     Channel(Option<(usize, Message)>),
     Tick,
 }
@@ -136,8 +136,9 @@ impl Task {
         }
     }
 
-    async fn source_event(&mut self, event: SourceEvent) -> Result<()> {
+    async fn source_event(&mut self, event: Option<SourceEvent>) -> Result<()> {
         let Head::Source { head, node, .. } = &mut self.head else { return Ok(()) };
+        let Some(event) = event else { return head.forward_watermark(&mut self.effects).await };
         let Some(news) = head.take(event, &mut self.effects).await? else { return Ok(()) };
         tell(&self.events, TaskEvent::Split { node: *node, news }).await
     }

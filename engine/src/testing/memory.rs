@@ -137,6 +137,10 @@ impl Source for MemoryLog {
         true
     }
 
+    fn discovery_is_cheap(&self) -> bool {
+        true
+    }
+
     fn decoder(&self, _: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         Ok(None)
     }

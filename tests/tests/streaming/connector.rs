@@ -79,6 +79,10 @@ impl Source for KeptLog {
         self.0.discovery_holds_watermark()
     }
 
+    fn discovery_is_cheap(&self) -> bool {
+        self.0.discovery_is_cheap()
+    }
+
     fn decoder(&self, _: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         Ok(None)
     }

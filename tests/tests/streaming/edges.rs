@@ -144,7 +144,7 @@ async fn null_times_and_late_rows_are_kept_with_split_and_offset_and_feed_other_
         log.append("p-0", events(&[(1, Some(1)), (2, None), (3, Some(60)), (4, Some(2)), (5, Some(58))]));
         log.append("p-1", events(&[(6, Some(3)), (7, Some(64)), (8, None), (9, Some(8))]));
         log.close();
-        let job = job(TABLES, &[("events", log)], 1).await;
+        let job = job(TABLES, &[("events", log)], parallelism).await;
         assert_eq!(
             job.table("counts"),
             ["2026-01-01T00:00:00 | 2", "2026-01-01T00:00:50 | 1", "2026-01-01T00:01:00 | 2"]
