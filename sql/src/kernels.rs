@@ -33,6 +33,7 @@ pub mod compare;
 pub mod decimal;
 pub mod format;
 pub mod interval;
+pub mod ip;
 pub mod json;
 pub mod like;
 pub mod nested;
@@ -43,6 +44,7 @@ pub mod tdigest;
 pub mod time;
 pub mod time_tz;
 pub mod totals;
+pub mod zoned;
 
 pub use arithmetic::Arithmetic;
 pub use compare::Comparison;
@@ -93,6 +95,14 @@ pub enum Op {
     TimeTzMove(bool),
     /// The same instants shown in another zone.
     AtTimeZone(Type),
+    /// Instants beside the names of their zones; with `true`, what clocks in those zones show.
+    WithZones(bool),
+    /// The zone that a text names.
+    ZoneOfText(zoned::Notation),
+    /// A function called zone by zone for the values with zones at a position.
+    PerZone(Arc<ScalarUDF>, usize),
+    /// Values with zones moved by an interval; the operator is that of one zone.
+    MovedPerZone(Box<Op>),
     /// A value of a subquery that must have at most one row: fails where the count is above one.
     AtMostOne,
     /// What an aggregate makes of collected values.
@@ -125,6 +135,9 @@ impl Op {
             | Self::Subscript
             | Self::MapSubscript(_)
             | Self::AtMostOne
+            | Self::WithZones(_)
+            | Self::PerZone(..)
+            | Self::MovedPerZone(_)
             | Self::Lazy(..)
             | Self::Total(_) => true,
             Self::Compare(..)
@@ -139,6 +152,7 @@ impl Op {
             | Self::TimeTzPart(_)
             | Self::TimeTzShift(_)
             | Self::TimeTzMove(_)
+            | Self::ZoneOfText(_)
             | Self::Among
             | Self::Collected(_)
             | Self::Extreme(_)
@@ -168,7 +182,10 @@ impl Op {
             Self::Lazy(_, true) => "lazy_and",
             Self::Lazy(_, false) => "lazy_or",
             Self::Like => "like",
-            Self::AtTimeZone(_) | Self::TimeTzShift(_) => "at_time_zone",
+            Self::AtTimeZone(_) | Self::TimeTzShift(_) | Self::WithZones(_) => "at_time_zone",
+            Self::ZoneOfText(_) => "zone_of_text",
+            Self::PerZone(..) => "per_zone",
+            Self::MovedPerZone(_) => "moved_per_zone",
             Self::TimeTzPart(_) => "time_part",
             Self::TimeTzMove(_) => "time_move",
             Self::AtMostOne => "at_most_one",
@@ -220,6 +237,20 @@ impl Op {
                 time_tz::moved(value, span, *forwards)
             }
             Self::AtTimeZone(from) => cast::evaluate(one(args)?, from, result, false),
+            Self::WithZones(local) => {
+                let (values, zones) = two(args)?;
+                zoned::with_zones(values, zones, *local, result)
+            }
+            Self::ZoneOfText(notation) => zoned::zones_of_texts(*notation, args),
+            Self::PerZone(udf, at) => zoned::invoke(udf, *at, args, result),
+            Self::MovedPerZone(op) => {
+                let (left, right) = two(args)?;
+                match (zoned::precision(op, left), zoned::precision(op, right)) {
+                    (Some(p), _) => zoned::moved(op, (left, p), right, true, result),
+                    (_, Some(p)) => zoned::moved(op, (right, p), left, false, result),
+                    _ => Err(Error::internal("one side has zones")),
+                }
+            }
             Self::AtMostOne => {
                 let (value, count) = two(args)?;
                 rows::at_most_one(value, count)

@@ -12,7 +12,10 @@ use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 mod coercion;
 mod parse;
 
-use crate::{kernels::time_tz, sketches::Sketch};
+use crate::{
+    kernels::{time_tz, zoned},
+    sketches::Sketch,
+};
 
 pub use coercion::{coerces, common, decimal_of};
 
@@ -60,12 +63,16 @@ pub enum Type {
     Timestamp(u8),
     /// `timestamp(p) with time zone`, and the zone its values are shown in
     TimestampTz(u8, Arc<str>),
+    /// `timestamp(p) with time zone` of which each value has a zone of its own
+    ZonedEach(u8),
     /// `interval year to month`
     IntervalYearMonth,
     /// `interval day to second`
     IntervalDaySecond,
     /// `uuid`
     Uuid,
+    /// `ipaddress`
+    IpAddress,
     /// `array(E)`
     Array(Box<Type>),
     /// `map(K, V)`
@@ -116,6 +123,7 @@ impl Type {
             D::Interval(IntervalUnit::YearMonth) => Self::IntervalYearMonth,
             D::Duration(TimeUnit::Millisecond) => Self::IntervalDaySecond,
             D::FixedSizeBinary(16) => Self::Uuid,
+            D::LargeBinary => Self::IpAddress,
             D::FixedSizeBinary(time_tz::BYTES) => Self::TimeTz(3),
             D::List(element) => Self::array(Self::from_field(element)),
             D::Map(entries, _) => match entries.data_type() {
@@ -124,6 +132,7 @@ impl Type {
                 }
                 other => Self::Other(other.clone()),
             },
+            D::Struct(_) if let Some(unit) = zoned::unit_of(data_type) => Self::ZonedEach(digits(unit)),
             D::Struct(_) if let Some(sketch) = Sketch::from_arrow(data_type) => Self::Sketch(sketch),
             D::Struct(fields) => Self::Row(
                 fields
@@ -145,6 +154,7 @@ impl Type {
             Some(stated) if stated.to_arrow() == *field.data_type() => stated,
             Some(Self::TimestampTz(p, _)) => match Self::from_arrow(field.data_type()) {
                 Self::TimestampTz(_, zone) => Self::TimestampTz(p, zone),
+                Self::ZonedEach(_) => Self::ZonedEach(p),
                 other => other,
             },
             _ => Self::from_arrow(field.data_type()),
@@ -176,9 +186,11 @@ impl Type {
             Self::TimeTz(_) => D::FixedSizeBinary(time_tz::BYTES),
             Self::Timestamp(p) => D::Timestamp(unit(*p), None),
             Self::TimestampTz(p, zone) => D::Timestamp(unit(*p), Some(zone.clone())),
+            Self::ZonedEach(p) => zoned::arrow_type(unit(*p)),
             Self::IntervalYearMonth => D::Interval(IntervalUnit::YearMonth),
             Self::IntervalDaySecond => D::Duration(TimeUnit::Millisecond),
             Self::Uuid => D::FixedSizeBinary(16),
+            Self::IpAddress => D::LargeBinary,
             Self::Array(element) => D::List(Field::new("item", element.to_arrow(), true).into()),
             Self::Map(key, value) => {
                 let entries = [
@@ -284,10 +296,11 @@ impl fmt::Display for Type {
             Self::Time(p) => write!(f, "time({p})"),
             Self::TimeTz(p) => write!(f, "time({p}) with time zone"),
             Self::Timestamp(p) => write!(f, "timestamp({p})"),
-            Self::TimestampTz(p, _) => write!(f, "timestamp({p}) with time zone"),
+            Self::TimestampTz(p, _) | Self::ZonedEach(p) => write!(f, "timestamp({p}) with time zone"),
             Self::IntervalYearMonth => f.write_str("interval year to month"),
             Self::IntervalDaySecond => f.write_str("interval day to second"),
             Self::Uuid => f.write_str("uuid"),
+            Self::IpAddress => f.write_str("ipaddress"),
             Self::Array(element) => write!(f, "array({element})"),
             Self::Map(key, value) => write!(f, "map({key}, {value})"),
             Self::Row(fields) => {

@@ -27,7 +27,7 @@ FUNCTIONS = [
     ("date_diff", "sum(date_diff('day', ts, TIMESTAMP '2024-06-01 00:00:00'))", "sum(datesub('day', ts, TIMESTAMP '2024-06-01 00:00:00'))", "ts"),
     ("date_add", "max(date_add('day', 3, ts))", "max(ts + INTERVAL 3 DAY)", "ts"),
     ("year", "sum(year(ts))", "sum(year(ts))", "ts"),
-    ("from_unixtime", "max(from_unixtime(i))", "max(to_timestamp(i))", "i"),
+    ("from_unixtime", "max(from_unixtime(i))", "CAST(max(to_timestamp(i)) AS VARCHAR)", "i"),
     ("to_unixtime", "sum(to_unixtime(ts))", "sum(epoch(ts))", "ts"),
     ("cast to date", "count(DISTINCT CAST(ts AS date))", "count(DISTINCT CAST(ts AS date))", "ts"),
     ("cast to varchar", "sum(length(CAST(i AS varchar)))", "sum(length(CAST(i AS varchar)))", "i"),

@@ -95,6 +95,11 @@ impl Binder<'_> {
             if args.is_empty() {
                 args.push(Value::new(super::literal(datafusion::common::ScalarValue::Int64(Some(1))), Type::Bigint));
             }
+            let told_apart = |arg: Value| {
+                let of = super::operators::as_instants(arg.data_type.clone());
+                self.convert(arg, &of)
+            };
+            args = args.into_iter().map(told_apart).collect::<Result<_>>()?;
         } else if call.star {
             return Err(Error::user("FUNCTION_NOT_FOUND", format!("function {} does not take *", call.name)));
         }
@@ -136,7 +141,8 @@ impl Binder<'_> {
             .map(|one| {
                 let value = self.expr(&one.expr, context)?;
                 sortable(&value)?;
-                Ok(sort(value.expr, &one.options))
+                let instants = super::operators::as_instants(value.data_type.clone());
+                Ok(sort(self.convert(value, &instants)?.expr, &one.options))
             })
             .collect()
     }

@@ -115,6 +115,10 @@ impl Binder<'_> {
             let now = self.function_value("now", Vec::new())?;
             return self.cast(now, &Type::TimeTz(3), false);
         }
+        if let ("$ipaddress", [text]) = (call.name.as_str(), call.args.as_slice()) {
+            let text = self.expr(text, context)?;
+            return self.ip_literal(text);
+        }
         if call.name == "grouping" {
             return self.grouping(&call, context);
         }
@@ -208,7 +212,14 @@ impl Binder<'_> {
         }
     }
 
-    fn udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
+    pub(crate) fn udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
+        if let Some(value) = self.of_zones_told_by_rows(udf, &args)? {
+            return Ok(value);
+        }
+        self.plain_udf_value(udf, args)
+    }
+
+    pub(crate) fn plain_udf_value(&self, udf: &Arc<ScalarUDF>, args: Vec<Value>) -> Result<Value> {
         if let [only] = args.as_slice()
             && let Type::TimeTz(precision) = only.data_type
         {

@@ -36,6 +36,7 @@ use headwater_engine::error::{Error, Result};
 use super::{Binder, Value, calls::Call, expr::row, literal, scope::Context};
 use crate::{
     kernels::{self, Op, collected::Collected, totals::Total},
+    sketches::counts::histogram,
     types::Type,
 };
 
@@ -100,6 +101,8 @@ struct With {
     filter: Option<Expr>,
     ignore_nulls: bool,
     distinct: bool,
+    /// The order that the call is written with is made of what was collected.
+    unordered: bool,
 }
 
 fn is_number(value: &Value) -> bool {
@@ -225,6 +228,10 @@ impl Composition<'_, '_> {
             }
             ("histogram", [x]) => {
                 let result = Type::map(x.data_type.clone(), Type::Bigint);
+                if self.is_plain() && x.data_type != Type::Unknown {
+                    let counts = histogram(&x.data_type.to_arrow());
+                    return self.inner(counts, vec![x.clone()], result, With::default()).map(Some);
+                }
                 self.collected(Collected::Histogram, x.clone(), known(x), None, result)?
             }
             ("listagg", [x]) => self.listagg(x, super::literals::text_value(""))?,
@@ -260,7 +267,7 @@ impl Composition<'_, '_> {
             return self.binder.over(self.call, made, (filter, distinct), self.outer);
         }
         let written = self.binder.sort_exprs(&self.call.order_by, self.inner)?;
-        let order = if with.order.is_empty() { written } else { with.order };
+        let order = if with.order.is_empty() && !with.unordered { written } else { with.order };
         let nulls = with.ignore_nulls.then_some(NullTreatment::IgnoreNulls);
         let exprs = args.into_iter().map(|arg| arg.expr).collect();
         let distinct = self.call.distinct || with.distinct;
@@ -331,6 +338,10 @@ impl Composition<'_, '_> {
 
     /// `max` and `min`: a NaN only where there is nothing else.
     fn extreme(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
+        if matches!(x.data_type, Type::ZonedEach(_)) {
+            let instant = super::operators::as_instants(x.data_type.clone());
+            return self.extreme_by(x, &self.binder.convert(x.clone(), &instant)?);
+        }
         if !matches!(x.data_type, Type::Real | Type::Double) {
             return self.inner(udaf, vec![x.clone()], x.data_type.clone(), With::default());
         }

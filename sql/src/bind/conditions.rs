@@ -127,7 +127,7 @@ impl Binder<'_> {
             }
             ("typeof", [inner]) => {
                 let value = self.expr(inner, context)?;
-                let shown = super::literals::text_value(&value.data_type.to_string());
+                let shown = super::literals::text_value(&value.data_type.to_string().replace('"', ""));
                 Value::new(shown.expr, Type::VARCHAR)
             }
             ("mod", [left, right]) => {

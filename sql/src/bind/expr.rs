@@ -7,7 +7,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{Binder, Value, at, calls::unsupported, literal, literals::text_value, scope::Context};
 use crate::{
-    kernels::{self, Arithmetic, Comparison, Op, cast},
+    kernels::{self, Arithmetic, Comparison, Op, cast, zoned::Notation},
     types::{Type, common},
 };
 
@@ -31,6 +31,9 @@ impl Binder<'_> {
 
     fn any_expr(&self, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
         use ast::Expr as E;
+        if super::operators::is_chained(node) {
+            return Err(Error::user("SYNTAX_ERROR", "a comparison of a comparison needs parentheses"));
+        }
         match node {
             E::Identifier(ident) => self.bare_name(ident, context),
             E::CompoundIdentifier(parts) => self.compound(parts, context),
@@ -59,12 +62,17 @@ impl Binder<'_> {
                 Ok(row(values.into_iter().map(|value| (None, value)).collect()))
             }
             E::AtTimeZone { timestamp, time_zone } => {
+                if !matches!(time_zone.as_ref(), E::Value(_) | E::Interval(_)) {
+                    return Err(Error::user("SYNTAX_ERROR", "the zone of AT TIME ZONE is a literal")
+                        .with_hint("write at_timezone(x, zone)"));
+                }
                 let (value, zone) = (self.expr(timestamp, context)?, self.expr(time_zone, context)?);
                 self.at_time_zone(value, zone)
             }
             E::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), context)
             }
+            E::Function(function) if super::scope::is_word(function) => self.bare_word(function, context),
             E::Function(function) => self.call(function, context),
             E::Lambda(_) => {
                 Err(Error::user("TYPE_MISMATCH", "a lambda can only be an argument of a function that takes one"))
@@ -191,10 +199,12 @@ impl Binder<'_> {
                 Ok(Value::new(kernels::call(Op::Subscript, vec![base.expr, key.expr], (*element).clone()), *element))
             }
             Type::Map(key_type, value_type) => {
-                let Ok(key) = self.coerce(key.clone(), &key_type) else {
+                let Some(both) = common(&key_type, &key.data_type) else {
                     return Err(mismatch(&base.data_type, &key.data_type));
                 };
-                let op = Op::MapSubscript((*key_type).clone());
+                let key = self.convert(key, &both)?;
+                let base = self.convert(base, &Type::map(both.clone(), (*value_type).clone()))?;
+                let op = Op::MapSubscript(both);
                 Ok(Value::new(kernels::call(op, vec![base.expr, key.expr], (*value_type).clone()), *value_type))
             }
             Type::Row(fields) => {
@@ -226,18 +236,23 @@ impl Binder<'_> {
             return Err(Error::user("TYPE_MISMATCH", format!("cannot cast {} to {to}", value.data_type)));
         }
         let to = match (&value.data_type, to) {
-            (Type::TimestampTz(_, zone), Type::TimestampTz(p, _)) => Type::TimestampTz(*p, zone.clone()),
             (Type::Varchar(_) | Type::Char(_), Type::TimestampTz(p, zone)) => {
                 Type::TimestampTz(*p, written_zone(&value.expr).unwrap_or_else(|| zone.clone()))
             }
-            (_, Type::TimestampTz(p, _)) => Type::TimestampTz(*p, self.environment.zone.into()),
-            _ => to.clone(),
+            (from, to) => super::zones::kept(from, to, self.environment.zone),
         };
         if value.data_type == to {
             return Ok(value);
         }
-        if value.data_type == Type::Unknown {
+        if value.data_type == Type::Unknown || matches!(to, Type::ZonedEach(_)) {
             return self.convert(value, &to);
+        }
+        let told = !matches!(value.expr, Expr::Literal(..)) && matches!(value.data_type, Type::Varchar(_));
+        if let (Type::TimestampTz(..), true) = (&to, told) {
+            let text = self.convert(value, &Type::VARCHAR)?;
+            let op = Op::Cast { from: Type::VARCHAR, to: to.clone(), safe };
+            let instants = Value::new(kernels::call(op, vec![text.expr.clone()], to.clone()), to);
+            return self.in_written_zones(instants, vec![text], Notation::Plain);
         }
         let lossless = match (&value.data_type, &to) {
             (Type::Varchar(_), Type::Varchar(None)) => true,
@@ -381,7 +396,7 @@ impl Binder<'_> {
         let timed_only = matches!(name, "hour" | "minute" | "second");
         if found == Type::Unknown
             || found == Type::Date && timed_only
-            || zoned_only && !matches!(found, Type::TimestampTz(..))
+            || zoned_only && !matches!(found, Type::TimestampTz(..) | Type::ZonedEach(_))
         {
             return Err(Error::user("TYPE_MISMATCH", format!("cannot extract {name} from {found}")));
         }

@@ -151,7 +151,7 @@ impl Binder<'_> {
         let inner = Context { parameters: &scope, place: "lambda", ..*context };
         let mut body = self.expr(&lambda.body, &inner)?;
         if let Some(wanted) = wanted {
-            let is_missing = body.data_type == Type::Unknown && wanted == Type::Boolean;
+            let is_missing = body.data_type == Type::Unknown && matches!(wanted, Type::Boolean | Type::Varchar(_));
             if is_missing || !coerces(&body.data_type, &wanted) {
                 return Err(Error::user(
                     "FUNCTION_NOT_FOUND",

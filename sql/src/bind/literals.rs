@@ -77,11 +77,26 @@ impl Binder<'_> {
         }
     }
 
+    /// `IPADDRESS '..'`
+    pub(crate) fn ip_literal(&self, text: Value) -> Result<Value> {
+        let text = match &text.expr {
+            datafusion::logical_expr::Expr::Literal(ScalarValue::Utf8(Some(text)), _) => text.clone(),
+            _ => return Err(Error::internal("the text of a literal is a literal")),
+        };
+        cast_text(&text, &Type::IpAddress)
+            .map_err(|_| Error::user("INVALID_LITERAL", format!("'{text}' is not a valid IPADDRESS literal")))
+    }
+
     /// A field of a `time with time zone`.
     pub(crate) fn of_time_with_zone(&self, udf: &ScalarUDF, value: Value, precision: u8) -> Result<Value> {
         let part = match udf.name() {
             "timezone_hour" => time_tz::Part::Hours,
             "timezone_minute" => time_tz::Part::Minutes,
+            "timezone" => {
+                let text = self.cast(value, &Type::VARCHAR, false)?;
+                let args = vec![text, text_value("[+-][0-9:]+$")];
+                return self.function_value("regexp_extract", args);
+            }
             name => {
                 let local = self.cast(value, &Type::Time(precision), false)?;
                 return self.function_value(name, vec![local]);

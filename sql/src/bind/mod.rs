@@ -204,6 +204,11 @@ pub fn bind_expression(expr: &ast::Expr, table: &Schema, environment: Environmen
         });
     }
     let bound = binder.expr(expr, &Context::new(&scope, None, &Ctes::default(), "an expression"))?;
+    let bound = match bound.data_type {
+        // A table's column has one zone.
+        Type::ZonedEach(p) => binder.convert(bound, &Type::TimestampTz(p, environment.zone.into()))?,
+        _ => bound,
+    };
     Ok((bound.expr, bound.data_type))
 }
 
@@ -293,6 +298,14 @@ impl Binder<'_> {
         }
         if value.data_type.to_arrow() == to.to_arrow() && !matches!(to, Type::Char(_)) {
             return Ok(Value::new(value.expr, to.clone()));
+        }
+        if let Type::ZonedEach(p) = to {
+            return self.with_own_zones(value, *p);
+        }
+        if let (Type::ZonedEach(p), Type::TimestampTz(..)) = (&value.data_type, to) {
+            let instant = Type::TimestampTz(*p, "UTC".into());
+            let value = Value::new(kernels::call(Op::Field(0), vec![value.expr], instant.clone()), instant);
+            return self.convert(value, to);
         }
         if let (Type::Timestamp(_) | Type::Date, Type::TimestampTz(p, zone)) = (&value.data_type, to)
             && zone.as_ref() != self.environment.zone

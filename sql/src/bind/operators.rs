@@ -45,6 +45,9 @@ impl Binder<'_> {
             let (a, b) = (self.convert(left, &to_left)?, self.convert(right, &to_right)?);
             return Ok(compute(kind, a, b, result));
         }
+        if let Some(moved) = self.moved_per_zone(kind, &left, &right)? {
+            return Ok(moved);
+        }
         if let Some(of) = beside_null(kind, &left.data_type, &right.data_type)? {
             return Value::null(of);
         }
@@ -52,6 +55,23 @@ impl Binder<'_> {
         let Some(result) = interval::result_of(kind, &left_type, &right_type) else { return Err(mismatch()) };
         let (a, b) = (self.convert(left, &left_type)?, self.convert(right, &right_type)?);
         Ok(compute(kind, a, b, result))
+    }
+
+    /// Timestamps in several zones and an interval, added or subtracted.
+    fn moved_per_zone(&self, kind: Arithmetic, left: &Value, right: &Value) -> Result<Option<Value>> {
+        let plain = |of: &Type| match of {
+            Type::ZonedEach(p) => Type::TimestampTz(*p, "UTC".into()),
+            other => other.clone(),
+        };
+        let is_interval = |of: &Type| matches!(of, Type::IntervalDaySecond | Type::IntervalYearMonth);
+        let (a, b) = (plain(&left.data_type), plain(&right.data_type));
+        let one_each = a != left.data_type && is_interval(&b) || b != right.data_type && is_interval(&a);
+        let Some(Type::TimestampTz(p, _)) = interval::result_of(kind, &a, &b).filter(|_| one_each) else {
+            return Ok(None);
+        };
+        let op = Op::MovedPerZone(Box::new(Op::Arithmetic(kind, a, b)));
+        let args = vec![left.expr.clone(), right.expr.clone()];
+        Ok(Some(Value::new(kernels::call(op, args, Type::ZonedEach(p)), Type::ZonedEach(p))))
     }
 
     /// `left || right`
@@ -139,7 +159,7 @@ impl Binder<'_> {
             )
             .with_hint("cast one side to the type of the other")
         };
-        let both = common(&left.data_type, &right.data_type).ok_or_else(cannot)?;
+        let both = as_instants(common(&left.data_type, &right.data_type).ok_or_else(cannot)?);
         let allowed = match kind {
             Comparison::Equal | Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => {
                 both.is_comparable()
@@ -194,6 +214,7 @@ impl Binder<'_> {
         let value = self.expr(node, context)?;
         let candidates = self.exprs(list, context)?;
         let both = at(self.common_type(std::iter::once(&value).chain(&candidates), "values of IN"), node)?;
+        let both = as_instants(both);
         let simple = !matches!(
             both,
             Type::Double | Type::Real | Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Char(_) | Type::Unknown
@@ -214,6 +235,36 @@ impl Binder<'_> {
         }
         let any = any.ok_or_else(|| Error::user("SYNTAX_ERROR", "IN needs at least one value"))?;
         Ok(boolean(if negated { any.negated_keeping_null() } else { any }))
+    }
+}
+
+/// What a comparison or another test compares first, if an expression is one.
+fn tested(node: &ast::Expr) -> Option<&ast::Expr> {
+    use ast::{BinaryOperator as B, Expr as E};
+    match node {
+        E::BinaryOp { left, op: B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq, .. }
+        | E::IsDistinctFrom(left, _)
+        | E::IsNotDistinctFrom(left, _) => Some(left),
+        E::IsNull(expr) | E::IsNotNull(expr) => Some(expr),
+        E::Between { expr, .. } | E::InList { expr, .. } | E::InSubquery { expr, .. } | E::Like { expr, .. } => {
+            Some(expr)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an expression tests a test, which takes parentheses.
+pub(crate) fn is_chained(node: &ast::Expr) -> bool {
+    let is_not = |node: &ast::Expr| matches!(node, ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, .. });
+    let against_not = matches!(node, ast::Expr::BinaryOp { right, .. } if tested(node).is_some() && is_not(right));
+    against_not || tested(node).is_some_and(|inner| tested(inner).is_some())
+}
+
+/// Timestamps are compared as instants, whatever zones they are in.
+pub(crate) fn as_instants(of: Type) -> Type {
+    match of {
+        Type::ZonedEach(p) => Type::TimestampTz(p, "UTC".into()),
+        other => other,
     }
 }
 
@@ -297,7 +348,7 @@ fn interval_operands(kind: Arithmetic, left: &Type, right: &Type) -> (Type, Type
         (a, b) if is_interval(a) && is_interval(b) => (a.clone(), b.clone()),
         (a, b) if is_interval(a) => (a.clone(), factor(b)),
         (a, b) if is_interval(b) => (factor(a), b.clone()),
-        (a, b) if kind == Arithmetic::Subtract && *b != Type::Unknown => match common(a, b) {
+        (a, b) if kind == Arithmetic::Subtract && *b != Type::Unknown => match common(a, b).map(as_instants) {
             Some(both) => (both.clone(), both),
             None => (a.clone(), b.clone()),
         },

@@ -4,7 +4,11 @@
 
 use std::cell::RefCell;
 
-use datafusion::{common::Column, logical_expr::Expr, sql::sqlparser::ast::Ident};
+use datafusion::{
+    common::Column,
+    logical_expr::Expr,
+    sql::sqlparser::ast::{Function, FunctionArguments, Ident},
+};
 use headwater_engine::error::{Error, Location, Result};
 
 use super::{Binder, Value, ctes::Ctes, suggest};
@@ -140,6 +144,12 @@ impl<'c> Context<'c> {
     }
 }
 
+/// Whether the parser took a name for a function's: `user` and `session_user` are names like others.
+pub(crate) fn is_word(function: &Function) -> bool {
+    matches!(function.args, FunctionArguments::None)
+        && matches!(function.name.to_string().to_lowercase().as_str(), "user" | "session_user")
+}
+
 /// Where a name was found.
 struct Found<'c> {
     field: &'c Field,
@@ -150,6 +160,11 @@ impl Binder<'_> {
     /// A name of one part.
     pub(crate) fn identifier(&self, ident: &Ident, context: &Context<'_>) -> Result<Value> {
         self.compound(std::slice::from_ref(ident), context)
+    }
+
+    /// A name that the parser took for a function's.
+    pub(crate) fn bare_word(&self, function: &Function, context: &Context<'_>) -> Result<Value> {
+        self.compound(&[Ident::new(function.name.to_string())], context)
     }
 
     /// A name of several parts: a column, with or without its relation, then fields of rows.
@@ -170,13 +185,8 @@ impl Binder<'_> {
             let field = found.field.data_type.to_field(&found.field.column);
             value.expr = Expr::OuterReferenceColumn(field.into(), Column::new_unqualified(&found.field.column));
         }
-        for (index, part) in parts.iter().enumerate().skip(used) {
-            value = self.dereference(value, part).map_err(|error| match error.code().0 {
-                "INVALID_COLUMN_REFERENCE" if index + 1 == parts.len() => {
-                    Error::user("COLUMN_NOT_FOUND", error.message())
-                }
-                _ => error,
-            })?;
+        for part in parts.iter().skip(used) {
+            value = self.dereference(value, part)?;
         }
         Ok(value)
     }

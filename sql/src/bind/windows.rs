@@ -66,7 +66,12 @@ impl Binder<'_> {
             return Err(Error::not_supported("FILTER is not supported for window functions")
                 .with_hint("use CASE inside the call"));
         }
-        let order_values = spec.order_by.iter().map(|one| self.expr(&one.expr, &inner)).collect::<Result<Vec<_>>>()?;
+        let key = |one: &ast::OrderByExpr| {
+            let value = self.expr(&one.expr, &inner)?;
+            let instants = super::operators::as_instants(value.data_type.clone());
+            self.convert(value, &instants)
+        };
+        let order_values = spec.order_by.iter().map(key).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
         if is_ranking(&call.name) && spec.window_frame.is_some() {
             return Err(Error::user(

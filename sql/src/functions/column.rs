@@ -245,13 +245,18 @@ impl Text {
 
     /// Ends the collection; fails where a batch of `varchar` is longer than its offsets can say.
     pub fn finish(mut self) -> Result<ArrayRef> {
-        let (values, nulls) = (Buffer::from(self.values.into_bytes()), self.nulls.finish());
-        Ok(if self.json {
-            std::sync::Arc::new(LargeStringArray::try_new(offsets(&self.ends)?, values, nulls)?)
-        } else {
-            std::sync::Arc::new(StringArray::try_new(offsets(&self.ends)?, values, nulls)?)
-        })
+        let nulls = self.nulls.finish();
+        if !self.json {
+            return text_array(self.values.into_bytes(), &self.ends, nulls);
+        }
+        let values = Buffer::from(self.values.into_bytes());
+        Ok(std::sync::Arc::new(LargeStringArray::try_new(offsets(&self.ends)?, values, nulls)?))
     }
+}
+
+/// A column of `varchar` from the bytes of its texts and where they end, 0 first.
+pub fn text_array(values: Vec<u8>, ends: &[usize], nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    Ok(std::sync::Arc::new(StringArray::try_new(offsets(ends)?, Buffer::from(values), nulls)?))
 }
 
 fn offsets<O: OffsetSizeTrait>(ends: &[usize]) -> Result<OffsetBuffer<O>> {

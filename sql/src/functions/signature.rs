@@ -194,6 +194,7 @@ fn simple_pattern(text: &str) -> Option<Pattern> {
         "varbinary" => DataType::Binary,
         "date" => DataType::Date32,
         "uuid" => DataType::FixedSizeBinary(16),
+        "ipaddress" => DataType::LargeBinary,
         "unknown" => DataType::Null,
         "decimal(38,0)" => DataType::Decimal128(38, 0),
         "timestamp(3)" => DataType::Timestamp(TimeUnit::Millisecond, None),

@@ -10,7 +10,7 @@ use arrow::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{json, parse, render, rows, time, time_tz};
+use super::{ip, json, parse, render, rows, time, time_tz, zoned};
 use crate::{sketches::Sketch, types::Type};
 
 mod numbers;
@@ -22,6 +22,12 @@ pub fn exists(from: &Type, to: &Type) -> bool {
     use Type as T;
     if from == to || *from == T::Unknown {
         return true;
+    }
+    if let T::ZonedEach(p) = from {
+        return exists(&T::TimestampTz(*p, "UTC".into()), to);
+    }
+    if let T::ZonedEach(p) = to {
+        return exists(from, &T::TimestampTz(*p, "UTC".into()));
     }
     let scalar_number = |of: &Type| of.is_numeric() || *of == T::Boolean;
     match (from, to) {
@@ -43,6 +49,7 @@ pub fn exists(from: &Type, to: &Type) -> bool {
         (T::Json, to) => json::castable_from(to),
         (from, T::Json) => json::castable_to(from),
         (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => true,
+        (T::IpAddress, T::Varbinary) | (T::Varbinary | T::Varchar(_), T::IpAddress) => true,
         (T::Array(a), T::Array(b)) => exists(a, b),
         (T::Map(ka, va), T::Map(kb, vb)) => exists(ka, kb) && exists(va, vb),
         (T::Row(a), T::Row(b)) => a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| exists(a, b)),
@@ -82,6 +89,8 @@ fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         return Ok(new_null_array(&to.to_arrow(), array.len()));
     }
     match (from, to) {
+        (from, T::ZonedEach(p)) => zoned::beside_zones(array, from, *p),
+        (T::ZonedEach(p), to) => zoned::cast(array, *p, to),
         (T::Json, T::Json) => Ok(array.clone()),
         (_, T::Json) => json::to_json(array, from),
         (T::Json, _) => json::from_json(array, to),
@@ -97,6 +106,8 @@ fn strict(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         (T::Sketch(_), T::Varbinary) => Ok(Arc::new(Sketch::unwrap(array)?)),
         (T::Varbinary, T::Sketch(sketch)) => sketch.wrap(array.as_binary::<i32>().clone()),
         (T::Varchar(_), T::Uuid) => to_uuid(array),
+        (T::IpAddress, T::Varbinary) => Ok(ip::to_bytes(array)),
+        (_, T::IpAddress) => ip::cast_to(array, from),
         (T::Uuid, T::Varbinary) | (T::Varbinary, T::Uuid) => Ok(arrow::compute::cast(array, &to.to_arrow())?),
         (T::Array(a), T::Array(b)) => list(array, a, b, to),
         (T::Map(ka, va), T::Map(kb, vb)) => map(array, (ka, kb), (va, vb), to),

@@ -175,7 +175,7 @@ pub(crate) fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
 }
 
 /// Both zeros are one key, and so are all NaNs.
-fn positive_zeros(keys: &ArrayRef) -> ArrayRef {
+pub(crate) fn positive_zeros(keys: &ArrayRef) -> ArrayRef {
     match keys.data_type() {
         DataType::Float64 => {
             let one = |key: f64| if key.is_nan() { f64::NAN } else { key + 0.0 };

@@ -139,6 +139,7 @@ fn one(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
         'f' | 'e' | 'g' if matches!(of, Type::Double | Type::Real | Type::Decimal(..)) => {
             floating(conversion, value, of)?
         }
+        'h' => format!("{:x}", java_hash(value, of)?),
         't' => moment(conversion.time, value, of).ok_or_else(mismatch)?,
         _ => return Err(mismatch()),
     };
@@ -202,6 +203,26 @@ fn iso(value: &ArrayRef, of: &Type) -> Result<String> {
 fn number(value: &ArrayRef, of: &Type) -> Result<i64> {
     let wide = cast::evaluate(value, of, &Type::Bigint, false)?;
     Ok(wide.as_primitive::<arrow::datatypes::Int64Type>().value(0))
+}
+
+/// What Java's `hashCode` gives for a value of a simple type.
+fn java_hash(value: &ArrayRef, of: &Type) -> Result<i32> {
+    let folded = |bits: i64| (bits ^ (bits as u64 >> 32) as i64) as i32;
+    Ok(match of {
+        Type::Boolean => {
+            if super::booleans(value)?.value(0) {
+                1231
+            } else {
+                1237
+            }
+        }
+        of if of.is_integer() => folded(number(value, of)?),
+        Type::Double => folded(value.as_primitive::<arrow::datatypes::Float64Type>().value(0).to_bits() as i64),
+        Type::Varchar(_) | Type::Char(_) => plain(value, of)?
+            .encode_utf16()
+            .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit))),
+        other => return Err(wrong(format!("invalid format conversion '%h' for {other}"))),
+    })
 }
 
 fn hexadecimal(value: &ArrayRef, of: &Type) -> Result<String> {
@@ -278,7 +299,10 @@ fn grouped_fraction(conversion: &Conversion, negative: bool, text: &str) -> Stri
 }
 
 fn moment(part: Option<char>, value: &ArrayRef, of: &Type) -> Option<String> {
-    let nanos = time::values(value).ok()?.first().copied().flatten()?;
+    let nanos = match of {
+        of if of.is_integer() => i128::from(number(value, of).ok()?) * 1_000_000,
+        _ => time::values(value).ok()?.first().copied().flatten()?,
+    };
     let local = match of {
         Type::TimestampTz(_, zone) => time::zone_of(zone).ok()?.local(nanos),
         _ => nanos,
@@ -291,7 +315,8 @@ fn moment(part: Option<char>, value: &ArrayRef, of: &Type) -> Option<String> {
         'D' => "%m/%d/%y".to_owned(),
         'N' => "%9f".to_owned(),
         'L' => "%3f".to_owned(),
-        code @ ('Y' | 'y' | 'm' | 'd' | 'e' | 'H' | 'I' | 'M' | 'S' | 'j' | 'B' | 'b' | 'A' | 'a' | 'p') => {
+        'e' => "%-d".to_owned(),
+        code @ ('Y' | 'y' | 'm' | 'd' | 'H' | 'I' | 'M' | 'S' | 'j' | 'B' | 'b' | 'A' | 'a' | 'p') => {
             format!("%{code}")
         }
         _ => return None,

@@ -11,6 +11,8 @@ use arrow::{
 use headwater_engine::error::{Error, Result};
 use memchr::memmem::Finder;
 
+use crate::functions::string::columns::holding;
+
 /// A compiled pattern.
 #[derive(Debug)]
 enum Pattern {
@@ -45,6 +47,11 @@ impl<'a> Column<'a> {
         let row = row * self.stride;
         self.array.is_valid(row).then(|| self.array.value(row))
     }
+
+    /// The value that stands for all rows.
+    fn constant(&self) -> Option<&'a str> {
+        if self.array.len() == 1 { self.value(0) } else { None }
+    }
 }
 
 /// Evaluates `value LIKE pattern [ESCAPE escape]`; an argument of one value stands for all rows.
@@ -54,6 +61,13 @@ pub fn evaluate(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let [values, patterns, escapes @ ..] = columns.as_slice() else {
         return Err(Error::internal("LIKE is missing an argument"));
     };
+    if let Some(pattern) = patterns.constant()
+        && escapes.iter().all(|escape| escape.constant().is_some())
+        && values.array.null_count() < values.array.len()
+    {
+        let compiled = compile(pattern, escapes.first().and_then(Column::constant))?;
+        return Ok(Arc::new(compiled.of_each(values, rows)));
+    }
     let mut last: Option<(&str, Option<&str>, Pattern)> = None;
     let matched = (0..rows).map(|row| {
         let escape = match escapes.first().map(|column| column.value(row)) {
@@ -116,6 +130,20 @@ impl Pattern {
                 tail: tail.clone(),
             },
         }
+    }
+
+    /// Which values match; a text anywhere in them is sought in all at once.
+    fn of_each(&self, values: &Column<'_>, rows: usize) -> BooleanArray {
+        let array = values.array;
+        match self {
+            Self::Texts { head, between, tail } if values.stride == 1 && head.is_empty() && tail.is_empty() => {
+                if let [text] = between.as_slice() {
+                    return BooleanArray::new(holding(array, text), array.nulls().cloned());
+                }
+            }
+            _ => {}
+        }
+        (0..rows).map(|row| values.value(row).map(|value| self.matches(value))).collect()
     }
 
     fn matches(&self, value: &str) -> bool {

@@ -12,7 +12,7 @@ use arrow::{
 use chrono::{Datelike, NaiveDate};
 use headwater_engine::error::{Error, Result};
 
-use super::{decimal, time, time_tz};
+use super::{decimal, ip, time, time_tz, zoned};
 use crate::{sketches::Sketch, types::Type};
 
 /// The text of each value.
@@ -33,6 +33,10 @@ pub fn texts(array: &ArrayRef, of: &Type) -> Result<Vec<Option<String>>> {
         Type::Char(_) => array.as_string_view().iter().map(|v| v.map(str::to_owned)).collect(),
         Type::Json => array.as_string::<i64>().iter().map(|v| v.map(str::to_owned)).collect(),
         Type::Date | Type::Time(_) | Type::Timestamp(_) | Type::TimestampTz(..) => times(array, of)?,
+        Type::ZonedEach(p) => {
+            let texts = zoned::cast(array, *p, &Type::VARCHAR)?;
+            texts.as_string::<i32>().iter().map(|v| v.map(str::to_owned)).collect()
+        }
         Type::TimeTz(p) => time_tz::values(array)?.into_iter().map(|v| v.map(|v| time_tz::text(v, *p))).collect(),
         Type::IntervalYearMonth => {
             array.as_primitive::<IntervalYearMonthType>().iter().map(|v| v.map(months)).collect()
@@ -41,6 +45,7 @@ pub fn texts(array: &ArrayRef, of: &Type) -> Result<Vec<Option<String>>> {
             array.as_primitive::<DurationMillisecondType>().iter().map(|v| v.map(millis)).collect()
         }
         Type::Uuid => array.as_fixed_size_binary().iter().map(|v| v.map(uuid_text)).collect(),
+        Type::IpAddress => array.as_binary::<i64>().iter().map(|v| v.map(ip::text)).collect(),
         Type::Sketch(sketch) => Sketch::unwrap(array)?.iter().map(|v| v.map(|v| sketch_text(*sketch, v))).collect(),
         Type::Varbinary | Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Other(_) => {
             return Err(Error::user("TYPE_MISMATCH", format!("cannot cast {of} to varchar")));

@@ -81,7 +81,7 @@ pub(super) fn write_json(array: &dyn Array, row: usize, out: &mut String) {
         }
         DataType::Float32 => write_number(f64::from(array.as_primitive::<Float32Type>().value(row)), array, row, out),
         DataType::Float64 => write_number(array.as_primitive::<Float64Type>().value(row), array, row, out),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+        DataType::Binary | DataType::BinaryView => {
             write_string(&STANDARD.encode(value::bytes(array, row)), out);
         }
         DataType::List(_) => write_array(&*array.as_list::<i32>().value(row), out),
@@ -93,6 +93,9 @@ pub(super) fn write_json(array: &dyn Array, row: usize, out: &mut String) {
                 write_key(entries.column(0), i, out);
                 write_json(entries.column(1), i, out);
             });
+        }
+        DataType::Struct(_) if crate::kernels::zoned::unit_of(array.data_type()).is_some() => {
+            write_as_text(array, row, out)
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct();

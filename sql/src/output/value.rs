@@ -63,10 +63,11 @@ pub fn write_text(array: &dyn Array, row: usize, out: &mut String) {
             None => fallback(array, row, out),
         },
         DataType::FixedSizeBinary(16) => write_uuid(array.as_fixed_size_binary().value(row), out),
+        DataType::LargeBinary => out.push_str(&crate::kernels::ip::text(array.as_binary::<i64>().value(row))),
         DataType::FixedSizeBinary(crate::kernels::time_tz::BYTES) => {
             out.push_str(&crate::kernels::time_tz::text_of(array.as_fixed_size_binary().value(row)));
         }
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+        DataType::Binary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             write_hex(bytes(array, row), out);
         }
         _ => write_nested(array, row, out),
@@ -77,7 +78,6 @@ pub fn write_text(array: &dyn Array, row: usize, out: &mut String) {
 pub(super) fn bytes(array: &dyn Array, row: usize) -> &[u8] {
     match array.data_type() {
         DataType::Binary => array.as_binary::<i32>().value(row),
-        DataType::LargeBinary => array.as_binary::<i64>().value(row),
         DataType::BinaryView => array.as_binary_view().value(row),
         DataType::FixedSizeBinary(_) => array.as_fixed_size_binary().value(row),
         _ => &[],
@@ -114,6 +114,7 @@ fn write_nested(array: &dyn Array, row: usize, out: &mut String) {
             }
             out.push('}');
         }
+        DataType::Struct(_) if let Some(text) = crate::kernels::zoned::text_of(array, row) => out.push_str(&text),
         DataType::Struct(fields) => {
             out.push('{');
             for (i, (field, column)) in fields.iter().zip(array.as_struct().columns()).enumerate() {

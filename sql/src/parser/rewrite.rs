@@ -8,6 +8,7 @@
 //!  x = ANY (VALUES 1, 2)      x = ANY (SELECT * FROM (VALUES (1), (2)))
 //!  trim(TRAILING FROM x)      rtrim(x)
 //!  normalize(x, NFC)          normalize(x, 'NFC')
+//!  IPADDRESS '::1'            "$ipaddress"('::1')
 //! ```
 //!
 //! Invariant: tokens keep the place they were written at, so that errors point there.
@@ -50,6 +51,15 @@ fn escaped_texts(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut rest = tokens.into_iter().peekable();
     while let Some(token) = rest.next() {
         match &token.token {
+            Token::Word(name)
+                if name.quote_style.is_none()
+                    && name.value.eq_ignore_ascii_case("ipaddress")
+                    && matches!(rest.peek().map(|next| &next.token), Some(Token::SingleQuotedString(_))) =>
+            {
+                out.extend([at(&token, Token::make_word("$ipaddress", Some('"'))), at(&token, Token::LParen)]);
+                out.extend(rest.next());
+                out.push(at(&token, Token::RParen));
+            }
             Token::DoubleEq => out.extend([at(&token, Token::Eq), at(&token, Token::Eq)]),
             Token::UnicodeStringLiteral(text) if is_word(rest.peek(), "UESCAPE") => {
                 let keyword = rest.next();

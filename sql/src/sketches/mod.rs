@@ -21,6 +21,7 @@ use headwater_engine::error::{Error, Result};
 pub mod aggregate;
 pub mod buckets;
 pub(crate) mod bytes;
+pub mod counts;
 pub mod hash;
 pub mod hll;
 pub mod moments;

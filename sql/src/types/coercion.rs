@@ -20,9 +20,10 @@ pub fn coerces(from: &Type, to: &Type) -> bool {
         (T::Real, T::Double) => true,
         (T::Decimal(p, s), T::Decimal(q, t)) => t >= s && *q as i8 - t >= *p as i8 - s,
         (T::Decimal(..), T::Real | T::Double) => true,
-        (T::Date, T::Timestamp(_) | T::TimestampTz(..)) => true,
+        (T::Date, T::Timestamp(_) | T::TimestampTz(..) | T::ZonedEach(_)) => true,
+        (T::Timestamp(a) | T::TimestampTz(a, _) | T::ZonedEach(a), T::ZonedEach(b)) => a <= b,
         (T::Time(a), T::Time(b)) | (T::Timestamp(a), T::Timestamp(b) | T::TimestampTz(b, _)) => a <= b,
-        (T::TimestampTz(a, _), T::TimestampTz(b, _)) => a <= b,
+        (T::TimestampTz(a, _) | T::ZonedEach(a), T::TimestampTz(b, _)) => a <= b,
         (T::Time(a) | T::TimeTz(a), T::TimeTz(b)) => a <= b,
         (T::Array(a), T::Array(b)) => coerces(a, b),
         (T::Map(ka, va), T::Map(kb, vb)) => coerces(ka, kb) && coerces(va, vb),
@@ -74,13 +75,16 @@ pub fn common(a: &Type, b: &Type) -> Option<Type> {
         }
         (T::Timestamp(x), T::Timestamp(y)) => Some(T::Timestamp(*x.max(y))),
         (T::TimestampTz(x, zone), T::TimestampTz(y, other)) => {
-            // UTC is also the zone of what has none, such as a NULL.
-            let shown = if zone.as_ref() == "UTC" { other } else { zone };
-            Some(T::TimestampTz(*x.max(y), shown.clone()))
+            let p = *x.max(y);
+            Some(if zone == other { T::TimestampTz(p, zone.clone()) } else { T::ZonedEach(p) })
         }
         (T::TimestampTz(x, zone), T::Timestamp(y)) | (T::Timestamp(y), T::TimestampTz(x, zone)) => {
-            Some(T::TimestampTz(*x.max(y), zone.clone()))
+            // What has no zone is of the session's, which is UTC.
+            let p = *x.max(y);
+            Some(if zone.as_ref() == "UTC" { T::TimestampTz(p, zone.clone()) } else { T::ZonedEach(p) })
         }
+        (T::ZonedEach(x), T::Timestamp(y) | T::TimestampTz(y, _) | T::ZonedEach(y))
+        | (T::Timestamp(y) | T::TimestampTz(y, _), T::ZonedEach(x)) => Some(T::ZonedEach(*x.max(y))),
         (T::Time(x), T::Time(y)) => Some(T::Time(*x.max(y))),
         (T::TimeTz(x), T::TimeTz(y) | T::Time(y)) | (T::Time(y), T::TimeTz(x)) => Some(T::TimeTz(*x.max(y))),
         (T::Array(x), T::Array(y)) => Some(T::array(common(x, y)?)),

@@ -283,6 +283,7 @@ fn simple(name: &str) -> Option<Type> {
         "datetime" => Type::Timestamp(3),
         "timestamp_ltz" => Type::Timestamp(3),
         "uuid" => Type::Uuid,
+        "ipaddress" => Type::IpAddress,
         _ => return None,
     })
 }

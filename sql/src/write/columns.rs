@@ -131,12 +131,13 @@ fn hive_text(of: &Type) -> Result<String> {
         Type::Char(length) => format!("char({length})"),
         Type::Timestamp(0..=3) => "timestamp".into(),
         Type::Timestamp(_) => return refuse("CAST it AS timestamp(3), which is what lake tables hold"),
-        Type::TimestampTz(..) => return refuse("CAST it AS timestamp, or AT TIME ZONE first"),
+        Type::TimestampTz(..) | Type::ZonedEach(_) => return refuse("CAST it AS timestamp, or AT TIME ZONE first"),
         Type::Time(_)
         | Type::TimeTz(_)
         | Type::IntervalYearMonth
         | Type::IntervalDaySecond
         | Type::Uuid
+        | Type::IpAddress
         | Type::Sketch(_)
         | Type::Other(_) => {
             return refuse("CAST it AS varchar");

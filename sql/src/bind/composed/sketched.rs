@@ -35,6 +35,7 @@ impl Composition<'_, '_> {
 
     /// `approx_distinct(x [, error])`
     pub(super) fn distinct_count(&self, x: &Value, error: Option<&Value>) -> Result<Value> {
+        let x = &self.binder.convert(x.clone(), &crate::bind::operators::as_instants(x.data_type.clone()))?;
         let error = error.map(|error| self.binder.convert(error.clone(), &Type::Double)).transpose()?;
         if let Some(Expr::Literal(ScalarValue::Float64(Some(error)), _)) = error.as_ref().map(|error| &error.expr) {
             Hll::bits_for(*error)?;
@@ -179,18 +180,20 @@ impl Composition<'_, '_> {
         Ok(Value::new(kernels::call(Op::Collected(kind), vec![values.expr], data_type.clone()), data_type))
     }
 
-    /// The values of a group or a frame in the order the call asks for.
+    /// The values of a group or a frame in the order the call asks for: sorted once collected, so that other aggregates of
+    /// the query see the rows as they come.
     pub(super) fn gathered(&self, value: Value, filter: Option<Expr>) -> Result<Value> {
         let list = Type::array(value.data_type.clone());
+        let pairs = self.call.over.is_some() || !self.call.distinct;
         match self.call.order_by.as_slice() {
             [] => {}
-            [one] if self.call.over.is_some() => {
+            [one] if pairs => {
                 let key = self.binder.expr(&one.expr, self.inner)?;
                 super::super::aggregates::sortable(&key)?;
                 let order = (!one.options.asc.unwrap_or(true), one.options.nulls_first.unwrap_or(false));
                 return self.sorted_over(&value, key, order, filter);
             }
-            several if self.call.over.is_some() => {
+            several if pairs => {
                 let (mut keys, mut descending, mut nulls_first) = (Vec::new(), 0, 0);
                 for (at, one) in several.iter().enumerate().take(u64::BITS as usize) {
                     let key = self.binder.expr(&one.expr, self.inner)?;
@@ -222,7 +225,8 @@ impl Composition<'_, '_> {
     fn ordered_over(&self, value: &Value, key: Value, kind: Collected, filter: Option<Expr>) -> Result<Value> {
         let pair = row(vec![(None, key), (None, value.clone())]);
         let list = Type::array(pair.data_type.clone());
-        let pairs = self.inner(array_agg_udaf(), vec![pair], list, With { filter, ..With::default() })?;
+        let with = With { filter, unordered: true, ..With::default() };
+        let pairs = self.inner(array_agg_udaf(), vec![pair], list, with)?;
         let of = Type::array(value.data_type.clone());
         Ok(Value::new(kernels::call(Op::Collected(kind), vec![pairs.expr], of.clone()), of))
     }

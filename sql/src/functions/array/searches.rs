@@ -5,7 +5,7 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray},
     datatypes::DataType,
 };
 use headwater_engine::error::Result;
@@ -22,6 +22,7 @@ use super::{
     },
     *,
 };
+use crate::kernels::ip;
 
 pub(super) fn definitions() -> Vec<Definition> {
     vec![
@@ -87,6 +88,18 @@ fn define_contains() -> Definition {
                     })
                 });
                 Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
+            }),
+        )
+        .on(
+            "contains(varchar, ipaddress) -> boolean",
+            whole(|call| {
+                let (networks, addresses) = (call.column::<Str>(0)?, call.full(1)?);
+                let addresses = addresses.as_binary::<i64>();
+                let found = (0..call.rows).map(|row| match networks.value(row).filter(|_| addresses.is_valid(row)) {
+                    Some(network) => ip::contains(network, addresses.value(row)).map(Some),
+                    None => Ok(None),
+                });
+                Ok(Arc::new(found.collect::<Result<BooleanArray>>()?) as ArrayRef)
             }),
         )
         .example("SELECT contains(ARRAY[1, 2], 2)", "true")

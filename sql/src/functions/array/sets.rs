@@ -179,6 +179,9 @@ fn histogram_type(typing: &Typing<'_>) -> Result<DataType> {
 }
 
 fn overlap(a: &ArrayRef, b: &ArrayRef) -> Result<Option<bool>> {
+    if *a.data_type() == DataType::Null || *b.data_type() == DataType::Null {
+        return Ok(if a.is_empty() || b.is_empty() { Some(false) } else { None });
+    }
     for at in (0..a.len()).filter(|&at| a.is_valid(at)) {
         if holds(b, a, at)? {
             return Ok(Some(true));

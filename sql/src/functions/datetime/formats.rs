@@ -21,7 +21,7 @@ use super::{
     },
     moments::Moments,
     pattern::Pattern,
-    print::{Printed, print},
+    print::{Day, Printed, print},
     read::read,
     zone::Zone,
 };
@@ -33,7 +33,7 @@ fn joda(format: &str) -> Result<Pattern> {
 fn print_kernel(compile: fn(&str) -> Result<Pattern>, zone_wanted: bool) -> Kernel {
     whole(move |call: &Call<'_>| -> Result<ArrayRef> {
         let (moments, formats) = (Moments::new(call, 0)?, call.column::<Str>(1)?);
-        let mut pattern = Compiled::default();
+        let (mut pattern, mut day) = (Compiled::default(), Day::default());
         let mut out = Text::new(call.rows, call.result);
         let zone = moments.zone.unwrap_or(Zone::Fixed(0));
         for row in 0..call.rows {
@@ -50,7 +50,8 @@ fn print_kernel(compile: fn(&str) -> Result<Pattern>, zone_wanted: bool) -> Kern
             }
             let instant = moments.scale.to_whole_millis(instant);
             let local = moments.to_local(instant);
-            print(pattern, Printed { local, instant, scale: moments.scale, zone, fraction_digits: 3 }, &mut out);
+            let moment = Printed { local, instant, scale: moments.scale, zone, fraction_digits: 3 };
+            print(pattern, moment, &mut day, &mut out);
             out.end(true);
         }
         out.finish()
@@ -94,6 +95,22 @@ fn parsed_type(typing: &Typing<'_>) -> Result<DataType> {
         _ => None,
     };
     Ok(DataType::Timestamp(TimeUnit::Millisecond, Some(zone.as_deref().unwrap_or("UTC").into())))
+}
+
+/// Finds the zones that texts name.
+#[derive(Debug, Default)]
+pub(crate) struct ZoneReader(Compiled<Pattern>);
+
+impl ZoneReader {
+    /// The zone of a text in ISO 8601.
+    pub(crate) fn iso(text: &str) -> Option<String> {
+        super::iso::timestamp(text).map(|read| read.zone_name())
+    }
+
+    /// The zone of a text by Joda's letters.
+    pub(crate) fn letters(&mut self, text: &str, letters: &str) -> Option<String> {
+        read(self.0.get(letters, joda).ok()?, text).ok()?.zone
+    }
 }
 
 /// The functions.

@@ -45,11 +45,30 @@ pub struct Printed {
     pub fraction_digits: usize,
 }
 
+/// The last day printed: rows of one day often follow each other.
+#[derive(Debug)]
+pub struct Day(i64, Civil);
+
+impl Default for Day {
+    fn default() -> Self {
+        Self(0, civil_of(0))
+    }
+}
+
+impl Day {
+    fn date(&mut self, days: i64) -> Civil {
+        if self.0 != days {
+            *self = Self(days, civil_of(days));
+        }
+        self.1
+    }
+}
+
 /// Prints a moment.
-pub fn print(pattern: &Pattern, moment: Printed, out: &mut Text) {
-    let days = moment.scale.split(moment.local).0;
-    let clock = moment.scale.seconds(moment.local).rem_euclid(86_400);
-    let date = civil_of(days);
+pub fn print(pattern: &Pattern, moment: Printed, day: &mut Day, out: &mut Text) {
+    let seconds = moment.scale.seconds(moment.local);
+    let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let date = day.date(days);
     for piece in &pattern.pieces {
         match piece {
             Piece::Literal(text) => out.push_str(text),
@@ -116,14 +135,22 @@ fn fraction(moment: Printed, digits: usize, out: &mut Text) {
     }
 }
 
+/// The two digits of each number below a hundred.
+const PAIRS: &str = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
+                     5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+fn pair(value: usize) -> &'static str {
+    PAIRS.get(2 * value..2 * value + 2).unwrap_or_default()
+}
+
 /// A number with so many digits at least.
 pub fn padded(value: i64, digits: usize, out: &mut Text) {
-    let digit = |value: i64| char::from(b'0' + (value % 10) as u8);
     match (value, digits) {
-        (0..10, 1) => out.push(digit(value)),
-        (0..100, 2) => [value / 10, value].into_iter().for_each(|value| out.push(digit(value))),
+        (0..10, 1) => out.push(char::from(b'0' + value as u8)),
+        (0..100, 2) => out.push_str(pair(value as usize)),
         (0..10_000, 4) => {
-            [value / 1_000, value / 100, value / 10, value].into_iter().for_each(|value| out.push(digit(value)));
+            out.push_str(pair(value as usize / 100));
+            out.push_str(pair(value as usize % 100));
         }
         _ => {
             let width = if value < 0 { digits + 1 } else { digits };

@@ -273,17 +273,10 @@ fn distances() -> Vec<Definition> {
     vec![
         math("cosine_similarity", "the cosine of the angle between two vectors, written as arrays or sparse as maps")
             .on("cosine_similarity(array(double), array(double)) -> double", vectors(cosine, true))
-            .on(
-                "cosine_similarity(map(varchar, double), map(varchar, double)) -> double",
-                whole(|call| sparse(call, false)),
-            )
+            .on("cosine_similarity(map(varchar, double), map(varchar, double)) -> double", whole(sparse))
             .example("SELECT cosine_similarity(ARRAY[1.0], ARRAY[2.0])", "1.0"),
         math("cosine_distance", "one less the cosine similarity")
             .on("cosine_distance(array(double), array(double)) -> double", vectors(|a, b| 1.0 - cosine(a, b), true))
-            .on(
-                "cosine_distance(map(varchar, double), map(varchar, double)) -> double",
-                whole(|call| sparse(call, true)),
-            )
             .example("SELECT cosine_distance(ARRAY[1.0], ARRAY[2.0])", "0.0"),
         math("euclidean_distance", "the distance of two points")
             .on(
@@ -334,7 +327,7 @@ fn vectors(f: fn(&[f64], &[f64]) -> f64, skips_empty: bool) -> Kernel {
     })
 }
 
-fn sparse(call: &Call<'_>, distance: bool) -> Result<ArrayRef> {
+fn sparse(call: &Call<'_>) -> Result<ArrayRef> {
     let (a, b) = (call.full(0)?, call.full(1)?);
     let (a, b) = (a.as_map(), b.as_map());
     let values = (0..call.rows).map(|row| {
@@ -351,8 +344,7 @@ fn sparse(call: &Call<'_>, distance: bool) -> Result<ArrayRef> {
                 dot += value * ys.get(j)?;
             }
         }
-        let similarity = dot / (length(&xs) * length(&ys));
-        Some(if distance { 1.0 - similarity } else { similarity })
+        Some(dot / (length(&xs) * length(&ys)))
     });
     Ok(Arc::new(values.collect::<Float64Array>()))
 }

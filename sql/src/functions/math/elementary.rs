@@ -223,12 +223,28 @@ fn width_bucket() -> Definition {
                     if own.is_empty() {
                         return Err(invalid("bins cannot be an empty array"));
                     }
-                    Ok(Some(own.iter().flatten().filter(|bin| value >= *bin).count() as i64))
+                    bucket_of(own.values(), value).map(Some)
                 });
                 Ok(std::sync::Arc::new(found.collect::<Result<arrow::array::Int64Array>>()?))
             }),
         )
         .example("SELECT width_bucket(5.3, 0.2, 10.6, 5)", "3")
+}
+
+/// How many bins are not above a value, found by halves; bins that turn out to be unsorted on the way are refused.
+fn bucket_of(bins: &[f64], value: f64) -> Result<i64> {
+    let (mut low, mut high) = (0, bins.len());
+    while low < high {
+        if bins[low] > bins[high - 1] {
+            return Err(invalid("bin values are not sorted in ascending order"));
+        }
+        let middle = (low + high) / 2;
+        if !bins[middle].is_finite() {
+            return Err(invalid(format!("bin value must be finite, got {}", bins[middle])));
+        }
+        if value < bins[middle] { high = middle } else { low = middle + 1 }
+    }
+    Ok(low as i64)
 }
 
 fn equal_buckets(x: f64, low: f64, high: f64, count: i64) -> Result<i64> {

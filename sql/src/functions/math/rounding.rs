@@ -226,17 +226,11 @@ fn round_single(x: f32, places: i32) -> f32 {
 }
 
 fn truncate() -> Definition {
-    let places = |x: f64, n: i32| {
-        let factor = 10f64.powi(n);
-        let scaled = (x * factor).trunc() / factor;
-        if scaled.is_finite() { scaled } else { x }
-    };
     math("truncate", "the value without its fraction, or without the digits after a number of places")
         .on("truncate(real) -> real", value1::<F32, ToF32>(|x| Ok(Some(x.trunc()))))
         .on("truncate(double) -> double", value1::<F64, ToF64>(|x| Ok(Some(x.trunc()))))
         .on_typed("truncate(decimal(p,s)) -> decimal(p,s)", cut, decimals(|x, scale| x.wrapping_div(ten(scale))))
         .on_typed("truncate(decimal(p,s), bigint) -> decimal(p,s)", same, truncated_places())
-        .on("truncate(double, integer) -> double", value2::<F64, I32, ToF64>(move |x, n| Ok(Some(places(x, n)))))
         .example("SELECT truncate(1.9)", "1")
 }
 

@@ -7,6 +7,7 @@ use headwater_engine::error::Result;
 use super::{Function, define::build};
 
 pub mod case;
+pub mod columns;
 pub mod format_number;
 pub mod measure;
 pub mod search;

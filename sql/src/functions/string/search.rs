@@ -15,9 +15,10 @@ use super::{
         define::{Definition, scalar},
         kernel::{invalid, text1, text2, text2_with, text3, text3_with, value1, value2, value2_with, value3, whole},
         nested::{Offsets, as_list},
-        scalar::Call,
+        scalar::{Call, Kernel},
     },
     case::put,
+    columns,
 };
 
 fn string(name: &'static str, summary: &'static str) -> Definition {
@@ -50,6 +51,15 @@ fn substr(text: &str, start: i64, length: Option<i64>) -> &str {
     }
     let cut = range(text.chars().count(), start, length);
     cut.and_then(|(from, to)| text.get(byte_of(text, from)?..byte_of(text, to)?)).unwrap_or_default()
+}
+
+fn cut(call: &Call<'_>, each: &Kernel) -> Result<ArrayRef> {
+    columns::substr(call, range, each)
+}
+
+/// A kernel for a whole column, and the one for each row that it falls back to.
+fn at_once(each: Kernel, all: fn(&Call<'_>, &Kernel) -> Result<ArrayRef>) -> Kernel {
+    whole(move |call| all(call, &each))
 }
 
 fn subbytes(bytes: &[u8], start: i64, length: Option<i64>) -> Vec<u8> {
@@ -394,10 +404,13 @@ pub(super) fn definitions() -> Vec<Definition> {
     let mut all = vec![
         string("substr", "the part of a text from a position (from 1; negative from the end), of a length")
             .aliases(&["substring"])
-            .on("substr(varchar, bigint) -> varchar", text2::<Str, I64>(|t, s, out| put(substr(t, s, None), out)))
+            .on(
+                "substr(varchar, bigint) -> varchar",
+                at_once(text2::<Str, I64>(|t, s, out| put(substr(t, s, None), out)), cut),
+            )
             .on(
                 "substr(varchar, bigint, bigint) -> varchar",
-                text3::<Str, I64, I64>(|t, s, n, out| put(substr(t, s, Some(n)), out)),
+                at_once(text3::<Str, I64, I64>(|t, s, n, out| put(substr(t, s, Some(n)), out)), cut),
             )
             .on(
                 "substr(varbinary, bigint) -> varbinary",
@@ -418,9 +431,12 @@ pub(super) fn definitions() -> Vec<Definition> {
         string("replace", "a text with all occurrences of another replaced, or removed")
             .on(
                 "replace(varchar, varchar) -> varchar",
-                text2_with::<Str, Str, Sought>(|s, t, f, out| replace(s, t, f, "", out)),
+                at_once(text2_with::<Str, Str, Sought>(|s, t, f, out| replace(s, t, f, "", out)), columns::replace),
             )
-            .on("replace(varchar, varchar, varchar) -> varchar", text3_with::<Str, Str, Str, Sought>(replace))
+            .on(
+                "replace(varchar, varchar, varchar) -> varchar",
+                at_once(text3_with::<Str, Str, Str, Sought>(replace), columns::replace),
+            )
             .example("SELECT replace('banana', 'an', 'x')", "bxxa"),
         string("translate", "a text with each character of one list replaced by its counterpart in another")
             .on("translate(varchar, varchar, varchar) -> varchar", text3::<Str, Str, Str>(translate))
