@@ -399,6 +399,32 @@ fn code_point(code: i64) -> Result<char> {
     c.ok_or_else(|| invalid(format!("not a valid Unicode code point: {code}")))
 }
 
+fn code_points() -> Vec<Definition> {
+    vec![
+        string("chr", "the character of a code point")
+            .on(
+                "chr(bigint) -> varchar",
+                text1::<I64>(|code, out| {
+                    out.push(code_point(code)?);
+                    Ok(true)
+                }),
+            )
+            .example("SELECT chr(233)", "é"),
+        string("codepoint", "the code point of a text of one character")
+            .on(
+                "codepoint(varchar) -> integer",
+                value1::<Str, ToI32>(|text| {
+                    let mut chars = text.chars();
+                    match (chars.next(), chars.next()) {
+                        (Some(c), None) => Ok(Some(u32::from(c).cast_signed())),
+                        _ => Err(invalid(format!("a single character is expected, not '{text}'"))),
+                    }
+                }),
+            )
+            .example("SELECT codepoint('é')", "233"),
+    ]
+}
+
 /// The functions.
 pub(super) fn definitions() -> Vec<Definition> {
     let mut all = vec![
@@ -447,28 +473,8 @@ pub(super) fn definitions() -> Vec<Definition> {
                 value2::<Str, Str, ToBool>(|t, p| Ok(Some(t.starts_with(p)))),
             )
             .example("SELECT starts_with('hello', 'he')", "true"),
-        string("chr", "the character of a code point")
-            .on(
-                "chr(bigint) -> varchar",
-                text1::<I64>(|code, out| {
-                    out.push(code_point(code)?);
-                    Ok(true)
-                }),
-            )
-            .example("SELECT chr(233)", "é"),
-        string("codepoint", "the code point of a text of one character")
-            .on(
-                "codepoint(varchar) -> integer",
-                value1::<Str, ToI32>(|text| {
-                    let mut chars = text.chars();
-                    match (chars.next(), chars.next()) {
-                        (Some(c), None) => Ok(Some(u32::from(c).cast_signed())),
-                        _ => Err(invalid(format!("a single character is expected, not '{text}'"))),
-                    }
-                }),
-            )
-            .example("SELECT codepoint('é')", "233"),
     ];
+    all.extend(code_points());
     all.extend(splits());
     all.extend(concats());
     all
