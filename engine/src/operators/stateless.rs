@@ -6,17 +6,21 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
 
 use crate::{
-    connector::ChangelogMode,
-    error::Result,
+    connector::{ChangelogMode, RefusedRow},
+    error::{Error, Result},
     graph::Step,
     message::ChangeBatch,
     operator::{Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::groups::mask,
     runtime::{evaluate_all, filter_changes},
 };
+
+/// Characters of a row that an error shows.
+const SHOWN_MAX: usize = 400;
 
 /// Steps applied in order.
 #[derive(Debug, Clone)]
@@ -68,15 +72,70 @@ impl OperatorFactory for Steps {
 impl Operator for Steps {
     fn on_changes(&mut self, _: usize, mut changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         for step in &self.steps {
-            match step {
-                Step::Filter(expr) => {
-                    let kept = expr.evaluate(&changes.rows)?.into_array(changes.num_rows())?;
-                    changes = filter_changes(&changes, &mask(&kept)?)?;
-                }
-                Step::Project(projection) => changes.rows = evaluate_all(projection, &changes.rows)?,
-            }
+            changes = applied(step, &changes).map_err(|error| explained(error, step, &changes.rows))?;
         }
         out.emit(changes);
         Ok(Progress::Done)
+    }
+}
+
+fn applied(step: &Step, changes: &ChangeBatch) -> Result<ChangeBatch> {
+    match step {
+        Step::Filter(expr) => {
+            let kept = expr.evaluate(&changes.rows)?.into_array(changes.num_rows())?;
+            filter_changes(changes, &mask(&kept)?)
+        }
+        Step::Project(projection) => {
+            Ok(ChangeBatch { rows: evaluate_all(projection, &changes.rows)?, kinds: changes.kinds.clone() })
+        }
+    }
+}
+
+/// The error of the first row that fails alone, with the expression and the row's values.
+fn explained(error: Error, step: &Step, rows: &RecordBatch) -> Error {
+    let exprs = match step {
+        Step::Filter(expr) => std::slice::from_ref(expr),
+        Step::Project(projection) => projection.exprs.as_slice(),
+    };
+    for row in (0..rows.num_rows()).map(|row| rows.slice(row, 1)) {
+        let failed = |expr: &&Arc<dyn PhysicalExpr>| expr.evaluate(&row).and_then(|value| value.into_array(1)).is_err();
+        if let Some(expr) = exprs.iter().find(failed) {
+            let values = RefusedRow::of(&row, 0, "").map(|row| row.raw).unwrap_or_default();
+            let shown: String = values.chars().take(SHOWN_MAX).collect();
+            return error.context(format!("expression {expr} over {shown}"));
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{ArrayRef, Int64Array},
+        datatypes::{DataType, Field, Schema},
+    };
+    use datafusion::{
+        logical_expr::Operator as Symbol,
+        physical_expr::expressions::{BinaryExpr, Column},
+    };
+
+    use super::*;
+    use crate::graph::Projection;
+
+    #[test]
+    fn an_error_names_the_expression_and_the_row() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("b", DataType::Int64, true),
+        ]));
+        let column = |values: [i64; 3]| Arc::new(Int64Array::from_iter_values(values)) as ArrayRef;
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column([6, 7, 8]), column([3, 0, 0])]).unwrap();
+        let side = |name, index| Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>;
+        let expr = Arc::new(BinaryExpr::new(side("a", 0), Symbol::Divide, side("b", 1))) as Arc<dyn PhysicalExpr>;
+        let result = Arc::new(Schema::new(vec![Field::new("q", DataType::Int64, true)]));
+        let step = Step::Project(Projection { exprs: vec![expr], schema: result });
+        let error = applied(&step, &ChangeBatch::inserts(rows.clone())).unwrap_err();
+        let told = explained(error, &step, &rows);
+        assert!(told.message().starts_with("expression a@0 / b@1 over {\"a\":7,\"b\":0}: "), "{told}");
     }
 }
