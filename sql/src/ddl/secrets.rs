@@ -41,6 +41,10 @@ pub(super) fn refuse_literals(properties: &Properties) -> Result<()> {
 
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase().replace('_', "-");
+    // What SerDes call keys are those of JSON objects.
+    if key == "dots.in.keys" || key.starts_with("mapping.") {
+        return false;
+    }
     SECRET_ENDS
         .iter()
         .any(|end| key.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with(['.', '-'])))
@@ -75,6 +79,7 @@ mod tests {
         assert!(is_refused("AWS_SESSION_TOKEN", "abc"));
         assert!(is_refused("note", "key AKIAIOSFODNN7EXAMPLE"));
         assert!(!is_refused("auth.secret-access-key", "${env:KEY}"));
+        assert!(!is_refused("dots.in.keys", "true") && !is_refused("mapping.token", "Token"));
         assert!(!is_refused("tokenizer", "x") && !is_refused("s3.endpoint", "http://x"));
     }
 }

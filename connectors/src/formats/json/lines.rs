@@ -11,7 +11,7 @@ use arrow::{
     error::ArrowError,
     json::{
         LineDelimitedWriter, WriterBuilder,
-        writer::{EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder},
+        writer::{EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, make_encoder},
     },
     record_batch::RecordBatch,
 };
@@ -112,9 +112,43 @@ impl EncoderFactory for Spelling {
                 let values = array.as_primitive::<Float64Type>();
                 Box::new(Floats(move |index| (values.value(index), format!("{:?}", values.value(index)))))
             }
+            DataType::Map(entries, _) if array.as_map().values().null_count() > 0 => {
+                let DataType::Struct(entries) = entries.data_type() else { return Ok(None) };
+                let (Some(key), Some(value)) = (entries.first(), entries.get(1)) else { return Ok(None) };
+                let map = array.as_map();
+                let (keys, values) = (make_encoder(key, map.keys(), options)?, make_encoder(value, map.values(), options)?);
+                Box::new(Entries { offsets: map.value_offsets(), keys, values })
+            }
             _ => return self.times.make_default_encoder(field, array, options),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+/// A map with its entries that are NULL, which Arrow's own encoder leaves out.
+struct Entries<'a> {
+    offsets: &'a [i32],
+    keys: NullableEncoder<'a>,
+    values: NullableEncoder<'a>,
+}
+
+impl arrow::json::writer::Encoder for Entries<'_> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        let place = |index: usize| self.offsets.get(index).map_or(0, |offset| *offset as usize);
+        let (start, end) = (place(index), place(index + 1));
+        out.push(b'{');
+        for entry in start..end {
+            if entry > start {
+                out.push(b',');
+            }
+            self.keys.encode(entry, out);
+            out.push(b':');
+            match self.values.is_null(entry) {
+                true => out.extend_from_slice(b"null"),
+                false => self.values.encode(entry, out),
+            }
+        }
+        out.push(b'}');
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a combination that cannot be written is refused here, before anything is staged.
 
+use std::collections::BTreeMap;
+
 use headwater_engine::{
     catalog::{FileFormat, Properties, Storage},
     error::{Error, Result},
@@ -101,6 +103,8 @@ pub struct JsonOptions {
     pub explicit_nulls: bool,
     /// How bytes are written.
     pub binary: BinaryText,
+    /// The keys of columns that are not called like them (`mapping.<column>`), by the columns' names in lower case.
+    pub mapping: BTreeMap<String, String>,
     /// What stands after each object.
     pub delimiter: Delimiter,
 }
@@ -141,8 +145,8 @@ pub struct TextOptions {
     pub escape: Option<u8>,
     /// What NULL is written as.
     pub null: String,
-    /// Whether the first line names the columns.
-    pub header: bool,
+    /// How many lines that name the columns begin a file: as many as its readers leave out.
+    pub header_lines: usize,
     /// What reads it.
     pub style: TextStyle,
     /// What stands after each line.
@@ -191,7 +195,7 @@ impl TextOptions {
             key_delimiter: 3,
             escape: None,
             null: "\\N".into(),
-            header: false,
+            header_lines: 0,
             style: TextStyle::Delimited,
             delimiter: Delimiter::LineEnd,
         }
@@ -318,17 +322,33 @@ fn json_options(storage: &Storage, properties: &Properties) -> Result<JsonOption
     };
     let ignored = of_either(&["json.encode.ignore-null-fields"]);
     let explicit_nulls = ignored.is_some_and(|text| text.eq_ignore_ascii_case("false"));
-    Ok(JsonOptions { iso_timestamps, explicit_nulls, binary, delimiter: row_delimiter(properties)? })
+    if of_either(&["json.path"]).is_some() {
+        return Err(Error::not_supported("writing to a table whose records are below a 'json.path'")
+            .with_hint("write to a table without it, over another folder"));
+    }
+    let mapped = |(key, value): (&String, &String)| {
+        Some((key.to_lowercase().strip_prefix("mapping.")?.to_owned(), value.clone()))
+    };
+    let mapping = serde.iter().filter_map(mapped).collect();
+    Ok(JsonOptions { iso_timestamps, explicit_nulls, binary, mapping, delimiter: row_delimiter(properties)? })
 }
 
-fn header(properties: &Properties) -> bool {
-    let counted = first(properties, &["skip.header.line.count"]).is_some_and(|count| count.trim() != "0");
-    counted || first(properties, &["csv.header"]).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+fn header_lines(properties: &Properties) -> Result<usize> {
+    const LINES_MAX: usize = 1000;
+    let named = first(properties, &["csv.header"]).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let skipped = match first(properties, &["skip.header.line.count"]) {
+        None => 0,
+        Some(text) => text.trim().parse().ok().filter(|count| *count <= LINES_MAX).ok_or_else(|| {
+            Error::user("INVALID_TABLE_PROPERTY", format!("'skip.header.line.count' is \"{text}\""))
+                .with_hint(format!("files with up to {LINES_MAX} such lines are written"))
+        })?,
+    };
+    Ok(skipped + usize::from(named))
 }
 
 fn delimited_options(storage: &Storage, properties: &Properties) -> Result<TextOptions> {
     let serde = &storage.serde_properties;
-    let mut options = TextOptions { header: header(properties), ..TextOptions::delimited() };
+    let mut options = TextOptions { header_lines: header_lines(properties)?, ..TextOptions::delimited() };
     if let Some(text) = first(serde, &["field.delim", "serialization.format"]) {
         options.field_delimiter = delimiter(text)?;
     }
@@ -349,7 +369,7 @@ fn delimited_options(storage: &Storage, properties: &Properties) -> Result<TextO
 
 fn csv_options(storage: &Storage, properties: &Properties) -> Result<TextOptions> {
     let serde = &storage.serde_properties;
-    let mut options = TextOptions { header: header(properties), ..TextOptions::csv() };
+    let mut options = TextOptions { header_lines: header_lines(properties)?, ..TextOptions::csv() };
     let either = |keys: &[&str]| first(serde, keys).or_else(|| first(properties, keys));
     if let Some(text) = either(&["separatorchar", "field.delim", "csv.field-delimiter", "delimiter"]) {
         options.field_delimiter = delimiter(text)?;

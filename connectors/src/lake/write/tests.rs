@@ -363,7 +363,7 @@ async fn csv_quotes_what_needs_it_and_names_its_columns() {
     let lake = Lake::new();
     let rows =
         batch(vec![("id", numbers(0, 4)), ("text", texts(&[Some("plain"), Some("a,\"b\"\nc"), None, Some("")]))]);
-    let options = TextOptions { header: true, ..TextOptions::csv() };
+    let options = TextOptions { header_lines: 1, ..TextOptions::csv() };
     let format = WriteFormat::Text { codec: Codec::None, options };
     write(lake.target(format, &[]), Mode::Append, vec![vec![rows]]).await.unwrap();
     assert_eq!(lake.text(), "id,text\n0,plain\n1,\"a,\"\"b\"\"\nc\"\n2,\n3,\"\"\n");

@@ -48,7 +48,7 @@ impl TextRows {
         }
         let rows = Self { options };
         for field in schema.fields() {
-            if rows.options.header {
+            if rows.options.header_lines > 0 {
                 rows.value(field.name(), &mut Vec::new())?;
             }
         }
@@ -58,7 +58,7 @@ impl TextRows {
 
 impl LineEncoder for TextRows {
     fn head(&mut self, schema: &SchemaRef, out: &mut Vec<u8>) {
-        if self.options.header {
+        for _ in 0..self.options.header_lines {
             let names = schema.fields().iter().map(|field| field.name().as_str());
             for (index, name) in names.enumerate() {
                 self.separate(index, out);
