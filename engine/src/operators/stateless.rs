@@ -124,10 +124,8 @@ mod tests {
 
     #[test]
     fn an_error_names_the_expression_and_the_row() {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("a", DataType::Int64, true),
-            Field::new("b", DataType::Int64, true),
-        ]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Int64, true)]));
         let column = |values: [i64; 3]| Arc::new(Int64Array::from_iter_values(values)) as ArrayRef;
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column([6, 7, 8]), column([3, 0, 0])]).unwrap();
         let side = |name, index| Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>;

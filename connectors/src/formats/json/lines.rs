@@ -116,7 +116,8 @@ impl EncoderFactory for Spelling {
                 let DataType::Struct(entries) = entries.data_type() else { return Ok(None) };
                 let (Some(key), Some(value)) = (entries.first(), entries.get(1)) else { return Ok(None) };
                 let map = array.as_map();
-                let (keys, values) = (make_encoder(key, map.keys(), options)?, make_encoder(value, map.values(), options)?);
+                let (keys, values) =
+                    (make_encoder(key, map.keys(), options)?, make_encoder(value, map.values(), options)?);
                 Box::new(Entries { offsets: map.value_offsets(), keys, values })
             }
             _ => return self.times.make_default_encoder(field, array, options),
