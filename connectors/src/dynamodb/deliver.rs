@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! rows ──> round: last write of each key ──> batches ──> BatchWriteItem ──unprocessed──> back into the queue
-//!                                                   └──> PutItem, DeleteItem on condition (fencing by item)
+//!                                                   ├──> PutItem, DeleteItem on condition (fencing by item)
+//!                                                   └──> TransactWriteItems (fencing by transaction)
 //! ```
 //!
 //! A round is sent to its end before the next begins, and holds a key once: so a key has at most one write on its way,
@@ -30,6 +31,7 @@ use super::{
     options::{DynamoOptions, Fencing},
     pace::Pace,
     rows::{Action, Write},
+    transact::{Cancelled, FencingTable, PLACES},
 };
 use crate::aws::{Failure, failed};
 
@@ -57,11 +59,11 @@ impl<'a> Delivery<'a> {
     /// The delivery of an epoch.
     pub(super) fn new(
         client: &'a Client,
-        description: &'a Description,
+        (description, fencing_table): (&'a Description, Option<&'a FencingTable>),
         options: &'a DynamoOptions,
         (job, epoch): (&'a JobContext, Epoch),
     ) -> Self {
-        let sender = Sender { client, description, table: &options.table_name, job, epoch };
+        let sender = Sender { client, description, fencing_table, table: &options.table_name, job, epoch };
         Self {
             sender,
             options,
@@ -111,16 +113,26 @@ impl<'a> Delivery<'a> {
         let mut queue: VecDeque<Write> = std::mem::take(&mut self.round).into_values().collect();
         self.round_bytes = 0;
         let sender = self.sender.clone();
+        let fencing = self.fencing;
+        let (items, mut places) = match fencing {
+            Fencing::Check => (self.options.batch_items, (0..self.options.in_flight).collect()),
+            Fencing::Item => (1, (0..self.options.in_flight).collect()),
+            Fencing::Transaction => (self.options.batch_items, (0..PLACES).collect::<Vec<usize>>()),
+        };
         let mut wait = Duration::ZERO;
         let mut on_their_way = FuturesUnordered::new();
         loop {
-            while !queue.is_empty() && on_their_way.len() < self.pace.allowed() {
-                let size = if self.fencing == Fencing::Item { 1 } else { self.options.batch_items };
-                let batch: Vec<Write> = queue.drain(..size.min(queue.len())).collect();
-                on_their_way.push(sender.send(batch, self.fencing, std::mem::take(&mut wait)));
+            while !queue.is_empty()
+                && on_their_way.len() < self.pace.allowed()
+                && let Some(place) = places.pop()
+            {
+                let batch = next_batch(&mut queue, items, fencing.request_bytes());
+                let answer = sender.send(batch, (fencing, place), std::mem::take(&mut wait));
+                on_their_way.push(async move { (place, answer.await) });
             }
-            let Some(answer) = on_their_way.next().await else { return Ok(()) };
+            let Some((place, answer)) = on_their_way.next().await else { return Ok(()) };
             let Answer { left, refused, pressure } = answer?;
+            places.push(place);
             self.report.refused.extend(refused);
             queue.extend(left);
             match pressure {
@@ -141,6 +153,16 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// The writes of the next request: as many as it may hold, at least one.
+fn next_batch(queue: &mut VecDeque<Write>, items: usize, bytes: usize) -> Vec<Write> {
+    let sizes = queue.iter().take(items).scan(0, |sum, write| {
+        *sum += write.bytes;
+        Some(*sum)
+    });
+    let count = sizes.take_while(|sum| *sum <= bytes).count().max(1);
+    queue.drain(..count.min(queue.len())).collect()
+}
+
 /// What became of a request.
 struct Answer {
     /// Writes to send again.
@@ -159,6 +181,21 @@ impl Answer {
     fn taken() -> Self {
         Self { left: Vec::new(), refused: Vec::new(), pressure: Pressure::None }
     }
+
+    fn add(&mut self, other: Self) {
+        self.left.extend(other.left);
+        self.refused.extend(other.refused);
+        if !matches!(other.pressure, Pressure::None) {
+            self.pressure = other.pressure;
+        }
+    }
+}
+
+/// What became of a transaction.
+enum Transacted {
+    Answered(Answer),
+    /// All of these were refused for what one of them is.
+    Refused(Vec<Write>, String),
 }
 
 /// Sends requests of one epoch.
@@ -166,13 +203,14 @@ impl Answer {
 struct Sender<'a> {
     client: &'a Client,
     description: &'a Description,
+    fencing_table: Option<&'a FencingTable>,
     table: &'a str,
     job: &'a JobContext,
     epoch: Epoch,
 }
 
 impl Sender<'_> {
-    async fn send(&self, batch: Vec<Write>, fencing: Fencing, wait: Duration) -> Result<Answer> {
+    async fn send(&self, batch: Vec<Write>, (fencing, place): (Fencing, usize), wait: Duration) -> Result<Answer> {
         if !wait.is_zero() {
             self.job.clock.sleep(wait).await;
         }
@@ -180,6 +218,66 @@ impl Sender<'_> {
         match fencing {
             Fencing::Check => self.send_batch(batch).await,
             Fencing::Item => self.send_each(batch, true).await,
+            Fencing::Transaction => self.send_transaction(batch, place).await,
+        }
+    }
+
+    /// All writes or none, while this attempt holds its entry of the fencing table.
+    async fn send_transaction(&self, batch: Vec<Write>, place: usize) -> Result<Answer> {
+        let (batch, reason) = match self.transact(batch, place).await? {
+            Transacted::Answered(answer) => return Ok(answer),
+            Transacted::Refused(batch, reason) => (batch, reason),
+        };
+        let mut all = Answer::taken();
+        if let [write] = batch.as_slice() {
+            all.refused.push(write.refused(&reason)?);
+            return Ok(all);
+        }
+        // A transaction for each write, to find the row that all were refused for.
+        for write in batch {
+            match self.transact(vec![write], place).await? {
+                Transacted::Answered(one) => all.add(one),
+                Transacted::Refused(one, reason) => {
+                    all.refused.extend(one.iter().map(|write| write.refused(&reason)).collect::<Result<Vec<_>>>()?);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn transact(&self, mut batch: Vec<Write>, place: usize) -> Result<Transacted> {
+        let Some(fencing_table) = self.fencing_table else {
+            return Err(Error::internal("writes are fenced by transaction, but there is no fencing table"));
+        };
+        let items = fencing_table.transaction(self.job, self.table, place, &batch)?;
+        let Err(error) = self.client.transact_write_items().set_transact_items(Some(items)).send().await else {
+            return Ok(Transacted::Answered(Answer::taken()));
+        };
+        let again = |left, pressure| Ok(Transacted::Answered(Answer { left, refused: Vec::new(), pressure }));
+        match Cancelled::of(&error) {
+            Some(Cancelled::Lost) => {
+                // The log says who holds the job, if that is what happened.
+                self.job.fence.check().await?;
+                return Err(fencing_table.lost());
+            }
+            Some(Cancelled::Later) => return again(batch, Pressure::Throttled),
+            Some(Cancelled::Rows(reasons)) => {
+                let mut refused = Vec::with_capacity(reasons.len());
+                for (index, reason) in reasons.iter().rev().filter(|(index, _)| *index < batch.len()) {
+                    refused.push(batch.remove(*index).refused(reason)?);
+                }
+                return Ok(Transacted::Answered(Answer { left: batch, refused, pressure: Pressure::None }));
+            }
+            None => {}
+        }
+        match Failure::of(&error) {
+            Failure::Throttled => again(batch, Pressure::Throttled),
+            Failure::Unanswered => again(batch, Pressure::Unanswered(failed(&self.doing(), &error))),
+            Failure::Refused if is_about_a_row(error.code()) => {
+                let reason = error.message().unwrap_or("DynamoDB refuses the item").to_owned();
+                Ok(Transacted::Refused(batch, reason))
+            }
+            Failure::Refused => Err(failed(&self.doing(), &error)),
         }
     }
 

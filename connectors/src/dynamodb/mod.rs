@@ -1,7 +1,8 @@
 //! DynamoDB: tables that are written by key, read by scan or by key, and followed through their change stream.
 //!
 //! ```text
-//! sink:     outbox ──commit(epoch)──> last write of each key ──> BatchWriteItem, or PutItem on condition
+//! sink:     outbox ──commit(epoch)──> last write of each key ──> BatchWriteItem, PutItem on condition, or
+//!                                                                TransactWriteItems
 //! query:    key given ──> GetItem, Query      else ──> Scan in segments
 //! lookup:   keys of a batch ──> BatchGetItem, Query ──> rows, cached if the table says so
 //! streams:  streams of the table ──> shards, parents first ──> change records ──> rows
@@ -26,6 +27,7 @@ mod sink;
 mod size;
 mod source;
 mod streams;
+mod transact;
 
 /// What the format of change records needs.
 pub(crate) mod cdc {

@@ -11,8 +11,10 @@ use headwater_engine::{
 
 use crate::{aws::AwsOptions, lookup, options::Options};
 
-/// Items of one BatchWriteItem, the service's limit.
+/// Items of one BatchWriteItem, the service's limit,
 const BATCH_ITEMS_MAX: u64 = 25;
+/// and of one transaction, of which one is the check of who holds the job.
+const TRANSACTION_ITEMS_MAX: u64 = 100 - 1;
 /// Segments of a parallel scan, the service's limit.
 const SEGMENTS_MAX: u64 = 1_000_000;
 
@@ -23,6 +25,21 @@ pub(super) enum Fencing {
     Check,
     /// Each item carries a version, and each write is conditional on it.
     Item,
+    /// Writes are transactions that check who holds the job, in `sink.fencing.table-name`.
+    Transaction,
+}
+
+impl Fencing {
+    const NAMES: [(&'static str, Self); 3] =
+        [("check", Self::Check), ("item", Self::Item), ("transaction", Self::Transaction)];
+
+    /// Bytes of one request, below the service's limit by what it counts beside items.
+    pub(super) fn request_bytes(self) -> usize {
+        match self {
+            Self::Check | Self::Item => 15 << 20,
+            Self::Transaction => 3 << 20,
+        }
+    }
 }
 
 /// Kind of a set attribute, of `sink.attribute-types`.
@@ -51,6 +68,8 @@ pub(super) struct DynamoOptions {
     pub(super) buffered_bytes: usize,
     /// `sink.fencing`, where the table says.
     pub(super) fencing: Option<Fencing>,
+    /// `sink.fencing.table-name`, of `transaction` alone.
+    pub(super) fencing_table: Option<String>,
     /// `sink.attribute-types`.
     pub(super) sets: BTreeMap<String, SetKind>,
     /// `scan.segments`: requests of a scan that run at a time.
@@ -67,18 +86,21 @@ impl DynamoOptions {
         options.accept(&["connector", "sink.flush-buffer.timeout", "sink.fail-on-error", "format"]);
         let table_name = options.required("table-name")?;
         let aws = AwsOptions::parse(&mut options)?;
-        let batch_items = bounded(&mut options, "sink.batch.max-size", BATCH_ITEMS_MAX)?;
-        let fencing = options.choice("sink.fencing", &[("check", Fencing::Check), ("item", Fencing::Item)])?;
+        let fencing = options.choice("sink.fencing", &Fencing::NAMES)?;
+        let fencing_table = fencing_table(&mut options, &table.name, fencing)?;
+        let most = if fencing_table.is_some() { TRANSACTION_ITEMS_MAX } else { BATCH_ITEMS_MAX };
+        let batch_items = bounded(&mut options, "sink.batch.max-size", most)?.unwrap_or(most) as usize;
         let parsed = Self {
             table: table.name.clone(),
             table_name,
             aws,
             ignore_nulls: options.flag("sink.ignore-nulls")?.unwrap_or(true),
-            batch_items: batch_items.unwrap_or(BATCH_ITEMS_MAX) as usize,
+            batch_items,
             in_flight: bounded(&mut options, "sink.requests.max-inflight", 1000)?.unwrap_or(50) as usize,
             buffered_items: bounded(&mut options, "sink.requests.max-buffered", 1 << 20)?.unwrap_or(10_000) as usize,
             buffered_bytes: options.size("sink.flush-buffer.size")?.unwrap_or(16 << 20) as usize,
             fencing,
+            fencing_table,
             sets: sets(&mut options, table)?,
             segments: bounded(&mut options, "scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
             consistent_read: options.flag("scan.consistent-read")?.unwrap_or(false),
@@ -86,6 +108,20 @@ impl DynamoOptions {
         };
         options.finish()?;
         Ok(parsed)
+    }
+}
+
+/// `sink.fencing.table-name`, which `'sink.fencing' = 'transaction'` needs and nothing else has.
+fn fencing_table(options: &mut Options, table: &str, fencing: Option<Fencing>) -> Result<Option<String>> {
+    const KEY: &str = "sink.fencing.table-name";
+    match (fencing == Some(Fencing::Transaction), options.text(KEY)) {
+        (true, None) => {
+            let message = format!("table \"{table}\": 'sink.fencing' = 'transaction' needs the option '{KEY}'");
+            Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                .with_hint("name a DynamoDB table with a partition key of type S, which holds who may write"))
+        }
+        (false, Some(name)) => Err(options.invalid(KEY, &name, "given with 'sink.fencing' = 'transaction' alone")),
+        (_, name) => Ok(name),
     }
 }
 
@@ -163,5 +199,9 @@ mod tests {
         assert!(message(&[("table-name", "t"), ("sink.attribute-types", "tags:XS")]).contains("tags:SS"));
         assert!(message(&[("table-name", "t"), ("sink.attribute-types", "nope:SS")]).contains("\"nope\""));
         assert!(message(&[("table-name", "t"), ("sink.ignore-null", "true")]).contains("unknown option"));
+        let by_transaction = [("table-name", "t"), ("sink.fencing", "transaction")];
+        assert!(message(&by_transaction).contains("needs the option 'sink.fencing.table-name'"));
+        let alone = [("table-name", "t"), ("sink.fencing.table-name", "f")];
+        assert!(message(&alone).contains("'sink.fencing' = 'transaction' alone"));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The writer only collects and refuses what the service would refuse; [`Sink::commit`] sends (see `deliver`). An epoch
 //! that is committed again writes the same values. An older generation is stopped by the job's log before each request,
-//! and where values are updated later each item's version stops it too.
+//! and where values are updated later each item's version stops it too; by transaction (see `transact`) nothing of it
+//! gets through.
 //!
 //! Invariant: a row leaves this process in a commit only.
 
@@ -38,6 +39,7 @@ use super::{
     keys::{self, Description},
     options::{DynamoOptions, Fencing},
     rows::RowWrites,
+    transact::FencingTable,
 };
 
 /// A writable table.
@@ -53,6 +55,7 @@ pub(super) struct DynamoSink {
 struct Target {
     client: Client,
     description: Arc<Description>,
+    fencing_table: Option<FencingTable>,
 }
 
 /// What a unit's commit must know.
@@ -75,7 +78,8 @@ impl DynamoSink {
                 let config = Builder::from(&self.options.aws.connect(&[SERVICE]).await?);
                 let client = Client::from_conf(config.retry_config(RetryConfig::disabled()).build());
                 let description = Arc::new(keys::describe(&client, &self.options.table_name).await?);
-                Ok(Target { client, description })
+                let fencing_table = FencingTable::find(&client, &self.options).await?;
+                Ok(Target { client, description, fencing_table })
             })
             .await
     }
@@ -85,9 +89,18 @@ impl DynamoSink {
         RowWrites::new(&self.options, &self.spec.primary_key, description, schema)
     }
 
-    fn item_versions(&self, changes: ChangelogMode) -> bool {
+    fn fencing(&self, changes: ChangelogMode) -> Fencing {
         let default = if changes == ChangelogMode::Append { Fencing::Check } else { Fencing::Item };
-        self.options.fencing.unwrap_or(default) == Fencing::Item
+        self.options.fencing.unwrap_or(default)
+    }
+
+    /// How a unit's writes are fenced, which was made when its job was told so.
+    fn fencing_of(&self, detail: &Detail) -> Fencing {
+        match (self.options.fencing, detail.item_versions) {
+            (Some(Fencing::Transaction), _) => Fencing::Transaction,
+            (_, true) => Fencing::Item,
+            (_, false) => Fencing::Check,
+        }
     }
 }
 
@@ -114,13 +127,13 @@ impl Sink for DynamoSink {
     }
 
     fn caution(&self, changes: ChangelogMode) -> Option<String> {
-        let note = match (changes, self.item_versions(changes)) {
-            (ChangelogMode::Append, _) => return None,
-            (ChangelogMode::Upsert | ChangelogMode::Retract, false) => {
+        let note = match (changes, self.fencing(changes)) {
+            (ChangelogMode::Append, _) | (_, Fencing::Transaction) => return None,
+            (_, Fencing::Check) => {
                 "a copy of the job that was paused while another took over can then overwrite newer values: leave out 'sink.fencing' = 'check'"
             }
-            (ChangelogMode::Upsert | ChangelogMode::Retract, true) => {
-                "items carry a version, so that a copy of the job that was paused overwrites nothing newer; what was deleted has none"
+            (_, Fencing::Item) => {
+                "items carry a version, so that a copy of the job that was paused overwrites nothing newer; it can put back what was deleted since, unless 'sink.fencing' = 'transaction'"
             }
         };
         Some(note.to_owned())
@@ -151,13 +164,18 @@ impl Sink for DynamoSink {
             writes: self.writes(&task.schema).await?,
             task: task.index,
             number: self.units.fetch_add(1, Ordering::Relaxed),
-            item_versions: self.item_versions(task.changes),
+            item_versions: self.fencing(task.changes) == Fencing::Item,
             rows: Vec::new(),
         }))
     }
 
     async fn recover(&self, job: &JobContext, _facts: &CommitFacts) -> Result<()> {
-        job.fence.check().await
+        job.fence.check().await?;
+        let target = self.target().await?;
+        match &target.fencing_table {
+            Some(fencing_table) => fencing_table.claim(&target.client, job).await,
+            None => Ok(()),
+        }
     }
 
     async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
@@ -165,11 +183,12 @@ impl Sink for DynamoSink {
             return Ok(CommitReport::default());
         }
         let target = self.target().await?;
-        let mut delivery = Delivery::new(&target.client, &target.description, &self.options, (job, epoch));
+        let table = (&*target.description, target.fencing_table.as_ref());
+        let mut delivery = Delivery::new(&target.client, table, &self.options, (job, epoch));
         for mut unit in work {
             let detail: Detail = serde_json::from_str(&unit.detail)
                 .map_err(|error| Error::internal(format!("unit \"{}\" has no detail: {error}", unit.unit)))?;
-            delivery.fence_by(if detail.item_versions { Fencing::Item } else { Fencing::Check }).await?;
+            delivery.fence_by(self.fencing_of(&detail)).await?;
             let mut writes = None;
             while let Some(changes) = unit.rows.next().await {
                 let changes = changes?;
@@ -249,6 +268,6 @@ mod tests {
         let check = Some(("sink.fencing", "check"));
         assert_eq!(caution(check, ChangelogMode::Append), None, "a stale repeat writes the same value");
         assert!(caution(check, ChangelogMode::Upsert).unwrap().contains("can then overwrite newer values"));
-        assert!(caution(None, ChangelogMode::Upsert).unwrap().contains("overwrites nothing newer"));
+        assert!(caution(None, ChangelogMode::Upsert).unwrap().contains("put back what was deleted since"));
     }
 }

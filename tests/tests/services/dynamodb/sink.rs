@@ -13,13 +13,13 @@ use arrow::{
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType};
 use headwater_engine::{
-    connector::{ChangelogMode, Fence, SinkTask},
+    connector::{ChangelogMode, CommitFacts, Fence, JobContext, SinkTask},
     error::{Error, ErrorKind},
     message::{ChangeBatch, Epoch, RowKind},
 };
 use headwater_tests::services::{Proxy, Verdict};
 
-use super::{client, create, get, inserts, items, job, job_with, local, sink, spec, text, unit};
+use super::{Item, client, create, get, inserts, items, job, job_with, local, sink, spec, text, unit};
 
 fn counts_schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]))
@@ -213,6 +213,121 @@ async fn a_generation_that_has_lost_the_job_writes_nothing() -> Result<()> {
     let lost = sink.commit(&job, Epoch(2), vec![unit(vec![inserts(numbered(0..3, 9))], false)]).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::Fenced);
     assert_eq!(total(&client, "fenced").await?, (3, 3));
+    Ok(())
+}
+
+/// A job whose log stops nobody, at this generation.
+fn unstopped(incarnation: &str, generation: u64) -> JobContext {
+    job_with(incarnation, generation, Arc::new(headwater_engine::connector::Unfenced))
+}
+
+const NOTHING: CommitFacts = CommitFacts { published: None, committed: None };
+const BY_TRANSACTION: [(&str, &str); 2] =
+    [("sink.fencing", "transaction"), ("sink.fencing.table-name", "headwater_fencing")];
+
+fn deleted(id: &str) -> ChangeBatch {
+    changed(counts(&[(id, 0)]), &[RowKind::Delete])
+}
+
+/// What is left after a copy that was paused in epoch 1 goes on once another one has deleted an item in epoch 2.
+async fn after_a_paused_copy(table: &str, options: &[(&str, &str)]) -> Result<(Vec<Item>, Option<ErrorKind>)> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, table, &[("id", ScalarAttributeType::S)]).await?;
+    let spec = spec(&server.endpoint, table, counts_schema(), options);
+    let (older, newer) = (sink(&spec)?, sink(&spec)?);
+    let (paused, next) = (unstopped("inc1", 1), unstopped("inc1", 2));
+    let first = || vec![unit(vec![inserts(counts(&[("a", 1), ("b", 1)]))], true)];
+    older.recover(&paused, &NOTHING).await?;
+    older.commit(&paused, Epoch(1), first()).await?;
+    newer.recover(&next, &NOTHING).await?;
+    newer.commit(&next, Epoch(1), first()).await?;
+    newer.commit(&next, Epoch(2), vec![unit(vec![deleted("a")], true)]).await?;
+    let said = older.commit(&paused, Epoch(1), first()).await.err().map(|error| error.kind());
+    Ok((items(&client, table).await?, said))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_transaction_a_paused_copy_puts_back_nothing_that_was_deleted() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "headwater_fencing", &[("entry", ScalarAttributeType::S)]).await?;
+    let (left, said) = after_a_paused_copy("held", &BY_TRANSACTION).await?;
+    assert_eq!(said, Some(ErrorKind::Fenced));
+    assert_eq!(left.len(), 1);
+    assert_eq!((text(&left[0], "id")?, left[0].len()), ("b", 2), "items have no attribute of ours");
+    // This is what versions of items alone cannot do, as EXPLAIN says.
+    let (left, said) = after_a_paused_copy("versioned", &[]).await?;
+    assert_eq!((left.len(), said), (2, None));
+
+    // A smaller generation cannot take over again; a job that begins anew can, and then it is the one.
+    let held = sink(&spec(&server.endpoint, "held", counts_schema(), &BY_TRANSACTION))?;
+    let again = held.recover(&unstopped("inc1", 1), &NOTHING).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Fenced, "{again}");
+    let anew = unstopped("inc2", 1);
+    held.recover(&anew, &NOTHING).await?;
+    held.commit(&anew, Epoch(1), vec![unit(vec![inserts(counts(&[("c", 3)]))], true)]).await?;
+    let late = held.commit(&unstopped("inc1", 2), Epoch(3), vec![unit(vec![deleted("c")], true)]).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Fenced, "{late}");
+    assert_eq!(text(&get(&client, "held", "c").await?, "n")?, "3");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_arrive_whole_while_half_of_all_calls_fail_and_name_the_row_they_refuse() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "fencing_of_many", &[("entry", ScalarAttributeType::S)]).await?;
+    create(&client, "many", &[("id", ScalarAttributeType::S)]).await?;
+    let proxy = Proxy::start(&server.endpoint, |operation, nth| match (operation, nth % 4) {
+        ("TransactWriteItems" | "PutItem", 1) => Verdict::Throttle,
+        ("TransactWriteItems", 3) => Verdict::LoseReply,
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let options = [("sink.fencing", "transaction"), ("sink.fencing.table-name", "fencing_of_many")];
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Utf8, true),
+        Field::new("n", DataType::LargeUtf8, true),
+    ]));
+    let sink = sink(&spec(&proxy.endpoint, "many", Arc::clone(&schema), &options))?;
+    sink.check(&job(), Arc::clone(&schema)).await?;
+    sink.recover(&job(), &NOTHING).await?;
+    let bad = format!("{{\"n\":{}}}", "1234567890".repeat(5));
+    let batch = |n: usize| -> Result<ChangeBatch> {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(|id| format!("id{id}"))));
+        let docs = (0..1_000).map(|id| if id == 500 { bad.clone() } else { n.to_string() });
+        let docs: ArrayRef = Arc::new(LargeStringArray::from_iter_values(docs));
+        Ok(inserts(RecordBatch::try_new(Arc::clone(&schema), vec![ids, docs])?))
+    };
+    for _ in 0..2 {
+        let report = sink.commit(&job(), Epoch(1), vec![unit(vec![batch(1)?, batch(2)?], true)]).await?;
+        assert_eq!(report.refused.len(), 1, "{:?}", report.refused);
+        assert!(report.refused[0].raw.contains("\"id500\""), "{:?}", report.refused);
+        assert_eq!(total(&client, "many").await?, (999, 2 * 999));
+    }
+    let requests = proxy.requests("TransactWriteItems");
+    assert!(requests < 1_000, "{requests} transactions for 2,000 items");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fencing_table_that_is_missing_or_has_another_key_is_said_before_anything_runs() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "fenced_target", &[("id", ScalarAttributeType::S)]).await?;
+    let keys = [("entry", ScalarAttributeType::S), ("more", ScalarAttributeType::S)];
+    create(&client, "two_keys", &keys).await?;
+    let said = async |name: &str| {
+        let options = [("sink.fencing", "transaction"), ("sink.fencing.table-name", name)];
+        let sink = sink(&spec(&server.endpoint, "fenced_target", counts_schema(), &options))?;
+        let error = sink.check(&job(), counts_schema()).await.unwrap_err();
+        anyhow::Ok(format!("{error} {}", error.hint().unwrap_or_default()))
+    };
+    let missing = said("no_such_table").await?;
+    assert!(missing.contains("\"no_such_table\" of 'sink.fencing.table-name' does not exist"), "{missing}");
+    let other = said("two_keys").await?;
+    assert!(other.contains("partition key of type S and no sort key"), "{other}");
     Ok(())
 }
 
