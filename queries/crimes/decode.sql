@@ -1,4 +1,4 @@
--- What the stream of crimes becomes, over either form of connections. Every line is kept as it came under crimes_backup/; a
+-- What the stream of crimes becomes, over any form of connections. Every line is kept as it came under crimes_backup/; a
 -- line that is too short, or whose numbers are none, fails here and is an error object under crimes_aside/.
 
 INSERT INTO crimes_decoded

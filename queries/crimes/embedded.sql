@@ -1,36 +1,6 @@
--- Crime records as text joined by |, sent over HTTP to this machine, into the lake: the connections.
---   headwater run queries/crimes/{embedded,decode}.sql --param lake=demo
+-- The connections without a server: a memory log stands for the stream, send.sql puts files on it.
+--   headwater generate crimes --format stream demo/crimes_lines
+--   headwater run queries/crimes/{embedded,tables,send,decode}.sql --param lake=demo
 
-CREATE TABLE crime_lines (line VARCHAR)
-WITH (
-    'connector' = 'http',
-    'listen' = '127.0.0.1:${port:-8080}',
-    'stream' = '${stream:-crimes}',
-    'format' = 'raw'
-);
-
-CREATE TABLE crimes_decoded (
-    crime_time VARCHAR,
-    address VARCHAR,
-    district INT,
-    beat VARCHAR,
-    grid INT,
-    description VARCHAR,
-    crime_id INT,
-    latitude DOUBLE,
-    longitude DOUBLE,
-    location ROW<lat DOUBLE, lon DOUBLE>,
-    crime_year VARCHAR,
-    crime_month VARCHAR,
-    crime_day VARCHAR
-)
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/',
-    'format' = 'json',
-    'sink.prefix' = 'crimes_raw/',
-    'sink.backup-prefix' = 'crimes_backup/',
-    'sink.error-prefix' = 'crimes_aside/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/',
-    'sink.rolling-policy.file-size' = '5 MB',
-    'sink.rolling-policy.rollover-interval' = '60 s'
-);
+CREATE TABLE crime_stream
+WITH ('connector' = 'memory', 'name' = 'crimes', 'format' = 'raw');

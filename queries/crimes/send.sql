@@ -1,4 +1,4 @@
--- What writes to the stream of memory.sql: each line of the files under crimes_lines/ becomes a record.
+-- What clients send, each line of the files under crimes_lines/ as a record.
 
 CREATE TABLE crime_files (line VARCHAR)
 WITH (
@@ -8,7 +8,6 @@ WITH (
     'source.monitor-interval' = '1 s'
 );
 
-CREATE TABLE crime_stream (line VARCHAR)
-WITH ('connector' = 'memory', 'name' = 'crimes', 'format' = 'raw');
+CREATE TABLE crime_records (line VARCHAR) LIKE crime_stream;
 
-INSERT INTO crime_stream SELECT line FROM crime_files;
+INSERT INTO crime_records SELECT line FROM crime_files;

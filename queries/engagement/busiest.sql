@@ -1,4 +1,4 @@
--- The ten busiest half minutes of any post, from what count.sql counted, over either form of connections.
+-- The ten busiest half minutes of any post, from what count.sql counted, over any form of connections.
 
 SELECT
     post_id,

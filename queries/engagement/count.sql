@@ -1,4 +1,4 @@
--- Keeps every event and counts each post's engagements in windows of 30 seconds, over either form of connections. A
+-- Keeps every event and counts each post's engagements in windows of 30 seconds, over any form of connections. A
 -- repeated window writes the same numbers again; a kind that did not occur is absent.
 
 INSERT INTO engagement_raw

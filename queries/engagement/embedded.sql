@@ -1,89 +1,14 @@
--- Posts from files, and likes, comments and shares without a server: a memory log takes the place of Kinesis, and memory
--- tables that of DynamoDB's: the connections. What clients send is put on the log by send.sql.
+-- The connections without a server: a memory log takes the place of Kinesis, and memory tables that of DynamoDB's. What
+-- clients send is put on the log by send.sql.
 --   headwater generate posts demo/rawData/posts; headwater generate engagements demo/engagements
---   headwater run queries/engagement/{embedded,posts}.sql --param lake=demo
---   headwater run queries/engagement/{embedded,send,count}.sql --param lake=demo
+--   headwater run queries/engagement/{embedded,tables,posts}.sql --param lake=demo
+--   headwater run queries/engagement/{embedded,tables,send,count}.sql --param lake=demo
 
-CREATE TABLE engagement_events (
-    post_id VARCHAR,
-    engagement_type VARCHAR,
-    user_id VARCHAR,
-    "timestamp" TIMESTAMP(6),
-    arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL,
-    WATERMARK FOR "timestamp" AS "timestamp" - INTERVAL '5' SECOND
-)
-WITH (
-    'connector' = 'memory',
-    'name' = 'input_stream',
-    'scan.watermark.idle-timeout' = '10 s',
-    'format' = 'json'
-);
+CREATE TABLE engagement_stream
+WITH ('connector' = 'memory', 'name' = 'input_stream', 'format' = 'json');
 
-CREATE TABLE engagement_raw (
-    post_id VARCHAR,
-    engagement_type VARCHAR,
-    user_id VARCHAR,
-    "timestamp" TIMESTAMP(6),
-    "year" VARCHAR,
-    "month" VARCHAR,
-    "day" VARCHAR,
-    "hour" VARCHAR
-)
-PARTITIONED BY ("year", "month", "day", "hour")
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/rawData/stream/',
-    'format' = 'json',
-    'sink.error-prefix' = '!{firehose:error-output-type}/year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/'
-);
+CREATE TABLE stream_items (PRIMARY KEY (post_id, window_start) NOT ENFORCED)
+WITH ('connector' = 'memory', 'name' = 'ProcessedStream');
 
-CREATE TABLE processed_stream (
-    post_id VARCHAR,
-    window_start TIMESTAMP(6),
-    window_end TIMESTAMP(6),
-    "engagement_counts.like" BIGINT,
-    "engagement_counts.comment" BIGINT,
-    "engagement_counts.share" BIGINT,
-    PRIMARY KEY (post_id, window_start) NOT ENFORCED
-)
-WITH ('connector' = 'memory');
-
-CREATE TABLE posts_arriving (
-    "Platform" VARCHAR,
-    "Post ID" VARCHAR,
-    "Post Type" VARCHAR,
-    "Post Timestamp" VARCHAR,
-    "Likes" BIGINT,
-    "Comments" BIGINT,
-    "Shares" BIGINT,
-    "Reach" BIGINT
-)
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/rawData/posts/',
-    'format' = 'csv',
-    'csv.header' = 'true',
-    'source.monitor-interval' = '1 s'
-);
-
-CREATE TABLE posts_delivered (
-    post_id VARCHAR,
-    platform VARCHAR,
-    post_type VARCHAR,
-    post_timestamp TIMESTAMP(3),
-    likes BIGINT,
-    comments BIGINT,
-    shares BIGINT,
-    reach BIGINT,
-    engagement_rate DOUBLE
-)
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/processedData/posts_processed/',
-    'format' = 'parquet',
-    'sink.rolling-policy.rollover-interval' = '60 s'
-);
-
-CREATE TABLE processed_data (PRIMARY KEY (post_id) NOT ENFORCED)
-WITH ('connector' = 'memory')
-LIKE posts_delivered (EXCLUDING OPTIONS);
+CREATE TABLE post_items (PRIMARY KEY (post_id) NOT ENFORCED)
+WITH ('connector' = 'memory', 'name' = 'ProcessedData');

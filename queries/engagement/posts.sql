@@ -1,5 +1,5 @@
 -- Posts as they arrive, each file once: what reports need, with names without spaces, as Parquet and as items, over
--- either form of connections. The rate is computed here, and NULL where nobody was reached.
+-- any form of connections. The rate is computed here, and NULL where nobody was reached.
 
 CREATE VIEW posts_clean AS
 SELECT

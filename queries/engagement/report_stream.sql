@@ -1,5 +1,5 @@
 -- The engagements that were counted, by platform and type of the posts they were on: ProcessedStream joined with
--- ProcessedData, over either form of connections.
+-- ProcessedData, over any form of connections.
 
 SELECT
     d.platform,

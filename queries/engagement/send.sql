@@ -1,4 +1,4 @@
--- What writes to the stream of embedded.sql: each line of the files under engagements/ becomes a record.
+-- What writes to the stream: each line of the files under engagements/ becomes a record.
 
 CREATE TABLE engagement_files (record VARCHAR)
 WITH (
@@ -8,7 +8,8 @@ WITH (
     'source.monitor-interval' = '1 s'
 );
 
-CREATE TABLE engagement_stream (record VARCHAR)
-WITH ('connector' = 'memory', 'name' = 'input_stream', 'format' = 'raw');
+CREATE TABLE engagement_records (record VARCHAR)
+WITH ('format' = 'raw')
+LIKE engagement_stream;
 
-INSERT INTO engagement_stream SELECT record FROM engagement_files;
+INSERT INTO engagement_records SELECT record FROM engagement_files;

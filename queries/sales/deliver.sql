@@ -2,9 +2,7 @@
 -- change replaces, a removal deletes.
 
 INSERT INTO sales_delivered
-SELECT
-    new_image.orderid, new_image.product_name, new_image.quantity, new_image.price,
-    date_format(arrival, '%Y'), date_format(arrival, '%m'), date_format(arrival, '%d')
+SELECT new_image.orderid, new_image.product_name, new_image.quantity, new_image.price
 FROM order_changes
 WHERE event_name <> 'REMOVE';
 

@@ -6,6 +6,6 @@ SELECT
     partition_2,
     count(*) AS changes,
     count(DISTINCT orderid) AS orders
-FROM sales_delivered
+FROM sales
 GROUP BY partition_0, partition_1, partition_2
 ORDER BY partition_0, partition_1, partition_2;

@@ -1,5 +1,5 @@
 -- Order changes as they were delivered: JSON lines in folders YYYY/MM/DD/, whose partition columns have no names but those
--- a crawler gives.
+-- a crawler gives. No day has to be registered.
 --   headwater generate sales demo/sales
 --   headwater run queries/sales/{lake,top_products}.sql --param lake=demo
 
@@ -11,10 +11,16 @@ CREATE EXTERNAL TABLE IF NOT EXISTS sales (
 )
 PARTITIONED BY (partition_0 string, partition_1 string, partition_2 string)
 ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
-LOCATION '${lake}/sales/';
-
-ALTER TABLE sales ADD IF NOT EXISTS
-    PARTITION (partition_0 = '2024', partition_1 = '01', partition_2 = '20') LOCATION '${lake}/sales/2024/01/20/'
-    PARTITION (partition_0 = '2024', partition_1 = '01', partition_2 = '21') LOCATION '${lake}/sales/2024/01/21/'
-    PARTITION (partition_0 = '2024', partition_1 = '01', partition_2 = '22') LOCATION '${lake}/sales/2024/01/22/'
-    PARTITION (partition_0 = '2024', partition_1 = '01', partition_2 = '23') LOCATION '${lake}/sales/2024/01/23/';
+LOCATION '${lake}/sales/'
+TBLPROPERTIES (
+    'projection.enabled' = 'true',
+    'projection.partition_0.type' = 'integer',
+    'projection.partition_0.range' = '2024,2033',
+    'projection.partition_1.type' = 'integer',
+    'projection.partition_1.range' = '1,12',
+    'projection.partition_1.digits' = '2',
+    'projection.partition_2.type' = 'integer',
+    'projection.partition_2.range' = '1,31',
+    'projection.partition_2.digits' = '2',
+    'storage.location.template' = '${partition_0}/${partition_1}/${partition_2}/'
+);

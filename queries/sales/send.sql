@@ -1,4 +1,4 @@
--- What writes to the stream of embedded.sql: each line of the files under changes/ becomes a record.
+-- What writes to the stream: each line of the files under changes/ becomes a record.
 
 CREATE TABLE change_files (record VARCHAR)
 WITH (
@@ -8,7 +8,8 @@ WITH (
     'source.monitor-interval' = '1 s'
 );
 
-CREATE TABLE order_stream (record VARCHAR)
-WITH ('connector' = 'memory', 'name' = 'kinesis-sales-order', 'format' = 'raw');
+CREATE TABLE change_records (record VARCHAR)
+WITH ('format' = 'raw')
+LIKE order_stream;
 
-INSERT INTO order_stream SELECT record FROM change_files;
+INSERT INTO change_records SELECT record FROM change_files;

@@ -1,51 +1,15 @@
--- Product telemetry sent over HTTP: both delivery streams on one listener that checks signatures, the lake on S3 with
--- its objects encrypted.
---   headwater run queries/telemetry/{aws,deliver}.sql --param lake=s3://bucket --param listen=0.0.0.0:8080
+-- The connections of a deployment: a listener that checks signatures takes both delivery streams, and every object on S3
+-- is encrypted.
+--   headwater run queries/telemetry/{aws,tables,deliver}.sql --param lake=s3://bucket --param listen=0.0.0.0:8080
 
-CREATE TABLE events_stream_json (
-    name VARCHAR,
-    tstamp TIMESTAMP(3),
-    payload VARCHAR,
-    payload_md5 VARCHAR
-)
+SET 's3.sse' = 'AES256';
+
+CREATE TABLE delivery_streams
 WITH (
     'connector' = 'http',
     'listen' = '${listen:-127.0.0.1:8080}',
     'auth' = 'sigv4',
     'auth.access-key-id' = '${env:AWS_ACCESS_KEY_ID}',
     'auth.secret-access-key' = '${env:AWS_SECRET_ACCESS_KEY}',
-    'stream' = 'events_stream_json',
     'format' = 'json'
-);
-
-CREATE TABLE events_stream_parquet
-WITH ('stream' = 'events_stream_parquet')
-LIKE events_stream_json;
-
-CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/',
-    'format' = 'json',
-    'compression' = 'gzip',
-    's3.sse' = 'AES256',
-    'sink.partition-keys-query' = '{event_name: .name}',
-    'sink.prefix' = 'events_raw/json/name=!{partitionKeyFromQuery:event_name}/d=!{timestamp:yyyy-MM-dd}/',
-    'sink.error-prefix' = 'errors/json/d=!{timestamp:yyyy-MM-dd}/!{firehose:error-output-type}/',
-    'sink.rolling-policy.file-size' = '64 MB',
-    'sink.rolling-policy.rollover-interval' = '60 s'
-);
-
-CREATE TABLE delivered_parquet (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR)
-WITH (
-    'connector' = 'filesystem',
-    'path' = '${lake}/',
-    'format' = 'parquet',
-    'parquet.compression' = 'gzip',
-    's3.sse' = 'AES256',
-    'sink.partition-keys-query' = '{event_name: .name}',
-    'sink.prefix' = 'events_raw/parquet/name=!{partitionKeyFromQuery:event_name}/d=!{timestamp:yyyy-MM-dd}/',
-    'sink.error-prefix' = 'errors/parquet/d=!{timestamp:yyyy-MM-dd}/!{firehose:error-output-type}/',
-    'sink.rolling-policy.file-size' = '64 MB',
-    'sink.rolling-policy.rollover-interval' = '60 s'
 );

@@ -1,4 +1,4 @@
--- Delivers what was sent, by kind of event and day of arrival, over either form of connections. A line that is no event,
+-- Delivers what was sent, by kind of event and day of arrival, over any form of connections. A line that is no event,
 -- or has no name, is an error object under errors/.
 
 INSERT INTO delivered_json

@@ -1,4 +1,4 @@
--- What arrived through memory.sql, over both formats: the folders are found, then counted, with and without what was sent twice.
+-- What was delivered into streamed/, over both formats: the folders are found, then counted, with and without what was sent twice.
 
 CREATE EXTERNAL TABLE IF NOT EXISTS streamed_json (
     tstamp timestamp,

@@ -1,4 +1,4 @@
--- What writes to the streams of memory.sql: each line of the files under raw/ becomes a record.
+-- What clients send, each line of the files under raw/ as a record.
 
 CREATE TABLE event_files (line VARCHAR)
 WITH (
@@ -8,7 +8,8 @@ WITH (
     'source.monitor-interval' = '1 s'
 );
 
-CREATE TABLE event_stream (line VARCHAR)
-WITH ('connector' = 'memory', 'name' = 'events', 'format' = 'raw');
+CREATE TABLE event_records (line VARCHAR)
+WITH ('format' = 'raw')
+LIKE delivery_streams;
 
-INSERT INTO event_stream SELECT line FROM event_files;
+INSERT INTO event_records SELECT line FROM event_files;

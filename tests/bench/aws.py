@@ -131,10 +131,10 @@ def main():
         client("table", servers.tables, "ProcessedStream", "post_id,window_start")
         client("table", servers.tables, "ProcessedData", "post_id")
         client("put", servers.streams, "input_stream", folder / "engagements", given.shards)
-        run("read", ["aws.sql", "count.sql"], "events", given.events)
+        run("read", ["aws.sql", "tables.sql", "count.sql"], "events", given.events)
         items, total = client("count", servers.tables, "ProcessedStream", "-")
         print(f"       {items} items of {total} events in windows that have closed")
-        run("write", ["aws.sql", "posts.sql"], "posts", given.posts)
+        run("write", ["aws.sql", "tables.sql", "posts.sql"], "posts", given.posts)
         assert client("count", servers.tables, "ProcessedData", "-")[0] == str(given.posts)
     finally:
         servers.stop()

@@ -325,7 +325,7 @@ fn demos_show_the_streaming_half_of_telemetry_and_crimes() -> Result<()> {
         Ok((kept, said))
     };
     let (folder, said) = demo("crimes")?;
-    assert!(said.contains("queries/crimes/send.sql") && said.contains("queries/crimes/memory.sql"), "{said}");
+    assert!(said.contains("queries/crimes/send.sql") && said.contains("queries/crimes/embedded.sql"), "{said}");
     let lake = folder.path().join("crimes");
     assert_eq!(scripts::lines(&lake.join("crimes_backup"))?.len(), 600);
     assert_eq!(scripts::lines(&lake.join("crimes_raw"))?.len(), 600);

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use headwater_sql::{
     generate::{Dataset, DatasetFormat, Options, generate},
     output::{Expanded, Format, Look, Rows},
-    parser::{Parameters, StatementKind, parse, stream_ddl::CreateStreamTable},
+    parser::{Parameters, StatementKind, parse},
     session::{Outcome, Session, SessionConfig},
 };
 use serde_json::Value;
@@ -162,7 +162,7 @@ async fn posts_become_a_report() {
 async fn engagements_are_counted_by_post_and_half_minute() {
     let lake = Lake::new().await;
     lake.generate(Dataset::Engagements, None, 3_000, "engagements");
-    for file in ["engagement/embedded.sql", "engagement/send.sql", "engagement/count.sql"] {
+    for file in ["engagement/embedded.sql", "engagement/tables.sql", "engagement/send.sql", "engagement/count.sql"] {
         lake.run(file, &[]).await;
     }
     let busiest = lake.run("engagement/busiest.sql", &[]).await;
@@ -184,20 +184,6 @@ async fn engagements_are_counted_by_post_and_half_minute() {
         assert_eq!((text(row, "post_id"), text(row, "window_start"), found), (post, window, counts));
     }
     assert_eq!(lake.lines("rawData/stream").len(), 3_000);
-    lake.run("engagement/counts_of_files.sql", &[]).await;
-    let counts = lake.script("SELECT count(*) AS n FROM counts", &[]).await;
-    let windows = lake.script("SELECT count(*) AS n FROM processed_stream", &[]).await;
-    assert_eq!(counts, windows);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
-    let insert = |file: &str| {
-        let script = fs::read_to_string(folder.join(file)).unwrap();
-        script[script.find("INSERT INTO").unwrap()..].to_owned()
-    };
-    assert_eq!(
-        insert("engagement/counts_of_files.sql"),
-        insert("engagement/counts.sql"),
-        "only the connections differ"
-    );
 }
 
 #[tokio::test]
@@ -225,7 +211,7 @@ async fn the_top_products_are_those_of_the_lines() {
 async fn changes_of_orders_are_delivered_and_make_the_orders_as_they_are() {
     let lake = Lake::new().await;
     lake.generate(Dataset::Sales, Some(DatasetFormat::Stream), 2_000, "changes");
-    for file in ["sales/embedded.sql", "sales/send.sql", "sales/deliver.sql"] {
+    for file in ["sales/embedded.sql", "sales/tables.sql", "sales/send.sql", "sales/deliver.sql"] {
         lake.run(file, &[]).await;
     }
     let (mut orders, mut delivered): (BTreeMap<String, (String, u64)>, u64) = (BTreeMap::new(), 0);
@@ -251,9 +237,12 @@ async fn changes_of_orders_are_delivered_and_make_the_orders_as_they_are() {
         .iter()
         .map(|row| (text(row, "product_name"), (row["orders"].as_u64().unwrap(), row["quantity"].as_u64().unwrap())));
     assert_eq!(found.collect::<BTreeMap<_, _>>(), products);
+    lake.run("sales/lake.sql", &[]).await;
     let by_day = lake.run("sales/delivered.sql", &[]).await;
     assert_eq!(by_day.iter().map(|row| row["changes"].as_u64().unwrap()).sum::<u64>(), delivered);
-    assert_eq!(lake.lines("sales_delivered").len() as u64, delivered);
+    assert_eq!(lake.lines("sales").len() as u64, delivered);
+    let folder = ["partition_0", "partition_1", "partition_2"].map(|column| text(&by_day[0], column)).join("/");
+    assert!(lake.path("sales").join(&folder).is_dir(), "{folder}");
 }
 
 #[tokio::test]
@@ -262,11 +251,17 @@ async fn counted_engagements_join_the_posts_they_were_on() {
     lake.generate(Dataset::Posts, None, 300, "rawData/posts");
     lake.generate(Dataset::Engagements, None, 1_200, "engagements");
     lake.run("engagement/lake.sql", &[]).await;
-    for file in ["embedded", "posts", "send", "count"] {
+    for file in ["embedded", "tables", "posts", "send", "count"] {
         lake.run(&format!("engagement/{file}.sql"), &[]).await;
     }
     let report = lake.run("engagement/report.sql", &[]).await;
     assert_eq!(report.iter().map(|row| row["posts"].as_u64().unwrap()).sum::<u64>(), 300, "the files are Parquet");
+    let days = lake.run("engagement/report_days.sql", &[]).await;
+    let of = |rows: &[Value], column: &str| rows.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((of(&days, "posts"), of(&days, "engagements")), (300, of(&report, "engagements")));
+    let platform = text(&report[0], "platform");
+    let some = lake.run("engagement/report_days.sql", &[("platform", &platform)]).await;
+    assert!(of(&some, "posts") > 0 && of(&some, "posts") < 300, "{platform}");
     let joined = lake.run("engagement/report_stream.sql", &[]).await;
     let sum = |column: &str| joined.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum("likes") + sum("comments") + sum("shares"), 1_200, "every post that is engaged with is known");
@@ -289,8 +284,8 @@ async fn crimes_keep_their_schema_as_parquet() {
     assert_eq!((&counted[0]["n"], &counted[0]["days"]), (&400.into(), &31.into()));
 }
 
-/// The tables a file of `queries/` declares, with the names of their columns.
-fn declared(file: &str) -> BTreeMap<String, Vec<String>> {
+/// The tables that a file of `queries/` declares, with the number of their columns.
+fn declared(file: &str) -> BTreeMap<String, usize> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(file);
     let parameters = Parameters::from([("lake".to_owned(), "lake".to_owned())]);
     let statements = parse(&fs::read_to_string(path).unwrap(), &parameters).unwrap();
@@ -298,24 +293,25 @@ fn declared(file: &str) -> BTreeMap<String, Vec<String>> {
         StatementKind::CreateStreamTable(table) => Some(table),
         _ => None,
     });
-    let columns = |table: &CreateStreamTable| table.columns.iter().map(|column| column.name.value.clone()).collect();
-    tables.map(|table| (table.name.parts.last().unwrap().value.clone(), columns(&table))).collect()
+    tables.map(|table| (table.name.parts.last().unwrap().value.clone(), table.columns.len())).collect()
 }
 
 #[test]
-fn both_forms_of_a_pipeline_declare_the_same_tables() {
-    for (embedded, aws, transformation) in [
-        ("crimes/embedded.sql", "crimes/aws.sql", "crimes/decode.sql"),
-        ("crimes/memory.sql", "crimes/aws.sql", "crimes/decode.sql"),
-        ("telemetry/memory.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
-        ("telemetry/embedded.sql", "telemetry/aws.sql", "telemetry/deliver.sql"),
-        ("engagement/embedded.sql", "engagement/aws.sql", "engagement/count.sql"),
-        ("engagement/embedded.sql", "engagement/aws.sql", "engagement/posts.sql"),
-        ("sales/embedded.sql", "sales/aws.sql", "sales/deliver.sql"),
-        ("sales/embedded.sql", "sales/streams.sql", "sales/deliver.sql"),
+fn every_form_of_a_pipeline_gives_the_same_connections_and_nothing_else() {
+    for (pipeline, forms, transformations) in [
+        ("engagement", ["embedded", "http", "aws"], &["count", "posts"][..]),
+        ("sales", ["embedded", "streams", "aws"], &["deliver"]),
+        ("telemetry", ["embedded", "http", "aws"], &["deliver"]),
+        ("crimes", ["embedded", "http", "aws"], &["decode"]),
     ] {
-        let tables = declared(embedded);
-        assert!(!tables.is_empty() && tables == declared(aws), "{embedded} and {aws}");
-        assert!(declared(transformation).is_empty(), "{transformation} names no connection");
+        let [embedded, other, aws] = forms.map(|form| declared(&format!("{pipeline}/{form}.sql")));
+        assert!(!aws.is_empty() && aws.values().all(|columns| *columns == 0), "{pipeline}: {aws:?}");
+        assert_eq!((&embedded, &other), (&aws, &aws), "{pipeline}");
+        let tables = declared(&format!("{pipeline}/tables.sql"));
+        assert!(tables.keys().all(|table| !aws.contains_key(table)), "{pipeline}: {tables:?}");
+        for transformation in transformations {
+            let made = declared(&format!("{pipeline}/{transformation}.sql"));
+            assert!(made.is_empty(), "{pipeline}/{transformation}.sql names no connection");
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn run(session: &Session, name: &ObjectName, change: &TableChan
         let mut after = Table::clone(&before);
         apply(&mut after, change).map_err(|error| error.at(name.at()))?;
         after.location = session.stores().absolute(&after.location);
-        anchor_template(session, &mut after.properties);
+        anchor_template(session, &after.location, &mut after.properties);
         properties::check(session, &after).map_err(|error| error.at(name.at()))?;
         if moves_columns(change) && matches!(after.storage.format, FileFormat::Text | FileFormat::Csv) {
             refuse_moved_fields(&before, change).map_err(|error| error.at(name.at()))?;

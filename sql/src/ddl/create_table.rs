@@ -41,7 +41,7 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
     let storage = storage::storage(create)?;
     let location = session.stores().absolute(&location(create)?);
     let mut properties: Properties = create.properties.iter().cloned().collect();
-    anchor_template(session, &mut properties);
+    anchor_template(session, &location, &mut properties);
     let discovery = discovery(create, &mut properties)?;
     for pairs in [&properties, &storage.serde_properties] {
         secrets::refuse_literals(pairs).map_err(|error| error.at(create.location_at))?;
@@ -70,13 +70,17 @@ async fn entry(session: &Session, create: &CreateTable) -> Result<Table> {
     Ok(table)
 }
 
-/// A template of locations that is a relative path is counted from here, as a location is.
-pub(super) fn anchor_template(session: &Session, properties: &mut Properties) {
+/// A template of locations that is a relative path is counted from here, as a location is; one that begins with a key
+/// names folders below the location.
+pub(super) fn anchor_template(session: &Session, location: &str, properties: &mut Properties) {
     let template = properties.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case("storage.location.template"));
     if let Some((_, template)) = template
         && !template.is_empty()
     {
-        *template = session.stores().absolute(template);
+        *template = match template.starts_with("${") {
+            true => format!("{}/{template}", location.trim_end_matches('/')),
+            false => session.stores().absolute(template),
+        };
     }
 }
 

@@ -9,7 +9,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{like, names};
 use crate::{
-    lower::table::{PLANNED, StreamTable},
+    lower::table::{PLANNED, StreamTable, connector_of},
     parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     run_tables::filesystem_entry,
     session::{Outcome, Session},
@@ -26,7 +26,10 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
             .with_hint("add 'connector' = '..' to WITH; for files there is CREATE EXTERNAL TABLE, whose statement SHOW CREATE TABLE prints")
             .at(table.name.at()));
     }
-    if table.option("connector") == Some("filesystem") {
+    if table.columns.is_empty() {
+        // What is wrong with a connection is said of the tables that are like it.
+        connector_of(session, table)?;
+    } else if table.option("connector") == Some("filesystem") {
         filesystem_entry(&name, table)?;
     } else {
         check_options(session, table)?;

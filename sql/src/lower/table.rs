@@ -108,6 +108,7 @@ impl StreamTable {
     pub(crate) fn new(session: &Session, declared: &CreateStreamTable) -> Result<Self> {
         let name = declared.name.parts.last().map(written).unwrap_or_default();
         let connector = connector_of(session, declared)?;
+        check_columns(declared)?;
         let all: Properties =
             declared.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect();
         let all = session.config().secrets.resolve(&all)?;
@@ -246,10 +247,21 @@ impl StreamTable {
 
 /// What reads a declared folder in batch.
 fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn TableProvider>> {
+    check_columns(declared)?;
     let name = session.table_name(&declared.name)?;
     let entry = Arc::new(filesystem_entry(&name, declared)?);
     let entry = session.statement_tables(&Arc::default()).with_secrets(entry)?;
     Ok(Arc::new(LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+}
+
+/// A connection has no columns, and nothing reads or writes it.
+fn check_columns(declared: &CreateStreamTable) -> Result<()> {
+    if !declared.columns.is_empty() {
+        return Ok(());
+    }
+    let name = declared.name.parts.last().map(written).unwrap_or_default();
+    Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{name}\" has no columns"))
+        .with_hint(format!("it is a connection for others: CREATE TABLE .. (columns) LIKE {name}")))
 }
 
 struct TimeOptions {
@@ -263,7 +275,8 @@ pub(crate) fn written(name: &Identifier) -> String {
     if name.is_quoted { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-fn connector_of(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn Connector>> {
+/// The connector that a declaration names.
+pub(crate) fn connector_of(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn Connector>> {
     let wanted = declared.option("connector").unwrap_or_default();
     let known = session.connectors();
     if let Some(found) = known.iter().find(|connector| connector.name() == wanted) {

@@ -22,7 +22,7 @@ pub struct CreateStreamTable {
     pub name: ObjectName,
     /// `IF NOT EXISTS`.
     pub if_not_exists: bool,
-    /// Columns in order.
+    /// Columns in order; none: a connection, which tables are like and nothing reads or writes.
     pub columns: Vec<StreamColumn>,
     /// `WATERMARK FOR .. AS ..`.
     pub watermark: Option<Watermark>,
@@ -123,7 +123,7 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<CreateStreamTable>
         options: Vec::new(),
         like: None,
     };
-    // Without columns it can only be like another table.
+    // Without columns it is like another table, or a connection that others are like.
     let has_columns = cursor.is_at_symbol('(') || !(cursor.is_at(&["WITH"]) || cursor.is_at(&["LIKE"]));
     if has_columns {
         elements(cursor, &mut table)?;
@@ -144,11 +144,8 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<CreateStreamTable>
         table.options = cursor.list(table_option)?;
     }
     table.like = like::parse(cursor)?;
-    if !has_columns && table.like.is_none() {
-        return Err(cursor.expected("LIKE and the name of a table").with_hint("or declare columns after the name"));
-    }
     cursor.expect_end()?;
-    if table.like.is_none() {
+    if !table.columns.is_empty() && table.like.is_none() {
         check(&table)?;
     }
     Ok(table)

@@ -24,8 +24,11 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::{dynamodb, kinesis};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_headwater-under-test");
-const SCRIPT: &str =
-    concat!(include_str!("../../../queries/engagement/aws.sql"), include_str!("../../../queries/engagement/count.sql"));
+const SCRIPT: &str = concat!(
+    include_str!("../../../queries/engagement/aws.sql"),
+    include_str!("../../../queries/engagement/tables.sql"),
+    include_str!("../../../queries/engagement/count.sql")
+);
 const KINDS: [&str; 3] = ["like", "comment", "share"];
 /// 2025-03-10 08:00:00 UTC in milliseconds; a multiple of the window.
 const FIRST_MS: i64 = 1_741_593_600_000;

@@ -161,7 +161,7 @@ async fn engagement_runs_over_kinesis_dynamodb_and_s3_with_its_error_folder() ->
     };
 
     lake.generate(Dataset::Posts, 100, "rawData/posts").await?;
-    let posts = job("posts.sql", queries!("engagement/aws.sql", "engagement/posts.sql"))?;
+    let posts = job("posts.sql", queries!("engagement/aws.sql", "engagement/tables.sql", "engagement/posts.sql"))?;
     for _ in 0..2 {
         posts.start("posts.sql", &["--once"])?.finish()?;
         assert_eq!(dynamodb::items(&tables, "ProcessedData").await?.len(), 100);
@@ -173,7 +173,7 @@ async fn engagement_runs_over_kinesis_dynamodb_and_s3_with_its_error_folder() ->
     lines.sort_by_key(|line| line.split("\"timestamp\"").nth(1).unwrap_or_default().to_owned());
     let events = lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
     lines.insert(300, "no engagement".to_owned());
-    let count = job("count.sql", queries!("engagement/aws.sql", "engagement/count.sql"))?;
+    let count = job("count.sql", queries!("engagement/aws.sql", "engagement/tables.sql", "engagement/count.sql"))?;
     put(&streams, "input_stream", &lines[..400]).await?;
     count.start("count.sql", &["--once"])?.finish()?;
     put(&streams, "input_stream", &lines[400..]).await?;
@@ -215,7 +215,7 @@ async fn sales_run_over_change_records_in_kinesis_and_s3() -> Result<()> {
     let described = streams.describe_stream_summary().stream_name("kinesis-sales-order").send().await?;
     let arn = described.stream_description_summary.context("a stream")?.stream_arn;
     tables.enable_kinesis_streaming_destination().table_name("OrderTable").stream_arn(arn).send().await?;
-    let job = lake.job("deliver.sql", queries!("sales/aws.sql", "sales/deliver.sql"))?;
+    let job = lake.job("deliver.sql", queries!("sales/aws.sql", "sales/tables.sql", "sales/deliver.sql"))?;
     let job = job
         .with_variable("AWS_ENDPOINT_URL_KINESIS", &stack.endpoint)
         .with_variable("AWS_ENDPOINT_URL_DYNAMODB", &stack.endpoint);
@@ -225,7 +225,7 @@ async fn sales_run_over_change_records_in_kinesis_and_s3() -> Result<()> {
     expected.extend(orders::change_orders(&tables, 20..40).await?);
     job.start("deliver.sql", &["--once"])?.finish()?;
     assert_eq!(orders::orders_now(&tables).await?, expected);
-    let delivered = lake.lines("sales_delivered").await?;
+    let delivered = lake.lines("sales").await?;
     assert_eq!(delivered.len(), (0..40).map(|id| 1 + id % 3).sum::<usize>(), "every change but removals, once");
     let line: Value = serde_json::from_str(&delivered[0])?;
     let names: Vec<&str> = line.as_object().context("an object")?.keys().map(String::as_str).collect();
@@ -242,7 +242,7 @@ async fn crimes_run_over_kinesis_and_s3_to_the_first_ten() -> Result<()> {
     lines.push("2006/01/01 00:00:00|short".to_owned());
     lines.sort();
     put(&streams, "crimes", &lines).await?;
-    let job = lake.job("decode.sql", queries!("crimes/aws.sql", "crimes/decode.sql"))?;
+    let job = lake.job("decode.sql", queries!("crimes/aws.sql", "crimes/tables.sql", "crimes/decode.sql"))?;
     let job = job.with_variable("AWS_ENDPOINT_URL_KINESIS", &kinesis.endpoint);
     job.start("decode.sql", &["--once"])?.finish()?;
     assert_eq!(lake.lines("crimes_backup").await?, lines);

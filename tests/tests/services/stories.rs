@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -14,7 +13,8 @@ use aws_sdk_dynamodb::types::ScalarAttributeType;
 use base64::Engine;
 use headwater_sql::generate::{Dataset, DatasetFormat, Options, generate};
 use headwater_tests::{
-    scripts::{self, RunningJob, Until},
+    http::listening,
+    scripts::{self, Until},
     services::{KinesisLocal, free_port, pip_environment},
 };
 use serde_json::Value;
@@ -101,17 +101,6 @@ impl Place {
     }
 }
 
-async fn listening(job: &mut RunningJob, port: u16) -> Result<()> {
-    for _ in 0..600 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Ok(());
-        }
-        anyhow::ensure!(job.is_running().await?, "the job has ended");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("nothing listens on {port}")
-}
-
 fn check_crimes(place: &Place, lines: &[String]) -> Result<()> {
     let mut backup = scripts::lines(&place.path("lake/crimes_backup"))?;
     backup.sort();
@@ -142,7 +131,7 @@ async fn crimes_come_through_kinesis_and_through_a_gateway() -> Result<()> {
     super::kinesis::create(&super::kinesis::client(&endpoint), "crimes", 2).await?;
     place.send("kinesis", &endpoint, "crimes", &lines).await?;
     let parameters = [("lake", lake.as_str()), ("endpoint", &endpoint)];
-    let aws = script(&["crimes/aws.sql", "crimes/decode.sql"])?;
+    let aws = script(&["crimes/aws.sql", "crimes/tables.sql", "crimes/decode.sql"])?;
     scripts::run_once(&aws, &parameters, &place.path("state")).await?;
     check_crimes(&place, &lines)?;
 
@@ -150,7 +139,7 @@ async fn crimes_come_through_kinesis_and_through_a_gateway() -> Result<()> {
     let (lake, port) = (local.lake(), free_port()?);
     let port_text = port.to_string();
     let parameters = [("lake", lake.as_str()), ("port", &port_text)];
-    let embedded = script(&["crimes/embedded.sql", "crimes/decode.sql"])?;
+    let embedded = script(&["crimes/http.sql", "crimes/tables.sql", "crimes/decode.sql"])?;
     let mut job = scripts::start(&embedded, &parameters, &local.path("state"), Until::Stopped).await?;
     listening(&mut job, port).await?;
     let url = format!("http://127.0.0.1:{port}");
@@ -175,7 +164,7 @@ async fn telemetry_is_sent_twice_by_boto3_and_delivered_by_name_and_day() -> Res
     let (lake, port) = (place.lake(), free_port()?);
     let port_text = port.to_string();
     let parameters = [("lake", lake.as_str()), ("port", &port_text)];
-    let embedded = script(&["telemetry/embedded.sql", "telemetry/deliver.sql"])?;
+    let embedded = script(&["telemetry/http.sql", "telemetry/tables.sql", "telemetry/deliver.sql"])?;
     let mut job = scripts::start(&embedded, &parameters, &place.path("state"), Until::Stopped).await?;
     listening(&mut job, port).await?;
     let url = format!("http://127.0.0.1:{port}");
@@ -243,7 +232,7 @@ async fn engagements_through_kinesis_become_items_while_shards_split() -> Result
     super::kinesis::create(&streams, "input_stream", 1).await?;
     let keys = [("post_id", ScalarAttributeType::S), ("window_start", ScalarAttributeType::S)];
     dynamodb::create(&tables, "ProcessedStream", &keys).await?;
-    let text = script(&["engagement/aws.sql", "engagement/count.sql"])?;
+    let text = script(&["engagement/aws.sql", "engagement/tables.sql", "engagement/count.sql"])?;
     let (before, after) = text.split_once("'connector' = 'dynamodb'").context("a sink into DynamoDB")?;
     let text = format!(
         "{before}'connector' = 'dynamodb'{}",
@@ -282,7 +271,7 @@ async fn engagements_are_kept_and_counted_once() -> Result<()> {
     let (lake, port) = (place.lake(), free_port()?);
     let port_text = port.to_string();
     let parameters = [("lake", lake.as_str()), ("port", &port_text)];
-    let embedded = script(&["engagement/http.sql", "engagement/count.sql"])?;
+    let embedded = script(&["engagement/http.sql", "engagement/tables.sql", "engagement/count.sql"])?;
     let mut job = scripts::start(&embedded, &parameters, &place.path("state"), Until::Stopped).await?;
     listening(&mut job, port).await?;
     let mut events = lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;

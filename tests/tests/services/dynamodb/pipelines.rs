@@ -106,7 +106,7 @@ async fn sales_changes_become_lines_and_the_orders_as_they_are() -> Result<()> {
     let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
     client.update_table().table_name("OrderTable").stream_specification(stream.build()?).send().await?;
     let folder = tempfile::tempdir()?;
-    let script = script(&server.endpoint, &["sales/streams.sql", "sales/deliver.sql"])?;
+    let script = script(&server.endpoint, &["sales/streams.sql", "sales/tables.sql", "sales/deliver.sql"])?;
 
     order(&client, "1", "Phone", 1).await?;
     order(&client, "2", "Charger", 5).await?;
@@ -120,7 +120,7 @@ async fn sales_changes_become_lines_and_the_orders_as_they_are() -> Result<()> {
     order(&client, "3", "Tablet", 7).await?;
     run_once(&script, folder.path()).await?;
     assert_eq!(orders_now(&client).await?, expected(&[("1", "3"), ("3", "7")]));
-    let mut delivered: Vec<String> = lines(&folder.path().join("sales_delivered"))?
+    let mut delivered: Vec<String> = lines(&folder.path().join("sales"))?
         .iter()
         .map(|line| format!("{} {} {} {}", line["orderid"], line["product_name"], line["quantity"], line["price"]))
         .collect();
@@ -142,7 +142,7 @@ async fn posts_become_parquet_and_items_and_no_file_is_taken_twice() -> Result<(
         let target = folder.path().join(to);
         generate(&Options { dataset: Dataset::Posts, rows: Some(rows), seed, format: None, target })
     };
-    let text_of_files = script(&server.endpoint, &["engagement/aws.sql", "engagement/posts.sql"])?;
+    let text_of_files = script(&server.endpoint, &["engagement/aws.sql", "engagement/tables.sql", "engagement/posts.sql"])?;
     posts(3, 100, "rawData/posts")?;
     for _ in 0..2 {
         run_once(&text_of_files, folder.path()).await?;
@@ -193,7 +193,7 @@ async fn sales_changes_come_through_kinesis_in_any_order() -> Result<()> {
     let arn = described.stream_description_summary.context("a stream")?.stream_arn;
     tables.enable_kinesis_streaming_destination().table_name("OrderTable").stream_arn(arn).send().await?;
     let folder = tempfile::tempdir()?;
-    let script = script(&stack.endpoint, &["sales/aws.sql", "sales/deliver.sql"])?;
+    let script = script(&stack.endpoint, &["sales/aws.sql", "sales/tables.sql", "sales/deliver.sql"])?;
 
     // The changes of one order are spread over the shards, in seconds that many share.
     let mut expected = change_orders(&tables, 0..40).await?;
@@ -203,7 +203,7 @@ async fn sales_changes_come_through_kinesis_in_any_order() -> Result<()> {
     run_once(&script, folder.path()).await?;
     assert_eq!(orders_now(&tables).await?, expected);
     let written = (0..60).map(|id| 1 + id % 3).sum::<usize>();
-    assert_eq!(lines(&folder.path().join("sales_delivered"))?.len(), written, "every change but removals, once");
+    assert_eq!(lines(&folder.path().join("sales"))?.len(), written, "every change but removals, once");
     Ok(())
 }
 
@@ -329,7 +329,7 @@ async fn the_same_transformation_runs_over_kinesis() -> Result<()> {
     let session = Session::open(SessionConfig::in_directory(folder.path().to_string_lossy())).await?;
     let parameters = Parameters::from([("lake".to_owned(), folder.path().to_string_lossy().into_owned())]);
     let mut inserts = Vec::new();
-    for statement in parse(&script("http://127.0.0.1:1", &["sales/aws.sql", "sales/deliver.sql"])?, &parameters)? {
+    for statement in parse(&script("http://127.0.0.1:1", &["sales/aws.sql", "sales/tables.sql", "sales/deliver.sql"])?, &parameters)? {
         match &statement.kind {
             StatementKind::Insert(insert) => inserts.push(insert.clone()),
             _ => drop(session.execute(&statement).await?),

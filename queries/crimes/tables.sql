@@ -1,10 +1,6 @@
--- Crime records as text joined by |, without a client: a memory log stands for the stream, send.sql puts files on it. The
--- connections.
---   headwater generate crimes --format stream demo/crimes_lines
---   headwater run queries/crimes/{memory,send,decode}.sql --param lake=demo
+-- Crime records as text joined by |, and as they are decoded into the lake. Over any form of connections.
 
-CREATE TABLE crime_lines (line VARCHAR)
-WITH ('connector' = 'memory', 'name' = 'crimes', 'format' = 'raw');
+CREATE TABLE crime_lines (line VARCHAR) LIKE crime_stream;
 
 CREATE TABLE crimes_decoded (
     crime_time VARCHAR,
