@@ -5,7 +5,6 @@ mod dynamodb;
 mod exact;
 mod formats;
 mod http;
-mod ingest;
 mod kafka;
 mod kinesis;
 mod lake;

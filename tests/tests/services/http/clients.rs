@@ -1,12 +1,15 @@
 //! The HTTP listener with the clients people have: boto3 against its Firehose and Kinesis calls, and plain requests.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use headwater_tests::{
-    scripts::{self, RunningJob, Until},
-    services::{free_port, pip_environment},
+    http::listening,
+    scripts::{self, Until},
+    services::free_port,
 };
+
+use super::{numbers, python};
 
 const TABLES: &str = "
     CREATE TABLE events (n BIGINT, name VARCHAR, \"partition-key\" VARCHAR METADATA VIRTUAL)
@@ -98,35 +101,8 @@ fn parameters<'p>(port: &'p str, out: &'p str, auth: &'p str) -> [(&'p str, &'p 
     [("port", port), ("out", out), ("auth", auth)]
 }
 
-async fn listening(job: &mut RunningJob, port: u16) -> Result<()> {
-    for _ in 0..600 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Ok(());
-        }
-        anyhow::ensure!(job.is_running().await?, "the job has ended");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("nothing listens on {port}")
-}
-
 async fn boto3(folder: &Path, port: u16, secret: &str) -> Result<u64> {
-    let python = pip_environment("boto3", &["boto3"])?;
-    let script = folder.join("client.py");
-    std::fs::write(&script, CLIENT)?;
-    let (port, secret) = (port.to_string(), secret.to_owned());
-    let output = tokio::task::spawn_blocking(move || Command::new(python).arg(script).args([port, secret]).output());
-    let output = output.await??;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    anyhow::ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said.trim().parse().with_context(|| format!("no number: {said}"))
-}
-
-fn numbers(out: &Path) -> Result<Vec<u64>> {
-    let rows = scripts::lines(out)?;
-    let number = |line: &String| Ok(serde_json::from_str::<serde_json::Value>(line)?["n"].as_u64().unwrap_or(u64::MAX));
-    let mut numbers = rows.iter().map(number).collect::<Result<Vec<u64>>>()?;
-    numbers.sort_unstable();
-    Ok(numbers)
+    Ok(python(folder, CLIENT, &[&port.to_string(), secret]).await?.parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
