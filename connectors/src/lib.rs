@@ -12,6 +12,7 @@ pub mod http;
 pub mod kafka;
 pub mod kinesis;
 pub mod lake;
+pub mod leaf;
 mod lookup;
 pub mod memory;
 pub mod options;

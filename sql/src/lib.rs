@@ -30,5 +30,6 @@ pub mod settings;
 pub mod sketches;
 pub mod tables;
 pub mod types;
+mod unary;
 pub mod windows;
 mod write;

@@ -28,9 +28,7 @@ pub mod pattern;
 mod planner;
 mod values;
 
-pub use exec::MatchExec;
 pub use pattern::Program;
-pub use planner::MatchPlanner;
 
 /// Which rows a match gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,26 +11,18 @@ use std::{
     },
 };
 
-use async_trait::async_trait;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::{
-    catalog::Session,
-    common::{DFSchemaRef, Result, tree_node::TreeNodeRecursion},
+    common::{DFSchemaRef, Result},
     error::DataFusionError,
     execution::{SendableRecordBatchStream, TaskContext},
-    logical_expr::{
-        Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
-        physical_planning_context::PhysicalPlanningContext,
-    },
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
-    physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchStreamAdapter,
-    },
-    physical_planner::{ExtensionPlanner, PhysicalPlanner},
+    logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore},
+    physical_plan::stream::RecordBatchStreamAdapter,
 };
 use futures::StreamExt;
 use headwater_engine::error::Error;
+
+use crate::unary::{PlansUnary, Unary};
 
 /// Steps that may make rows.
 const DEPTH_MAX: usize = 10;
@@ -81,61 +73,43 @@ impl UserDefinedLogicalNodeCore for StepNode {
     }
 }
 
+impl PlansUnary for StepNode {
+    type Operator = Step;
+
+    fn operator(&self, _: &Schema) -> Result<Step> {
+        Ok(Step::default())
+    }
+
+    fn output(&self, input: &SchemaRef) -> SchemaRef {
+        Arc::clone(input)
+    }
+}
+
 /// Counts how often the step runs.
-#[derive(Debug)]
-struct StepExec {
-    input: Arc<dyn ExecutionPlan>,
-    runs: Arc<AtomicUsize>,
-    properties: Arc<PlanProperties>,
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    runs: AtomicUsize,
 }
 
-impl StepExec {
-    fn new(input: Arc<dyn ExecutionPlan>, runs: Arc<AtomicUsize>) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            input.output_partitioning().clone(),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { input, runs, properties: Arc::new(properties) }
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {DEPTH_MAX} times")
     }
 }
 
-impl DisplayAs for StepExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RecursionStepExec: at most {DEPTH_MAX} times")
-    }
-}
-
-impl ExecutionPlan for StepExec {
+impl Unary for Step {
     fn name(&self) -> &'static str {
         "RecursionStepExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
+    fn run(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| Error::internal("a step has an input"))?;
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.runs))))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        partition: usize,
+        input: SendableRecordBatchStream,
+        schema: &SchemaRef,
+        _: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
         let before = if partition == 0 { self.runs.fetch_add(1, Memory::Relaxed) } else { 0 };
-        let input = self.input.execute(partition, context)?;
-        let schema = input.schema();
         let checked = input.map(move |batch| match batch {
             Ok(batch) if before >= DEPTH_MAX && batch.num_rows() > 0 => {
                 let message = format!("recursion depth limit exceeded ({DEPTH_MAX})");
@@ -144,29 +118,6 @@ impl ExecutionPlan for StepExec {
             }
             other => other,
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, checked)))
-    }
-}
-
-/// Plans [`StepNode`]s.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct StepPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for StepPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical_inputs: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn Session,
-        _context: &PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        if node.as_any().downcast_ref::<StepNode>().is_none() {
-            return Ok(None);
-        }
-        let input = inputs.first().ok_or_else(|| Error::internal("a step has an input"))?;
-        Ok(Some(Arc::new(StepExec::new(Arc::clone(input), Arc::default()))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), checked)))
     }
 }

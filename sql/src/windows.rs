@@ -24,9 +24,6 @@ use headwater_engine::{
     window::WindowSpec,
 };
 
-pub use exec::WindowExec;
-pub use planner::WindowPlanner;
-
 /// A relation whose rows are assigned to windows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WindowNode {

@@ -12,16 +12,11 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{ScalarValue, tree_node::TreeNodeRecursion},
+    common::ScalarValue,
     error::Result as PlanResult,
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType, expr::InList},
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
-    physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchReceiverStream,
-    },
+    physical_plan::{ExecutionPlan, stream::RecordBatchReceiverStream},
 };
 use headwater_engine::{
     connector::TableSpec,
@@ -37,7 +32,10 @@ use super::{
     options::DynamoOptions,
     pages::{Pages, Part},
 };
-use crate::lake::stats::ScanStats;
+use crate::{
+    lake::stats::ScanStats,
+    leaf::{Leaf, LeafExec},
+};
 
 /// Keys of an IN list that are asked for one by one, at most.
 const KEYS_MAX: usize = 100;
@@ -190,7 +188,8 @@ impl TableProvider for DynamoTable {
             clock: Arc::new(SystemClock),
         };
         let scan = Scan { pages, decoder: ItemDecoder::new(Arc::clone(&schema))?, limit, stats };
-        Ok(Arc::new(DynamoScanExec::new(Arc::new(scan), schema, parts)))
+        let partitions = parts.len().max(1);
+        Ok(Arc::new(LeafExec::new(Parts { scan: Arc::new(scan), parts }, schema, partitions)))
     }
 }
 
@@ -237,72 +236,31 @@ impl Scan {
 }
 
 /// Parts of a table, each a partition of the plan.
-#[derive(Debug, Clone)]
-struct DynamoScanExec {
+#[derive(Debug)]
+struct Parts {
     scan: Arc<Scan>,
-    schema: SchemaRef,
     parts: Vec<Part>,
-    properties: Arc<PlanProperties>,
 }
 
-impl DynamoScanExec {
-    fn new(scan: Arc<Scan>, schema: SchemaRef, parts: Vec<Part>) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(parts.len().max(1)),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { scan, schema, parts, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for DynamoScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.parts.first() {
             None => "nothing".to_owned(),
             Some(Part::Segment { of, .. }) => format!("Scan in {of} segments"),
             Some(Part::Partition { name, .. }) => format!("Query by \"{name}\", {} keys", self.parts.len()),
             Some(Part::Item(_)) => format!("GetItem, {} keys", self.parts.len()),
         };
-        write!(f, "DynamoScanExec: table={}, {what}", self.scan.pages.table)
+        write!(f, "table={}, {what}", self.scan.pages.table)
     }
 }
 
-impl ExecutionPlan for DynamoScanExec {
+impl Leaf for Parts {
     fn name(&self) -> &'static str {
         "DynamoScanExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
-    ) -> PlanResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), PAGES_AHEAD);
+    fn read(&self, partition: usize, schema: &SchemaRef, _: &TaskContext) -> PlanResult<SendableRecordBatchStream> {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(schema), PAGES_AHEAD);
         let (scan, rows) = (Arc::clone(&self.scan), builder.tx());
         if let Some(part) = self.parts.get(partition).cloned() {
             builder.spawn(async move { Ok(scan.read(&part, &rows).await?) });

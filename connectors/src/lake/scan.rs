@@ -14,12 +14,9 @@ use datafusion::{
     common::{Statistics, stats::Precision, tree_node::TreeNodeRecursion},
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::EquivalenceProperties,
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-        ReplaceChildrenOptions, StatisticsArgs,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchReceiverStream,
+        DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+        StatisticsArgs, stream::RecordBatchReceiverStream,
     },
 };
 use parking_lot::Mutex;
@@ -34,6 +31,7 @@ use super::{
     },
     stats::ScanStats,
 };
+use crate::leaf;
 
 /// Smallest part of a file that is read on its own.
 const PART_BYTES_MIN: u64 = 16 << 20;
@@ -168,13 +166,8 @@ impl LakeScanExec {
         let units = deal(&scan.listing.files, partitions, |file| {
             scan.wanted == Wanted::Rows && scan.format.may_split(&file.path)
         });
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&scan.schema)),
-            Partitioning::UnknownPartitioning(units.len()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { scan, units: Arc::new(units), limit, properties: Arc::new(properties) }
+        let properties = Arc::new(leaf::bounded(Arc::clone(&scan.schema), units.len()));
+        Self { scan, units: Arc::new(units), limit, properties }
     }
 
     /// A scan of a part of the only file, whose bounds are those of records.

@@ -19,7 +19,7 @@ use headwater_engine::{
 };
 
 use super::{
-    scan::StreamScanExec,
+    scan::StreamScan,
     table::{StreamTable, stream_table},
 };
 
@@ -45,7 +45,7 @@ impl TableProvider for RejectedRows {
         _limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema().fields().len()).collect());
-        Ok(Arc::new(StreamScanExec::rejected(&self.0, self.0.context.clone(), &columns)?))
+        Ok(Arc::new(StreamScan::rejected(&self.0, self.0.context.clone(), &columns)?))
     }
 }
 

@@ -13,17 +13,15 @@ use arrow::{
     row::{OwnedRow, RowConverter, SortField},
 };
 use datafusion::{
-    common::{Result as PlanResult, tree_node::TreeNodeRecursion},
+    common::Result as PlanResult,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
-    physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchStreamAdapter,
-    },
+    physical_plan::stream::RecordBatchStreamAdapter,
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use headwater_connectors::lake::stats::ScanStats;
+use headwater_connectors::{
+    lake::stats::ScanStats,
+    leaf::{Leaf, LeafExec},
+};
 use headwater_engine::{
     connector::{ChangelogMode, JobContext, Unfenced},
     error::{Error, Result},
@@ -54,8 +52,8 @@ pub(crate) fn statement_context(session: &Session) -> JobContext {
 }
 
 /// A table read to its end.
-#[derive(Debug, Clone)]
-pub(super) struct StreamScanExec {
+#[derive(Debug)]
+pub(super) struct StreamScan {
     node: Arc<SourceNode>,
     context: JobContext,
     what: What,
@@ -63,12 +61,11 @@ pub(super) struct StreamScanExec {
     wanted: Vec<usize>,
     /// Indices of the key among the columns read, for a changelog.
     key: Option<Vec<usize>>,
-    properties: Arc<PlanProperties>,
 }
 
-impl StreamScanExec {
+impl StreamScan {
     /// The rows of a table, in these of its columns.
-    pub(super) fn rows(table: &StreamTable, context: JobContext, columns: &[usize]) -> Result<Self> {
+    pub(super) fn rows(table: &StreamTable, context: JobContext, columns: &[usize]) -> Result<LeafExec<Self>> {
         let source = table.connector.source(&table.spec)?;
         let mut kept = columns.to_vec();
         let mut key = Vec::new();
@@ -97,70 +94,34 @@ impl StreamScanExec {
         let mut node = sources::node_of(table, &kept, Vec::new())?;
         node.time = None;
         node.malformed = table.malformed_in_batch;
-        Ok(Self { node: Arc::new(node), context, what: What::Rows, wanted, key, properties: properties(schema) })
+        let scan = Self { node: Arc::new(node), context, what: What::Rows, wanted, key };
+        Ok(LeafExec::new(scan, schema, 1))
     }
 
     /// What the decoder of a table refuses, in these columns of `"t$rejected"`.
-    pub(super) fn rejected(table: &StreamTable, context: JobContext, columns: &[usize]) -> Result<Self> {
+    pub(super) fn rejected(table: &StreamTable, context: JobContext, columns: &[usize]) -> Result<LeafExec<Self>> {
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
         let mut node = sources::node_of(table, &all, Vec::new())?;
         node.malformed = Malformed::Reject;
         let schema = Arc::new(headwater_engine::accounts::rejected_schema().project(columns)?);
         let wanted = columns.to_vec();
-        let (node, what, properties) = (Arc::new(node), What::Rejected, properties(schema));
-        Ok(Self { node, context, what, wanted, key: None, properties })
+        let scan = Self { node: Arc::new(node), context, what: What::Rejected, wanted, key: None };
+        Ok(LeafExec::new(scan, schema, 1))
     }
 }
 
-fn properties(schema: SchemaRef) -> Arc<PlanProperties> {
-    Arc::new(PlanProperties::new(
-        EquivalenceProperties::new(schema),
-        Partitioning::UnknownPartitioning(1),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    ))
-}
-
-impl DisplayAs for StreamScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StreamScanExec: {}", self.node.source)
+impl fmt::Display for StreamScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.node.source)
     }
 }
 
-impl ExecutionPlan for StreamScanExec {
+impl Leaf for StreamScan {
     fn name(&self) -> &'static str {
         "StreamScanExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
-    ) -> PlanResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, _: usize, task: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
-        let schema = Arc::clone(self.properties.equivalence_properties().schema());
+    fn read(&self, _: usize, schema: &SchemaRef, task: &TaskContext) -> PlanResult<SendableRecordBatchStream> {
         let changes = bounded::read(Arc::clone(&self.node), self.context.clone(), self.what, Until::EndNow);
         let rows: BoxStream<'static, Result<RecordBatch>> = match &self.key {
             None => changes.map_ok(|changes| changes.rows).boxed(),
@@ -170,7 +131,7 @@ impl ExecutionPlan for StreamScanExec {
             }
         };
         let stats = task.session_config().get_extension::<ScanStats>();
-        let (wanted, output) = (self.wanted.clone(), Arc::clone(&schema));
+        let (wanted, output) = (self.wanted.clone(), Arc::clone(schema));
         let projected = rows.map(move |rows| {
             let rows = rows?;
             if let Some(stats) = &stats {
@@ -180,7 +141,7 @@ impl ExecutionPlan for StreamScanExec {
             let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
             Ok(RecordBatch::try_new_with_options(Arc::clone(&output), columns, &options)?)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, projected)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), projected)))
     }
 }
 

@@ -27,7 +27,7 @@ use headwater_engine::{
     graph::Malformed,
 };
 
-use super::scan::{StreamScanExec, statement_context};
+use super::scan::{StreamScan, statement_context};
 use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
     diagnostics::did_you_mean,
@@ -437,7 +437,7 @@ impl TableProvider for StreamTable {
             return batch.scan(state, Some(&places), &[], None).await;
         }
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        Ok(Arc::new(StreamScanExec::rows(self, self.context.clone(), &columns)?))
+        Ok(Arc::new(StreamScan::rows(self, self.context.clone(), &columns)?))
     }
 }
 

@@ -7,110 +7,59 @@ use std::{fmt, sync::Arc};
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
-    datatypes::SchemaRef,
+    datatypes::{Schema, SchemaRef},
     row::{OwnedRow, RowConverter, SortField},
 };
 use datafusion::{
-    common::{Result, tree_node::TreeNodeRecursion},
+    common::Result,
     execution::{
         SendableRecordBatchStream, TaskContext,
         memory_pool::{MemoryConsumer, MemoryReservation},
     },
-    physical_expr::{
-        EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr, expressions::Column,
-    },
-    physical_plan::{
-        DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-        PlanProperties,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchStreamAdapter,
-    },
+    physical_expr::{LexOrdering, OrderingRequirements, PhysicalSortExpr},
+    physical_plan::{Distribution, stream::RecordBatchStreamAdapter},
 };
 use futures::{StreamExt, TryStreamExt};
-use headwater_engine::error::Error;
 
 use super::{MatchSpec, measures};
+use crate::unary::{Unary, by_columns};
 
-/// MATCH_RECOGNIZE of a batch plan.
+/// MATCH_RECOGNIZE of a batch plan, over input that is sorted by partitions, then by order: by all of `sorts`.
 #[derive(Debug)]
-pub struct MatchExec {
-    input: Arc<dyn ExecutionPlan>,
-    partition_by: Vec<usize>,
-    sorts: Vec<PhysicalSortExpr>,
-    spec: Arc<MatchSpec>,
-    schema: SchemaRef,
-    properties: Arc<PlanProperties>,
+pub struct Match {
+    pub(super) partition_by: Vec<usize>,
+    pub(super) sorts: Vec<PhysicalSortExpr>,
+    pub(super) spec: Arc<MatchSpec>,
 }
 
-impl MatchExec {
-    /// Finds matches in `input`, which is sorted by partitions, then by order: by all of `sorts`.
-    pub fn new(
-        input: Arc<dyn ExecutionPlan>,
-        partition_by: Vec<usize>,
-        sorts: Vec<PhysicalSortExpr>,
-        spec: Arc<MatchSpec>,
-        schema: SchemaRef,
-    ) -> Self {
-        let partitions = input.output_partitioning().partition_count();
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { input, partition_by, sorts, spec, schema, properties: Arc::new(properties) }
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pattern=({})", self.spec.text)
     }
 }
 
-impl DisplayAs for MatchExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MatchExec: pattern=({})", self.spec.text)
-    }
-}
-
-impl ExecutionPlan for MatchExec {
+impl Unary for Match {
     fn name(&self) -> &'static str {
         "MatchExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn distribution(&self, input: &Schema) -> Distribution {
+        by_columns(&self.partition_by, input)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn ordering(&self) -> Option<OrderingRequirements> {
+        LexOrdering::new(self.sorts.iter().cloned()).map(OrderingRequirements::from)
     }
 
-    fn apply_expressions(
+    fn run(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        if self.partition_by.is_empty() {
-            return vec![Distribution::SinglePartition];
-        }
-        let schema = self.input.schema();
-        let key = |index: &usize| Arc::new(Column::new(schema.field(*index).name(), *index)) as _;
-        vec![Distribution::KeyPartitioned(self.partition_by.iter().map(key).collect())]
-    }
-
-    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        vec![LexOrdering::new(self.sorts.iter().cloned()).map(OrderingRequirements::from)]
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| Error::internal("MATCH_RECOGNIZE has an input"))?;
-        let (partition_by, sorts) = (self.partition_by.clone(), self.sorts.clone());
-        Ok(Arc::new(Self::new(input, partition_by, sorts, Arc::clone(&self.spec), Arc::clone(&self.schema))))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
-        let schema = self.input.schema();
-        let fields = self.partition_by.iter().map(|index| SortField::new(schema.field(*index).data_type().clone()));
+        _: usize,
+        input: SendableRecordBatchStream,
+        schema: &SchemaRef,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let of_input = input.schema();
+        let fields = self.partition_by.iter().map(|index| SortField::new(of_input.field(*index).data_type().clone()));
         let state = Partitions {
             input,
             keys: self.partition_by.clone(),
@@ -119,7 +68,7 @@ impl ExecutionPlan for MatchExec {
             current: None,
             memory: MemoryConsumer::new("MATCH_RECOGNIZE").register(context.memory_pool()),
             spec: Arc::clone(&self.spec),
-            schema: Arc::clone(&self.schema),
+            schema: Arc::clone(schema),
         };
         let stream = futures::stream::try_unfold(Some(state), |state| async move {
             let Some(mut state) = state else { return Ok(None) };
@@ -127,7 +76,7 @@ impl ExecutionPlan for MatchExec {
             let next = if done { None } else { Some(state) };
             Ok::<_, datafusion::error::DataFusionError>(Some((futures::stream::iter(batches).map(Ok), next)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream.try_flatten())))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), stream.try_flatten())))
     }
 }
 

@@ -26,12 +26,13 @@ use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
     functions::library,
-    matching::MatchPlanner,
+    matching::MatchNode,
     parser::{self, StatementKind},
-    recursion::StepPlanner,
+    recursion::StepNode,
     settings::{ByteCount, SettingValue, Settings},
     tables::{CATALOG, StatementTables, TableReader},
-    windows::WindowPlanner,
+    unary::planner,
+    windows::WindowNode,
 };
 
 /// DataFusion's planner, which also knows our own nodes, and refuses to scan more than is allowed.
@@ -48,9 +49,9 @@ impl QueryPlanner for BatchPlanner {
         session: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
-            Arc::new(WindowPlanner),
-            Arc::new(MatchPlanner),
-            Arc::new(StepPlanner),
+            planner::<WindowNode>(),
+            planner::<MatchNode>(),
+            planner::<StepNode>(),
         ]);
         let physical = planner.create_physical_plan(plan, session).await?;
         match self.scan_max {

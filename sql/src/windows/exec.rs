@@ -8,20 +8,14 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, make_array},
     compute::{cast, concat_batches, take_record_batch},
     datatypes::{
-        DataType, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
+        DataType, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
     },
     row::{RowConverter, SortField},
 };
 use datafusion::{
-    common::{Result, tree_node::TreeNodeRecursion},
+    common::Result,
     execution::{SendableRecordBatchStream, TaskContext, memory_pool::MemoryConsumer},
-    physical_expr::{EquivalenceProperties, PhysicalExpr, expressions::Column},
-    physical_plan::{
-        DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-        PlanProperties,
-        execution_plan::{Boundedness, EmissionType},
-        stream::RecordBatchStreamAdapter,
-    },
+    physical_plan::{Distribution, stream::RecordBatchStreamAdapter},
 };
 use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
@@ -30,106 +24,61 @@ use headwater_engine::{
 };
 
 use super::describe;
+use crate::unary::{Unary, by_columns};
 
-/// The window operator of a batch plan.
+/// Assigns rows to windows by the column at `time`; its schema has three columns more than its input's.
 #[derive(Debug)]
-pub struct WindowExec {
-    input: Arc<dyn ExecutionPlan>,
-    spec: WindowSpec,
-    time: usize,
-    keys: Vec<usize>,
-    schema: SchemaRef,
-    properties: Arc<PlanProperties>,
+pub struct Windows {
+    pub(super) spec: WindowSpec,
+    pub(super) time: usize,
+    pub(super) keys: Vec<usize>,
 }
 
-impl WindowExec {
-    /// Assigns the rows of `input` by the column at `time`; `schema` has three columns more than the input's.
-    pub fn new(
-        input: Arc<dyn ExecutionPlan>,
-        spec: WindowSpec,
-        time: usize,
-        keys: Vec<usize>,
-        schema: SchemaRef,
-    ) -> Self {
-        let partitions = input.output_partitioning().partition_count();
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { input, spec, time, keys, schema, properties: Arc::new(properties) }
-    }
-
-    fn is_session(&self) -> bool {
-        matches!(self.spec, WindowSpec::Session { .. })
+impl fmt::Display for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.spec))
     }
 }
 
-impl DisplayAs for WindowExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WindowExec: {}", describe(&self.spec))
-    }
-}
-
-impl ExecutionPlan for WindowExec {
+impl Unary for Windows {
     fn name(&self) -> &'static str {
         "WindowExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![match (self.is_session(), self.keys.is_empty()) {
-            (false, _) => Distribution::UnspecifiedDistribution,
-            (true, true) => Distribution::SinglePartition,
-            (true, false) => {
-                let schema = self.input.schema();
-                let key = |index: &usize| Arc::new(Column::new(schema.field(*index).name(), *index)) as _;
-                Distribution::KeyPartitioned(self.keys.iter().map(key).collect())
+    fn distribution(&self, input: &Schema) -> Distribution {
+        match self.spec {
+            WindowSpec::Session { .. } => by_columns(&self.keys, input),
+            WindowSpec::Tumble { .. } | WindowSpec::Hop { .. } | WindowSpec::Cumulate { .. } => {
+                Distribution::UnspecifiedDistribution
             }
-        }]
+        }
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| Error::internal("a window has an input"))?;
-        Ok(Arc::new(Self::new(input, self.spec, self.time, self.keys.clone(), Arc::clone(&self.schema))))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
-        let (spec, time, schema) = (self.spec, self.time, Arc::clone(&self.schema));
+    fn run(
+        &self,
+        _: usize,
+        mut input: SendableRecordBatchStream,
+        schema: &SchemaRef,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let (spec, time, made) = (self.spec, self.time, Arc::clone(schema));
         if let WindowSpec::Session { gap } = spec {
             let keys = self.keys.clone();
             let memory = MemoryConsumer::new("sessions").register(context.memory_pool());
             let sessions = async move {
                 let mut batches: Vec<RecordBatch> = Vec::new();
-                let mut input = input;
                 while let Some(batch) = input.try_next().await? {
                     memory.try_grow(batch.get_array_memory_size())?;
                     batches.push(batch);
                 }
                 let all = concat_batches(&input.schema(), &batches)?;
-                sessions(&all, (gap, time, &keys), &schema)
+                sessions(&all, (gap, time, &keys), &made)
             };
             let stream = futures::stream::once(sessions);
-            return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)));
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), stream)));
         }
-        let stream = input.map(move |batch| assign(&batch?, spec, time, &schema));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
+        let stream = input.map(move |batch| assign(&batch?, spec, time, &made));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), stream)))
     }
 }
 

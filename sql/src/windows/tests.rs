@@ -16,7 +16,8 @@ use datafusion::{
 };
 use headwater_engine::window::WindowSpec;
 
-use super::{WindowNode, WindowPlanner};
+use super::WindowNode;
+use crate::unary::planner;
 
 #[derive(Debug)]
 struct Planner;
@@ -28,7 +29,7 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn datafusion::catalog::Session,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner)])
+        DefaultPhysicalPlanner::with_extension_planners(vec![planner::<WindowNode>()])
             .create_physical_plan(plan, session)
             .await
     }
