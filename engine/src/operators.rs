@@ -19,4 +19,5 @@ pub mod stateless;
 pub mod union;
 pub mod unnest;
 pub mod upsert;
+mod waiting;
 pub mod window_aggregate;

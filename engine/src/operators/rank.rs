@@ -42,7 +42,6 @@ use crate::{
 const PIECES: usize = 32;
 
 use self::window::WindowRank;
-pub(crate) use self::window::by_time;
 
 /// What rows that are equal in the order are numbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Listeners of a real broker that speak TLS and ask who one is: the right word is let in, a wrong one is named, not told.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use headwater_tests::{
     jobs::JobFolder,
     services::{
@@ -44,29 +44,53 @@ fn folder(script: &str) -> Result<JobFolder> {
     Ok(JobFolder::new(BINARY, "copy.sql", script, "")?.with_variable("PLAIN_WORD", KAFKA_PLAIN_PASSWORD))
 }
 
+/// A broker with its secure listeners, and a topic of a hundred numbers.
+struct Broker {
+    _kafka: Kafka,
+    secure: SecureListeners,
+    topics: Topics,
+}
+
+impl Broker {
+    async fn start() -> Result<Self> {
+        let kafka = Kafka::start_secure()?;
+        let secure = kafka.secure.clone().context("a broker with secure listeners")?;
+        let topics = Topics::of(&kafka.brokers);
+        topics.create("numbers", 2, &[]).await?;
+        let numbers: Vec<Sent> = (0..100).map(|n| Sent::value(format!("{{\"n\":{n}}}"))).collect();
+        topics.send("numbers", &numbers, None)?;
+        Ok(Self { _kafka: kafka, secure, topics })
+    }
+
+    /// Copies the numbers into a topic of their own.
+    async fn copies(&self, way: &str, brokers: &str, properties: &str) -> Result<()> {
+        self.topics.create(way, 1, &[]).await?;
+        folder(&copy(brokers, properties, way))?.start("copy.sql", &["--once"])?.finish()?;
+        let copied = self.topics.read(way, 1)?.len();
+        ensure!(copied == 100, "{way}: {copied}");
+        Ok(())
+    }
+}
+
+/// What a job says that is not let in.
+fn refused(brokers: &str, properties: &str) -> Result<String> {
+    let (code, said) = folder(&copy(brokers, properties, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
+    ensure!(code == Some(1), "{properties}: {code:?}\n{said}");
+    Ok(said)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_read_and_write_over_tls_and_sasl() -> Result<()> {
-    let kafka = Kafka::start_secure()?;
-    let secure = kafka.secure.clone().unwrap();
-    let topics = Topics::of(&kafka.brokers);
-    topics.create("numbers", 2, &[]).await?;
-    let numbers: Vec<Sent> = (0..100).map(|n| Sent::value(format!("{{\"n\":{n}}}"))).collect();
-    topics.send("numbers", &numbers, None)?;
-    for (way, brokers, properties) in ways(&secure) {
-        topics.create(way, 1, &[]).await?;
-        folder(&copy(&brokers, &properties, way))?.start("copy.sql", &["--once"])?.finish()?;
-        let copied = topics.read(way, 1)?.len();
-        ensure!(copied == 100, "{way}: {copied}");
+    let broker = Broker::start().await?;
+    for (way, brokers, properties) in ways(&broker.secure) {
+        broker.copies(way, &brokers, &properties).await?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_refuses_is_said_without_the_password() -> Result<()> {
-    let kafka = Kafka::start_secure()?;
-    let secure = kafka.secure.clone().unwrap();
-    let topics = Topics::of(&kafka.brokers);
-    topics.create("numbers", 1, &[]).await?;
+    let Broker { secure, topics, .. } = &Broker::start().await?;
     topics.create("copied", 1, &[]).await?;
     let authority = format!("'properties.ssl.ca.location' = '{}'", secure.authority.display());
     let sasl = |mechanism: &str, password: &str| {
@@ -88,26 +112,21 @@ async fn what_the_broker_refuses_is_said_without_the_password() -> Result<()> {
         ),
     ];
     for (brokers, properties, message, hint) in cases {
-        let (code, said) = folder(&copy(brokers, &properties, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
-        ensure!(code == Some(1), "{properties}: {code:?}\n{said}");
+        let said = refused(brokers, &properties)?;
         ensure!(said.contains("error[PERMISSION_DENIED]") && said.contains(message), "{properties}:\n{said}");
         ensure!(said.contains(hint) && !said.contains("wrong-word"), "{properties}:\n{said}");
     }
     let java = "'properties.security.protocol' = 'SSL', 'properties.ssl.truststore.location' = '/keys.jks'";
-    let (code, said) = folder(&copy(&secure.tls, java, "copied"))?.start("copy.sql", &["--once"])?.wait()?;
-    ensure!(code == Some(1) && said.contains("keytool -exportcert -rfc"), "{code:?}\n{said}");
+    let said = refused(&secure.tls, java)?;
+    ensure!(said.contains("keytool -exportcert -rfc"), "{said}");
     Ok(())
 }
 
 /// A listener that asks for a certificate: as PEM, as PKCS#12 under Java's names, and without.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_shows_its_certificate() -> Result<()> {
-    let kafka = Kafka::start_secure()?;
-    let secure = kafka.secure.clone().unwrap();
-    let topics = Topics::of(&kafka.brokers);
-    topics.create("numbers", 2, &[]).await?;
-    let numbers: Vec<Sent> = (0..100).map(|n| Sent::value(format!("{{\"n\":{n}}}"))).collect();
-    topics.send("numbers", &numbers, None)?;
+    let broker = Broker::start().await?;
+    let secure = &broker.secure;
     let authority = format!(
         "'properties.security.protocol' = 'SSL', 'properties.ssl.ca.location' = '{}'",
         secure.authority.display()
@@ -124,13 +143,10 @@ async fn a_client_shows_its_certificate() -> Result<()> {
         secure.client.store.display()
     );
     for (way, properties) in [("pem", pem), ("java", java)] {
-        topics.create(way, 1, &[]).await?;
-        folder(&copy(&secure.mutual, &properties, way))?.start("copy.sql", &["--once"])?.finish()?;
-        let copied = topics.read(way, 1)?.len();
-        ensure!(copied == 100, "{way}: {copied}");
+        broker.copies(way, &secure.mutual, &properties).await?;
     }
-    let (code, said) = folder(&copy(&secure.mutual, &authority, "pem"))?.start("copy.sql", &["--once"])?.wait()?;
-    ensure!(code == Some(1) && said.contains("error[PERMISSION_DENIED]"), "{code:?}\n{said}");
+    let said = refused(&secure.mutual, &authority)?;
+    ensure!(said.contains("error[PERMISSION_DENIED]"), "{said}");
     ensure!(said.contains("'properties.ssl.certificate.location'"), "{said}");
     Ok(())
 }

@@ -93,24 +93,12 @@ impl FilesystemSink {
         stores: Arc<Stores>,
         catalog: Option<Arc<dyn Catalog>>,
     ) -> Result<Self> {
-        let format = WriteFormat::of(&table.storage, &table.properties)?;
         let fields = table.columns.iter().map(|column| {
             let data_type = hive_type::parse(&column.type_text)?;
             Ok(Field::new(&column.name, data_type, true))
         });
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        let mut sink = Self {
-            role: Role::Rows,
-            table,
-            options,
-            format,
-            schema,
-            stores,
-            catalog,
-            errors: None,
-            backup: None,
-            keys: Vec::new(),
-        };
+        let mut sink = Self::of(Role::Rows, (table, schema), options, (stores, catalog))?;
         sink.errors = sink.options.error_prefix.as_ref().map(|prefix| sink.other(Role::Errors, prefix)).transpose()?;
         sink.backup = sink.options.backup_prefix.as_ref().map(|prefix| sink.other(Role::Backup, prefix)).transpose()?;
         Ok(sink)
@@ -150,24 +138,24 @@ impl FilesystemSink {
             overflow: Overflow::Close,
             ..self.options.clone()
         };
-        let format = WriteFormat::of(&table.storage, &table.properties)?;
         let schema = match role {
             Role::Errors => writer::error_schema(),
             Role::Rows | Role::Backup => Arc::new(Schema::new(vec![Field::new(name, data_type, true)])),
         };
-        let (stores, catalog) = (Arc::clone(&self.stores), self.catalog.clone());
-        Ok(Arc::new(Self {
-            role,
-            table,
-            options,
-            format,
-            schema,
-            stores,
-            catalog,
-            errors: None,
-            backup: None,
-            keys: Vec::new(),
-        }))
+        let places = (Arc::clone(&self.stores), self.catalog.clone());
+        Ok(Arc::new(Self::of(role, (table, schema), options, places)?))
+    }
+
+    /// A sink with nothing beside it.
+    fn of(
+        role: Role,
+        (table, schema): (Table, SchemaRef),
+        options: SinkOptions,
+        (stores, catalog): (Arc<Stores>, Option<Arc<dyn Catalog>>),
+    ) -> Result<Self> {
+        let format = WriteFormat::of(&table.storage, &table.properties)?;
+        let (errors, backup, keys) = (None, None, Vec::new());
+        Ok(Self { role, table, options, format, schema, stores, catalog, errors, backup, keys })
     }
 
     /// The same, with the places of the partition keys in the rows it gets.

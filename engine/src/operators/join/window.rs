@@ -2,10 +2,7 @@
 //!
 //! Invariant: a window comes out once, with all its matches and paddings.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -22,8 +19,8 @@ use crate::{
         groups::batch_of,
         join::{Join, TABLES, has_null},
         keys::{Key, KeyEncoder},
-        rank::by_time,
         spilling::KeyedOperator,
+        waiting::{Waiting, WindowRows},
     },
     state::{StateReader, StateWriter, key_group_field},
     time::Watermark,
@@ -31,24 +28,22 @@ use crate::{
 
 const BATCH_ROWS: usize = 8192;
 
-#[derive(Debug, Default)]
-struct Waiting {
-    pieces: [Vec<RecordBatch>; 2],
-    unsaved: [usize; 2],
-}
+/// Rows of both sides, each with the padding that stands for none of its rows before them.
+type Sides = [[RecordBatch; 2]; 2];
 
 /// Joins each window once it has ended.
 #[derive(Debug)]
 pub(super) struct WindowJoin {
-    join: Join,
+    matching: Matching,
     ends: [usize; 2],
     states: [SchemaRef; 2],
+    waiting: Waiting<2>,
+}
+
+#[derive(Debug)]
+struct Matching {
+    join: Join,
     keys: KeyEncoder,
-    windows: BTreeMap<i64, Waiting>,
-    watermark: Watermark,
-    ready: VecDeque<RecordBatch>,
-    /// Bytes of all pieces.
-    bytes: usize,
 }
 
 impl WindowJoin {
@@ -58,27 +53,18 @@ impl WindowJoin {
             fields.extend(join.padding(side)?.schema().fields().iter().cloned());
             Ok(Arc::new(Schema::new(fields)))
         };
-        Ok(Self {
-            states: [state(0)?, state(1)?],
-            keys: join.key_encoder()?,
-            ends,
-            windows: BTreeMap::new(),
-            watermark: Watermark::MIN,
-            ready: VecDeque::new(),
-            bytes: 0,
-            join,
-        })
+        let states = [state(0)?, state(1)?];
+        let matching = Matching { keys: join.key_encoder()?, join };
+        Ok(Self { matching, ends, states, waiting: Waiting::default() })
     }
+}
 
-    fn weigh(&mut self) {
-        let pieces = self.windows.values().flat_map(|waiting| waiting.pieces.iter().flatten());
-        self.bytes = pieces.map(RecordBatch::get_array_memory_size).sum();
-    }
-
-    fn fire(&mut self, waiting: Waiting) -> Result<()> {
+impl Matching {
+    /// The joined rows of a window.
+    fn joined(&mut self, window: &WindowRows<2>) -> Result<Vec<RecordBatch>> {
         let whole = |side: usize| -> Result<[RecordBatch; 2]> {
             let padding = self.join.padding(side)?;
-            let rows = concat_batches(&padding.schema(), &waiting.pieces[side])?;
+            let rows = concat_batches(&padding.schema(), &window.pieces[side])?;
             Ok([padding, rows])
         };
         let sides = [whole(0)?, whole(1)?];
@@ -99,24 +85,17 @@ impl WindowJoin {
                 places.push(place);
             }
         }
-        for places in places.chunks(BATCH_ROWS) {
-            self.ready.push_back(self.join.joined([&sides[0], &sides[1]], places)?);
-        }
-        Ok(())
+        places.chunks(BATCH_ROWS).map(|places| self.join.joined([&sides[0], &sides[1]], places)).collect()
     }
 
-    fn passing(
-        &self,
-        sides: &[[RecordBatch; 2]; 2],
-        places: &[[(usize, usize); 2]],
-    ) -> Result<Option<arrow::array::BooleanArray>> {
+    fn passing(&self, sides: &Sides, places: &[[(usize, usize); 2]]) -> Result<Option<arrow::array::BooleanArray>> {
         if self.join.residual.is_none() {
             return Ok(None);
         }
         self.join.passes(&self.join.joined([&sides[0], &sides[1]], places)?)
     }
 
-    fn matches(&mut self, sides: &[[RecordBatch; 2]; 2]) -> Result<Vec<[(usize, usize); 2]>> {
+    fn matches(&mut self, sides: &Sides) -> Result<Vec<[(usize, usize); 2]>> {
         let columns = [0, 1].map(|side| self.join.key_columns(side, &sides[side][1]));
         let left = self.keys.encode(&columns[0], sides[0][1].num_rows())?;
         let right = self.keys.encode(&columns[1], sides[1][1].num_rows())?;
@@ -131,88 +110,49 @@ impl WindowJoin {
 
 impl Operator for WindowJoin {
     fn on_changes(&mut self, input: usize, changes: ChangeBatch, _: &mut Output) -> Result<Progress> {
-        let rows = self.join.nullable(input, &changes.rows)?;
-        for (end, rows) in by_time(&rows, self.ends[input])? {
-            let waiting = self.windows.entry(end).or_default();
-            self.bytes += rows.get_array_memory_size();
-            waiting.pieces[input].push(rows);
-            waiting.unsaved[input] += 1;
-        }
+        let rows = self.matching.join.nullable(input, &changes.rows)?;
+        self.waiting.keep(input, &rows, self.ends[input])?;
         Ok(Progress::Done)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Progress> {
-        self.watermark = self.watermark.max(watermark);
-        if let Some(rows) = self.ready.pop_front() {
-            out.emit(ChangeBatch::inserts(rows));
-            return Ok(Progress::More);
-        }
-        let due = self.windows.first_entry().filter(|window| *window.key() <= watermark.0);
-        match due.map(std::collections::btree_map::OccupiedEntry::remove) {
-            Some(waiting) => {
-                self.fire(waiting)?;
-                self.weigh();
-                Ok(Progress::More)
-            }
-            None => Ok(Progress::Done),
-        }
+        let matching = &mut self.matching;
+        self.waiting.advance(watermark, out, |window| matching.joined(&window))
     }
 
     fn snapshot(&mut self, state: &mut StateWriter) -> Result<()> {
+        let join = &self.matching.join;
         for side in [0, 1] {
-            let mut batches = Vec::new();
-            let mut last = i64::MIN;
-            for (end, waiting) in &mut self.windows {
-                let pieces = &waiting.pieces[side];
-                let from = if state.wants_whole() { 0 } else { pieces.len() - waiting.unsaved[side] };
-                for piece in &pieces[from..] {
-                    let groups = key_groups(&self.join.key_columns(side, piece), piece.num_rows())?;
-                    let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
-                    columns.extend(piece.columns().iter().cloned());
-                    batches.push(batch_of(&self.states[side], columns, piece.num_rows())?);
-                    last = *end;
-                }
-                waiting.unsaved[side] = 0;
-            }
-            state.write_panes(TABLES[side], batches, last, self.watermark.0.saturating_add(1));
+            let schema = &self.states[side];
+            self.waiting.snapshot(side, TABLES[side], state, |piece| {
+                let groups = key_groups(&join.key_columns(side, piece), piece.num_rows())?;
+                let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
+                columns.extend(piece.columns().iter().cloned());
+                batch_of(schema, columns, piece.num_rows())
+            })?;
         }
         Ok(())
     }
 
     fn restore(&mut self, state: &StateReader) -> Result<()> {
-        self.watermark = state.watermark();
         for side in [0, 1] {
-            let columns: Vec<usize> = (1..self.states[side].fields().len()).collect();
-            for batch in state.batches(TABLES[side]) {
-                for (end, rows) in by_time(&batch.project(&columns)?, self.ends[side])? {
-                    if end > self.watermark.0 {
-                        self.windows.entry(end).or_default().pieces[side].push(rows);
-                    }
-                }
-            }
+            let columns = self.states[side].fields().len() - 1;
+            self.waiting.restore(side, TABLES[side], state, (columns, self.ends[side]))?;
         }
-        self.weigh();
         Ok(())
     }
 
     fn observe(&self) -> Observation {
-        let pieces = self.windows.values().flat_map(|waiting| waiting.pieces.iter().flatten());
-        Observation {
-            state_bytes: self.bytes as u64,
-            state_rows: pieces.map(|rows| rows.num_rows() as u64).sum(),
-            spilled_bytes: 0,
-            oldest_open_window: self.windows.keys().next().copied(),
-            open_windows: self.windows.len() as u64,
-        }
+        self.waiting.observe()
     }
 }
 
 impl KeyedOperator for WindowJoin {
     fn bytes(&self) -> usize {
-        self.bytes
+        self.waiting.bytes()
     }
 
     fn next_event(&self) -> Option<i64> {
-        self.windows.keys().next().copied()
+        self.waiting.first_end()
     }
 }
