@@ -62,6 +62,8 @@ struct State {
     /// Listings that fail before one answers.
     unlisted: u32,
     listings: u32,
+    /// Where reading was asked to begin, each time.
+    asked: Vec<Position>,
 }
 
 /// A stream in memory; every second call for records fails, in turn throttled, expired and unanswered.
@@ -69,6 +71,8 @@ struct State {
 struct FakeStream {
     state: Arc<Mutex<State>>,
     is_faulty: bool,
+    /// Every second call for records finds that its iterator has expired.
+    expires: bool,
     refuses_puts: bool,
 }
 
@@ -111,6 +115,9 @@ impl Feed for FakeFeed {
     async fn fetch(&mut self) -> std::result::Result<Fetched, Failure> {
         let mut state = self.stream.state.lock();
         state.calls += 1;
+        if self.stream.expires && state.calls.is_multiple_of(2) {
+            return Err(Failure::Expired);
+        }
         if self.stream.is_faulty && state.calls.is_multiple_of(2) {
             return Err(match state.calls % 6 {
                 0 => Failure::Throttled,
@@ -156,7 +163,8 @@ impl StreamApi for FakeStream {
     }
 
     async fn feed(&self, shard: &str, from: &Position) -> std::result::Result<Box<dyn Feed>, Failure> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.asked.push(from.clone());
         if !state.shards.iter().any(|known| known.id == shard) {
             return Err(Failure::Gone(Error::user("TABLE_NOT_FOUND", "no such shard")));
         }
@@ -269,6 +277,19 @@ async fn every_record_comes_once_while_half_of_all_calls_fail() -> Result<()> {
     stream.put_value("a", "more", START_MS - 1);
     let mut again = open(&stream, &[], Bound::EndNow, at("a", StartAt::Offset(resume["a"].clone()))).await?;
     assert_eq!(drain(&mut *again, 1).await?.0, ["more"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_expired_iterator_is_asked_for_again_behind_the_last_record() -> Result<()> {
+    let stream = FakeStream { expires: true, ..FakeStream::with_shards(&["a"]) };
+    let expected: Vec<String> = (0..5).map(|value| value.to_string()).collect();
+    expected.iter().for_each(|value| stream.put_value("a", value, START_MS - 1));
+    let mut reader = open(&stream, &[], Bound::EndNow, at("a", StartAt::TableDefault)).await?;
+    assert_eq!(drain(&mut *reader, 1).await?.0, expected);
+    let asked = stream.state.lock().asked.clone();
+    let after = |sequence: &str| Position::After(sequence.to_owned());
+    assert_eq!(asked[..4], [Position::TrimHorizon, after("92"), after("94"), after("95")]);
     Ok(())
 }
 

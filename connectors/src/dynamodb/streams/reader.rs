@@ -205,9 +205,17 @@ impl ShardReader {
                 Ok(answer) => return Ok(answer.shard_iterator),
                 Err(error) => error,
             };
-            if error.code() == Some("TrimmedDataAccessException") {
-                *from = self.lost(split, from)?;
-                continue;
+            match error.code() {
+                Some("TrimmedDataAccessException") => {
+                    *from = self.lost(split, from)?;
+                    continue;
+                }
+                // The whole shard is no longer kept: what is left of it are its children.
+                Some("ResourceNotFoundException") => {
+                    self.lost(split, from)?;
+                    return Ok(None);
+                }
+                _ => {}
             }
             if Failure::of(&error) == Failure::Refused || backoff.attempts() >= TRIES {
                 return Err(failed(&doing, &error));

@@ -24,6 +24,8 @@ use headwater_engine::{
     message::{ChangeBatch, RowKind},
 };
 
+use headwater_tests::services::{Proxy, Verdict};
+
 use super::{client, create, job, local, spec};
 
 fn schema() -> SchemaRef {
@@ -174,6 +176,70 @@ async fn from_latest_nothing_is_missed_by_a_restart_before_the_first_record() ->
     put(&client, "latest", "later", 2).await?;
     let third = read(&*source, &second.resume).await?;
     assert_eq!(third.rows.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>(), ["later"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_iterator_of_a_change_stream_goes_on_behind_the_last_record() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "expiring", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "expiring", true).await?;
+    for n in 0..30 {
+        put(&client, "expiring", &format!("id{n}"), n).await?;
+    }
+    // The first iterator never works, the second does, and is no longer valid after its records.
+    let proxy = Proxy::start(&server.endpoint, |operation, nth| match (operation, nth) {
+        ("GetRecords", 0 | 2) => Verdict::Refuse("ExpiredIteratorException"),
+        ("GetRecords", 3) => Verdict::Throttle,
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let source = DynamoDbStreams.source(&stream_spec(&proxy.endpoint, "expiring", &[]))?;
+    let seen = read(&*source, &BTreeMap::new()).await?;
+    let ids: Vec<String> = seen.rows.iter().map(|(_, id, _)| id.clone()).collect();
+    assert_eq!(ids, (0..30).map(|n| format!("id{n}")).collect::<Vec<_>>());
+    assert_eq!(proxy.requests("GetShardIterator"), 3, "asked for again each time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_stream_no_longer_has_stops_the_job_unless_told_otherwise() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "trimmed", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "trimmed", true).await?;
+    put(&client, "trimmed", "old", 1).await?;
+    let before = DynamoDbStreams.source(&stream_spec(&server.endpoint, "trimmed", &[]))?;
+    let position = read(&*before, &BTreeMap::new()).await?.resume;
+    put(&client, "trimmed", "new", 2).await?;
+    for (code, lost, expected) in [
+        ("TrimmedDataAccessException", "fail", None),
+        ("TrimmedDataAccessException", "earliest", Some(&["old", "new"][..])),
+        ("TrimmedDataAccessException", "latest", Some(&[][..])),
+        ("ResourceNotFoundException", "fail", None),
+        ("ResourceNotFoundException", "earliest", Some(&[][..])),
+    ] {
+        let proxy = Proxy::start(&server.endpoint, move |operation, nth| match (operation, nth) {
+            ("GetShardIterator", 0) => Verdict::Refuse(code),
+            _ => Verdict::Pass,
+        })
+        .await?;
+        let options = [("scan.on-offset-lost", lost)];
+        let source = DynamoDbStreams.source(&stream_spec(&proxy.endpoint, "trimmed", &options))?;
+        let seen = read(&*source, &position).await;
+        match expected {
+            Some(expected) => {
+                let seen = seen?;
+                let ids: Vec<&str> = seen.rows.iter().map(|(_, id, _)| id.as_str()).collect();
+                assert_eq!(ids, expected, "{code} {lost}");
+            }
+            None => {
+                let said = seen.err().map(|error| format!("{error:#}")).unwrap_or_default();
+                assert!(said.contains("no longer has what follows sequence number"), "{code}: {said}");
+            }
+        }
+    }
     Ok(())
 }
 
