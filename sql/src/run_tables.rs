@@ -13,7 +13,7 @@ use headwater_engine::{
 
 use crate::{
     diagnostics::did_you_mean,
-    lower::table::StreamTable,
+    lower::table::{StreamTable, written},
     parser::stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
     tables::{StatementTables, TableReader},
 };
@@ -33,6 +33,7 @@ pub(crate) async fn provider(
 
 /// A `filesystem` table as the catalog would hold it.
 pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> Result<Table> {
+    check_columns(table)?;
     let required = |key: &str, hint: &str| {
         table.option(key).map(str::to_owned).ok_or_else(|| {
             Error::user("MISSING_TABLE_PROPERTY", format!("table \"{name}\" has no '{key}'"))
@@ -76,6 +77,16 @@ pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> R
         comment: table.comment.clone(),
         version: 0,
     })
+}
+
+/// A connection has no columns, and nothing reads or writes it.
+pub(crate) fn check_columns(table: &CreateStreamTable) -> Result<()> {
+    if !table.columns.is_empty() {
+        return Ok(());
+    }
+    let name = table.name.parts.last().map(written).unwrap_or_default();
+    Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{name}\" has no columns"))
+        .with_hint(format!("it is a connection for others: CREATE TABLE .. (columns) LIKE {name}")))
 }
 
 fn format_named(table: &CreateStreamTable, format: &str) -> Result<FileFormat> {

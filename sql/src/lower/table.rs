@@ -36,7 +36,7 @@ use crate::{
         cursor::Identifier,
         stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     },
-    run_tables::filesystem_entry,
+    run_tables::{self, filesystem_entry},
     session::Session,
     types::Type,
 };
@@ -108,7 +108,7 @@ impl StreamTable {
     pub(crate) fn new(session: &Session, declared: &CreateStreamTable) -> Result<Self> {
         let name = declared.name.parts.last().map(written).unwrap_or_default();
         let connector = connector_of(session, declared)?;
-        check_columns(declared)?;
+        run_tables::check_columns(declared)?;
         let all: Properties =
             declared.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect();
         let all = session.config().secrets.resolve(&all)?;
@@ -247,21 +247,10 @@ impl StreamTable {
 
 /// What reads a declared folder in batch.
 fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn TableProvider>> {
-    check_columns(declared)?;
     let name = session.table_name(&declared.name)?;
     let entry = Arc::new(filesystem_entry(&name, declared)?);
     let entry = session.statement_tables(&Arc::default()).with_secrets(entry)?;
     Ok(Arc::new(LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
-}
-
-/// A connection has no columns, and nothing reads or writes it.
-fn check_columns(declared: &CreateStreamTable) -> Result<()> {
-    if !declared.columns.is_empty() {
-        return Ok(());
-    }
-    let name = declared.name.parts.last().map(written).unwrap_or_default();
-    Err(Error::user("INVALID_TABLE_PROPERTY", format!("table \"{name}\" has no columns"))
-        .with_hint(format!("it is a connection for others: CREATE TABLE .. (columns) LIKE {name}")))
 }
 
 struct TimeOptions {
