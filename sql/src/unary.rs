@@ -114,7 +114,7 @@ impl<U: Unary> ExecutionPlan for UnaryExec<U> {
 }
 
 /// A node of a logical plan that becomes an operator.
-pub(crate) trait PlansUnary: UserDefinedLogicalNode {
+pub(crate) trait PlansUnary: UserDefinedLogicalNode + 'static {
     /// The operator.
     type Operator: Unary;
 

@@ -263,8 +263,10 @@ impl Sender<'_> {
             Some(Cancelled::Later) => return again(batch, Pressure::Throttled),
             Some(Cancelled::Rows(reasons)) => {
                 let mut refused = Vec::with_capacity(reasons.len());
-                for (index, reason) in reasons.iter().rev().filter(|(index, _)| *index < batch.len()) {
-                    refused.push(batch.remove(*index).refused(reason)?);
+                for (index, reason) in reasons.iter().rev() {
+                    if *index < batch.len() {
+                        refused.push(batch.remove(*index).refused(reason)?);
+                    }
                 }
                 return Ok(Transacted::Answered(Answer { left: batch, refused, pressure: Pressure::None }));
             }

@@ -93,7 +93,7 @@ impl<const INPUTS: usize> Waiting<INPUTS> {
     pub(crate) fn snapshot(
         &mut self,
         input: usize,
-        table: &str,
+        table: &'static str,
         state: &mut StateWriter,
         saved: impl Fn(&RecordBatch) -> Result<RecordBatch>,
     ) -> Result<()> {

@@ -26,7 +26,7 @@ use crate::unary::{Unary, by_columns};
 
 /// MATCH_RECOGNIZE of a batch plan, over input that is sorted by partitions, then by order: by all of `sorts`.
 #[derive(Debug)]
-pub struct Match {
+pub(crate) struct Match {
     pub(super) partition_by: Vec<usize>,
     pub(super) sorts: Vec<PhysicalSortExpr>,
     pub(super) spec: Arc<MatchSpec>,

@@ -28,7 +28,7 @@ use crate::unary::{Unary, by_columns};
 
 /// Assigns rows to windows by the column at `time`; its schema has three columns more than its input's.
 #[derive(Debug)]
-pub struct Windows {
+pub(crate) struct Windows {
     pub(super) spec: WindowSpec,
     pub(super) time: usize,
     pub(super) keys: Vec<usize>,

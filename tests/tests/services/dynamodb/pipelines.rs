@@ -142,7 +142,8 @@ async fn posts_become_parquet_and_items_and_no_file_is_taken_twice() -> Result<(
         let target = folder.path().join(to);
         generate(&Options { dataset: Dataset::Posts, rows: Some(rows), seed, format: None, target })
     };
-    let text_of_files = script(&server.endpoint, &["engagement/aws.sql", "engagement/tables.sql", "engagement/posts.sql"])?;
+    let text_of_files =
+        script(&server.endpoint, &["engagement/aws.sql", "engagement/tables.sql", "engagement/posts.sql"])?;
     posts(3, 100, "rawData/posts")?;
     for _ in 0..2 {
         run_once(&text_of_files, folder.path()).await?;
@@ -329,7 +330,9 @@ async fn the_same_transformation_runs_over_kinesis() -> Result<()> {
     let session = Session::open(SessionConfig::in_directory(folder.path().to_string_lossy())).await?;
     let parameters = Parameters::from([("lake".to_owned(), folder.path().to_string_lossy().into_owned())]);
     let mut inserts = Vec::new();
-    for statement in parse(&script("http://127.0.0.1:1", &["sales/aws.sql", "sales/tables.sql", "sales/deliver.sql"])?, &parameters)? {
+    for statement in
+        parse(&script("http://127.0.0.1:1", &["sales/aws.sql", "sales/tables.sql", "sales/deliver.sql"])?, &parameters)?
+    {
         match &statement.kind {
             StatementKind::Insert(insert) => inserts.push(insert.clone()),
             _ => drop(session.execute(&statement).await?),

@@ -286,10 +286,8 @@ async fn transactions_arrive_whole_while_half_of_all_calls_fail_and_name_the_row
     })
     .await?;
     let options = [("sink.fencing", "transaction"), ("sink.fencing.table-name", "fencing_of_many")];
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Utf8, true),
-        Field::new("n", DataType::LargeUtf8, true),
-    ]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::LargeUtf8, true)]));
     let sink = sink(&spec(&proxy.endpoint, "many", Arc::clone(&schema), &options))?;
     sink.check(&job(), Arc::clone(&schema)).await?;
     sink.recover(&job(), &NOTHING).await?;
