@@ -1,17 +1,18 @@
 -- What the stream of crimes becomes, over any form of connections. Every line is kept as it came under crimes_backup/; a
--- line that is too short, or whose numbers are none, fails here and is an error object under crimes_aside/.
+-- line that is too short, or whose time or numbers are none (NaN is none), fails here and is an error object under
+-- crimes_aside/.
 
 INSERT INTO crimes_decoded
 SELECT
-    f[1],
+    date_format(date_parse(f[1], '%Y/%m/%d %H:%i:%s'), '%Y/%m/%d %H:%i:%s'),
     f[2],
     CAST(f[3] AS INTEGER),
     f[4],
     CAST(f[5] AS INTEGER),
     f[6],
     CAST(f[7] AS INTEGER),
-    CAST(f[8] AS DOUBLE),
-    CAST(f[9] AS DOUBLE),
+    CAST(CAST(f[8] AS DECIMAL(18, 12)) AS DOUBLE),
+    CAST(CAST(f[9] AS DECIMAL(18, 12)) AS DOUBLE),
     CAST(ROW(CAST(f[8] AS DOUBLE), CAST(f[9] AS DOUBLE)) AS ROW(lat DOUBLE, lon DOUBLE)),
     substr(f[1], 1, 4),
     substr(f[1], 6, 2),

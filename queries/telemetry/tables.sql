@@ -3,7 +3,7 @@
 
 CREATE TABLE events_stream_json (
     name VARCHAR,
-    tstamp TIMESTAMP(3),
+    tstamp TIMESTAMP(6),
     payload VARCHAR,
     payload_md5 VARCHAR
 )
@@ -11,7 +11,7 @@ LIKE delivery_streams;
 
 CREATE TABLE events_stream_parquet LIKE events_stream_json;
 
-CREATE TABLE delivered_json (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
+CREATE TABLE delivered_json (tstamp TIMESTAMP(6), payload VARCHAR, payload_md5 VARCHAR, name VARCHAR)
 WITH (
     'connector' = 'filesystem',
     'path' = '${lake}/',
@@ -24,7 +24,7 @@ WITH (
     'sink.rolling-policy.rollover-interval' = '60 s'
 );
 
-CREATE TABLE delivered_parquet (tstamp TIMESTAMP(3), payload VARCHAR, payload_md5 VARCHAR)
+CREATE TABLE delivered_parquet (tstamp TIMESTAMP(6), payload VARCHAR, payload_md5 VARCHAR)
 WITH (
     'connector' = 'filesystem',
     'path' = '${lake}/',

@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Refused,
 }
 
-const THROTTLES: [&str; 9] = [
+const THROTTLES: [&str; 12] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "Throttling",
@@ -27,6 +27,10 @@ const THROTTLES: [&str; 9] = [
     "TooManyRequestsException",
     "SlowDown",
     "KMSThrottlingException",
+    // Somebody else writes to the same item at the moment.
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    "ReplicatedWriteConflictException",
 ];
 
 const DENIALS: [&str; 10] = [
@@ -94,9 +98,13 @@ where
     }
 }
 
+/// What the SDK says when no place has credentials.
+const NO_CREDENTIALS: [&str; 3] =
+    ["CredentialsNotLoaded", "no providers in chain provided credentials", "the credential provider was not enabled"];
+
 /// A request that got no answer: no credentials, no connection, no time.
 fn unanswered(doing: &str, text: &str) -> Error {
-    if text.contains("credentials") && !text.contains("onnect") {
+    if NO_CREDENTIALS.iter().any(|words| text.contains(words)) {
         return Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("{doing}: no AWS credentials were found"))
             .with_hint("set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
     }

@@ -103,6 +103,10 @@ impl AwsOptions {
         if let Some(region) = &self.region {
             loader = loader.region(Region::new(region.clone()));
         }
+        if let Some(endpoint) = &self.endpoint {
+            // Given here it comes before what the environment says, which each client would ask otherwise.
+            loader = loader.endpoint_url(endpoint);
+        }
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
         }
@@ -110,7 +114,10 @@ impl AwsOptions {
             loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "table option"));
         }
         let config = loader.load().await;
-        let endpoint = self.endpoint.clone().or_else(|| configured_endpoint(&config, services));
+        if self.endpoint.is_some() {
+            return Ok(with_region(config));
+        }
+        let endpoint = configured_endpoint(&config, services);
         let mut config = config.into_builder();
         if let Some(endpoint) = &endpoint {
             config.set_endpoint_url(Some(endpoint.clone()));
@@ -118,12 +125,20 @@ impl AwsOptions {
         let config = config.build();
         match (config.region(), &endpoint) {
             (Some(_), _) => Ok(config),
-            (None, Some(_)) => Ok(config.into_builder().region(Region::new(REGION_DEFAULT)).build()),
+            (None, Some(_)) => Ok(with_region(config)),
             (None, None) => {
                 Err(Error::user("INVALID_TABLE_PROPERTY", format!("no AWS region for {}", services.join(", ")))
                     .with_hint("add 'aws.region' to the WITH clause, or set AWS_REGION"))
             }
         }
+    }
+}
+
+/// A configuration with some region, for another server than AWS.
+fn with_region(config: SdkConfig) -> SdkConfig {
+    match config.region() {
+        Some(_) => config,
+        None => config.into_builder().region(Region::new(REGION_DEFAULT)).build(),
     }
 }
 

@@ -149,8 +149,12 @@ fn column(data_type: &DataType, cells: &[Cell<'_>], wrong: &mut Misfits) -> Resu
         DataType::Int16 => number::<Int16Type>(cells, wrong, |text| whole(text)?.try_into().ok()),
         DataType::Int32 => number::<Int32Type>(cells, wrong, |text| whole(text)?.try_into().ok()),
         DataType::Int64 => number::<Int64Type>(cells, wrong, whole),
-        DataType::Float32 => number::<Float32Type>(cells, wrong, |text| text.parse().ok()),
-        DataType::Float64 => number::<Float64Type>(cells, wrong, |text| text.parse().ok()),
+        DataType::Float32 => {
+            number::<Float32Type>(cells, wrong, |text| text.parse().ok().filter(|number: &f32| number.is_finite()))
+        }
+        DataType::Float64 => {
+            number::<Float64Type>(cells, wrong, |text| text.parse().ok().filter(|number: &f64| number.is_finite()))
+        }
         DataType::Decimal128(precision, scale) => decimal(cells, wrong, (*precision, *scale))?,
         DataType::Date32 => primitive::<Date32Type>(cells, "is no date", wrong, |value| {
             let date = chrono::NaiveDate::parse_from_str(value.as_s().ok()?, "%Y-%m-%d").ok()?;
@@ -211,15 +215,38 @@ fn number<T: ArrowPrimitiveType>(
 
 /// A number without a fraction.
 fn whole(text: &str) -> Option<i64> {
-    text.parse().ok().or_else(|| {
-        let wide = parse_decimal::<Decimal128Type>(text, 38, 9).ok()?;
-        (wide % 1_000_000_000 == 0).then(|| i64::try_from(wide / 1_000_000_000).ok()).flatten()
-    })
+    text.parse().ok().or_else(|| i64::try_from(exact_decimal(text, 38, 0)?).ok())
+}
+
+/// A number in units of its last digit, if it has no digit beyond these; it may have an exponent.
+fn exact_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (is_negative, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => (true, mantissa),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let kept = digits.trim_end_matches('0');
+    let zeros = exponent - fraction.len() as i32 + i32::from(scale) + (digits.len() - kept.len()) as i32;
+    let kept = kept.trim_start_matches('0');
+    if kept.is_empty() {
+        return Some(0);
+    }
+    let zeros = u32::try_from(zeros).ok().filter(|zeros| kept.len() + *zeros as usize <= usize::from(precision))?;
+    let value = kept.parse::<i128>().ok()?.checked_mul(10_i128.checked_pow(zeros)?)?;
+    Some(if is_negative { -value } else { value })
 }
 
 fn decimal(cells: &[Cell<'_>], wrong: &mut Misfits, (precision, scale): (u8, i8)) -> Result<ArrayRef> {
     let mut built = Vec::with_capacity(cells.len());
-    let of = |value: &AttributeValue| parse_decimal::<Decimal128Type>(value.as_n().ok()?, precision, scale).ok();
+    let of = |value: &AttributeValue| exact_decimal(value.as_n().ok()?, precision, scale);
     each(cells, &format!("is no decimal({precision},{scale})"), wrong, of, |value| built.push(value));
     Ok(Arc::new(Decimal128Array::from(built).with_precision_and_scale(precision, scale)?))
 }

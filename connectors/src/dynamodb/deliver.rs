@@ -292,7 +292,11 @@ impl Sender<'_> {
                 if unprocessed.is_empty() {
                     return Ok(Answer::taken());
                 }
-                let left = batch.into_iter().filter(|write| unprocessed.contains(&write.key)).collect();
+                let count = unprocessed.len();
+                let (left, written): (Vec<Write>, Vec<Write>) =
+                    batch.into_iter().partition(|write| unprocessed.contains(&write.key));
+                // The service may spell a number otherwise than it was sent: then all of them are sent again.
+                let left = if left.len() == count { left } else { left.into_iter().chain(written).collect() };
                 Ok(Answer { left, refused: Vec::new(), pressure: Pressure::Throttled })
             }
             Err(error) => match Failure::of(&error) {

@@ -145,6 +145,13 @@ impl Description {
         Ok((key, id))
     }
 
+    /// Whether an item can have this value in an attribute of its key.
+    pub(super) fn key_of_one(&self, attribute: &KeyAttribute, value: &AttributeValue) -> bool {
+        let place = self.keys.iter().position(|key| key == attribute).unwrap_or_default();
+        let bytes = value_bytes(value);
+        bytes > 0 && KEY_BYTES_MAX.get(place).is_none_or(|max| bytes <= *max)
+    }
+
     /// The key's text, with the length of each part so that no two keys have one.
     pub(super) fn key_id(&self, item: &Item) -> KeyId {
         let mut id = String::new();

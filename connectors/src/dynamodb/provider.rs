@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use datafusion::{
@@ -65,8 +65,11 @@ impl DynamoTable {
         let key_columns = description.columns(&self.options.table, &self.spec.schema, &self.spec.primary_key)?;
         let mut given = Vec::new();
         for (key, column) in description.keys.iter().zip(&key_columns) {
-            match self.values(*column, filters)? {
-                Some(values) => given.push((key.name.clone(), values)),
+            match self.values(*column, &key.kind, filters)? {
+                Some(values) => {
+                    let can_be = |value: &AttributeValue| description.key_of_one(key, value);
+                    given.push((key.name.clone(), values.into_iter().filter(can_be).collect::<Vec<_>>()));
+                }
                 None => break,
             }
         }
@@ -96,9 +99,13 @@ impl DynamoTable {
         Ok(parts)
     }
 
-    /// The values a column may have by these filters, as attributes; `None` when they do not say.
-    fn values(&self, column: usize, filters: &[Expr]) -> Result<Option<Vec<AttributeValue>>> {
+    /// The values a column may have by these filters, as attributes of this kind; `None` when they do not say, or when
+    /// other attributes too are read as such a value.
+    fn values(&self, column: usize, kind: &str, filters: &[Expr]) -> Result<Option<Vec<AttributeValue>>> {
         let field = self.spec.schema.field(column);
+        if !is_spelt_one_way(field.data_type(), kind) {
+            return Ok(None);
+        }
         let Some(literals) = filters.iter().find_map(|filter| equal_to(filter, field.name())) else {
             return Ok(None);
         };
@@ -119,6 +126,16 @@ impl DynamoTable {
 
     fn names(&self, filter: &Expr) -> bool {
         self.spec.schema.fields().iter().any(|field| equal_to(filter, field.name()).is_some())
+    }
+}
+
+/// Whether one attribute alone is read as each value: times and floats are written in more than one way.
+fn is_spelt_one_way(data_type: &DataType, kind: &str) -> bool {
+    match kind {
+        "S" => matches!(data_type, DataType::Utf8),
+        "N" => data_type.is_integer() || matches!(data_type, DataType::Decimal128(..)),
+        "B" => matches!(data_type, DataType::Binary),
+        _ => false,
     }
 }
 
@@ -271,7 +288,7 @@ impl Leaf for Parts {
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{Field, Schema};
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
@@ -308,6 +325,11 @@ mod tests {
         assert_eq!(parts(&[list]), [by_post("a"), by_post("b")]);
         let either = col("post_id").eq(lit("a")).or(lit("b").eq(col("post_id")));
         assert_eq!(parts(&[either]), [by_post("a"), by_post("b")]);
+        let none: &[Part] = &[];
+        assert_eq!(parts(&[col("post_id").eq(lit(""))]), none, "no item has an empty key");
+        let (timed, of_number) = (DataType::Timestamp(arrow::datatypes::TimeUnit::Second, None), DataType::Utf8);
+        assert!(!is_spelt_one_way(&timed, "S") && !is_spelt_one_way(&of_number, "N"));
+        assert!(!is_spelt_one_way(&DataType::Float64, "N") && is_spelt_one_way(&DataType::Int64, "N"));
         for scanned in [col("w").eq(lit(5_i32)), col("post_id").gt(lit("a")), col("n").eq(lit(1_i32))] {
             assert_eq!(parts(&[scanned]).len(), 6, "one segment for each 16 MB");
         }

@@ -3,11 +3,12 @@
 //! Both shapes are read: records of DynamoDB Streams as pipes and functions forward them (time in seconds, a sequence
 //! number), and those of Kinesis Data Streams for DynamoDB (time with its stated precision, no sequence number). A
 //! carrier may repeat and reorder records. So the newest change of each key is remembered, in all readers of the table
-//! together: a changelog drops what is older or known, events drop what is known.
+//! together, as long as one of them reads: a changelog drops what is older or known, events drop what is known. A job
+//! that goes on from its last checkpoint reads again what it had read, which then is news.
 //!
 //! Invariant: at most `KEYS_MAX` keys are remembered; those that changed longest ago are forgotten first.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::{array::BooleanArray, compute::filter_record_batch, datatypes::SchemaRef};
 use headwater_engine::{
@@ -24,11 +25,11 @@ use crate::dynamodb::cdc::{Change, ChangeDecoder, ChangeMode, Event, item_of_jso
 /// Keys whose newest change is remembered.
 const KEYS_MAX: usize = 1_000_000;
 
-/// The format, with what its decoders have seen.
+/// The format, with what its decoders have seen; it goes with the last of them.
 #[derive(Debug, Clone)]
 pub struct DynamoDbCdc {
     mode: ChangeMode,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Weak<Mutex<Seen>>>>,
 }
 
 /// The newest change of each key.
@@ -100,7 +101,10 @@ impl Format for DynamoDbCdc {
 
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         let decoder = ChangeDecoder::new(self.mode, schema, &[])?;
-        Ok(Box::new(CdcDecoder { decoder, mode: self.mode, seen: Arc::clone(&self.seen) }))
+        let mut shared = self.seen.lock();
+        let seen = shared.upgrade().unwrap_or_default();
+        *shared = Arc::downgrade(&seen);
+        Ok(Box::new(CdcDecoder { decoder, mode: self.mode, seen }))
     }
 
     fn encoder(&self, _: SchemaRef) -> Result<Box<dyn Encoder>> {
@@ -266,11 +270,30 @@ mod tests {
     #[test]
     fn repeats_and_what_is_older_are_dropped_over_all_decoders() {
         let format = DynamoDbCdc::new(ChangeMode::Changelog);
+        let _reads = format.decoder(schema()).unwrap();
         let (first, second) = (kinesis("k1", "INSERT", 10, "1"), kinesis("k2", "MODIFY", 20, "2"));
         assert_eq!(prices(&decode(&format, &[&second])), [2.0]);
         assert_eq!(prices(&decode(&format, &[&first, &second])), Vec::<f64>::new());
         let same_time = kinesis("k3", "MODIFY", 20, "3");
         assert_eq!(prices(&decode(&format, &[&same_time, &same_time])), [3.0]);
+    }
+
+    #[test]
+    fn an_attempt_that_reads_again_knows_nothing_of_the_one_before() {
+        for mode in [ChangeMode::Changelog, ChangeMode::Events] {
+            let format = DynamoDbCdc::new(mode);
+            let schema = || match mode {
+                ChangeMode::Changelog => schema(),
+                ChangeMode::Events => Arc::new(Schema::new(vec![Field::new("event_id", DataType::Utf8, true)])),
+            };
+            let change = kinesis("k1", "INSERT", 10, "1");
+            let payloads = || Payloads { ends: vec![change.len()], buffer: change.clone().into_bytes().into() };
+            let rows = |decoder: &mut dyn Decoder| decoder.decode(&payloads()).unwrap().rows.num_rows();
+            let (mut first, mut other) = (format.decoder(schema()).unwrap(), format.decoder(schema()).unwrap());
+            assert_eq!((rows(first.as_mut()), rows(other.as_mut())), (1, 0), "one change for all readers");
+            drop((first, other));
+            assert_eq!(rows(format.decoder(schema()).unwrap().as_mut()), 1);
+        }
     }
 
     #[test]

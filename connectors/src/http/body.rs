@@ -96,9 +96,33 @@ fn json_records(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let start = body.iter().position(|byte| !byte.is_ascii_whitespace())?;
     let end = body.len() - body.iter().rev().position(|byte| !byte.is_ascii_whitespace())?;
     match body[start] {
-        b'{' => (value_end(body, start)? == end).then(|| iter::once(start..end).collect()),
+        b'{' => objects(body, start, end),
         b'[' if value_end(body, start)? == end => elements(body, start, end),
         _ => None,
+    }
+}
+
+/// Objects one after another, unless each is on one line: then lines are records, whatever is wrong with one of them.
+fn objects(body: &[u8], start: usize, end: usize) -> Option<Vec<Range<usize>>> {
+    let first = value_end(body, start)?;
+    if first == end {
+        return Some(iter::once(start..end).collect());
+    }
+    if !body[start..first].contains(&b'\n') {
+        return None;
+    }
+    let (mut found, mut at) = (vec![start..first], first);
+    loop {
+        at += body[at..end].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if at >= end {
+            return Some(found);
+        }
+        if body[at] != b'{' {
+            return None;
+        }
+        let next = value_end(body, at)?;
+        found.push(at..next);
+        at = next;
     }
 }
 
@@ -191,6 +215,7 @@ mod tests {
         assert_eq!(cut("[1, \"a\\\"b\", null]", true), ["1", "\"a\\\"b\"", "null"]);
         assert_eq!(cut("{\"a\":1}\r\n\n{\"a\":2}\n", true), ["{\"a\":1}", "{\"a\":2}"]);
         assert_eq!(cut("{\"a\":1}{\"a\":2}", true), ["{\"a\":1}{\"a\":2}"]);
+        assert_eq!(cut("{\n\"n\":11\n}\n{\n\"n\":12\n}", true), ["{\n\"n\":11\n}", "{\n\"n\":12\n}"]);
         assert_eq!(cut("not json\n{\"a\":2}", true), ["not json", "{\"a\":2}"]);
         assert_eq!(cut("[1, 2", true), ["[1, 2"]);
         assert_eq!(cut("a|b\nc|d", false), ["a|b", "c|d"]);

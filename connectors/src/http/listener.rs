@@ -67,7 +67,12 @@ impl Listeners {
                 listener
             }
         };
-        listener.endpoints.write().push(Arc::clone(&endpoint));
+        let mut endpoints = listener.endpoints.write();
+        for other in endpoints.iter() {
+            endpoint.options.check_beside(&other.options)?;
+        }
+        endpoints.push(Arc::clone(&endpoint));
+        drop(endpoints);
         Ok(Registration { listener, endpoint })
     }
 }

@@ -107,6 +107,29 @@ impl HttpOptions {
     }
 }
 
+impl HttpOptions {
+    /// Whether the two tables can share an address.
+    pub(super) fn check_beside(&self, other: &Self) -> Result<()> {
+        if self.table == other.table {
+            return Ok(());
+        }
+        let both = format!("tables \"{}\" and \"{}\" listen on {}", other.table, self.table, self.listen);
+        let refuse = |what: &str, hint: &str| {
+            Err(Error::user("INVALID_TABLE_PROPERTY", format!("{both}, {what}")).with_hint(hint.to_owned()))
+        };
+        if self.tls != other.tls {
+            return refuse("with different certificates", "give both the same 'tls.cert' and 'tls.key'");
+        }
+        if self.path == other.path {
+            return refuse(&format!("both at the path '{}'", self.path), "give each a 'path' of its own");
+        }
+        if self.stream == other.stream {
+            return refuse(&format!("both as the stream '{}'", self.stream), "give each a 'stream' of its own");
+        }
+        Ok(())
+    }
+}
+
 fn listen(options: &mut Options) -> Result<SocketAddr> {
     let text = options.required("listen")?;
     let wanted = "an address such as '127.0.0.1:8080'";

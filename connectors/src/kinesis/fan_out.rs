@@ -3,9 +3,9 @@
 //! A subscription lasts five minutes; when it ends, another one goes on from its last event. One consumer can hold one
 //! subscription a shard, so a copy of the job that is still reading makes the service answer `ResourceInUse` for a while.
 //!
-//! Invariant: a subscription that ends is asked for again from the position after the last record that was handed on.
+//! Invariant: a subscription that ends, or falls silent, is asked for again from the position after the last record that was handed on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::{
@@ -14,7 +14,10 @@ use aws_sdk_kinesis::{
     primitives::DateTime,
     types::{ConsumerStatus, ShardIteratorType, StartingPosition, SubscribeToShardEventStream},
 };
-use headwater_engine::error::{Error, Result};
+use headwater_engine::{
+    error::{Error, Result},
+    time::Clock,
+};
 
 use super::{
     api::{Failure, Feed, Fetched, Position, StreamApi},
@@ -26,6 +29,8 @@ use super::{
 const LOOK: Duration = Duration::from_millis(500);
 /// Looks until it is given up.
 const LOOKS: u32 = 240;
+/// Silence after which a connection counts as dead; the service sends an event every few seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(35);
 
 /// The ARN of the consumer of a name, registered if it may be.
 pub(super) async fn consumer(stream: &SdkStream, name: &str, lifecycle: Lifecycle) -> Result<String> {
@@ -96,7 +101,7 @@ pub(super) async fn subscribe(
     let doing = format!("cannot subscribe to shard \"{shard}\" of stream \"{}\"", stream.stream.text());
     let request = stream.client.subscribe_to_shard().consumer_arn(consumer).shard_id(shard).starting_position(start);
     let output = request.send().await.map_err(|error| failure(&doing, &error))?;
-    Ok(Box::new(Subscription { output, doing, is_over: false }))
+    Ok(Box::new(Subscription { output, doing, is_over: false, clock: Arc::clone(&stream.clock) }))
 }
 
 /// A shard by SubscribeToShard.
@@ -105,6 +110,7 @@ struct Subscription {
     output: SubscribeToShardOutput,
     doing: String,
     is_over: bool,
+    clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -113,7 +119,14 @@ impl Feed for Subscription {
         if self.is_over {
             return Err(Failure::Expired);
         }
-        let event = match self.output.event_stream.recv().await {
+        let received = tokio::select! {
+            received = self.output.event_stream.recv() => received,
+            () = self.clock.sleep(SILENCE_MAX) => {
+                self.is_over = true;
+                return Err(Failure::Expired);
+            }
+        };
+        let event = match received {
             Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => event,
             Ok(Some(_)) => return Ok(Fetched { behind_ms: Some(1), ..Fetched::default() }),
             Ok(None) => return Err(Failure::Expired),

@@ -111,3 +111,17 @@ fn what_does_not_fit_is_left_out_and_named() {
     let text = decoded(vec![Field::new("n", DataType::Utf8, true)], &items).rows;
     assert_eq!(text.column(0).as_string::<i32>().value(2), "3.5");
 }
+
+#[test]
+fn a_number_keeps_all_its_digits_or_does_not_fit() {
+    let of = |text: &str, precision, scale| exact_decimal(text, precision, scale);
+    assert_eq!(of("190.07", 10, 2), Some(19_007));
+    assert_eq!(of("190.070", 10, 2), Some(19_007));
+    assert_eq!(of("-1.5E+2", 38, 0), Some(-150));
+    assert_eq!(of("1E-7", 38, 7), Some(1));
+    assert_eq!((of("0.00", 1, 0), of("0E5", 1, 0)), (Some(0), Some(0)));
+    for (text, precision, scale) in [("190.079", 10, 2), ("12.5", 38, 0), ("1E3", 3, 0), ("", 3, 0), ("1x", 3, 0)] {
+        assert_eq!(of(text, precision, scale), None, "{text}");
+    }
+    assert_eq!((whole("7.0"), whole("1E3"), whole("1.0000000001")), (Some(7), Some(1000), None));
+}

@@ -99,6 +99,12 @@ impl Prefix {
     pub fn parse(text: &str, purpose: Purpose) -> Result<Self> {
         let invalid = |why: &str| invalid(text, purpose, why);
         let (location, relative) = located(text);
+        if purpose == Purpose::Rows && location.is_some() {
+            return Err(invalid("it is relative to 'path'; leave out its beginning"));
+        }
+        if relative.contains("//") {
+            return Err(invalid("a folder has no name: \"//\""));
+        }
         let (mut parts, mut rest) = (Vec::new(), relative);
         while let Some((before, after)) = rest.split_once("!{") {
             let (expression, after) = after.split_once('}').ok_or_else(|| invalid("an expression is not closed"))?;
@@ -143,7 +149,13 @@ impl Prefix {
                 Part::Text(text) => out.push_str(text),
                 Part::Random => out.push(RANDOM),
                 Part::Time(parts) => parts.iter().for_each(|part| part.write(facts.time, &mut out)),
-                Part::Key(_) => out.push_str(keys.next().map(String::as_str).unwrap_or_default()),
+                Part::Key(_) => {
+                    let key = keys.next().map(String::as_str).unwrap_or_default();
+                    if key.chars().any(char::is_control) {
+                        return Err(format!("the partition key {key:?} has control characters"));
+                    }
+                    out.push_str(key);
+                }
                 Part::ErrorType => out.push_str(facts.error.map(ErrorType::name).unwrap_or_default()),
             }
         }
@@ -152,6 +164,9 @@ impl Prefix {
         }
         if out.split('/').any(|folder| matches!(folder, "." | "..")) {
             return Err(format!("the prefix \"{out}\" names a folder above its own"));
+        }
+        if out.contains("//") || out.starts_with('/') {
+            return Err(format!("the prefix \"{out}\" has a folder without a name"));
         }
         Ok(out)
     }
@@ -232,6 +247,7 @@ mod tests {
         assert_eq!(rows(""), "2026/07/03/14/");
         assert_eq!(rows("d=!{timestamp:yyyy-MM-dd'T'HHmmss.SSS}/"), "d=2026-07-03T140509.120/");
         assert_eq!(rows("!{timestamp:yy/M/d/D/DDD/YYYY}/"), "26/7/3/184/184/2026/");
+        assert_eq!(rows("!{timestamp:MMM-MMMM}/"), "Jul-July/");
         assert_eq!(rows("n=!{partitionKeyFromQuery:name}/"), "n=a/");
         assert_eq!(evaluated("errors/", Purpose::Errors, &[]), "errors/processing-failed/2026/07/03/14/");
         let errors = "e/!{firehose:error-output-type}/!{timestamp:yyyy}/";
@@ -242,6 +258,14 @@ mod tests {
     fn a_prefix_stays_where_it_belongs() {
         assert!(evaluated("!{partitionKeyFromQuery:n}/x", Purpose::Rows, &["../up"]).starts_with("refused: "));
         assert!(evaluated("!{partitionKeyFromQuery:n}/x", Purpose::Rows, &[&"a".repeat(511)]).starts_with("refused: "));
+        let refused = |key: &str| evaluated("r/k=!{partitionKeyFromQuery:n}/", Purpose::Rows, &[key]);
+        for key in ["a//b", "a\u{0}b", "\u{1}"] {
+            assert!(refused(key).starts_with("refused: "), "{key:?}");
+        }
+        assert_eq!(refused("a/b"), "r/k=a/b/");
+        for text in ["/elsewhere/!{timestamp:yyyy}/", "s3://b/x/", "a//b/"] {
+            assert!(Prefix::parse(text, Purpose::Rows).is_err(), "{text}");
+        }
         let elsewhere = Prefix::parse("s3://b/a/c!{timestamp:yyyy}/", Purpose::Backup).unwrap();
         assert_eq!((elsewhere.location(), &elsewhere.parts[0]), (Some("s3://b/a/"), &Part::Text("c".into())));
         assert_eq!(Prefix::parse("a/b/", Purpose::Backup).unwrap().location(), None);
@@ -256,7 +280,13 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_is_refused() {
-        for wrong in ["!{timestamp:yyyy", "!{time:yyyy}", "!{firehose:error-output-type}/", "!{timestamp:QQ}"] {
+        for wrong in [
+            "!{timestamp:yyyy",
+            "!{time:yyyy}",
+            "!{firehose:error-output-type}/",
+            "!{timestamp:QQ}",
+            "!{timestamp:ddd}",
+        ] {
             assert!(Prefix::parse(wrong, Purpose::Rows).is_err(), "{wrong}");
         }
         for wrong in ["!{timestamp:yyyy}/", "!{firehose:error-output-type}/!{partitionKeyFromQuery:k}/"] {

@@ -26,6 +26,15 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<TimePart>, String> {
                 while letters.next_if_eq(&letter).is_some() {
                     count += 1;
                 }
+                let is_known = match letter {
+                    'M' => count <= 4,
+                    'd' | 'H' | 'm' | 's' => count <= 2,
+                    'D' => count <= 3,
+                    _ => true,
+                };
+                if !is_known {
+                    return Err(format!("{count} letters {letter} in a time pattern are not supported"));
+                }
                 parts.push(TimePart::Field(letter, count));
             }
             letter if letter.is_ascii_alphabetic() => {
@@ -43,6 +52,9 @@ impl TimePart {
             Self::Text(text) => return out.push_str(text),
             Self::Field(letter, count) => (*letter, *count),
         };
+        if letter == 'M' && count > 2 {
+            return out.push_str(&time.format(if count == 3 { "%b" } else { "%B" }).to_string());
+        }
         let number = match letter {
             // Weeks of the United States begin on Sunday, and the first is the one with January 1.
             'Y' if time.month() == 12 && time.day() + 6 - time.weekday().num_days_from_sunday() > 31 => time.year() + 1,
