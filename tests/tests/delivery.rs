@@ -335,6 +335,7 @@ fn the_demo_of_crimes_shows_what_was_decoded() -> Result<()> {
     let lake = folder.path().join("crimes");
     assert_eq!(scripts::lines(&lake.join("crimes_backup"))?.len(), 600);
     assert_eq!(scripts::lines(&lake.join("crimes_raw"))?.len(), 600);
+    assert!(said.contains("queries/crimes/embedded.sql") && said.contains("queries/crimes/send.sql"), "{said}");
     assert_eq!(said.matches("\"crime_time\":").count(), 10, "{said}");
     Ok(())
 }
@@ -346,6 +347,8 @@ fn the_demo_of_telemetry_delivers_both_streams() -> Result<()> {
     let sent = scripts::lines(&folder.path().join("telemetry/raw"))?.len();
     assert_eq!(scripts::lines(&streamed.join("events_raw/json"))?.len(), sent);
     assert!(streamed.join("events_raw/parquet/name=anonymous_visited").is_dir());
+    assert!(said.contains("queries/telemetry/embedded.sql") && said.contains("queries/telemetry/send.sql"), "{said}");
+    assert!(said.contains("queries/telemetry/delivered.sql"), "{said}");
     let sent = i64::try_from(sent)?;
     assert_eq!((sum_of(&said, "json_events"), sum_of(&said, "parquet_events")), (sent, sent), "{said}");
     Ok(())

@@ -284,6 +284,31 @@ async fn crimes_keep_their_schema_as_parquet() {
     assert_eq!((&counted[0]["n"], &counted[0]["days"]), (&400.into(), &31.into()));
 }
 
+#[tokio::test]
+async fn a_crime_without_a_time_or_a_place_is_set_aside() {
+    let lake = Lake::new().await;
+    let good =
+        "2006/01/01 00:00:00|3108 OCCIDENTAL DR|3|3C|1115|10851(A)VC|2404|38.55042047|-121.3914158|2020/02/15 14:27:19";
+    let odd = [
+        "1/1/06 0:00|3108 OCCIDENTAL DR|3|3C|1115|10851(A)VC|2404|38.55042047|-121.3914158",
+        "2006/01/01 00:00:00|3108 OCCIDENTAL DR|3|3C|1115|10851(A)VC|2404|NaN|-121.3914158",
+        "2006/01/01 00:00:00|short",
+    ];
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries/crimes/decode.sql");
+    let decode = fs::read_to_string(path).unwrap();
+    let select = &decode[decode.find("SELECT").unwrap()..];
+    for line in [good].into_iter().chain(odd) {
+        let one = select.replace("FROM crime_lines)", &format!("FROM (VALUES '{line}') AS one (line))"));
+        let statements = parse(one.trim_end().trim_end_matches(';'), &Parameters::new()).unwrap();
+        let outcome = lake.session.execute(&statements[0]).await;
+        let is_decoded = match outcome {
+            Ok(Outcome::Rows { stream, .. }) => stream.try_collect::<Vec<_>>().await.is_ok(),
+            _ => false,
+        };
+        assert_eq!(is_decoded, line == good, "{line}");
+    }
+}
+
 /// The tables that a file of `queries/` declares, with the number of their columns.
 fn declared(file: &str) -> BTreeMap<String, usize> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(file);

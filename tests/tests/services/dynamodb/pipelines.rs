@@ -19,7 +19,10 @@ use headwater_sql::{
     parser::{Parameters, StatementKind, parse},
     session::{Session, SessionConfig},
 };
-use headwater_tests::services::{DynamoDbLocal, KinesisLocal, Ministack};
+use headwater_tests::{
+    jobs::JobFolder,
+    services::{DynamoDbLocal, KinesisLocal, Ministack},
+};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -322,6 +325,26 @@ fn parquet_rows(folder: &Path) -> Result<i64> {
         }
     }
     Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_of_the_table_comes_before_that_of_the_environment() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "Endpoints", &[("id", ScalarAttributeType::S)]).await?;
+    let script = format!(
+        "CREATE TABLE t (id VARCHAR) WITH ('connector' = 'dynamodb', 'table-name' = 'Endpoints',
+                                           'aws.region' = 'us-east-1', 'aws.endpoint' = '{}');
+         INSERT INTO t SELECT 'a';",
+        server.endpoint
+    );
+    let job = JobFolder::new(env!("CARGO_BIN_EXE_headwater-under-test"), "endpoint.sql", &script, "")?
+        .with_variable("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+        .with_variable("AWS_ACCESS_KEY_ID", "local")
+        .with_variable("AWS_SECRET_ACCESS_KEY", "local");
+    job.start("endpoint.sql", &[])?.finish()?;
+    assert_eq!(items(&client, "Endpoints").await?.len(), 1);
+    Ok(())
 }
 
 #[tokio::test]
