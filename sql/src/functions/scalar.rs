@@ -27,6 +27,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{
     column::{Column, Read},
+    datetime::clock::StatementClock,
     signature::{Applied, Signature},
 };
 
@@ -236,7 +237,8 @@ impl ScalarUDFImpl for ScalarFunction {
 
     /// Fixes the clock: a function of the query's time alone becomes its value.
     fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> PlanResult<ExprSimplifyResult> {
-        let (true, Some(now)) = (args.is_empty(), context.query_execution_start_time()) else {
+        let clock = context.config_options().extensions.get::<StatementClock>().map(|clock| clock.0);
+        let (true, Some(now)) = (args.is_empty(), clock) else {
             return Ok(ExprSimplifyResult::Original(args));
         };
         if self.signature.volatility != Volatility::Stable {
@@ -267,7 +269,7 @@ impl ScalarUDFImpl for ScalarFunction {
             rows,
             result: args.return_field.data_type(),
             config: args.config_options.as_ref(),
-            now: None,
+            now: args.config_options.extensions.get::<StatementClock>().map(|clock| clock.0),
         };
         let array = (overload.kernel)(&call).map_err(DataFusionError::from)?;
         if fold {

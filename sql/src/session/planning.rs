@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::Utc;
 use datafusion::{
     catalog::Session as CatalogSession,
     common::tree_node::{TreeNode, TreeNodeRecursion},
@@ -25,7 +26,7 @@ use super::{Session, SessionConfig};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
-    functions::library,
+    functions::{datetime::clock::StatementClock, library},
     matching::MatchNode,
     parser::{self, StatementKind},
     recursion::StepNode,
@@ -119,11 +120,14 @@ impl Session {
 
     fn state_in(&self, database: &str, tables: StatementTables) -> SessionState {
         let base = self.shared.base.read().clone();
-        let options = base
+        let mut options = base
             .config()
             .clone()
             .with_default_catalog_and_schema(CATALOG, database)
             .with_extension(Arc::clone(&tables.stats));
+        if tables.reader == TableReader::Batch {
+            options.options_mut().extensions.insert(StatementClock(Utc::now()));
+        }
         SessionStateBuilder::new_from_existing(base).with_config(options).with_catalog_list(Arc::new(tables)).build()
     }
 

@@ -1,16 +1,20 @@
 //! The clock: `now`, `current_date` and their kin.
 //!
-//! Invariant: within a query all calls show the same instant; the planner puts it in. A stream, which has no planner
-//! run per batch, reads the clock once per batch.
+//! Invariant: within a query all calls show the same instant, that of its [`StatementClock`]. A stream has none: a call
+//! reads the clock once per batch.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, StringArray},
     datatypes::{DataType, TimeUnit},
 };
 use chrono::{DateTime, Utc};
-use datafusion::logical_expr::Volatility;
+use datafusion::{
+    common::config::{ConfigEntry, ConfigExtension, ExtensionOptions},
+    error::DataFusionError,
+    logical_expr::Volatility,
+};
 use headwater_engine::error::Result;
 
 use super::{
@@ -22,6 +26,36 @@ use super::{
     },
     moments::ticks_array,
 };
+
+/// When a statement began, in the configuration that its functions see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StatementClock(pub(crate) DateTime<Utc>);
+
+impl ConfigExtension for StatementClock {
+    const PREFIX: &'static str = "headwater_clock";
+}
+
+impl ExtensionOptions for StatementClock {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(*self)
+    }
+
+    fn set(&mut self, key: &str, _: &str) -> datafusion::error::Result<()> {
+        Err(DataFusionError::Configuration(format!("the clock of a statement has no option \"{key}\"")))
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
 
 /// Ticks of a type at an instant, in UTC.
 fn ticks(at: DateTime<Utc>, data_type: &DataType) -> i64 {
