@@ -3,4 +3,4 @@
 --   headwater run queries/crimes/{embedded,tables,send,decode}.sql --param lake=demo
 
 CREATE TABLE crime_stream
-WITH ('connector' = 'memory', 'name' = 'crimes', 'format' = 'raw');
+WITH ('connector' = 'memory', 'name' = 'crimes', 'log.path' = '${lake}/.streams', 'format' = 'raw');

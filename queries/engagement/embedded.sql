@@ -5,10 +5,10 @@
 --   headwater run queries/engagement/{embedded,tables,send,count}.sql --param lake=demo
 
 CREATE TABLE engagement_stream
-WITH ('connector' = 'memory', 'name' = 'input_stream', 'format' = 'json');
+WITH ('connector' = 'memory', 'name' = 'input_stream', 'log.path' = '${lake}/.streams', 'format' = 'json');
 
 CREATE TABLE stream_items (PRIMARY KEY (post_id, window_start) NOT ENFORCED)
-WITH ('connector' = 'memory', 'name' = 'ProcessedStream');
+WITH ('connector' = 'memory', 'name' = 'ProcessedStream', 'log.path' = '${lake}/.streams');
 
 CREATE TABLE post_items (PRIMARY KEY (post_id) NOT ENFORCED)
-WITH ('connector' = 'memory', 'name' = 'ProcessedData');
+WITH ('connector' = 'memory', 'name' = 'ProcessedData', 'log.path' = '${lake}/.streams');

@@ -4,11 +4,11 @@
 --   headwater run queries/sales/{embedded,tables,send,deliver}.sql --param lake=demo
 
 CREATE TABLE order_stream
-WITH ('connector' = 'memory', 'name' = 'kinesis-sales-order', 'format' = 'dynamodb-cdc');
+WITH ('connector' = 'memory', 'name' = 'kinesis-sales-order', 'log.path' = '${lake}/.streams', 'format' = 'dynamodb-cdc');
 
 CREATE TABLE order_event_stream
 WITH ('dynamodb-cdc.mode' = 'events')
 LIKE order_stream;
 
 CREATE TABLE order_items
-WITH ('connector' = 'memory', 'name' = 'OrderState');
+WITH ('connector' = 'memory', 'name' = 'OrderState', 'log.path' = '${lake}/.streams');

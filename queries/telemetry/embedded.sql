@@ -4,4 +4,4 @@
 --   headwater run queries/telemetry/{embedded,tables,send,deliver}.sql --param lake=demo
 
 CREATE TABLE delivery_streams
-WITH ('connector' = 'memory', 'name' = 'events', 'format' = 'json');
+WITH ('connector' = 'memory', 'name' = 'events', 'log.path' = '${lake}/.streams', 'format' = 'json');
