@@ -111,7 +111,8 @@ fn objects(body: &[u8], start: usize, end: usize) -> Option<Vec<Range<usize>>> {
     if !body[start..first].contains(&b'\n') {
         return None;
     }
-    let (mut found, mut at) = (vec![start..first], first);
+    let mut found: Vec<Range<usize>> = iter::once(start..first).collect();
+    let mut at = first;
     loop {
         at += body[at..end].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         if at >= end {
