@@ -64,6 +64,17 @@ impl Lifetime {
         self.limit.is_some_and(|limit| at.saturating_sub(written) >= limit)
     }
 
+    /// Whether what was written then has been gone for so many more lifetimes.
+    pub(crate) fn is_over_for(&self, lifetimes: i64, written: i64) -> bool {
+        let more = self.limit.map_or(0, |limit| limit.saturating_mul(lifetimes));
+        self.was_over(written, self.now.saturating_sub(more))
+    }
+
+    /// Whether of two pieces of state the older was gone when the younger was written.
+    pub(crate) fn missed(&self, a: i64, b: i64) -> bool {
+        self.was_over(a.min(b), a.max(b))
+    }
+
     /// Whether it is time to give memory back; asked about every second.
     pub(crate) fn is_sweep_due(&mut self) -> bool {
         let Some(limit) = self.limit else { return false };

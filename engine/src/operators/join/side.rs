@@ -54,11 +54,11 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Forgets one row that equals `whole`; whether there was one.
-    pub(super) fn forget(&mut self, key: &Key, whole: &Key) -> Result<bool> {
+    /// Forgets one row that equals `whole` and had not gone at a time; whether there was one.
+    pub(super) fn forget(&mut self, key: &Key, whole: &Key, (lifetime, at): (&Lifetime, i64)) -> Result<bool> {
         let Some(rows) = self.by_key.get(key) else { return Ok(false) };
         let mut found = None;
-        for (index, kept) in rows.iter().enumerate() {
+        for (index, kept) in rows.iter().enumerate().filter(|(_, kept)| !lifetime.missed(kept.written, at)) {
             let row = self.batches[kept.batch].slice(kept.row, 1);
             if self.row_keys.encode(row.columns(), 1)?.first() == Some(whole) {
                 found = Some(index);
@@ -88,12 +88,12 @@ impl Side {
         self.kept = self.kept.saturating_sub(rows);
     }
 
-    /// Forgets the rows whose time is over.
-    pub(super) fn sweep(&mut self, lifetime: &Lifetime) {
+    /// Forgets the rows that have been gone for so many lifetimes more.
+    pub(super) fn sweep(&mut self, lifetime: &Lifetime, more: i64) {
         let before = self.kept;
         let mut kept = 0;
         self.by_key.retain(|_, rows| {
-            rows.retain(|kept| !lifetime.is_over(kept.written));
+            rows.retain(|kept| !lifetime.is_over_for(more, kept.written));
             kept += rows.len();
             !rows.is_empty()
         });

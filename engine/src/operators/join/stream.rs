@@ -5,7 +5,8 @@
 //! interval it is padded when the watermark says that no match can come any more.
 //!
 //! The state is what was written to each side, in order; a restart replays it without emitting, which also restores how
-//! many matches each row has. Rows within an interval therefore stay until the last row they can have matched is gone.
+//! many matches each row has. Rows within an interval, and those of an outer join whose lifetime is over, therefore stay
+//! until the last row they can have matched is gone.
 //!
 //! Invariant: `matches` of a kept row is the number of rows on the other side it is paired with.
 
@@ -123,6 +124,11 @@ impl StreamJoin {
         }
     }
 
+    /// Lifetimes for which a row that is over stays, so that a replay pairs it with what it was paired with.
+    fn stays_for(&self) -> i64 {
+        i64::from(self.join.kind.keeps(0) || self.join.kind.keeps(1))
+    }
+
     fn takes_back(&self) -> bool {
         self.join.bound == JoinBound::None
     }
@@ -145,7 +151,7 @@ impl StreamJoin {
             match changes.kind(row) {
                 RowKind::Insert | RowKind::UpdateAfter => self.insert(side, key, kept, &partners[row], &mut emissions),
                 RowKind::Delete | RowKind::UpdateBefore => {
-                    if !self.sides[side].forget(&key, &whole[row])? {
+                    if !self.sides[side].forget(&key, &whole[row], (&self.lifetime, written))? {
                         if self.lifetime.is_limited() {
                             // It takes back a row that has gone.
                             continue;
@@ -191,7 +197,7 @@ impl StreamJoin {
         for (row, key) in keys.iter().enumerate().filter(|(row, _)| !has_null(columns, *row)) {
             let (time, written) = times[row];
             for (index, kept) in other.by_key.get(key).into_iter().flatten().enumerate() {
-                if self.is_within(side, time, kept.time) && !self.lifetime.was_over(kept.written, written) {
+                if self.is_within(side, time, kept.time) && !self.lifetime.missed(kept.written, written) {
                     candidates.push((row, index, (kept.batch, kept.row)));
                 }
             }
@@ -332,8 +338,9 @@ impl Operator for StreamJoin {
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
         self.lifetime.moves_to(now);
         if self.lifetime.is_sweep_due() {
+            let more = self.stays_for();
             for side in &mut self.sides {
-                side.sweep(&self.lifetime);
+                side.sweep(&self.lifetime, more);
                 side.put_together()?;
             }
         }
@@ -376,7 +383,8 @@ impl Operator for StreamJoin {
                 let limit =
                     if self.takes_back() { i64::MIN } else { self.watermark.0.saturating_sub(self.join.kept_for()) };
                 let written = self.lifetime.written(batch);
-                let is_alive = |row: usize| times[row] >= limit && !self.lifetime.is_over(written.value(row));
+                let more = self.stays_for();
+                let is_alive = |row: usize| times[row] >= limit && !self.lifetime.is_over_for(more, written.value(row));
                 let alive = (0..rows.num_rows() as u32).filter(|row| is_alive(*row as usize));
                 let alive = UInt32Array::from_iter_values(alive);
                 let kinds = arrow::compute::take(&kinds, &alive, None)?.as_primitive::<Int8Type>().clone();
