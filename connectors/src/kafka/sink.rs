@@ -102,6 +102,11 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// The marker of an epoch is that of a table, so that a second INSERT's rows would count as delivered.
+    fn takes_several_inserts(&self) -> bool {
+        self.options.delivery != Delivery::ExactlyOnce
+    }
+
     fn guarantee(&self) -> Guarantee {
         match self.options.delivery {
             Delivery::None => Guarantee::None,

@@ -41,6 +41,11 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
 
+    /// Whether several INSERTs of one job may write to it, each through a sink of its own.
+    fn takes_several_inserts(&self) -> bool {
+        true
+    }
+
     /// What EXPLAIN says of writing such changes: where the guarantee has a limit that a user should know.
     fn caution(&self, _changes: ChangelogMode) -> Option<String> {
         None

@@ -110,9 +110,10 @@ impl StreamJoin {
         left.saturating_add(lower) <= right && right <= left.saturating_add(upper)
     }
 
-    /// How long after its time a row of a side can still be matched: the watermark beyond which none comes.
+    /// How long after its time a row of a side can still be matched: the watermark beyond which none comes. Not less than
+    /// nothing, though its partners may all be older: until then rows of its time still come.
     fn open_for(&self, side: usize) -> i64 {
-        match self.join.bound {
+        let open = match self.join.bound {
             JoinBound::Interval { lower, upper, .. } => {
                 if side == 0 {
                     upper
@@ -121,7 +122,8 @@ impl StreamJoin {
                 }
             }
             JoinBound::Window { .. } | JoinBound::None => i64::MAX,
-        }
+        };
+        open.max(0)
     }
 
     /// Lifetimes for which a row that is over stays, so that a replay pairs it with what it was paired with.

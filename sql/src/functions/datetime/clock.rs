@@ -1,6 +1,6 @@
 //! The clock: `now`, `current_date` and their kin.
 //!
-//! Invariant: within a query all calls show the same instant, that of its [`StatementClock`]. A stream has none: a call
+//! Invariant: within a query all calls show the same instant, that of its `StatementClock`. A stream has none: a call
 //! reads the clock once per batch.
 
 use std::{any::Any, sync::Arc};
