@@ -2,7 +2,12 @@
 //!
 //! Invariant: a job that is dropped is stopped without a last checkpoint, as a crash would.
 
-use std::{io::Read, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::{ErrorKind, Read},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
@@ -108,14 +113,20 @@ pub async fn rows(script: &str, parameters: &[(&str, &str)], state: &Path) -> Re
     Ok(last)
 }
 
-/// The lines of all files under a folder.
+/// The lines of all files under a folder that are whole: a name that ends in `#` and a number is still being written.
+/// A folder that is not there, which a job makes and takes away when it tries its sink, holds none.
 pub fn lines(folder: &Path) -> Result<Vec<String>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(['_', '.']) {
+            let is_staged = name.rsplit_once('#').is_some_and(|(_, n)| n.bytes().all(|byte| byte.is_ascii_digit()));
+            if is_staged || name.starts_with(['_', '.']) {
                 continue;
             }
             match path.is_dir() {

@@ -221,7 +221,7 @@ fn whole(text: &str) -> Option<i64> {
 /// A number in units of its last digit, if it has no digit beyond these; it may have an exponent.
 fn exact_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        Some((mantissa, exponent)) => (mantissa, i64::from(exponent.parse::<i32>().ok()?)),
         None => (text, 0),
     };
     let (is_negative, mantissa) = match mantissa.strip_prefix('-') {
@@ -234,7 +234,7 @@ fn exact_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
         return None;
     }
     let kept = digits.trim_end_matches('0');
-    let zeros = exponent - fraction.len() as i32 + i32::from(scale) + (digits.len() - kept.len()) as i32;
+    let zeros = exponent - fraction.len() as i64 + i64::from(scale) + (digits.len() - kept.len()) as i64;
     let kept = kept.trim_start_matches('0');
     if kept.is_empty() {
         return Some(0);

@@ -4,7 +4,10 @@
 
 use std::{collections::VecDeque, path::Path};
 
-use arrow::compute::take;
+use arrow::{
+    array::{Array, ArrayRef},
+    compute::take,
+};
 use headwater_engine::{
     error::{Error, ErrorKind, Result},
     message::ChangeBatch,
@@ -142,7 +145,10 @@ impl Log {
 
 impl State {
     fn make_room(&mut self, parts: &[(usize, ChangeBatch)]) -> Result<()> {
-        let bytes: usize = parts.iter().map(|(_, changes)| changes.rows.get_array_memory_size()).sum();
+        // Rows that were read back share one buffer, so that each column counts for its own part of it.
+        let of_column = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+        let columns = parts.iter().flat_map(|(_, changes)| changes.rows.columns());
+        let bytes = columns.map(of_column).sum::<Result<usize, _>>()?;
         if self.bytes + bytes > BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::User,

@@ -125,3 +125,15 @@ fn a_number_keeps_all_its_digits_or_does_not_fit() {
     }
     assert_eq!((whole("7.0"), whole("1E3"), whole("1.0000000001")), (Some(7), Some(1000), None));
 }
+
+#[test]
+fn a_decimal_is_the_very_number_or_none() {
+    let of = |text: &str| exact_decimal(text, 10, 2);
+    assert_eq!(
+        [of("190.07"), of("1.9E2"), of("-0.5"), of("0e-400"), of("1E-2")],
+        [19_007, 19_000, -50, 0, 1].map(Some)
+    );
+    for text in ["190.079", "1E9", "123456789", "1e-2147483648", "1e2147483647", "1e99999999999", "", "e1", "1.2.3"] {
+        assert_eq!(of(text), None, "{text}");
+    }
+}

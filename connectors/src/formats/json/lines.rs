@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, BinaryArray},
+    array::{Array, ArrayRef, AsArray, BinaryArray, StringArray},
+    compute::cast,
     datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
     json::{
@@ -112,12 +113,11 @@ impl EncoderFactory for Spelling {
                 let values = array.as_primitive::<Float64Type>();
                 Box::new(Floats(move |index| (values.value(index), format!("{:?}", values.value(index)))))
             }
-            DataType::Map(entries, _) if array.as_map().values().null_count() > 0 => {
+            DataType::Map(entries, _) => {
                 let DataType::Struct(entries) = entries.data_type() else { return Ok(None) };
-                let (Some(key), Some(value)) = (entries.first(), entries.get(1)) else { return Ok(None) };
+                let [_, value] = entries.as_ref() else { return Ok(None) };
                 let map = array.as_map();
-                let (keys, values) =
-                    (make_encoder(key, map.keys(), options)?, make_encoder(value, map.values(), options)?);
+                let (keys, values) = (keys(field.name(), map.keys())?, make_encoder(value, map.values(), options)?);
                 Box::new(Entries { offsets: map.value_offsets(), keys, values })
             }
             _ => return self.times.make_default_encoder(field, array, options),
@@ -126,10 +126,10 @@ impl EncoderFactory for Spelling {
     }
 }
 
-/// A map with its entries that are NULL, which Arrow's own encoder leaves out.
+/// A map with its entries that are NULL and keys that are no text, which Arrow's own encoder leaves out or refuses.
 struct Entries<'a> {
     offsets: &'a [i32],
-    keys: NullableEncoder<'a>,
+    keys: StringArray,
     values: NullableEncoder<'a>,
 }
 
@@ -142,7 +142,7 @@ impl arrow::json::writer::Encoder for Entries<'_> {
             if entry > start {
                 out.push(b',');
             }
-            self.keys.encode(entry, out);
+            write_text(self.keys.value(entry).as_bytes(), out);
             out.push(b':');
             match self.values.is_null(entry) {
                 true => out.extend_from_slice(b"null"),
@@ -151,6 +151,17 @@ impl arrow::json::writer::Encoder for Entries<'_> {
         }
         out.push(b'}');
     }
+}
+
+/// The keys of a map as the names of a JSON object.
+fn keys(column: &str, keys: &ArrayRef) -> Result<StringArray, ArrowError> {
+    let of = keys.data_type();
+    if *of == DataType::Utf8 || of.is_integer() || *of == DataType::Date32 {
+        return Ok(cast(keys, &DataType::Utf8)?.as_string::<i32>().clone());
+    }
+    let error = Error::not_supported(format!("column \"{column}\" is a map whose keys JSON cannot hold"))
+        .with_hint("CAST the keys AS varchar, or write Parquet");
+    Err(ArrowError::ExternalError(Box::new(error)))
 }
 
 struct Bytes<'a>(&'a BinaryArray, BinaryText);
