@@ -161,7 +161,7 @@ mod tests {
         let ids = Arc::new(Int64Array::from(vec![Some(1), None]));
         let names = Arc::new(StringArray::from(vec!["anna", "x"]));
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![ids, names]).unwrap();
-        let changes = ChangeBatch { rows, kinds: Some(Int8Array::from(vec![0, 3])) };
+        let changes = ChangeBatch::new(rows, Some(Int8Array::from(vec![0, 3])));
         let task = SinkTask { insert: "t".into(), index: 1, count: 2, schema, changes: ChangelogMode::Retract };
         let text = lines(&prefix("p", &task), &changes).unwrap();
         assert_eq!(text, "p:2> +I[1, anna]\np:2> -D[NULL, x]\n");

@@ -27,6 +27,9 @@ pub struct Tally {
     pub filtered: u64,
     /// Rows all of whose windows had closed.
     pub late: u64,
+    /// Rows some of whose windows had closed; they are among those held or released.
+    #[serde(default)]
+    pub partly_late: u64,
     /// Rows that have done their work.
     pub released: u64,
     /// Rows kept for windows, by the end of the last window they belong to.
@@ -63,6 +66,7 @@ impl Tally {
         self.rejected += other.rejected;
         self.filtered += other.filtered;
         self.late += other.late;
+        self.partly_late += other.partly_late;
         self.released += other.released;
         for (end, rows) in &other.held {
             *self.held.entry(*end).or_default() += rows;
@@ -95,7 +99,8 @@ pub fn records_schema() -> SchemaRef {
     Carries::Arrival.extend(&raw)
 }
 
-/// Columns of `"t$late"` for a table with these columns. A column of the table with one of our names keeps it, ours gets
+/// Columns of `"t$late"` for a table with these columns; `missed_until` is the end of the last window that a row missed
+/// which takes part in later ones, NULL for a row that takes part in none. A column of the table with one of our names keeps it, ours gets
 /// the prefix `headwater_`.
 pub fn late_schema(table: &Schema) -> SchemaRef {
     let ours = [
@@ -103,6 +108,7 @@ pub fn late_schema(table: &Schema) -> SchemaRef {
         ("offset", DataType::Utf8),
         ("watermark", DataType::Timestamp(TimeUnit::Millisecond, None)),
         ("inserts", DataType::Utf8),
+        ("missed_until", DataType::Timestamp(TimeUnit::Millisecond, None)),
     ];
     let taken = |name: &str| table.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
     let ours = ours.into_iter().map(|(name, data_type)| {
@@ -131,6 +137,6 @@ mod tests {
     fn a_column_of_the_table_keeps_its_name() {
         let table = Schema::new(vec![Field::new("Offset", DataType::Int64, true)]);
         let names: Vec<String> = late_schema(&table).fields().iter().map(|field| field.name().clone()).collect();
-        assert_eq!(names, ["Offset", "split", "headwater_offset", "watermark", "inserts"]);
+        assert_eq!(names, ["Offset", "split", "headwater_offset", "watermark", "inserts", "missed_until"]);
     }
 }

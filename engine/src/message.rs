@@ -2,7 +2,10 @@
 //!
 //! Invariant: between two barriers the messages of one edge keep their order; a watermark holds for all rows after it.
 
-use arrow::{array::Int8Array, record_batch::RecordBatch};
+use arrow::{
+    array::{Int8Array, Int64Array},
+    record_batch::RecordBatch,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{connector::Cut, time::Watermark};
@@ -57,12 +60,31 @@ pub struct ChangeBatch {
     pub rows: RecordBatch,
     /// [`RowKind`] codes, one a row, or `None` for inserts only.
     pub kinds: Option<Int8Array>,
+    /// For each row the end of the first window it takes part in, in microseconds (`i64::MIN`: all), or `None` when no row
+    /// came too late for some of its windows. Kept up to the operator that assigns the windows.
+    pub open_from: Option<Int64Array>,
 }
 
 impl ChangeBatch {
+    /// Rows that take part in all their windows.
+    pub fn new(rows: RecordBatch, kinds: Option<Int8Array>) -> Self {
+        Self { rows, kinds, open_from: None }
+    }
+
     /// Rows that are all inserts.
     pub fn inserts(rows: RecordBatch) -> Self {
-        Self { rows, kinds: None }
+        Self::new(rows, None)
+    }
+
+    /// The same rows in other columns.
+    #[must_use]
+    pub fn in_columns(&self, rows: RecordBatch) -> Self {
+        Self { rows, kinds: self.kinds.clone(), open_from: self.open_from.clone() }
+    }
+
+    /// Whether a row takes part in a window that ends there.
+    pub fn is_open(&self, row: usize, end: i64) -> bool {
+        self.open_from.as_ref().is_none_or(|from| from.value(row) <= end)
     }
 
     /// How many rows.

@@ -21,6 +21,8 @@ mod build;
 mod commit;
 mod coordinator;
 mod effects;
+mod lateness;
+mod narrow;
 mod pipe;
 mod slow;
 mod source_batch;
@@ -30,7 +32,8 @@ mod task;
 
 pub mod job;
 
-pub(crate) use source_batch::{evaluate_all, filter_changes, micros};
+pub(crate) use narrow::evaluate_all;
+pub(crate) use source_batch::{filter_changes, micros};
 
 #[cfg(test)]
 mod tests;

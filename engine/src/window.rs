@@ -1,4 +1,4 @@
-//! Windows over event time as arithmetic: which windows a row belongs to, in which pane it is kept, when it is late.
+//! Windows over event time as arithmetic: which windows a row belongs to and in which pane it is kept.
 //!
 //! A *pane* is a slice that overlapping windows share: each row is kept once, in the pane its event time falls in, and a
 //! window is a run of panes. All values are microseconds.
@@ -14,10 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{Error, Result},
-    time::Watermark,
-};
+use crate::error::{Error, Result};
 
 /// How rows are grouped in time. Lengths are microseconds and positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -155,13 +152,40 @@ impl WindowSpec {
         ends
     }
 
-    /// Whether a row is late against a watermark: `end`, the [`Self::last_end`] of its time with the allowed lateness, is
-    /// not after it; for a session, whether its time is below the watermark.
-    pub fn is_late(&self, time: i64, end: i64, watermark: Watermark) -> bool {
-        match self {
-            Self::Session { .. } => time < watermark.0,
-            Self::Tumble { .. } | Self::Hop { .. } | Self::Cumulate { .. } => end <= watermark.0,
+    /// End of the first window after `closed` that a row of this time belongs to, if there is one. Not for sessions.
+    pub fn first_end_after(&self, time: i64, closed: i64) -> Option<i64> {
+        let (step, offset) = match *self {
+            Self::Tumble { size, offset } => (size, offset),
+            Self::Hop { size, slide, offset } => (slide, offset.saturating_add(size)),
+            Self::Cumulate { step, offset, .. } => (step, offset),
+            Self::Session { .. } => return None,
+        };
+        let end = floor(time.max(closed), step, offset).saturating_add(step);
+        (end <= self.last_end(time)).then_some(end)
+    }
+
+    /// Distance between the ends of two windows that follow each other; 0 for sessions.
+    pub fn step(&self) -> i64 {
+        match *self {
+            Self::Tumble { size, .. } => size,
+            Self::Hop { slide, .. } => slide,
+            Self::Cumulate { step, .. } => step,
+            Self::Session { .. } => 0,
         }
+    }
+
+    /// Whether a row may be in several windows.
+    pub fn overlap(&self) -> bool {
+        match *self {
+            Self::Tumble { .. } | Self::Session { .. } => false,
+            Self::Hop { size, slide, .. } => size > slide,
+            Self::Cumulate { size, step, .. } => size > step,
+        }
+    }
+
+    /// Whether a row may be in no window.
+    pub fn has_gaps(&self) -> bool {
+        matches!(*self, Self::Hop { size, slide, .. } if size < slide)
     }
 
     /// Whether a row of this time is in any window at all (HOP with gaps between windows).
@@ -252,9 +276,6 @@ mod tests {
         assert_eq!(spec.pane_length(), 2);
         assert_eq!(spec.windows_of_pane(4), vec![window(0, 6), window(4, 10)]);
         assert_eq!(spec.windows_of_pane(2), vec![window(0, 6)]);
-        assert!(!spec.is_late(5, spec.last_end(5), Watermark(9)));
-        assert!(spec.is_late(5, spec.last_end(5), Watermark(10)));
-        assert!(!spec.is_late(5, spec.last_end(5) + 1, Watermark(10)));
     }
 
     #[test]
@@ -289,5 +310,23 @@ mod tests {
             assert_eq!(spec.panes_of(&times), times.iter().map(|time| spec.pane_of(*time)).collect::<Vec<_>>());
             assert_eq!(spec.last_ends(&times), times.iter().map(|time| spec.last_end(*time)).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_first_open_window_is_the_first_one_that_ends_after() {
+        for spec in [
+            WindowSpec::Hop { size: 9, slide: 6, offset: 1 },
+            WindowSpec::Hop { size: 2, slide: 5, offset: 0 },
+            WindowSpec::Hop { size: 10, slide: 5, offset: 0 },
+            WindowSpec::Cumulate { size: 12, step: 3, offset: -2 },
+            WindowSpec::Tumble { size: 7, offset: 4 },
+        ] {
+            for (time, closed) in (-30..30).flat_map(|time| (-40..60).map(move |closed| (time, closed))) {
+                let ends = spec.windows_of_pane(spec.pane_of(time)).into_iter().map(|window| window.end);
+                let first = ends.filter(|end| *end > closed).min();
+                assert_eq!(spec.first_end_after(time, closed), first, "{spec:?} {time} {closed}");
+            }
+        }
+        assert_eq!(WindowSpec::Session { gap: 3 }.first_end_after(1, 0), None);
     }
 }

@@ -213,7 +213,7 @@ impl ChangeDecoder {
         let options = RecordBatchOptions::new().with_row_count(Some(kept.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         let kinds = (self.mode == ChangeMode::Changelog).then(|| records.iter().map(|change| kind(change)).collect());
-        Ok(DecodedChanges { rows: ChangeBatch { rows, kinds }, kept, misfits })
+        Ok(DecodedChanges { rows: ChangeBatch::new(rows, kinds), kept, misfits })
     }
 
     /// The attributes a record's columns are taken from.

@@ -132,7 +132,7 @@ impl RowWrites {
         let kept = BooleanArray::from(kept);
         let rows = filter_record_batch(&changes.rows, &kept)?;
         let kinds = changes.kinds.as_ref().map(|kinds| kept_kinds(kinds, &kept)).transpose()?;
-        Ok((ChangeBatch { rows, kinds }, refused))
+        Ok((ChangeBatch::new(rows, kinds), refused))
     }
 }
 

@@ -163,7 +163,7 @@ impl Decoder for DebeziumDecoder {
             }
         }
         let rows = self.rows(&from, &changes)?;
-        let rows = ChangeBatch { rows, kinds: Some(Int8Array::from(changes.kinds)) };
+        let rows = ChangeBatch::new(rows, Some(Int8Array::from(changes.kinds)));
         Ok(Decoded { rows, payload_of_row: Some(changes.payloads), rejected, values_nulled })
     }
 }

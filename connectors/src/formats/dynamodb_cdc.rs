@@ -154,7 +154,7 @@ fn filtered(changes: ChangeBatch, kept: Vec<bool>) -> Result<ChangeBatch> {
     let kinds = changes
         .kinds
         .map(|kinds| kinds.values().iter().zip(&kept).filter(|(_, kept)| **kept).map(|(kind, _)| *kind).collect());
-    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, &BooleanArray::from(kept))?, kinds })
+    Ok(ChangeBatch::new(filter_record_batch(&changes.rows, &BooleanArray::from(kept))?, kinds))
 }
 
 /// The records of a payload: one object, several one after another, or a list.

@@ -109,7 +109,7 @@ impl RowAssembler {
         let has_kinds = self.upsert || decoded.rows.kinds.is_some();
         let kinds = has_kinds.then(|| Int8Array::from(picked.kinds));
         let rejected = rejected.into_iter().flatten().collect();
-        Ok((SourceData::Rows { rows: ChangeBatch { rows, kinds }, rejected }, picked.records, offsets))
+        Ok((SourceData::Rows { rows: ChangeBatch::new(rows, kinds), rejected }, picked.records, offsets))
     }
 
     fn rows(

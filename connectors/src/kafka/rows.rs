@@ -79,7 +79,7 @@ impl RowEncoder {
     /// A record a change; for a keyed topic an update's old value is left out, since the new one of the key replaces it.
     pub(super) fn encode(&mut self, changes: &ChangeBatch) -> Result<Vec<Record>> {
         let rows = &changes.rows;
-        let of_value = ChangeBatch { rows: rows.project(&self.value_columns)?, kinds: changes.kinds.clone() };
+        let of_value = ChangeBatch::new(rows.project(&self.value_columns)?, changes.kinds.clone());
         let values = self.value.encode_changes(&of_value)?;
         let keys = match &mut self.key {
             Some(KeyEncoder { columns, schema, encoder }) => {

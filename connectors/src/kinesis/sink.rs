@@ -187,7 +187,7 @@ impl Writer {
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
         let rows = &changes.rows;
-        let wanted = ChangeBatch { rows: rows.project(&self.columns)?, kinds: changes.kinds.clone() };
+        let wanted = ChangeBatch::new(rows.project(&self.columns)?, changes.kinds.clone());
         let payloads = self.encoder.encode_changes(&wanted)?;
         let keys = partition_keys(rows, &self.keys, &self.delimiter)?;
         let mut refused = Vec::new();

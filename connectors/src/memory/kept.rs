@@ -161,7 +161,7 @@ fn decoded(body: &[u8]) -> Result<KeptUnit> {
         let plain = Arc::new(Schema::new(rows.schema().fields().clone()));
         let rows = RecordBatch::try_new(plain, rows.columns().to_vec())?;
         let kinds = (kinds.null_count() == 0).then(|| kinds.clone());
-        parts.push((*shard as usize, ChangeBatch { rows, kinds }));
+        parts.push((*shard as usize, ChangeBatch::new(rows, kinds)));
     }
     Ok(KeptUnit { unit: said(UNIT)?, arrival_ms: said(ARRIVAL)?.parse().map_err(|_| damaged())?, parts })
 }

@@ -101,7 +101,7 @@ impl Log {
         }
         let (start, length) = ((from - stretch.first) as usize, (last - from) as usize);
         let kinds = stretch.changes.kinds.as_ref().map(|kinds| kinds.slice(start, length));
-        let changes = ChangeBatch { rows: stretch.changes.rows.slice(start, length), kinds };
+        let changes = ChangeBatch::new(stretch.changes.rows.slice(start, length), kinds);
         Some(Stretch { first: from, changes, arrival_ms: stretch.arrival_ms })
     }
 
@@ -188,5 +188,5 @@ fn rows_of(changes: &ChangeBatch, shards: &[u32], shard: usize) -> Result<Change
         None => None,
         Some(kinds) => Some(arrow::array::AsArray::as_primitive(&take(kinds, &rows, None)?).clone()),
     };
-    Ok(ChangeBatch { rows: arrow::compute::take_record_batch(&changes.rows, &rows)?, kinds })
+    Ok(ChangeBatch::new(arrow::compute::take_record_batch(&changes.rows, &rows)?, kinds))
 }

@@ -51,10 +51,10 @@ impl MemorySink {
         let Some(format) = &self.format else { return Ok(changes) };
         let rows = changes.rows.project(&self.physical)?;
         let mut encoder = format.encoder(rows.schema())?;
-        let payloads = encoder.encode_changes(&ChangeBatch { rows, kinds: changes.kinds })?;
+        let payloads = encoder.encode_changes(&ChangeBatch::new(rows, changes.kinds))?;
         let column = BinaryArray::from_iter_values((0..payloads.len()).map(|index| payloads.payload(index)));
         let schema = Arc::new(Schema::new(vec![Field::new(PAYLOAD, DataType::Binary, false)]));
-        Ok(ChangeBatch { rows: RecordBatch::try_new(schema, vec![Arc::new(column)])?, kinds: None })
+        Ok(ChangeBatch::new(RecordBatch::try_new(schema, vec![Arc::new(column)])?, None))
     }
 }
 

@@ -192,7 +192,7 @@ impl LogReader {
         let columns = self.columns.fields().iter().enumerate().map(column).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(stored.num_rows()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.columns), columns, &options)?;
-        Ok(ChangeBatch { rows, kinds: stretch.changes.kinds.clone() })
+        Ok(ChangeBatch::new(rows, stretch.changes.kinds.clone()))
     }
 }
 

@@ -71,7 +71,7 @@ pub fn rows_to_changes(rows: &RecordBatch) -> Result<ChangeBatch> {
     let kinds = kinds.ok_or_else(|| Error::internal("outbox file without its kind column"))?;
     let others: Vec<usize> = (1..rows.num_columns()).collect();
     let kinds = (kinds.null_count() < kinds.len()).then_some(kinds);
-    Ok(ChangeBatch { rows: rows.project(&others)?, kinds })
+    Ok(ChangeBatch::new(rows.project(&others)?, kinds))
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ impl Operator for AssignWindows {
         let times = micros(changes.rows.column(self.time))?;
         let (mut rows, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for (row, time) in times.values().iter().enumerate() {
-            for window in self.spec.windows_of_pane(self.spec.pane_of(*time)) {
+            let windows = self.spec.windows_of_pane(self.spec.pane_of(*time)).into_iter();
+            for window in windows.filter(|window| changes.is_open(row, window.end)) {
                 rows.push(row as u32);
                 starts.push(window.start);
                 ends.push(window.end);
@@ -99,7 +100,7 @@ impl Operator for AssignWindows {
         let last = ends.iter().map(|end| end - 1000).collect();
         columns.extend([column(starts)?, column(ends)?, column(last)?]);
         let rows = batch_of(&self.schema, columns, taken.rows.num_rows())?;
-        out.emit(ChangeBatch { rows, kinds: taken.kinds });
+        out.emit(ChangeBatch::new(rows, taken.kinds));
         Ok(Progress::Done)
     }
 }

@@ -343,7 +343,7 @@ impl Grouped {
             columns.push(ScalarValue::iter_to_array(column)?);
         }
         let rows = batch_of(&self.spec.schema, columns, keys.len())?;
-        out.emit(ChangeBatch { rows, kinds: Some(Int8Array::from(kinds)) });
+        out.emit(ChangeBatch::new(rows, Some(Int8Array::from(kinds))));
         Ok(())
     }
 
@@ -546,7 +546,7 @@ mod tests {
             let kinds = Int8Array::from_iter_values(rows.iter().map(|row| row.2 as i8));
             let rows = RecordBatch::try_new(input(), vec![Arc::new(keys), Arc::new(values)]).unwrap();
             let mut out = Output::default();
-            let _ = operator.on_changes(0, ChangeBatch { rows, kinds: Some(kinds) }, &mut out).unwrap();
+            let _ = operator.on_changes(0, ChangeBatch::new(rows, Some(kinds)), &mut out).unwrap();
             while let Some(changes) = out.next_changes() {
                 fold(&mut table, &changes);
             }

@@ -174,7 +174,7 @@ impl Operator for Newest {
         });
         let rows = filter_record_batch(&rows, &BooleanArray::from(news))?;
         if rows.num_rows() > 0 {
-            out.emit(ChangeBatch { rows, kinds });
+            out.emit(ChangeBatch::new(rows, kinds));
         }
         Ok(Progress::Done)
     }
@@ -249,7 +249,7 @@ mod tests {
         let kinds = Int8Array::from_iter_values(changes.iter().map(|change| change.3 as i8));
         let rows = RecordBatch::try_new(spec().input, columns).unwrap();
         let mut out = Output::default();
-        let _ = operator.on_changes(0, ChangeBatch { rows, kinds: Some(kinds) }, &mut out).unwrap();
+        let _ = operator.on_changes(0, ChangeBatch::new(rows, Some(kinds)), &mut out).unwrap();
         let mut values = Vec::new();
         while let Some(changes) = out.next_changes() {
             assert_eq!(changes.kinds.as_ref().map(Array::len), Some(changes.num_rows()));

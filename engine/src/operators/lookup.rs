@@ -130,7 +130,7 @@ impl Looking {
             table.columns().iter().map(|column| take(column, &right, None)).collect::<Result<Vec<_>, _>>()?;
         let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
         let rows = batch_of(&self.spec.schema, columns, taken.rows.num_rows())?;
-        Ok(ChangeBatch { rows, kinds: taken.kinds })
+        Ok(taken.in_columns(rows))
     }
 
     async fn load(&mut self, now: Instant) -> Result<()> {
@@ -190,7 +190,7 @@ pub(super) fn paired(
 ) -> Result<ChangeBatch> {
     let columns = taken.rows.columns().iter().cloned().chain(looked_up).collect();
     let rows = batch_of(schema, columns, taken.rows.num_rows())?;
-    let joined = ChangeBatch { rows, kinds: taken.kinds };
+    let joined = taken.in_columns(rows);
     let Some(residual) = residual else { return Ok(joined) };
     let kept = residual.evaluate(&joined.rows)?.into_array(joined.num_rows())?;
     filter_changes(&joined, &mask(&kept)?)

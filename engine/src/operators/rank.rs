@@ -303,7 +303,7 @@ impl RunningRank {
             columns.push(Arc::new(Int64Array::from(ranks)));
         }
         let rows = batch_of(&self.output, columns, places.len())?;
-        Ok(Some(ChangeBatch { rows, kinds: Some(Int8Array::from(kinds)) }))
+        Ok(Some(ChangeBatch::new(rows, Some(Int8Array::from(kinds)))))
     }
 
     fn rows_at(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {

@@ -265,7 +265,7 @@ impl Operator for Running {
         let rows = batch_of(&self.spec.schema, columns, emissions.len())?;
         let kinds = Int8Array::from_iter_values(emissions.iter().map(|(.., kind)| *kind as i8));
         let appends = self.spec.grouping.aggregates.is_empty();
-        out.emit(ChangeBatch { rows, kinds: if appends { None } else { Some(kinds) } });
+        out.emit(ChangeBatch::new(rows, if appends { None } else { Some(kinds) }));
         Ok(Progress::Done)
     }
 

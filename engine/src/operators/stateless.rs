@@ -85,9 +85,7 @@ fn applied(step: &Step, changes: &ChangeBatch) -> Result<ChangeBatch> {
             let kept = expr.evaluate(&changes.rows)?.into_array(changes.num_rows())?;
             filter_changes(changes, &mask(&kept)?)
         }
-        Step::Project(projection) => {
-            Ok(ChangeBatch { rows: evaluate_all(projection, &changes.rows)?, kinds: changes.kinds.clone() })
-        }
+        Step::Project(projection) => Ok(changes.in_columns(evaluate_all(projection, &changes.rows)?)),
     }
 }
 

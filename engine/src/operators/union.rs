@@ -56,7 +56,7 @@ impl OperatorFactory for Union {
 impl Operator for Union {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let rows = batch_of(&self.schema, changes.rows.columns().to_vec(), changes.num_rows())?;
-        out.emit(ChangeBatch { rows, kinds: changes.kinds });
+        out.emit(changes.in_columns(rows));
         Ok(Progress::Done)
     }
 }

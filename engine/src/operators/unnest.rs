@@ -47,7 +47,7 @@ impl Unnest {
             false => Arc::clone(taken.rows.column(*index)),
         };
         let rows = batch_of(&self.schema, self.columns.iter().map(column).collect(), rows.len())?;
-        out.emit(ChangeBatch { rows, kinds: taken.kinds });
+        out.emit(taken.in_columns(rows));
         Ok(())
     }
 }
@@ -142,7 +142,7 @@ mod tests {
         };
         let mut operator = unnest.create(&context).unwrap();
         let mut out = Output::default();
-        let changes = ChangeBatch { rows, kinds: Some(Int8Array::from(vec![3, 0, 0, 0])) };
+        let changes = ChangeBatch::new(rows, Some(Int8Array::from(vec![3, 0, 0, 0])));
         let _ = operator.on_changes(0, changes, &mut out).unwrap();
         let changes = out.next_changes().unwrap();
         let number = |column: usize| -> Vec<Option<i64>> {

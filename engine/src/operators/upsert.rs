@@ -184,7 +184,7 @@ impl Operator for Compact {
         };
         let kinds = Int8Array::from_iter_values(rows.iter().map(kind));
         let rows = take_record_batch(&changes.rows, &UInt32Array::from(rows))?;
-        out.emit(ChangeBatch { rows, kinds: Some(kinds) });
+        out.emit(ChangeBatch::new(rows, Some(kinds)));
         Ok(Progress::Done)
     }
 }
@@ -321,7 +321,7 @@ impl Operator for Keeping {
             let columns = self.whole.decode(emissions.iter().map(|(row, _)| row))?;
             let kinds = Int8Array::from_iter_values(emissions.iter().map(|(_, kind)| *kind as i8));
             let rows = batch_of(&self.spec.schema, columns, emissions.len())?;
-            out.emit(ChangeBatch { rows, kinds: Some(kinds) });
+            out.emit(ChangeBatch::new(rows, Some(kinds)));
         }
         Ok(Progress::Done)
     }

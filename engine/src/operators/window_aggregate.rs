@@ -11,6 +11,9 @@
 //! Over the memory limit, increments go to files on local disk, in buckets of key groups, and a window fires a bucket at a
 //! time, so that one sixteenth of its groups is in memory at once.
 //!
+//! Where windows overlap, rows that came too late for the first windows of their pane are a pane of their own, named by the
+//! end of the first window they take part in.
+//!
 //! Invariant: a row is in exactly one pane, and a pane is dropped once the last window that contains it has fired.
 
 mod finish;
@@ -29,6 +32,7 @@ use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
     hash::key_groups,
+    message::ChangeBatch,
     operator::{Operator, OperatorContext, OperatorFactory, OperatorRef},
     operators::{
         groups::Grouping,
@@ -41,6 +45,9 @@ use crate::{
 
 /// Name of the pane column between the two halves.
 pub const PANE: &str = "headwater_pane";
+
+/// In place of a first end: the rows of a pane take part in all its windows.
+const FROM_FIRST: i64 = i64::MIN;
 
 /// An aggregation over windows. `partial` runs before the exchange, `finish` behind it.
 #[derive(Debug, Clone)]
@@ -99,9 +106,13 @@ impl WindowAggregate {
         (first..first + self.grouping.keys.len()).collect()
     }
 
-    /// Columns before the keys in partial rows: the pane, or start and end.
+    /// Columns before the keys in partial rows: the pane, where windows overlap with the end of the first one its rows
+    /// take part in, or start and end.
     pub(crate) fn prefix(&self) -> usize {
-        if self.is_session() || matches!(self.windows, Windows::Attached { .. }) { 2 } else { 1 }
+        match self.windows {
+            Windows::Assign { spec: WindowSpec::Session { .. }, .. } | Windows::Attached { .. } => 2,
+            Windows::Assign { spec, .. } => 1 + usize::from(spec.overlap()),
+        }
     }
 
     pub(crate) fn is_session(&self) -> bool {
@@ -116,11 +127,14 @@ impl WindowAggregate {
         &self.grouping
     }
 
-    /// `[pane | start, end]`, keys, states.
+    /// `[pane | pane, open from | start, end]`, keys, states.
     pub(crate) fn partial_schema(&self) -> Result<SchemaRef> {
         let int = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
         let mut fields: Vec<FieldRef> = match self.prefix() {
             1 => vec![int(PANE)],
+            _ if matches!(self.windows, Windows::Assign { spec, .. } if spec.overlap()) => {
+                vec![int(PANE), int("headwater_open_from")]
+            }
             _ => vec![int("headwater_start"), int("headwater_end")],
         };
         fields.extend(self.grouping.key_fields());
@@ -158,12 +172,18 @@ impl WindowAggregate {
     }
 }
 
-/// The pane of each row: its start, or for attached windows start and end.
-fn panes(windows: Windows, rows: &RecordBatch) -> Result<Vec<(i64, i64)>> {
+/// The pane of each row: its start and, where windows overlap, the end of the first one the row takes part in; for
+/// attached windows start and end.
+fn panes(windows: Windows, changes: &ChangeBatch) -> Result<Vec<(i64, i64)>> {
+    let rows = &changes.rows;
     match windows {
         Windows::Assign { spec, time } => {
             let times = micros(rows.column(time))?;
-            Ok(spec.panes_of(times.values()).into_iter().map(|pane| (pane, 0)).collect())
+            let panes = spec.panes_of(times.values()).into_iter();
+            Ok(match &changes.open_from {
+                Some(ends) if spec.overlap() => panes.zip(ends.values().iter().copied()).collect(),
+                _ => panes.map(|pane| (pane, FROM_FIRST)).collect(),
+            })
         }
         Windows::Attached { start, end } => {
             let (starts, ends) = (micros(rows.column(start))?, micros(rows.column(end))?);
@@ -242,7 +262,8 @@ impl OperatorFactory for FinalFactory {
     }
 
     fn fingerprint(&self) -> Option<String> {
-        Some(format!("window-aggregate 1: {}", self.spec.describe()))
+        let version = if matches!(self.spec.windows, Windows::Assign { spec, .. } if spec.overlap()) { 2 } else { 1 };
+        Some(format!("window-aggregate {version}: {}", self.spec.describe()))
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {

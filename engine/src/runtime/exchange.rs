@@ -176,12 +176,16 @@ pub fn partition(changes: &ChangeBatch, columns: &[usize], tasks: usize) -> Resu
 
 /// The rows at these indexes.
 pub fn take_changes(changes: &ChangeBatch, rows: &UInt32Array) -> Result<ChangeBatch> {
-    use arrow::array::AsArray;
+    use arrow::{array::AsArray, compute::take};
     let kinds = match &changes.kinds {
         None => None,
-        Some(kinds) => Some(arrow::compute::take(kinds, rows, None)?.as_primitive().clone()),
+        Some(kinds) => Some(take(kinds, rows, None)?.as_primitive().clone()),
     };
-    Ok(ChangeBatch { rows: take_record_batch(&changes.rows, rows)?, kinds })
+    let open_from = match &changes.open_from {
+        None => None,
+        Some(ends) => Some(take(ends, rows, None)?.as_primitive().clone()),
+    };
+    Ok(ChangeBatch { rows: take_record_batch(&changes.rows, rows)?, kinds, open_from })
 }
 
 #[cfg(test)]

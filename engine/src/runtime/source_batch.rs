@@ -5,27 +5,29 @@
 //!
 //! Invariant: each row read ends up in exactly one of rejected, filtered, late, held, released for each INSERT.
 
-use std::sync::Arc;
-
-use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
-        TimestampMillisecondArray, UInt32Array,
-    },
-    compute::{cast, filter_record_batch, take, take_record_batch},
-    datatypes::{DataType, Int64Type, SchemaRef, TimeUnit},
-};
-use datafusion::physical_expr::PhysicalExpr;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     accounts::{Tally, late_schema, records_schema, rejected_schema},
     connector::{Carries, Positions, SourceBatch, SourceData, SplitId},
     error::{Error, Result},
     format::{Decoder, Payloads},
-    graph::{Branch, Lateness, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
+    graph::{Branch, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
     message::ChangeBatch,
-    runtime::exchange::take_changes,
+    runtime::{
+        exchange::take_changes,
+        lateness::{self, Fate},
+        narrow::{filter_mask, project},
+    },
     time::{Instant, Watermark},
+};
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+        TimestampMillisecondArray, UInt32Array,
+    },
+    compute::{cast, filter, filter_record_batch, take, take_record_batch},
+    datatypes::{DataType, Int64Type, SchemaRef, TimeUnit},
 };
 
 /// Rows of a batch before branching, with what each came with.
@@ -57,8 +59,9 @@ pub(super) struct Rejected {
 pub(super) struct Branched {
     /// What goes on.
     pub(super) changes: Option<ChangeBatch>,
-    /// Indexes of late rows in the prepared batch.
-    pub(super) late: Vec<u32>,
+    /// Indexes in the prepared batch of rows that missed windows, with the end of the last one of them for a row that
+    /// takes part in later ones.
+    pub(super) late: Vec<(u32, Option<i64>)>,
     /// Rows an expression failed on.
     pub(super) failed: Vec<(u32, String)>,
     /// Indexes in the prepared batch of the rows that go on.
@@ -192,7 +195,7 @@ fn decode(
         columns,
         &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows)),
     )?;
-    let changes = ChangeBatch { rows, kinds: decoded.rows.kinds };
+    let changes = ChangeBatch::new(rows, decoded.rows.kinds);
     Ok(Prepared { changes, times: None, before: Vec::new(), records: decoded.payload_of_row, rejected })
 }
 
@@ -318,17 +321,16 @@ pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) ->
     }
     let mut ends = Vec::new();
     if let (Some(lateness), Some(times)) = (&branch.lateness, &prepared.times) {
-        let (late, last_ends) = late_rows(lateness, times, &prepared.before, &origin);
-        ends = last_ends;
-        if late.contains(&true) {
-            let mask: BooleanArray = late.iter().map(|late| Some(!late)).collect();
-            branched.late = origin.iter().zip(&late).filter(|(_, late)| **late).map(|(row, _)| *row).collect();
-            tally.late += branched.late.len() as u64;
-            changes = filter_changes(&changes, &mask)?;
-            let mut kept = late.iter();
-            ends.retain(|_| kept.next() == Some(&false));
-            let mut kept = late.iter();
-            origin.retain(|_| kept.next() == Some(&false));
+        let decided = lateness::decide(lateness, times, &prepared.before, &origin);
+        ends = decided.ends;
+        if let Some(fates) = decided.fates {
+            branched.late = missed(&fates, &origin, tally);
+            changes = in_time(&changes, &fates)?;
+            let is_kept = |fate: &Fate| matches!(fate, Fate::Whole | Fate::Part { .. });
+            let mut kept = fates.iter();
+            ends.retain(|_| kept.next().is_some_and(is_kept));
+            let mut kept = fates.iter();
+            origin.retain(|_| kept.next().is_some_and(is_kept));
         }
     }
     hold(branch, changes.num_rows(), &ends, tally);
@@ -361,22 +363,39 @@ pub(super) fn records_batch(origin: &Origin) -> Result<Option<RecordBatch>> {
     Ok(Some(RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)])?))
 }
 
-/// Which rows are late, and for window functions with the end of each row's last window, lateness included.
-fn late_rows(lateness: &Lateness, times: &[i64], before: &[i64], rows: &[u32]) -> (Vec<bool>, Vec<i64>) {
-    match lateness {
-        Lateness::Windows { windows, allowed } => {
-            let times: Vec<i64> = rows.iter().map(|row| times[*row as usize]).collect();
-            let mut ends = windows.last_ends(&times);
-            ends.iter_mut().for_each(|end| *end = end.saturating_add(*allowed));
-            let marks = rows.iter().map(|row| Watermark(before[*row as usize]));
-            let rows = times.iter().zip(&ends).zip(marks);
-            let late = rows.map(|((time, end), mark)| windows.is_late(*time, *end, mark)).collect();
-            (late, ends)
-        }
-        Lateness::EventTime => {
-            (rows.iter().map(|row| times[*row as usize] < before[*row as usize]).collect(), Vec::new())
+/// Accounts for rows that take part in none or not all of their windows, and names those that came too late.
+fn missed(fates: &[Fate], origin: &[u32], tally: &mut Tally) -> Vec<(u32, Option<i64>)> {
+    let mut late = Vec::new();
+    for (fate, row) in fates.iter().zip(origin) {
+        match *fate {
+            Fate::Whole => {}
+            Fate::Part { missed_until, .. } => {
+                tally.partly_late += 1;
+                late.push((*row, Some(missed_until)));
+            }
+            Fate::Late => {
+                tally.late += 1;
+                late.push((*row, None));
+            }
+            Fate::Between => tally.filtered += 1,
         }
     }
+    late
+}
+
+/// The rows that take part in windows, and from which one on.
+fn in_time(changes: &ChangeBatch, fates: &[Fate]) -> Result<ChangeBatch> {
+    let from = fates.iter().filter_map(|fate| match *fate {
+        Fate::Whole => Some(i64::MIN),
+        Fate::Part { from, .. } => Some(from),
+        Fate::Late | Fate::Between => None,
+    });
+    let from = Int64Array::from_iter_values(from);
+    let mask: BooleanArray = fates.iter().map(|fate| Some(matches!(fate, Fate::Whole | Fate::Part { .. }))).collect();
+    let mut kept = if from.len() < fates.len() { filter_changes(changes, &mask)? } else { changes.clone() };
+    let has_parts = fates.iter().any(|fate| matches!(fate, Fate::Part { .. }));
+    kept.open_from = has_parts.then_some(from);
+    Ok(kept)
 }
 
 /// Accounts for rows that go on: held until `ends` where the branch holds them, else released.
@@ -394,66 +413,13 @@ fn hold(branch: &Branch, rows: usize, ends: &[i64], tally: &mut Tally) {
 pub(crate) fn filter_changes(changes: &ChangeBatch, mask: &BooleanArray) -> Result<ChangeBatch> {
     let kinds = match &changes.kinds {
         None => None,
-        Some(kinds) => Some(arrow::compute::filter(kinds, mask)?.as_primitive().clone()),
+        Some(kinds) => Some(filter(kinds, mask)?.as_primitive().clone()),
     };
-    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, mask)?, kinds })
-}
-
-type Failures = Vec<(u32, String)>;
-
-/// Which rows a filter keeps (NULL keeps none), and the rows it failed on.
-fn filter_mask(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<(BooleanArray, Failures)> {
-    let evaluate = |rows: &RecordBatch| -> Result<ArrayRef> { Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?) };
-    let (pieces, failed) = narrowed(rows, &evaluate)?;
-    let mut mask = vec![false; rows.num_rows()];
-    for (start, piece) in pieces {
-        let piece = piece.as_boolean_opt().ok_or_else(|| Error::internal("a filter that is no boolean"))?.clone();
-        for row in 0..piece.len() {
-            mask[start + row] = piece.is_valid(row) && piece.value(row);
-        }
-    }
-    Ok((mask.into(), failed))
-}
-
-/// The columns of a projection over the rows it did not fail on, and the rows it failed on.
-fn project(rows: &RecordBatch, projection: &Projection) -> Result<(RecordBatch, Failures)> {
-    let evaluate = |rows: &RecordBatch| evaluate_all(projection, rows);
-    let (pieces, failed) = narrowed(rows, &evaluate)?;
-    if let [(_, whole)] = pieces.as_slice() {
-        return Ok((whole.clone(), failed));
-    }
-    let pieces: Vec<RecordBatch> = pieces.into_iter().map(|(_, piece)| piece).collect();
-    Ok((arrow::compute::concat_batches(&projection.schema, &pieces)?, failed))
-}
-
-/// Evaluates the columns of a projection.
-pub(crate) fn evaluate_all(projection: &Projection, rows: &RecordBatch) -> Result<RecordBatch> {
-    let columns = projection.exprs.iter().map(|expr| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?));
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-    Ok(RecordBatch::try_new_with_options(Arc::clone(&projection.schema), columns, &options)?)
-}
-
-/// Evaluates over the rows, halving until only the rows that fail are left out.
-fn narrowed<T>(
-    rows: &RecordBatch,
-    evaluate: &dyn Fn(&RecordBatch) -> Result<T>,
-) -> Result<(Vec<(usize, T)>, Failures)> {
-    let mut pieces = Vec::new();
-    let mut failed = Vec::new();
-    let mut todo = vec![(0, rows.num_rows())];
-    while let Some((start, length)) = todo.pop() {
-        match evaluate(&rows.slice(start, length)) {
-            Ok(done) => pieces.push((start, done)),
-            Err(error) if length <= 1 => failed.push((start as u32, format!("expression: {error}"))),
-            Err(_) => {
-                let half = length / 2;
-                todo.push((start + half, length - half));
-                todo.push((start, half));
-            }
-        }
-    }
-    Ok((pieces, failed))
+    let open_from = match &changes.open_from {
+        None => None,
+        Some(ends) => Some(filter(ends, mask)?.as_primitive().clone()),
+    };
+    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, mask)?, kinds, open_from })
 }
 
 /// Rejected rows as a batch of `"t$rejected"`.
@@ -468,20 +434,26 @@ pub(super) fn rejected_batch(split: &SplitId, rejected: &[Rejected]) -> Result<R
     Ok(RecordBatch::try_new(rejected_schema(), columns)?)
 }
 
-/// Late rows as a batch of `"t$late"`: each row once, with the INSERTs that refused it.
+/// Rows that missed windows: the row, and the end of the last window it missed if it takes part in later ones, with the
+/// names of the INSERTs.
+pub(super) type LateRows = BTreeMap<(u32, Option<i64>), String>;
+
+/// Late rows as a batch of `"t$late"`: each row once for all the INSERTs in which it missed the same.
 pub(super) fn late_batch(
     table: &SchemaRef,
     prepared: &Prepared,
     origin: &Origin,
-    late: &std::collections::BTreeMap<u32, String>,
+    late: &LateRows,
 ) -> Result<RecordBatch> {
-    let rows = UInt32Array::from_iter_values(late.keys().copied());
+    let rows = UInt32Array::from_iter_values(late.keys().map(|(row, _)| *row));
     let mut columns = take_record_batch(&prepared.changes.rows, &rows)?.columns().to_vec();
-    let offsets = late.keys().map(|row| origin.positions.text(prepared.record_of(*row as usize)));
-    let watermarks = late.keys().map(|row| prepared.before[*row as usize].div_euclid(1000));
+    let offsets = late.keys().map(|(row, _)| origin.positions.text(prepared.record_of(*row as usize)));
+    let watermarks = late.keys().map(|(row, _)| prepared.before[*row as usize].div_euclid(1000));
     columns.push(Arc::new(StringArray::from_iter_values(late.keys().map(|_| origin.split.0.as_ref()))));
     columns.push(Arc::new(StringArray::from_iter_values(offsets)));
     columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(watermarks)));
     columns.push(Arc::new(StringArray::from_iter_values(late.values())));
+    let missed = late.keys().map(|(_, missed)| missed.map(|end| end.div_euclid(1000)));
+    columns.push(Arc::new(missed.collect::<TimestampMillisecondArray>()));
     Ok(RecordBatch::try_new(late_schema(table), columns)?)
 }

@@ -25,7 +25,7 @@ use crate::{
         pipe::{Event, Pipe},
         progress::{Mark, TableProgress},
         slow::Slow,
-        source_batch::{self, Origin, Prepared, Rejected},
+        source_batch::{self, LateRows, Origin, Prepared, Rejected},
         splits::Assignment,
     },
     time::{Instant, Watermark},
@@ -261,7 +261,7 @@ impl SourceHead {
         origin: &Origin,
         effects: &mut Effects,
     ) -> Result<()> {
-        let mut late: BTreeMap<u32, String> = BTreeMap::new();
+        let mut late = LateRows::new();
         let mut failed: BTreeMap<u32, String> = BTreeMap::new();
         for branch in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == BranchInput::Rows) {
             let (index, branch) = branch;

@@ -258,6 +258,71 @@ async fn every_window_equals_the_batch_result_at_any_parallelism_and_batch_size(
     }
 }
 
+/// Events so far out of order that many come too late for some of their windows, and some for all; by split.
+fn disordered(seed: u64) -> Vec<Vec<Event>> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut event = |index: i64| {
+        let late = if random.random_bool(0.3) { random.random_range(0..900) } else { 0 };
+        (format!("key-{}", random.random_range(0..4)), START + 1000 + index * 9 - late, random.random_range(-2..20))
+    };
+    (0..3).map(|_| (0..300).map(&mut event).collect()).collect()
+}
+
+/// What each split's own watermark leaves of the windows, how many rows missed some of theirs, and how many all.
+fn expected_in_part(splits: &[Vec<Event>], spec: WindowSpec) -> (Result_, u64, u64) {
+    let (mut result, mut part, mut late) = (Result_::new(), 0, 0);
+    for split in splits {
+        let mut watermark = i64::MIN;
+        for (key, time, value) in split {
+            let windows = spec.windows_of_pane(spec.pane_of(time * 1000));
+            let open: Vec<_> = windows.iter().filter(|window| window.end > watermark).collect();
+            if *value >= 0 {
+                part += u64::from(!open.is_empty() && open.len() < windows.len());
+                late += u64::from(open.is_empty());
+                for window in open {
+                    let entry = result.entry((key.clone(), window.start / 1000, window.end / 1000)).or_default();
+                    *entry = (entry.0 + 1, entry.1 + value);
+                }
+            }
+            watermark = watermark.max((time - 100) * 1000);
+        }
+    }
+    (result, part, late)
+}
+
+/// A split that is far behind the others or far ahead of them, a restart, another parallelism: none of it decides which
+/// windows a row takes part in.
+#[tokio::test]
+async fn what_a_row_misses_depends_on_its_own_split_alone() {
+    for (seed, spec) in (0..4).flat_map(|seed| [HOP, CUMULATE].map(|spec| (seed, spec))) {
+        let mut splits = disordered(seed);
+        splits[2].iter_mut().for_each(|event| event.1 += 3000 * (seed as i64 % 3 - 1));
+        let (expected, part, late) = expected_in_part(&splits, spec);
+        assert!(part > 10 && late > 10, "{part} and {late} rows prove nothing");
+        for (parallelism, batch_rows, steps) in [(1, 100, 1), (3, 7, 1), (2, 50, 5), (3, 1, 3)] {
+            let log = MemoryLog::new(false, batch_rows);
+            let table = MemoryTable::new(ChangelogMode::Append, 3);
+            let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+            for step in 0..steps {
+                for (name, events) in splits.iter().enumerate() {
+                    let length = events.len() / steps;
+                    log.append(&format!("split-{name}"), rows(&events[step * length..(step + 1) * length]));
+                }
+                let config = JobConfig { once: true, ..config(Arc::clone(&store), 1 + (parallelism + step) % 3) };
+                run(graph(&log, &table, spec), config, CancellationToken::new()).await.unwrap();
+            }
+            log.close();
+            let last = config(Arc::clone(&store), parallelism);
+            let summary = run(graph(&log, &table, spec), last, CancellationToken::new()).await.unwrap();
+            let what = format!("{spec:?}, seed {seed}, {parallelism} tasks, batches of {batch_rows}, {steps} steps");
+            assert_eq!(actual(&table), expected, "{what}");
+            let tally = &summary.ledger["log"]["out"];
+            assert!(tally.is_balanced(), "{tally:?}");
+            assert_eq!((tally.partly_late, tally.late), (part, late), "{what}");
+        }
+    }
+}
+
 /// Runs a job in `--once` steps while the log grows, at a new parallelism each time, then to its end.
 #[tokio::test]
 async fn stopped_and_restored_at_other_parallelisms() {

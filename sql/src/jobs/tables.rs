@@ -351,6 +351,7 @@ fn ledger_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "n:held",
         "n:released",
         "f:balanced",
+        "n:partly_late",
     ];
     let rows = jobs.manifests().flat_map(|(job, manifest)| {
         inspect::ledger(manifest).into_iter().map(move |row| {
@@ -367,6 +368,7 @@ fn ledger_rows(jobs: &Jobs) -> Result<RecordBatch> {
                 number(tally.held_rows()),
                 number(tally.released),
                 Cell::Flag(tally.is_balanced()),
+                number(tally.partly_late),
             ]
         })
     });

@@ -156,7 +156,7 @@ async fn fold(
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut rows: HashMap<OwnedRow, u64> = HashMap::new();
     let (mut converter, mut first, mut bytes) = (None, 0_u64, 0);
-    while let Some(ChangeBatch { rows: batch, kinds }) = changes.try_next().await? {
+    while let Some(ChangeBatch { rows: batch, kinds, .. }) = changes.try_next().await? {
         let keys = batch.project(key)?;
         let converter = match &mut converter {
             Some(converter) => converter,
@@ -167,7 +167,7 @@ async fn fold(
             }
         };
         let keys = converter.convert_columns(keys.columns())?;
-        let changes = ChangeBatch { rows: batch, kinds };
+        let changes = ChangeBatch::new(batch, kinds);
         for index in 0..changes.num_rows() {
             let key = keys.row(index).owned();
             match changes.kind(index) {

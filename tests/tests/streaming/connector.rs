@@ -121,7 +121,7 @@ impl SplitReader for KeptReader {
             let there = rows.rows.schema();
             let places = self.columns.fields().iter().map(|field| there.index_of(field.name()));
             let kept = rows.rows.project(&places.collect::<Result<Vec<_>, _>>()?)?;
-            *rows = ChangeBatch { rows: kept, kinds: rows.kinds.take() };
+            *rows = ChangeBatch::new(kept, rows.kinds.take());
         }
         Ok(event)
     }

@@ -165,6 +165,64 @@ async fn null_times_and_late_rows_are_kept_with_split_and_offset_and_feed_other_
     }
 }
 
+/// The windows of `TABLES` as others, read as they are and through operators that keep nothing.
+fn in_windows(function: &str) -> [String; 3] {
+    let plain = TABLES.replace("TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND)", function);
+    let union = plain.replace(
+        &format!("FROM TABLE({function})"),
+        &format!(
+            "FROM (SELECT window_start, window_end FROM TABLE({function}) UNION ALL
+                   SELECT window_start, window_end FROM TABLE({function}) WHERE id < 0)"
+        ),
+    );
+    let unnested = plain.replace(
+        &format!("FROM TABLE({function})\n"),
+        &format!("FROM TABLE({function}) CROSS JOIN UNNEST(ARRAY[1]) AS one (x)\n"),
+    );
+    [plain, union, unnested]
+}
+
+#[tokio::test]
+async fn a_row_too_late_for_some_of_its_windows_is_in_the_others_whatever_other_splits_do() {
+    for script in in_windows("HOP(TABLE events, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)") {
+        for other in [0, 40] {
+            let log = MemoryLog::new(false, 1);
+            log.append("p-0", events(&[(1, Some(1)), (2, Some(17)), (3, Some(7)), (4, Some(2)), (5, Some(80))]));
+            log.append("p-1", events(&[(6, Some(other)), (7, Some(80))]));
+            log.close();
+            let job = job(&script, &[("events", log)], 2).await;
+            let counts = job.table("counts");
+            let of_start = |start: &str| counts.iter().filter(|line| line.contains(start)).cloned().collect::<Vec<_>>();
+            assert_eq!(of_start("2026-01-01T00:00:05"), ["2026-01-01T00:00:05 | 1"], "{script} {other}");
+            let own = if other == 0 { 2 } else { 1 };
+            assert_eq!(of_start("2026-01-01T00:00:00"), [format!("2026-01-01T00:00:00 | {own}")], "{script} {other}");
+            let late = job.aside("events$late").await;
+            let missed = late.iter().flat_map(|batch| {
+                let column = batch.column_by_name("missed_until").unwrap();
+                let column = column.as_primitive::<arrow::datatypes::TimestampMillisecondType>().clone();
+                (0..column.len()).map(move |row| column.is_valid(row).then(|| (column.value(row) - NOW) / 1000))
+            });
+            let mut missed: Vec<Option<i64>> = missed.collect();
+            missed.sort();
+            assert_eq!(missed, [None, Some(10)], "{script}");
+            let tally = &job.summary.ledger["events"]["counts"];
+            assert_eq!((tally.late, tally.partly_late, tally.released), (1, 1, 6), "{script}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_between_two_windows_is_filtered_not_late() {
+    let [script, ..] = in_windows("HOP(TABLE events, DESCRIPTOR(ts), INTERVAL '30' SECOND, INTERVAL '10' SECOND)");
+    let log = MemoryLog::new(false, 2);
+    log.append("p-0", events(&[(1, Some(1)), (2, Some(15)), (3, Some(61)), (4, Some(45)), (5, Some(2))]));
+    log.close();
+    let job = job(&script, &[("events", log)], 1).await;
+    let tally = &job.summary.ledger["events"]["counts"];
+    assert_eq!((tally.filtered, tally.late, tally.released), (2, 1, 2), "{tally:?}");
+    assert_eq!(job.table("old").len(), 1);
+}
+
 #[tokio::test]
 async fn a_row_far_ahead_is_counted_and_does_not_move_the_watermark() {
     let log = MemoryLog::new(false, 1);

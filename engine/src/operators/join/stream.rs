@@ -268,7 +268,7 @@ impl StreamJoin {
             let plain = part.iter().all(|emission| emission.kind == RowKind::Insert);
             let kinds = part.iter().map(|emission| emission.kind as i8);
             let kinds = if plain { None } else { Some(Int8Array::from_iter_values(kinds)) };
-            out.emit(ChangeBatch { rows, kinds });
+            out.emit(ChangeBatch::new(rows, kinds));
         }
         Ok(())
     }
@@ -392,7 +392,7 @@ impl Operator for StreamJoin {
                 let kinds = arrow::compute::take(&kinds, &alive, None)?.as_primitive::<Int8Type>().clone();
                 let rows = take_record_batch(&rows, &alive)?;
                 let written: Vec<i64> = alive.values().iter().map(|row| written.value(*row as usize)).collect();
-                self.take(side, &ChangeBatch { rows, kinds: Some(kinds) }, &written)?;
+                self.take(side, &ChangeBatch::new(rows, Some(kinds)), &written)?;
             }
             self.sides[side].take_unsaved();
             self.padded_below[side] = self.watermark.0.saturating_sub(self.open_for(side));

@@ -35,7 +35,7 @@ fn rows(rows: &[Row], kinds: Option<Vec<i8>>) -> ChangeBatch {
     let values = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
     let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2));
     let rows = RecordBatch::try_new(side(), vec![Arc::new(keys), Arc::new(values), Arc::new(times)]).unwrap();
-    ChangeBatch { rows, kinds: kinds.map(Int8Array::from) }
+    ChangeBatch::new(rows, kinds.map(Int8Array::from))
 }
 
 fn collect(bag: &mut Bag, out: &mut Output) {

@@ -263,5 +263,5 @@ fn changes_of(rows: &RecordBatch, input: &SchemaRef) -> Result<ChangeBatch> {
     let kinds = rows.column(1).as_primitive_opt::<Int8Type>().cloned();
     let kinds = kinds.ok_or_else(|| Error::internal("waiting rows without their kind"))?;
     let kinds = kinds.values().iter().any(|kind| *kind != 0).then_some(kinds);
-    Ok(ChangeBatch { rows: batch_of(input, rows.columns()[2..].to_vec(), rows.num_rows())?, kinds })
+    Ok(ChangeBatch::new(batch_of(input, rows.columns()[2..].to_vec(), rows.num_rows())?, kinds))
 }

@@ -32,7 +32,7 @@ fn batch(changes: &[Change]) -> ChangeBatch {
         |of: fn(&Change) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(changes.iter().map(of))) };
     let rows = RecordBatch::try_new(spec(Keeps::All).schema, vec![column(|c| c.0), column(|c| c.1)]).unwrap();
     let kinds = Int8Array::from_iter_values(changes.iter().map(|change| change.2 as i8));
-    ChangeBatch { rows, kinds: Some(kinds) }
+    ChangeBatch::new(rows, Some(kinds))
 }
 
 fn changes(out: &mut Output) -> Vec<Change> {

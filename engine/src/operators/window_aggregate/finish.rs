@@ -25,7 +25,7 @@ use crate::{
         groups::{Groups, batch_of},
         spilling::SPILL_AT_LEAST,
         window_aggregate::{
-            WindowAggregate, Windows,
+            FROM_FIRST, WindowAggregate, Windows,
             spill::{self, BUCKETS, Spilled},
         },
     },
@@ -108,7 +108,11 @@ impl Final {
 
     fn windows_of(&self, pane: (i64, i64)) -> Vec<Window> {
         match self.spec.windows {
-            Windows::Assign { spec, .. } => spec.windows_of_pane(pane.0),
+            Windows::Assign { spec, .. } => {
+                let mut windows = spec.windows_of_pane(pane.0);
+                windows.retain(|window| pane.1 == FROM_FIRST || window.end >= pane.1);
+                windows
+            }
             Windows::Attached { .. } => vec![Window { start: pane.0, end: pane.1 }],
         }
     }
@@ -320,7 +324,7 @@ impl Final {
         }
         let kinds = (self.spec.allowed > 0)
             .then(|| arrow::array::Int8Array::from_value(crate::message::RowKind::UpdateAfter as i8, piece.num_rows()));
-        out.emit(ChangeBatch { rows: piece, kinds });
+        out.emit(ChangeBatch::new(piece, kinds));
         true
     }
 }
@@ -357,7 +361,7 @@ fn by_pane(rows: &RecordBatch, skip: usize, prefix: usize) -> Result<Vec<((i64, 
     };
     let first = column(skip)?;
     let second = if prefix == 2 { Some(column(skip + 1)?) } else { None };
-    let pane = |row: usize| (first.value(row), second.map_or(0, |second| second.value(row)));
+    let pane = |row: usize| (first.value(row), second.map_or(FROM_FIRST, |second| second.value(row)));
     let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
     (0..rows.num_rows()).for_each(|row| rows_of.entry(pane(row)).or_default().push(row as u32));
     if rows_of.len() == 1 {

@@ -73,7 +73,7 @@ impl Partial {
 
 impl Operator for Partial {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let panes = panes(self.spec.windows, &changes.rows)?;
+        let panes = panes(self.spec.windows, &changes)?;
         let runs = panes.chunk_by(|a, b| a == b);
         if runs.clone().take(RUNS_MAX + 1).count() <= RUNS_MAX {
             let mut start = 0;

@@ -111,6 +111,7 @@ fn checkpoint(page: &mut Page<'_>, newest: &Manifest, now: Instant) {
             ("late", tally.late),
             ("held", tally.held_rows()),
             ("released", tally.released),
+            ("partly_late", tally.partly_late),
         ];
         for (fate, rows) in fates {
             let split = row.split.as_deref().unwrap_or_default();

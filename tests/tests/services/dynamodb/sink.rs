@@ -38,7 +38,7 @@ fn numbered(ids: std::ops::Range<usize>, n: i64) -> RecordBatch {
 }
 
 fn changed(rows: RecordBatch, kinds: &[RowKind]) -> ChangeBatch {
-    ChangeBatch { rows, kinds: Some(Int8Array::from_iter_values(kinds.iter().map(|kind| *kind as i8))) }
+    ChangeBatch::new(rows, Some(Int8Array::from_iter_values(kinds.iter().map(|kind| *kind as i8))))
 }
 
 async fn total(client: &aws_sdk_dynamodb::Client, table: &str) -> Result<(usize, i64)> {
