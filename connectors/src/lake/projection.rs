@@ -80,6 +80,14 @@ impl Projection {
         self.keys.iter().any(|(_, kind)| matches!(kind, Kind::Injected))
     }
 
+    /// The values of each key; none of an injected one.
+    pub fn values(&self) -> impl Iterator<Item = Option<&[Value]>> {
+        self.keys.iter().map(|(_, kind)| match kind {
+            Kind::Values(values) => Some(values.as_slice()),
+            Kind::Injected => None,
+        })
+    }
+
     /// The partitions that these filters leave, a key at a time, each pruned before the next.
     pub fn partitions(&self, filter: &FileFilter) -> Result<Spanned> {
         let mut candidates: Vec<Vec<Value>> = vec![Vec::new()];

@@ -5,7 +5,8 @@
 //! stack empty --path step-------> Keys | Elements --..--> a row    with a record path
 //! ```
 //!
-//! Invariant: a malformed row costs no row after it that starts on its own line.
+//! Invariant: a malformed row costs no row after it that starts on its own line, unless what is between them may well be
+//! its own nested values: a balance of brackets is trusted only up to the next line on which a row may start.
 
 use super::{
     lexer::{self, Fault, skip_blanks},
@@ -36,11 +37,21 @@ enum Level {
     Elements(usize, usize),
 }
 
+/// A container that is open, and how its children stand.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    level: Level,
+    /// Bytes before the last child that began its line; none if none did.
+    indent: Option<usize>,
+}
+
 /// Finds rows in bytes that come whole or in chunks.
 #[derive(Debug)]
 pub(super) struct Frame {
     path: RecordPath,
-    stack: Vec<Level>,
+    stack: Vec<Open>,
+    /// Bytes between the last line end and what stands next; none if there is more than blanks and commas.
+    indent: Option<usize>,
     /// Whether rows end with their line; unknown before the first row.
     has_lines: Option<bool>,
     /// A row below a path was found and is not read yet.
@@ -58,14 +69,13 @@ enum Step {
 impl Frame {
     pub(super) fn new(path: RecordPath) -> Self {
         let (has_document, has_records) = (false, path.0.is_empty());
-        Self { path, stack: Vec::new(), has_lines: None, is_at_row: false, has_document, has_records }
+        Self { path, stack: Vec::new(), indent: None, has_lines: None, is_at_row: false, has_document, has_records }
     }
 
     /// Begins anew, for the next payload.
     pub(super) fn reset(&mut self) {
         self.stack.clear();
-        self.has_lines = None;
-        self.is_at_row = false;
+        (self.indent, self.has_lines, self.is_at_row) = (None, None, false);
         (self.has_document, self.has_records) = (false, self.path.0.is_empty());
     }
 
@@ -73,11 +83,13 @@ impl Frame {
     #[inline]
     pub(super) fn find(&mut self, buffer: &[u8], mut at: usize, is_last: bool) -> Found {
         loop {
+            let from = at;
             at = skip_separators(buffer, at);
+            self.note_indent(&buffer[from..at]);
             let Some(&byte) = buffer.get(at) else {
                 return if is_last { self.end(at) } else { Found::NeedMore(at) };
             };
-            let step = match self.stack.last().copied() {
+            let step = match self.stack.last().map(|open| open.level) {
                 _ if self.is_at_row => return Found::Row(at),
                 None if byte == b'{' && self.path.0.is_empty() => return Found::Row(at),
                 None => self.top(buffer, at, is_last),
@@ -89,13 +101,30 @@ impl Frame {
                 Some(Level::Rows) => return Found::Row(at),
             };
             match step {
-                Step::Go(next) => at = next,
+                Step::Go(next) => (at, self.indent) = (next, None),
                 Step::Found(Found::NeedMore(start)) if is_last => {
                     return Found::Malformed { start, reason: "the document ends early" };
                 }
                 Step::Found(found) => return found,
             }
         }
+    }
+
+    /// Takes note of how far from the start of its line the next child of an open container is.
+    #[inline]
+    fn note_indent(&mut self, between: &[u8]) {
+        let Some(open) = self.stack.last_mut() else { return };
+        match memchr::memrchr(b'\n', between) {
+            Some(end) => self.indent = Some(between.len() - end - 1),
+            // Chunks may end between blanks.
+            None => self.indent = self.indent.map(|indent| indent + between.len()),
+        }
+        // What follows on the line of a child that began it belongs to that line.
+        open.indent = self.indent.or(open.indent);
+    }
+
+    fn push(&mut self, level: Level) {
+        self.stack.push(Open { level, indent: None });
     }
 
     /// What is to be said at the end of the input; once only.
@@ -113,7 +142,7 @@ impl Frame {
 
     fn pop(&mut self, at: usize) -> Step {
         // An array of no records leads to them all the same.
-        self.has_records |= matches!(self.stack.pop(), Some(Level::Elements(_, 0)));
+        self.has_records |= matches!(self.stack.pop().map(|open| open.level), Some(Level::Elements(_, 0)));
         Step::Go(at + 1)
     }
 
@@ -132,7 +161,7 @@ impl Frame {
         match buffer.get(skip_blanks(buffer, at + 1)) {
             None if !is_last => Step::Found(Found::NeedMore(at)),
             Some(b'{' | b']') => {
-                self.stack.push(Level::Rows);
+                self.push(Level::Rows);
                 Step::Go(at + 1)
             }
             _ => Step::Found(Found::Row(at)),
@@ -145,14 +174,14 @@ impl Frame {
         match (self.path.0.get(step), byte) {
             (None, b'[') => {
                 self.has_records = true;
-                self.stack.push(Level::Rows);
+                self.push(Level::Rows);
             }
             (None, _) => {
                 (self.is_at_row, self.has_records) = (true, true);
                 return Step::Found(Found::Row(at));
             }
-            (Some(PathStep::Key(_)), b'{') => self.stack.push(Level::Keys(step)),
-            (Some(PathStep::Every | PathStep::Index(_)), b'[') => self.stack.push(Level::Elements(step, 0)),
+            (Some(PathStep::Key(_)), b'{') => self.push(Level::Keys(step)),
+            (Some(PathStep::Every | PathStep::Index(_)), b'[') => self.push(Level::Elements(step, 0)),
             _ => {
                 self.has_records |= byte == b'n';
                 return skipped(buffer, at, at);
@@ -190,7 +219,7 @@ impl Frame {
         let depth = self.stack.len() - 1;
         let next = if is_wanted { self.enter(buffer, at, step + 1) } else { skipped(buffer, at, at) };
         if !matches!(next, Step::Found(Found::NeedMore(_))) {
-            self.stack[depth] = Level::Elements(step, index + 1);
+            self.stack[depth].level = Level::Elements(step, index + 1);
         }
         next
     }
@@ -198,7 +227,7 @@ impl Frame {
     /// Takes note of a row that was read, to know whether rows end with their line.
     #[inline]
     pub(super) fn row_read(&mut self, row: &[u8]) {
-        self.is_at_row = false;
+        (self.is_at_row, self.indent) = (false, None);
         if self.has_lines.is_none() {
             self.has_lines = Some(memchr::memchr(b'\n', row).is_none());
         }
@@ -206,7 +235,12 @@ impl Frame {
 
     /// Takes note that a row was refused.
     pub(super) fn row_refused(&mut self) {
-        self.is_at_row = false;
+        (self.is_at_row, self.indent) = (false, None);
+    }
+
+    /// Whether rows end with their line, as far as is known.
+    pub(super) fn has_lines(&self) -> bool {
+        self.has_lines == Some(true)
     }
 
     /// Where to go on after the malformed row at `start`; `None` when the bytes do not say yet.
@@ -214,31 +248,52 @@ impl Frame {
         let rest = &buffer[start..];
         let newline = memchr::memchr(b'\n', rest);
         let at_end = is_last.then_some(rest.len());
-        let is_container = matches!(rest.first(), Some(b'{' | b'['));
-        let length = if !self.stack.is_empty() {
-            match balanced_end(rest, is_container) {
-                Some(length) => length,
-                None => match next_object_line(rest) {
-                    Some(length) => {
-                        self.stack.retain(|level| matches!(level, Level::Rows));
-                        length
-                    }
-                    None => {
-                        let length = at_end?;
-                        // That the document is cut is said of what is cut.
-                        self.stack.clear();
-                        self.has_records = true;
-                        length
-                    }
-                },
-            }
-        } else if self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline)) {
+        let length = if self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline)) {
             let line = newline.or(at_end)?;
-            balanced_end(&rest[..line], is_container).unwrap_or(line)
+            balanced_end(&rest[..line]).unwrap_or_else(|| {
+                self.leave_line();
+                line
+            })
         } else {
-            balanced_end(rest, is_container).or_else(|| next_object_line(rest)).or(at_end)?
+            self.after_lines(rest, at_end)?
         };
+        if at_end == Some(length) && balanced_end(rest) != Some(length) {
+            // That the document is cut is said of what is cut.
+            self.leave(0);
+        }
         Some((start + length.max(1)).min(buffer.len()))
+    }
+
+    /// Length of a malformed row over several lines: up to its last bracket, if that comes before the next line on which a
+    /// row may start.
+    fn after_lines(&mut self, rest: &[u8], at_end: Option<usize>) -> Option<usize> {
+        let is_array = |open: &Open| !matches!(open.level, Level::Keys(_)) && open.indent.is_some();
+        let depth = self.stack.iter().rposition(is_array).map_or(0, |index| index + 1);
+        let indent = depth.checked_sub(1).and_then(|index| self.stack[index].indent).unwrap_or(0);
+        // Between rows of an array is a comma, between others none.
+        let follows = |before: u8| !matches!(before, b':' | b'[') && (depth > 0 || before != b',');
+        let row = next_object_line(rest, indent, follows);
+        if let Some(length) = balanced_end(&rest[..row.unwrap_or(rest.len())]) {
+            return Some(length);
+        }
+        row.or(at_end)?;
+        let next = next_object_line(rest, indent, |_| true);
+        if next.is_some() {
+            self.leave(depth);
+        }
+        next.or(at_end)
+    }
+
+    /// Leaves the containers whose children do not start on lines of their own: they have ended with their line.
+    fn leave_line(&mut self) {
+        let depth = self.stack.iter().rposition(|open| open.indent.is_some()).map_or(0, |index| index + 1);
+        self.leave(depth);
+    }
+
+    /// Leaves all but the outermost containers.
+    fn leave(&mut self, depth: usize) {
+        self.has_records |= depth < self.stack.len();
+        self.stack.truncate(depth);
     }
 }
 
@@ -273,20 +328,20 @@ fn skip_separators(buffer: &[u8], mut at: usize) -> usize {
 }
 
 /// End of the container at the start of `bytes` by its brackets alone, strings respected.
-fn balanced_end(bytes: &[u8], is_container: bool) -> Option<usize> {
-    if !is_container {
+fn balanced_end(bytes: &[u8]) -> Option<usize> {
+    if !matches!(bytes.first(), Some(b'{' | b'[')) {
         return None;
     }
-    let (mut depth, mut at) = (0usize, 0);
+    let (mut open, mut at) = (Vec::new(), 0);
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'{' | b'[' => open.push(byte),
+            b'}' | b']' if open.pop() != Some(byte - 2) => return None,
             b'"' => at = loose_string_end(bytes, at + 1)?,
             _ => {}
         }
         at += 1;
-        if depth == 0 {
+        if open.is_empty() {
             return Some(at);
         }
     }
@@ -304,9 +359,16 @@ fn loose_string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The next line that starts with an object.
-fn next_object_line(bytes: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, b"\n{").map(|at| at + 1)
+/// The end of the line before the next one that starts with an object after `indent` blanks or commas, and after a line that ends with a byte that
+/// `follows` takes.
+fn next_object_line(bytes: &[u8], indent: usize, follows: impl Fn(u8) -> bool) -> Option<usize> {
+    let is_row = |newline: &usize| {
+        let line = &bytes[newline + 1..];
+        let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b',')).count();
+        let before = bytes[..*newline].trim_ascii_end().last();
+        blanks == indent && line.get(blanks) == Some(&b'{') && before.is_some_and(|before| follows(*before))
+    };
+    memchr::memchr_iter(b'\n', bytes).find(is_row)
 }
 
 /// Whether a malformed row at the start of `bytes` is a line of its own, where no row has been read yet.

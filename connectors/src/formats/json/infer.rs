@@ -1,10 +1,11 @@
 //! Columns of JSON files from a sample of their rows.
 //!
-//! Invariant: each type found reads every sampled value without loss. Whole numbers are BIGINT, with others DOUBLE;
-//! numbers, texts and booleans mixed are VARCHAR; objects and arrays are merged field by field; what is only NULL is
-//! VARCHAR. Keys that differ in case only are one column.
+//! Invariant: each type found reads every sampled value, whole numbers to the last digit. They are BIGINT, longer ones
+//! DECIMAL(38,0), with fractions DOUBLE; numbers that no such type holds are VARCHAR, as are numbers, texts and booleans
+//! mixed; objects and arrays are merged field by field; what is only NULL is VARCHAR. Keys that differ in case only are one
+//! column.
 
-use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, Schema};
 use indexmap::IndexMap;
 
 use super::{
@@ -14,6 +15,9 @@ use super::{
     options::{Dialect, RecordPath},
     tape::{Kind, Tape},
 };
+
+/// Largest whole number up to which DOUBLE has each.
+pub(crate) const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
 
 /// Gathers the types of the rows it is shown.
 #[derive(Debug, Default)]
@@ -29,7 +33,12 @@ enum Seen {
     #[default]
     Nothing,
     Boolean,
+    /// A whole number that DOUBLE has too.
     Whole,
+    /// One that BIGINT has.
+    Long,
+    /// One of at most 38 digits.
+    Huge,
     Number,
     Text,
     List(Box<Seen>),
@@ -83,11 +92,7 @@ fn seen(tape: &Tape, index: usize, row: &[u8]) -> Seen {
     match node.kind {
         Kind::Null => Seen::Nothing,
         Kind::True | Kind::False => Seen::Boolean,
-        Kind::Number if super::coerce::integer(node.bytes(row), Dialect::Hive).is_some() => {
-            let is_plain = node.bytes(row).iter().all(|byte| byte.is_ascii_digit() || *byte == b'-');
-            if is_plain { Seen::Whole } else { Seen::Number }
-        }
-        Kind::Number => Seen::Number,
+        Kind::Number => number(node.bytes(row)),
         Kind::Text | Kind::EscapedText | Kind::Word => Seen::Text,
         Kind::Array => {
             let items = tape.children(index).map(|item| seen(tape, item, row)).fold(Seen::Nothing, Seen::merged);
@@ -104,6 +109,21 @@ fn seen(tape: &Tape, index: usize, row: &[u8]) -> Seen {
     }
 }
 
+fn number(text: &[u8]) -> Seen {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_whole = digits.iter().all(u8::is_ascii_digit);
+    match super::coerce::integer(text, Dialect::Hive) {
+        Some(value) if is_whole && value.unsigned_abs() <= EXACT_MAX => Seen::Whole,
+        Some(_) if is_whole => Seen::Long,
+        None if is_whole && digits.len() <= usize::from(DECIMAL128_MAX_PRECISION) => Seen::Huge,
+        _ if is_whole => Seen::Text,
+        _ => {
+            let value: Option<f64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            if value.is_some_and(f64::is_finite) { Seen::Number } else { Seen::Text }
+        }
+    }
+}
+
 fn merge_fields(into: &mut IndexMap<String, Seen>, fields: IndexMap<String, Seen>) {
     for (name, seen) in fields {
         let known = into.entry(name).or_default();
@@ -116,7 +136,9 @@ impl Seen {
     fn merged(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, seen) | (seen, Self::Nothing) => seen,
-            (Self::Whole | Self::Number, Self::Number) | (Self::Number, Self::Whole) => Self::Number,
+            (Self::Whole, Self::Number) | (Self::Number, Self::Whole) => Self::Number,
+            (Self::Whole, Self::Long) | (Self::Long, Self::Whole) => Self::Long,
+            (Self::Whole | Self::Long, Self::Huge) | (Self::Huge, Self::Whole | Self::Long) => Self::Huge,
             (Self::List(one), Self::List(two)) => Self::List(Box::new(one.merged(*two))),
             (Self::Object(mut one), Self::Object(two)) => {
                 merge_fields(&mut one, two);
@@ -131,7 +153,8 @@ impl Seen {
         match self {
             Self::Nothing | Self::Text => DataType::Utf8,
             Self::Boolean => DataType::Boolean,
-            Self::Whole => DataType::Int64,
+            Self::Whole | Self::Long => DataType::Int64,
+            Self::Huge => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
             Self::Number => DataType::Float64,
             Self::List(item) => DataType::new_list(item.data_type(), true),
             // A row without fields is no column type; its JSON text is kept.
@@ -181,8 +204,19 @@ mod tests {
         assert_eq!(inferred(&[one], "$"), expected);
         assert_eq!(
             inferred(&["{\"a\":1}\n", "{\"a\":\"x\",\"b\":9223372036854775808}\n"], "$"),
-            ["a string", "b double"]
+            ["a string", "b decimal(38,0)"]
         );
+    }
+
+    #[test]
+    fn no_digit_of_a_whole_number_is_lost() {
+        let rows = r#"{"a":12345678901234567890,"b":9007199254740993,"c":1e400,"d":1e20,"e":1}
+{"a":-1,"b":0.5,"c":1,"d":1.5,"e":-9223372036854775808}
+{"a":2,"f":123456789012345678901234567890123456789,"g":9007199254740992}
+{"g":0.5}
+"#;
+        let expected = ["a decimal(38,0)", "b string", "c string", "d double", "e bigint", "f string", "g double"];
+        assert_eq!(inferred(&[rows], "$"), expected);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod tape;
 mod time_text;
 mod written_time;
 
+pub(crate) use infer::EXACT_MAX;
 pub use infer::JsonInference;
 pub use lines::{BinaryText, Json, JsonLines};
 pub use options::{

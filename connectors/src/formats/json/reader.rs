@@ -295,13 +295,16 @@ impl JsonReader {
         self.buffer.len() - self.at > self.row_bytes_max
     }
 
+    /// Refuses a row that has no end so far; where rows are lines, only its line.
     fn refuse_too_long(&mut self) {
         let start = self.at;
-        let end = (start + self.row_bytes_max).min(self.buffer.len());
+        let most = (start + self.row_bytes_max).min(self.buffer.len());
+        let line = memchr::memchr(b'\n', &self.buffer[start..most]).filter(|_| self.frame.has_lines());
+        let end = line.map_or(most, |length| start + length.max(1));
         self.reject(start, end, format!("the row is longer than {} bytes", self.row_bytes_max));
         self.frame.row_refused();
         self.at = end;
-        self.skips_line = true;
+        self.skips_line = line.is_none();
     }
 
     /// Skips to the end of the line; `false` when it is not in the buffer.

@@ -370,6 +370,77 @@ fn a_malformed_row_costs_no_other() {
 }
 
 #[test]
+fn rows_after_one_that_is_cut_off_are_read() {
+    let cases = [
+        ("[\n{\"a\":1},\n{\"a\":2,\n{\"a\":3},\n{\"a\":4}\n]\n", "$", vec![1, 3, 4], 1),
+        (
+            "{\"a\":0}\n[{\"a\":1}\n{\"a\":2\n{\"a\":3}\n{\"a\":4}\n{\"a\":5}}\n{\"a\":6}\n",
+            "$",
+            vec![0, 1, 3, 4, 5, 6],
+            3,
+        ),
+        ("[{\"a\":1},{\"a\":2,{\"a\":3}]\n[{\"a\":4}]\n{\"a\":5}\n", "$", vec![1, 4, 5], 1),
+        ("[\n  {\n    \"a\": 1\n  },\n  {\n    \"a\": 2,\n  {\n    \"a\": 3\n  }\n]\n", "$", vec![1, 3], 1),
+        (
+            "[\n  {\n    \"a\": 1,\n    \"b\": [\n      {\"c\": 1},\n      {\"c\": x}\n    ]\n  },\n  {\n    \"a\": 2\n  }\n]\n",
+            "$",
+            vec![2],
+            1,
+        ),
+        (
+            "{\n\"a\":1\n}\n{\n\"b\":\n{\n\"c\":x\n}\n}\n{\n\"a\":2,\n{\n\"a\":3\n}\n{\n\"a\":4\n}\n",
+            "$",
+            vec![1, 3, 4],
+            2,
+        ),
+        ("{\"r\":[{\"a\":1},{\"a\":2,{\"a\":3}]}\n{\"r\":[{\"a\":4}]}\n", "$.r[*]", vec![1, 4], 1),
+        ("{\"r\":[\n{\"a\":1},\n{\"a\":2,\n{\"a\":3}\n]}\n{\"r\":[{\"a\":4}]}\n", "$.r[*]", vec![1, 3, 4], 1),
+        ("[\n{\"r\":[{\"a\":1},{\"a\":x]},\n{\"r\":[{\"a\":2}]}\n]\n", "$[*].r[*]", vec![1, 2], 1),
+        ("[\n{\"a\":1},\n{\"a\":2,\"b\":[\n{\"a\":3},\n{\"a\":4}\n]\n", "$", vec![1, 3, 4], 1),
+    ];
+    for (input, path, rows, rejected) in cases {
+        let options = JsonOptions { records: RecordPath::parse(path).unwrap(), ..JsonOptions::default() };
+        let found = read(&[("a", "int")], &options, input);
+        let rows: Vec<String> = rows.iter().map(|row: &i32| format!("{{\"a\":{row}}}")).collect();
+        assert_eq!((&found.rows, found.rejected.len()), (&rows, rejected), "{input}: {found:?}");
+    }
+}
+
+/// Lines of which some are cut, doubled or have brackets too many cost no other line, in lines and in arrays.
+#[test]
+fn lines_that_are_not_touched_are_read_whatever_the_others_are() {
+    let mut seed = 7_u64;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for round in 0..60 {
+        let is_array = round % 2 == 1;
+        let (mut text, mut expected) = (String::from(if is_array { "[\n" } else { "" }), Vec::new());
+        for row in 0..200 {
+            let mut line = format!("{{\"a\":{row},\"b\":[{{\"c\":\"[\"}}]}}");
+            if row > 1 && next(20) == 0 {
+                let at = 1 + usize::try_from(next(line.len() as u64 - 2)).unwrap();
+                match next(4) {
+                    0 => line.truncate(at),
+                    1 => line.insert(at, '['),
+                    2 => line.insert(at, '{'),
+                    _ => line.insert(at, '"'),
+                }
+            } else {
+                expected.push(format!("{{\"a\":{row}}}"));
+            }
+            text.push_str(&line);
+            text.push_str(if is_array { ",\n" } else { "\n" });
+        }
+        text.push_str(if is_array { "]\n" } else { "" });
+        let found = read_in_chunks(&schema(&[("a", "int")]), &JsonOptions::default(), text.as_bytes(), usize::MAX);
+        let lost: Vec<_> = expected.iter().filter(|row| !found.rows.contains(row)).collect();
+        assert!(lost.is_empty(), "round {round}: lost {lost:?}\n{text}");
+    }
+}
+
+#[test]
 fn invalid_utf8_and_long_rows_are_rejected_alone() {
     let schema = schema(&[("a", "string")]);
     let input = b"{\"a\":\"x\"}\n{\"a\":\"\xff\"}\n{\"a\":\"\xc3\xa9\"}\n";

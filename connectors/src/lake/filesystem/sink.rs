@@ -212,7 +212,7 @@ impl FilesystemSink {
     /// Registers partitions that are not known yet.
     async fn register(&self, folder: &Folder, mut partitions: Vec<Values>) -> Result<()> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
-        partitions.retain(|values| !folder.layout.known.contains_key(values));
+        partitions.retain(|values| folder.layout.is_new(values));
         if partitions.is_empty() || self.table.partition_keys.is_empty() {
             return Ok(());
         }

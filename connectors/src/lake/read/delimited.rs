@@ -102,7 +102,7 @@ impl DelimitedOptions {
         let habits = match text.style {
             TextStyle::Delimited => Habits::Lazy,
             TextStyle::Raw => Habits::Raw,
-            TextStyle::Csv { .. } if table.storage.serde.is_some() => Habits::OpenCsv,
+            TextStyle::OpenCsv { .. } => Habits::OpenCsv,
             TextStyle::Csv { .. } => Habits::Csv,
         };
         let (says_header, is_named) = match property("csv.header").map(str::to_ascii_lowercase).as_deref() {

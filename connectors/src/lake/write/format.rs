@@ -158,8 +158,15 @@ pub struct TextOptions {
 pub enum TextStyle {
     /// LazySimpleSerDe: no quotes.
     Delimited,
-    /// OpenCSVSerde, or CSV as everybody else writes it (then the escape is the quote itself).
+    /// CSV as everybody writes it; the escape may be the quote itself.
     Csv {
+        /// Around values that need it.
+        quote: u8,
+        /// Before a quote within quotes.
+        escape: u8,
+    },
+    /// OpenCSVSerde: a line is a record whatever is quoted, and only texts can be missing.
+    OpenCsv {
         /// Around values that need it.
         quote: u8,
         /// Before a quote within quotes.
@@ -167,6 +174,16 @@ pub enum TextStyle {
     },
     /// One column, its bytes as a line.
     Raw,
+}
+
+impl TextStyle {
+    /// The quote and the escape, where there are quotes.
+    pub fn quotes(self) -> Option<(u8, u8)> {
+        match self {
+            Self::Csv { quote, escape } | Self::OpenCsv { quote, escape } => Some((quote, escape)),
+            Self::Delimited | Self::Raw => None,
+        }
+    }
 }
 
 /// What is asked for after each row.
@@ -268,7 +285,7 @@ impl WriteFormat {
             Self::Parquet(_) => "parquet".into(),
             Self::Json { codec, .. } => format!("json{}", codec.extension()),
             Self::Text { codec, options } => {
-                let base = if matches!(options.style, TextStyle::Csv { .. }) { "csv" } else { "txt" };
+                let base = if options.style.quotes().is_some() { "csv" } else { "txt" };
                 format!("{base}{}", codec.extension())
             }
         }
@@ -381,7 +398,10 @@ fn csv_options(storage: &Storage, properties: &Properties) -> Result<TextOptions
         None if is_open_csv => b'\\',
         None => quote,
     };
-    options.style = TextStyle::Csv { quote, escape };
+    options.style = match storage.serde {
+        Some(_) => TextStyle::OpenCsv { quote, escape },
+        None => TextStyle::Csv { quote, escape },
+    };
     Ok(options)
 }
 

@@ -10,7 +10,7 @@ use headwater_engine::{
     time::{Clock, SystemClock},
 };
 
-use super::partition::{Found, Layout};
+use super::partition::{Found, Known, Layout, Spellings, spell_typed};
 use crate::lake::{
     hive_type,
     layout::Key,
@@ -53,7 +53,7 @@ impl Written<'_> {
         let keys = keys(self.table)?;
         let types: Vec<DataType> = keys.iter().map(|key| key.data_type.clone()).collect();
         if let Some(projection) = projection_of(self.table)? {
-            self.know_projected(&projection, &types, &mut layout).await?;
+            self.know_projected(&projection, &mut layout).await?;
         } else if self.table.discovery == PartitionDiscovery::Registered {
             layout.know(&types, self.registered().await?)?;
         } else if change == Change::Replaces {
@@ -86,25 +86,23 @@ impl Written<'_> {
     }
 
     /// The folders where readers of a projected table look; rows of other partitions would not be found again.
-    async fn know_projected(&self, projection: &Projection, types: &[DataType], layout: &mut Layout) -> Result<()> {
+    async fn know_projected(&self, projection: &Projection, layout: &mut Layout) -> Result<()> {
         let table = self.table;
-        if projection.has_injected() {
-            if projection.has_template() {
-                let message = format!("\"{}\" has an injected key and a location template", table.name);
-                return Err(Error::not_supported(message)
-                    .with_hint("write to a table over the same folder with partitions that are registered"));
-            }
+        if !projection.has_template() {
+            layout.projected = projection.values().map(Spellings::new).collect::<Result<_>>()?;
             return Ok(());
         }
-        let mut known = Vec::new();
-        for values in projection.partitions(&FileFilter::none(Vec::new()))?.partitions {
-            let folder = match projection.has_template() {
-                true => Some(self.folder_in(&projection.location(&table.location, &values)).await?),
-                false => None,
-            };
-            known.push(Found { values: values.into_iter().map(|value| value.raw).collect(), folder, columns: None });
+        if projection.has_injected() {
+            let message = format!("\"{}\" has an injected key and a location template", table.name);
+            return Err(Error::not_supported(message)
+                .with_hint("write to a table over the same folder with partitions that are registered"));
         }
-        layout.know(types, known)?;
+        for values in projection.partitions(&FileFilter::none(Vec::new()))?.partitions {
+            let folder = self.folder_in(&projection.location(&table.location, &values)).await?;
+            let spelled = values.iter().map(|value| spell_typed(std::slice::from_ref(value)));
+            let spelled = spelled.collect::<Result<Vec<_>>>()?.concat();
+            layout.know_folder(spelled, Known { folder, columns: None });
+        }
         layout.only_known = true;
         Ok(())
     }

@@ -14,6 +14,7 @@ use arrow::{
     datatypes::DataType,
     record_batch::RecordBatch,
 };
+use datafusion::scalar::ScalarValue;
 use headwater_engine::{
     catalog::Column,
     error::{Error, Result},
@@ -22,7 +23,7 @@ use headwater_engine::{
 use super::encode;
 use crate::lake::{
     commit::record::join,
-    layout::{NULL_FOLDER, folder_name},
+    layout::{NULL_FOLDER, Value, folder_name},
 };
 
 /// The text of each key's value; `None` is NULL.
@@ -40,8 +41,36 @@ pub struct Layout {
     pub known: HashMap<Values, Vec<Known>>,
     /// Whether rows of other partitions are refused, because no reader would find them.
     pub only_known: bool,
+    /// For each key of a projection the values that readers look for, or any but NULL.
+    pub projected: Vec<Spellings>,
     /// Folders of known partitions that are not where the layout has them.
     pub taken: HashSet<String>,
+}
+
+/// The values that readers of a projected key look for.
+#[derive(Debug, Clone)]
+pub enum Spellings {
+    /// Whatever a query names.
+    Any,
+    /// These: as this module spells them, to the text that folders have.
+    Of(HashMap<String, String>),
+}
+
+impl Spellings {
+    /// Those of a key's values; without any, whatever a query names.
+    pub fn new(values: Option<&[Value]>) -> Result<Self> {
+        let Some(values) = values else { return Ok(Self::Any) };
+        let raw = values.iter().filter_map(|value| value.raw.clone());
+        Ok(Self::Of(spell_typed(values)?.into_iter().flatten().zip(raw).collect()))
+    }
+
+    /// The text that the folder of a value has, if readers look for it.
+    fn raw<'a>(&'a self, value: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Any => Some(value),
+            Self::Of(spellings) => spellings.get(value).map(String::as_str),
+        }
+    }
 }
 
 /// A folder of a partition that is known.
@@ -78,13 +107,22 @@ impl Layout {
             if folder.as_ref().is_some_and(|folder| *folder != usual) {
                 self.taken.extend(folder.clone());
             }
-            let known = Known { folder: folder.unwrap_or(usual), columns };
-            let folders = self.known.entry(values).or_default();
-            if !folders.contains(&known) {
-                folders.push(known);
-            }
+            self.know_folder(values, Known { folder: folder.unwrap_or(usual), columns });
         }
         Ok(())
+    }
+
+    /// Adds a folder of a partition, its values as this module spells them.
+    pub fn know_folder(&mut self, values: Values, known: Known) {
+        let folders = self.known.entry(values).or_default();
+        if !folders.contains(&known) {
+            folders.push(known);
+        }
+    }
+
+    /// Whether a catalog should be told of a partition.
+    pub fn is_new(&self, values: &Values) -> bool {
+        self.projected.is_empty() && !self.known.contains_key(values)
     }
 
     /// Path of the folder that gets a partition's new files: a known one, or what the layout gives.
@@ -110,20 +148,37 @@ impl Layout {
     }
 
     fn usual_folder(&self, values: &[Option<String>]) -> String {
-        let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
+        let names = self.keys.iter().enumerate().zip(values).map(|((index, key), value)| {
+            let value = value.as_deref();
+            folder_name(key, value.and_then(|value| self.raw(index, value)).or(value))
+        });
         names.fold(self.root.clone(), |folder, name| join(&folder, &name))
+    }
+
+    /// The text that folders have for a key's value, unless no reader looks for it.
+    fn raw<'a>(&'a self, key: usize, value: &'a str) -> Option<&'a str> {
+        self.projected.get(key).map_or(Some(value), |spellings| spellings.raw(value))
+    }
+
+    /// Whether readers look for a partition.
+    fn is_projected(&self, values: &Values) -> bool {
+        let is_found = |(key, value): (usize, &Option<String>)| {
+            value.as_deref().is_some_and(|value| self.raw(key, value).is_some())
+        };
+        self.projected.is_empty() || values.iter().enumerate().all(is_found)
     }
 
     /// Refuses rows of a partition that no reader would find, or that readers would take for those of another one.
     pub fn check(&self, values: &Values) -> Result<()> {
-        if self.known.contains_key(values) || (!self.only_known && self.taken.is_empty()) {
+        let is_projected = self.is_projected(values);
+        if self.known.contains_key(values) || (is_projected && !self.only_known && self.taken.is_empty()) {
             return Ok(());
         }
         let name = || {
             let names = self.keys.iter().zip(values).map(|(key, value)| folder_name(key, value.as_deref()));
             names.collect::<Vec<_>>().join("/")
         };
-        if self.only_known {
+        if self.only_known || !is_projected {
             let message = format!("partition {} is not in the table's projection", name());
             return Err(Error::user("INVALID_PARTITION_VALUE", message).with_hint(
                 "rows there would not be found by queries; widen the range or the values of the projection",
@@ -171,6 +226,18 @@ impl Layout {
 /// Raw values as this module spells values of the keys' types; one that is none of its type stays as it is.
 pub fn spell(types: &[DataType], raw: &[Option<String>]) -> Result<Values> {
     raw.iter().zip(types).map(|(raw, data_type)| spelled(raw.as_deref(), data_type)).collect()
+}
+
+/// Typed values as this module spells them; texts are as they are.
+pub fn spell_typed(values: &[Value]) -> Result<Values> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    let typed = ScalarValue::iter_to_array(values.iter().map(|value| value.typed.clone()))?;
+    let texts = encode::as_text(&typed)?;
+    let texts = texts.as_string::<i32>();
+    let spelled = |row| texts.is_valid(row).then(|| texts.value(row)).filter(|text| not_null(text));
+    Ok((0..texts.len()).map(|row| spelled(row).map(str::to_owned)).collect())
 }
 
 /// A text that is a value: NULL has two other spellings.

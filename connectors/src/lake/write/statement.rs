@@ -338,14 +338,13 @@ fn new_partitions(layout: &Layout, written: &[Values]) -> Vec<Partition> {
     if layout.keys.is_empty() {
         return Vec::new();
     }
-    let is_new = |values: &&Values| !layout.known.contains_key(*values);
     let partition = |values: &Values| Partition {
         values: values.clone(),
         location: None,
         columns: None,
         properties: Default::default(),
     };
-    written.iter().filter(is_new).map(partition).collect()
+    written.iter().filter(|values| layout.is_new(values)).map(partition).collect()
 }
 
 /// `HIVE_PATH_ALREADY_EXISTS` if a folder holds files that readers see.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use arrow::{
     array::{Array, StringArray},
-    datatypes::{DataType, Field, Schema, TimeUnit},
+    datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Schema, TimeUnit},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     split::{Fields, Scan, Splitter},
     trim_end, values, without_mark,
 };
-use crate::lake::write::format::TextOptions;
+use crate::{formats::json::EXACT_MAX, lake::write::format::TextOptions};
 
 /// Delimiters that are tried where none is declared; of equally good ones the first.
 const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
@@ -154,10 +154,11 @@ fn type_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> DataType {
     if texts.is_empty() {
         return DataType::Utf8;
     }
-    let candidates: [Candidate; 5] = [
+    let candidates: [Candidate; 6] = [
         (DataType::Boolean, |text| text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")),
         (DataType::Int64, is_whole),
-        (DataType::Float64, is_number),
+        (DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0), is_whole),
+        (DataType::Float64, |text| is_number(text) && is_double(text)),
         (DataType::Date32, |text| text.len() == 10 && text.as_bytes()[4] == b'-'),
         (DataType::Timestamp(TimeUnit::Millisecond, None), |text| text.len() >= 10 && text.as_bytes()[4] == b'-'),
     ];
@@ -174,6 +175,12 @@ fn type_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> DataType {
 fn is_whole(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.len() == 1 || !digits.starts_with('0'))
+}
+
+/// A number that DOUBLE holds, a whole one to the last digit.
+fn is_double(text: &str) -> bool {
+    let is_exact = |text: &str| text.parse::<i64>().is_ok_and(|value| value.unsigned_abs() <= EXACT_MAX);
+    text.parse::<f64>().is_ok_and(f64::is_finite) && (!is_whole(text) || is_exact(text))
 }
 
 fn is_number(text: &str) -> bool {
@@ -217,6 +224,12 @@ mod tests {
             columns,
             ["id:Int64", "full name:Utf8", "born:Date32", "at:Timestamp(ms)", "x:Float64", "ok:Boolean", "zip:Utf8"]
         );
+    }
+
+    #[test]
+    fn no_digit_of_a_whole_number_is_lost() {
+        let (.., columns) = found("a,b,c,d\n12345678901234567890,9007199254740993,1e400,1\n-1,0.5,1,-1.5\n");
+        assert_eq!(columns, ["a:Decimal128(38, 0)", "b:Utf8", "c:Utf8", "d:Float64"]);
     }
 
     #[test]

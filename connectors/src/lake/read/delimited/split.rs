@@ -3,7 +3,7 @@
 //! Invariant: a field of our own CSV that is quoted from its start may hold delimiters and newlines; nothing else does.
 
 use super::Habits;
-use crate::lake::write::format::{TextOptions, TextStyle};
+use crate::lake::write::format::TextOptions;
 
 /// The fields of one record: in one buffer, without quotes and escapes.
 #[derive(Debug, Default)]
@@ -77,14 +77,11 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub(super) fn new(options: &TextOptions, habits: Habits) -> Self {
-        let quotes = match options.style {
-            TextStyle::Csv { quote, escape } => {
-                // OpenCSVSerde takes the quote as its own escape for the backslash.
-                let escape = if habits == Habits::OpenCsv && escape == quote { b'\\' } else { escape };
-                Some((quote, escape))
-            }
-            TextStyle::Delimited | TextStyle::Raw => None,
-        };
+        let quotes = options.style.quotes().map(|(quote, escape)| {
+            // OpenCSVSerde takes the quote as its own escape for the backslash.
+            let escape = if habits == Habits::OpenCsv && escape == quote { b'\\' } else { escape };
+            (quote, escape)
+        });
         Self { delimiter: options.field_delimiter, quotes, escape: options.escape, habits }
     }
 

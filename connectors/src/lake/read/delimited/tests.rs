@@ -128,7 +128,7 @@ fn lazy_text_nests_and_escapes() {
     let columns = [("a", "array<int>"), ("m", "map<string,int>"), ("s", "struct<x:int,y:string>"), ("t", "string")];
     let found = read(&columns, &lazy, "1,2,x|k:1,l:2,k:3|5,q\\,r|a\\|b\n|||\n");
     assert_eq!(found.rows[0], "[1, 2, NULL]|{k: 1, l: 2}|{x: 5, y: q,r}|a|b");
-    assert_eq!(found.rows[1], "NULL|NULL|NULL|");
+    assert_eq!(found.rows[1], "[]|{}|{x: NULL, y: NULL}|");
 }
 
 #[test]

@@ -54,7 +54,8 @@ impl TextColumn {
             self.null();
             return Ok(());
         };
-        let is_text = matches!(self.data_type, DataType::Utf8 | DataType::Binary);
+        // Of nested values too, blanks are part of texts within, and nothing at all is no item.
+        let is_text = matches!(self.data_type, DataType::Utf8 | DataType::Binary) || self.data_type.is_nested();
         let is_null = match habits {
             Habits::Lazy => text == options.null.as_bytes() || (text.is_empty() && !is_text),
             Habits::Csv => {
@@ -192,14 +193,23 @@ fn nested(texts: &StringArray, data_type: &DataType, options: &TextOptions, leve
             let nulls: Option<NullBuffer> = texts.nulls().cloned();
             Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, texts.len())?))
         }
-        _ => match options.escape {
-            None => scalar(texts, data_type, Habits::Lazy),
-            Some(escape) => {
-                let plain = texts.iter().map(|text| text.map(|text| unescape(text, escape)));
-                scalar(&StringArray::from_iter(plain), data_type, Habits::Lazy)
-            }
-        },
+        _ => {
+            let is_bare = level > 1 && !matches!(data_type, DataType::Utf8 | DataType::Binary);
+            let plain: StringArray = match (options.escape, is_bare) {
+                (None, false) => return scalar(texts, data_type, Habits::Lazy),
+                (None, true) => texts.iter().map(|text| text.map(str::trim)).collect(),
+                (Some(escape), false) => unescaped(texts, escape).collect(),
+                (Some(escape), true) => {
+                    unescaped(texts, escape).map(|text| text.map(|text| text.trim().to_owned())).collect()
+                }
+            };
+            scalar(&plain, data_type, Habits::Lazy)
+        }
     }
+}
+
+fn unescaped(texts: &StringArray, escape: u8) -> impl Iterator<Item = Option<String>> + '_ {
+    texts.iter().map(move |text| text.map(|text| unescape(text, escape)))
 }
 
 fn flatten(

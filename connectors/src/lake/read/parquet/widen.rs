@@ -8,7 +8,10 @@ use std::{fmt, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array},
     compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, FieldRef, Fields, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType},
+    datatypes::{
+        DataType, FieldRef, Fields, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+        TimestampNanosecondType,
+    },
     error::ArrowError,
 };
 
@@ -178,17 +181,24 @@ pub(in crate::lake) fn widen(array: &ArrayRef, to: &DataType) -> Result<ArrayRef
                 *sorted,
             )?))
         }
-        DataType::Timestamp(TimeUnit::Millisecond, None) if is_micros(array) => {
-            // As the cast does it, but by a number that the compiler knows.
+        // Digits are cut off before 1970 too, where the cast would round up; and the compiler knows the divisor.
+        DataType::Timestamp(TimeUnit::Millisecond, None) if unit_of(array) == Some(TimeUnit::Microsecond) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>();
-            Ok(Arc::new(micros.unary::<_, TimestampMillisecondType>(|micros| micros / 1000)))
+            Ok(Arc::new(micros.unary::<_, TimestampMillisecondType>(|micros| micros.div_euclid(1000))))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, None) if unit_of(array) == Some(TimeUnit::Nanosecond) => {
+            let nanos = array.as_primitive::<TimestampNanosecondType>();
+            Ok(Arc::new(nanos.unary::<_, TimestampMillisecondType>(|nanos| nanos.div_euclid(1_000_000))))
         }
         _ => cast_with_options(&without_zone(array)?, to, &CastOptions { safe: false, ..Default::default() }),
     }
 }
 
-fn is_micros(array: &ArrayRef) -> bool {
-    matches!(array.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
+fn unit_of(array: &ArrayRef) -> Option<TimeUnit> {
+    match array.data_type() {
+        DataType::Timestamp(unit, _) => Some(*unit),
+        _ => None,
+    }
 }
 
 /// An instant as the wall clock of UTC, so that a cast does not shift it.
@@ -300,6 +310,17 @@ mod tests {
         let found: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_500]).with_timezone("UTC"));
         let wide = widen(&found, &DataType::Timestamp(TimeUnit::Millisecond, None)).unwrap();
         assert_eq!(wide.as_ref(), &TimestampMillisecondArray::from(vec![1]) as &dyn Array);
+    }
+
+    #[test]
+    fn digits_are_cut_off_before_1970_as_after() {
+        let to = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let expected = TimestampMillisecondArray::from(vec![-1, -2, 1]);
+        let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![-1, -1_500, 1_999]));
+        assert_eq!(widen(&micros, &to).unwrap().as_ref(), &expected as &dyn Array);
+        let nanos = arrow::array::TimestampNanosecondArray::from(vec![-1, -1_500_000, 1_999_999]);
+        let nanos: ArrayRef = Arc::new(nanos);
+        assert_eq!(widen(&nanos, &to).unwrap().as_ref(), &expected as &dyn Array);
     }
 
     #[test]

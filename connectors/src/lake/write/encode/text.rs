@@ -5,8 +5,8 @@
 
 use arrow::{
     array::{Array, ArrayRef, AsArray},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, SchemaRef},
+    compute::{CastOptions, cast, cast_with_options},
+    datatypes::{DataType, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -17,7 +17,7 @@ use headwater_engine::{
 };
 
 use super::LineEncoder;
-use crate::lake::write::format::{TextOptions, TextStyle};
+use crate::lake::write::format::{Delimiter, TextOptions, TextStyle};
 
 /// Timestamps, dates and booleans as Hive writes them as text.
 fn format_options() -> FormatOptions<'static> {
@@ -70,9 +70,16 @@ impl LineEncoder for TextRows {
     }
 
     fn lines(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-        let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
+        let columns = self.columns(rows)?;
+        self.expect_values(rows)?;
+        let is_raw = matches!(self.options.style, TextStyle::Raw) && self.options.delimiter == Delimiter::LineEnd;
         for row in 0..rows.num_rows() {
+            let start = out.len();
             self.row(&columns, row, out)?;
+            let line = &out[start..];
+            if is_raw && (line.contains(&b'\n') || line.ends_with(b"\r")) {
+                return Err(of_lines(&String::from_utf8_lossy(line), "a raw file"));
+            }
             out.extend_from_slice(self.options.delimiter.bytes());
         }
         Ok(())
@@ -104,13 +111,40 @@ pub(crate) fn as_text(array: &ArrayRef) -> Result<ArrayRef> {
 impl TextRows {
     /// Every row as a payload of its own, without a line's end.
     pub(crate) fn payloads(&self, rows: &RecordBatch) -> Result<Payloads> {
-        let columns: Vec<Column> = rows.columns().iter().map(Column::new).collect::<Result<_>>()?;
+        let columns = self.columns(rows)?;
         let (mut buffer, mut ends) = (Vec::new(), Vec::with_capacity(rows.num_rows()));
         for row in 0..rows.num_rows() {
             self.row(&columns, row, &mut buffer)?;
             ends.push(buffer.len());
         }
         Ok(Payloads { buffer: buffer.into(), ends })
+    }
+
+    fn columns(&self, rows: &RecordBatch) -> Result<Vec<Column>> {
+        let column = |array: &ArrayRef| match (self.options.style, array.data_type()) {
+            (TextStyle::OpenCsv { .. }, DataType::Date32) => Column::new(&cast(array, &DataType::Int32)?),
+            (TextStyle::OpenCsv { .. }, DataType::Timestamp(_, None)) => {
+                let millis = cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+                Column::new(&cast(&millis, &DataType::Int64)?)
+            }
+            _ => Column::new(array),
+        };
+        rows.columns().iter().map(column).collect()
+    }
+
+    /// OpenCSVSerde reads an empty field as an empty text, which is no value of any other type.
+    fn expect_values(&self, rows: &RecordBatch) -> Result<()> {
+        if !matches!(self.options.style, TextStyle::OpenCsv { .. }) {
+            return Ok(());
+        }
+        let schema = rows.schema();
+        let columns = schema.fields().iter().zip(rows.columns());
+        let missing =
+            columns.into_iter().find(|(field, array)| *field.data_type() != DataType::Utf8 && array.null_count() > 0);
+        let Some((field, _)) = missing else { return Ok(()) };
+        let message = format!("a value of column \"{}\" is NULL, which OpenCSVSerde has for texts only", field.name());
+        Err(Error::data("HIVE_WRITER_DATA_ERROR", message)
+            .with_hint("declare the column as string, or the table STORED AS CSV, JSON or PARQUET"))
     }
 
     fn row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) -> Result<()> {
@@ -132,7 +166,7 @@ impl TextRows {
                 }
             }
         }
-        if let TextStyle::Csv { quote, .. } = self.options.style
+        if let Some((quote, _)) = self.options.style.quotes()
             && out.len() == start
         {
             // A line without a byte would be no record.
@@ -150,7 +184,12 @@ impl TextRows {
     fn value(&self, text: &str, out: &mut Vec<u8>) -> Result<()> {
         match self.options.style {
             TextStyle::Raw => out.extend_from_slice(text.as_bytes()),
-            TextStyle::Csv { quote, escape } => quoted(text, quote, escape, self.options.field_delimiter, out),
+            TextStyle::OpenCsv { .. } if text.contains(['\n', '\r']) => {
+                return Err(of_lines(text, "an OpenCSVSerde table"));
+            }
+            TextStyle::Csv { quote, escape } | TextStyle::OpenCsv { quote, escape } => {
+                quoted(text, quote, escape, self.options.field_delimiter, out);
+            }
             TextStyle::Delimited => self.escaped(text, 0, out)?,
         }
         Ok(())
@@ -182,13 +221,17 @@ impl TextRows {
         Ok(())
     }
 
+    fn is_null_mark(&self, written: &[u8]) -> bool {
+        written == self.options.null.as_bytes()
+    }
+
     /// Arrays, maps and rows with one delimiter for each level, as Hive nests them.
     fn nested(&self, array: &ArrayRef, row: usize, level: u8, out: &mut Vec<u8>) -> Result<()> {
         if array.is_null(row) {
             out.extend_from_slice(self.options.null.as_bytes());
             return Ok(());
         }
-        let delimiter = self.options.nested_delimiter(level);
+        let (start, delimiter) = (out.len(), self.options.nested_delimiter(level));
         match array.data_type() {
             DataType::List(_) => {
                 let items = array.as_list::<i32>().value(row);
@@ -198,6 +241,9 @@ impl TextRows {
                     }
                     self.nested(&items, item, level + 1, out)?;
                 }
+                if items.len() == 1 && (out.len() == start || self.is_null_mark(&out[start..])) {
+                    return Err(alone("an array"));
+                }
             }
             DataType::Struct(_) => {
                 for (index, column) in array.as_struct().columns().iter().enumerate() {
@@ -205,6 +251,9 @@ impl TextRows {
                         out.push(delimiter);
                     }
                     self.nested(column, row, level + 1, out)?;
+                }
+                if self.is_null_mark(&out[start..]) {
+                    return Err(alone("a row"));
                 }
             }
             DataType::Map(_, _) => {
@@ -230,6 +279,20 @@ impl TextRows {
         }
         Ok(())
     }
+}
+
+/// The error for a nested value that is written like another one.
+fn alone(kind: &str) -> Error {
+    let message = format!("{kind} of one element that is NULL or empty cannot be told from {kind} without any");
+    Error::data("HIVE_WRITER_DATA_ERROR", message).with_hint("write JSON or Parquet, which can")
+}
+
+/// The error for a value of several lines where a record is a line.
+fn of_lines(text: &str, what: &str) -> Error {
+    let start: String = text.chars().take(50).collect();
+    let message = format!("the value {start:?} holds the end of a line, which {what} has between records only");
+    Error::data("HIVE_WRITER_DATA_ERROR", message)
+        .with_hint("write STORED AS CSV, JSON or PARQUET, or replace the line ends")
 }
 
 /// The error for a value that would be read as something else.
