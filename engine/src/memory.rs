@@ -7,6 +7,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+/// Bytes of state that one operator may always keep in memory, unless the limit is as small.
+const KEPT_BYTES: usize = 256 << 10;
+
 #[derive(Debug)]
 struct Shared {
     limit: usize,
@@ -36,6 +39,19 @@ impl MemoryBudget {
     /// Whether more is held than allowed, so that state should spill.
     pub fn is_over(&self) -> bool {
         self.used() > self.0.limit
+    }
+
+    /// Bytes of state below which one operator does not spill, whatever others hold.
+    pub fn spills_from(&self) -> usize {
+        KEPT_BYTES.min(self.0.limit / 4)
+    }
+
+    /// A lease for a buffer that may fill up: `wanted` bytes, or half of what is free, but `least` in any case.
+    pub fn buffer(&self, wanted: usize, least: usize) -> MemoryLease {
+        let free = self.limit().saturating_sub(self.used());
+        let mut lease = self.lease();
+        lease.resize(wanted.min(free / 2).max(least));
+        lease
     }
 
     /// A lease of no bytes yet.
@@ -76,5 +92,21 @@ impl MemoryLease {
 impl Drop for MemoryLease {
     fn drop(&mut self) {
         self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_take_what_they_want_then_half_of_what_is_free_then_the_least() {
+        let budget = MemoryBudget::new(1000);
+        let first = budget.buffer(400, 100);
+        let second = budget.buffer(400, 100);
+        let third = budget.buffer(400, 200);
+        assert_eq!([first.bytes(), second.bytes(), third.bytes(), budget.used()], [400, 300, 200, 900]);
+        drop(first);
+        assert_eq!(budget.used(), 500);
     }
 }

@@ -9,7 +9,11 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use headwater_engine::{error::Result, time::Clock};
+use headwater_engine::{
+    error::Result,
+    memory::{MemoryBudget, MemoryLease},
+    time::Clock,
+};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +24,8 @@ use super::{
     server,
 };
 
-/// Bytes of request bodies in memory, over all requests of a listener.
-const BODY_BYTES: usize = 256 << 20;
+/// Bytes of request bodies in memory that a table adds to its listener, at most.
+const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// The listeners of a session.
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ pub(super) struct Endpoint {
     pub(super) options: HttpOptions,
     pub(super) log: Arc<Log>,
     pub(super) clock: Arc<dyn Clock>,
+    /// What bodies count against.
+    pub(super) memory: MemoryBudget,
 }
 
 /// An address with its tables.
@@ -51,6 +57,8 @@ pub(super) struct Listener {
 pub(super) struct Registration {
     listener: Arc<Listener>,
     endpoint: Arc<Endpoint>,
+    /// The part of the job's memory its bodies may take.
+    bodies: MemoryLease,
 }
 
 impl Listeners {
@@ -71,9 +79,13 @@ impl Listeners {
         for other in endpoints.iter() {
             endpoint.options.check_beside(&other.options)?;
         }
+        // One body of the largest size fits in any case.
+        let wanted = (endpoint.memory.limit() / 8).min(BODY_BYTES_MAX);
+        let bodies = endpoint.memory.buffer(wanted, endpoint.options.max_body + (2 << 10));
+        listener.body_budget.add_permits(bodies.bytes() >> 10);
         endpoints.push(Arc::clone(&endpoint));
         drop(endpoints);
-        Ok(Registration { listener, endpoint })
+        Ok(Registration { listener, endpoint, bodies })
     }
 }
 
@@ -82,7 +94,7 @@ impl Listener {
         let (socket, acceptor) = server::bind(address, tls, clock).await?;
         let listener = Arc::new(Self {
             endpoints: RwLock::default(),
-            body_budget: Arc::new(Semaphore::new(BODY_BYTES >> 10)),
+            body_budget: Arc::new(Semaphore::new(0)),
             stop: CancellationToken::new(),
         });
         tokio::spawn(server::serve(socket, acceptor, Arc::downgrade(&listener), listener.stop.clone()));
@@ -113,5 +125,6 @@ impl Drop for Listener {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.listener.endpoints.write().retain(|endpoint| !Arc::ptr_eq(endpoint, &self.endpoint));
+        self.listener.body_budget.forget_permits(self.bodies.bytes() >> 10);
     }
 }

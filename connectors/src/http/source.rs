@@ -107,7 +107,8 @@ impl Source for HttpSource {
             Bound::Table => {
                 let mut options = self.options.clone();
                 options.auth = options.auth.resolved(&options.table).await?;
-                let endpoint = Endpoint { options, log: Arc::clone(&log), clock: Arc::clone(&job.clock) };
+                let (log, clock) = (Arc::clone(&log), Arc::clone(&job.clock));
+                let endpoint = Endpoint { options, log, clock, memory: job.memory.clone() };
                 Some(self.listeners.register(Arc::new(endpoint)).await?)
             }
         };

@@ -13,6 +13,7 @@ use std::{cmp::Ordering, sync::Arc, time::Duration};
 use headwater_engine::{
     connector::{Bound, Lag, SourceEvent, Split, SplitId, StartAt},
     error::{Error, ErrorKind, Result},
+    memory::MemoryLease,
     time::{Clock, Instant},
 };
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) hash_keys: HashKeys,
     /// Replies that may be in memory at once.
     pub(super) replies: Semaphore,
+    /// The part of the job's memory that they take.
+    pub(super) _memory: MemoryLease,
     /// When each shard may be asked next.
     pub(super) quotas: Quotas,
 }

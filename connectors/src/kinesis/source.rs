@@ -29,6 +29,8 @@ use super::{
 
 /// The largest reply of the service.
 const REPLY_BYTES: usize = 10 << 20;
+/// Replies in memory at once at most.
+const REPLIES_MAX: usize = 64;
 
 /// A readable stream.
 pub(super) struct KinesisSource {
@@ -114,7 +116,10 @@ impl Source for KinesisSource {
     }
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let replies = (job.memory.limit() / 8 / request.tasks.max(1) / REPLY_BYTES).clamp(1, 64);
+        let share = job.memory.limit() / 8 / request.tasks.max(1);
+        let mut memory = job.memory.buffer(share.min(REPLIES_MAX * REPLY_BYTES), REPLY_BYTES);
+        let replies = (memory.bytes() / REPLY_BYTES).clamp(1, REPLIES_MAX);
+        memory.resize(replies * REPLY_BYTES);
         let shared = Shared {
             api: self.api(&job.clock).await?,
             options: self.options.clone(),
@@ -124,6 +129,7 @@ impl Source for KinesisSource {
             started_ms: job.clock.now().0,
             hash_keys: self.hash_keys.clone(),
             replies: Semaphore::new(replies),
+            _memory: memory,
             quotas: self.quotas.clone(),
         };
         Ok(Box::new(KinesisReader::new(Arc::new(shared), request.splits)))

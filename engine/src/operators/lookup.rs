@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
+    memory::MemoryLease,
     message::ChangeBatch,
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
@@ -50,6 +51,10 @@ pub struct Lookup {
 
 /// Rows of a lookup table that one task holds at most.
 const TABLE_ROWS: usize = 50_000_000;
+/// Bytes a row takes beside its columns, in the map of keys.
+const ROW_BYTES: usize = 80;
+/// Bytes a table may always take.
+const TABLE_BYTES_MIN: usize = 1 << 20;
 
 impl Lookup {
     /// A join of rows of `input` with a table on equal keys (`[stream's, table's]`); `keeps_unmatched` for LEFT JOIN.
@@ -94,7 +99,7 @@ impl OperatorFactory for Lookup {
         None
     }
 
-    fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
+    fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
         let types = self.keys[1].iter().map(|index| self.table_schema.field(*index).data_type().clone());
         let keys = KeyEncoder::new(types)?;
         Ok(Box::new(Looking {
@@ -103,6 +108,8 @@ impl OperatorFactory for Lookup {
             rows: None,
             by_key: HashMap::new(),
             read_at: Instant(i64::MIN),
+            name: context.name.clone(),
+            lease: context.memory.lease(),
         }))
     }
 }
@@ -114,6 +121,8 @@ struct Looking {
     rows: Option<RecordBatch>,
     by_key: HashMap<Key, Vec<u32>>,
     read_at: Instant,
+    name: String,
+    lease: MemoryLease,
 }
 
 impl Looking {
@@ -133,6 +142,23 @@ impl Looking {
         Ok(taken.in_columns(rows))
     }
 
+    /// Counts the rows against the memory of the job; a table is held whole or not at all.
+    fn weigh(&mut self, rows: &RecordBatch) -> Result<()> {
+        let bytes = rows.get_array_memory_size() + rows.num_rows() * ROW_BYTES;
+        self.lease.resize(bytes);
+        let limit = self.lease.budget().limit();
+        if bytes <= limit.max(TABLE_BYTES_MIN) {
+            return Ok(());
+        }
+        let message = format!(
+            "operator \"{}\": the lookup table takes {bytes} bytes, more than memory.limit ({limit} bytes)",
+            self.name
+        );
+        let hint =
+            "raise memory.limit, look up fewer columns and rows, or join it as a stream with 'source.monitor-interval'";
+        Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", message).with_hint(hint))
+    }
+
     async fn load(&mut self, now: Instant) -> Result<()> {
         let batches = self.spec.table.read().await?;
         let rows = concat_batches(&self.spec.table_schema, &batches)?;
@@ -140,6 +166,7 @@ impl Looking {
             let message = format!("a lookup table of {} rows; at most {TABLE_ROWS} are held", rows.num_rows());
             return Err(Error::not_supported(message).with_hint("join it as a stream"));
         }
+        self.weigh(&rows)?;
         let columns = key_columns(&rows, &self.spec.keys[1]);
         self.by_key.clear();
         for (row, key) in self.keys.encode(&columns, rows.num_rows())?.into_iter().enumerate() {

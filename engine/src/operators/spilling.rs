@@ -34,10 +34,12 @@ use crate::{
     time::{Instant, Watermark},
 };
 
-/// Bytes of state below which one operator does not spill, whatever others hold.
-pub(crate) const SPILL_AT_LEAST: usize = 256 << 10;
 /// The part of the limit that rows on their way to disk may take.
 const ARRIVED_PART: usize = 16;
+/// Bytes that rows on their way to disk may always take.
+const ARRIVED_MIN: usize = 64 << 10;
+/// Bytes that one key group may always take.
+const KEY_GROUP_MIN: usize = 1 << 20;
 
 /// What is needed to keep an operator's state by key: how to divide its rows, and how to make one for some keys.
 pub(crate) trait Keyed: fmt::Debug + Send + Sync {
@@ -104,13 +106,14 @@ impl Spilling {
         match &self.place {
             Place::Memory(operator) => {
                 self.lease.resize(operator.bytes());
-                let is_over = self.lease.budget().is_over() && self.lease.bytes() >= SPILL_AT_LEAST;
+                let (budget, bytes) = (self.lease.budget(), self.lease.bytes());
+                let is_over = budget.is_over() && bytes > budget.spills_from();
                 self.spill_due = progress == Progress::Done && is_over;
             }
             Place::Disk(disk, turn) => {
                 self.lease.resize(disk.arrived_bytes + turn.as_ref().map_or(0, |turn| turn.bytes()));
                 let budget = self.lease.budget();
-                let much = disk.arrived_bytes > (budget.limit() / ARRIVED_PART).max(SPILL_AT_LEAST / 4);
+                let much = disk.arrived_bytes > (budget.limit() / ARRIVED_PART).max(ARRIVED_MIN);
                 self.spill_due = much && turn.is_none();
             }
         }
@@ -174,7 +177,7 @@ impl Spilling {
         self.lease.resize(bytes);
         // In maps it takes more than in batches.
         let budget = self.lease.budget();
-        self.spill_due = bytes >= SPILL_AT_LEAST && budget.used().saturating_add(bytes) > budget.limit();
+        self.spill_due = bytes > budget.spills_from() && budget.used().saturating_add(bytes) > budget.limit();
     }
 
     /// Goes over the buckets, a step a call.
@@ -214,7 +217,7 @@ impl Spilling {
 
     /// Fails if one bucket alone is too much.
     fn check_bucket(&self) -> Result<()> {
-        let limit = self.context.memory.limit().max(4 * SPILL_AT_LEAST);
+        let limit = self.context.memory.limit().max(KEY_GROUP_MIN);
         let Place::Disk(disk, Some(turn)) = &self.place else { return Ok(()) };
         if turn.bytes() <= limit {
             return Ok(());

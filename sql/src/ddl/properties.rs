@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use headwater_connectors::lake::{provider::LakeTable, write::known::projection_of};
 use headwater_engine::{
     catalog::Table,
     error::{Error, Result},
 };
 
-use crate::{session::Session, write::limits_of};
+use crate::{lower::lake_time, session::Session, write::limits_of};
 
 /// Properties that mean something, here or to the tools around Athena.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 30] = [
     "coercion",
     "compression",
     "compressiontype",
@@ -32,12 +33,18 @@ const KNOWN: [&str; 24] = [
     "parquet.compression",
     "partition.discovery",
     "projection.enabled",
+    "scan.watermark.alignment.max-drift",
+    "scan.watermark.idle-timeout",
+    "scan.watermark.max-ahead",
     "sink.rolling-policy.file-size",
     "skip.footer.line.count",
     "skip.header.line.count",
     "source.monitor-interval",
     "source.overwritten",
     "storage.location.template",
+    "watermark.allowed-lateness",
+    "watermark.column",
+    "watermark.delay",
     "write.compression",
 ];
 /// Letters by which a slip differs from what was meant.
@@ -61,5 +68,6 @@ pub(super) fn check(session: &Session, table: &Table) -> Result<()> {
     projection_of(table)?;
     limits_of(table)?;
     let table = Arc::new(Table::clone(table));
-    LakeTable::new(table, Arc::clone(session.catalog()), Arc::clone(session.stores())).map(drop)
+    let rows = LakeTable::new(Arc::clone(&table), Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
+    lake_time(session, &table, &rows.schema()).map(drop)
 }

@@ -27,6 +27,7 @@ use headwater_engine::{
     graph::Malformed,
 };
 
+use super::lake_time::lake_time;
 use super::scan::{StreamScan, statement_context};
 use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
@@ -113,14 +114,8 @@ impl StreamTable {
             declared.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect();
         let all = session.config().secrets.resolve(&all)?;
         let mut options = Options::new(&name, &all);
-        let settings = session.settings();
-        let idle = options.duration("scan.watermark.idle-timeout")?;
-        let own = TimeOptions {
-            idle_timeout: idle.or(Some(settings.idle_timeout).filter(|timeout| !timeout.is_zero())),
-            max_ahead: options.duration("scan.watermark.max-ahead")?.unwrap_or(MAX_AHEAD),
-            alignment: options.duration("scan.watermark.alignment.max-drift")?,
-        };
-        let allowed_lateness = options.duration("watermark.allowed-lateness")?.unwrap_or_default();
+        let own = TimeOptions::take(session, &mut options)?;
+        let allowed_lateness = own.allowed_lateness;
         let policy = malformed(&mut options)?;
         let left = all.into_iter().filter(|(key, _)| key != "connector" && !PLANNED.contains(&key.as_str()));
         let (spec_fields, metadata) = spec_columns(&*connector, declared)?;
@@ -190,6 +185,7 @@ impl StreamTable {
         let shown = |field: &&Arc<Field>| !field.metadata().contains_key(HIDDEN_MARK);
         let fields: Vec<Arc<Field>> = all.schema().fields().iter().filter(shown).map(Arc::clone).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let (time, allowed_lateness) = lake_time(session, &table, &schema)?;
         let spec = TableSpec {
             name: name.clone(),
             schema: Arc::clone(&schema),
@@ -208,11 +204,11 @@ impl StreamTable {
             spec,
             schema,
             columns,
-            time: None,
+            time,
             malformed,
             malformed_in_batch: malformed,
             context: statement_context(session),
-            allowed_lateness: Duration::ZERO,
+            allowed_lateness,
             batch,
         })
     }
@@ -253,10 +249,35 @@ fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn Tab
     Ok(Arc::new(LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
 }
 
-struct TimeOptions {
+/// What a table says of its event time beside the watermark itself.
+pub(super) struct TimeOptions {
     idle_timeout: Option<Duration>,
     max_ahead: Duration,
     alignment: Option<Duration>,
+    pub(super) allowed_lateness: Duration,
+}
+
+impl TimeOptions {
+    pub(super) fn take(session: &Session, options: &mut Options) -> Result<Self> {
+        let idle = options.duration("scan.watermark.idle-timeout")?;
+        Ok(Self {
+            idle_timeout: idle.or(Some(session.settings().idle_timeout).filter(|timeout| !timeout.is_zero())),
+            max_ahead: options.duration("scan.watermark.max-ahead")?.unwrap_or(MAX_AHEAD),
+            alignment: options.duration("scan.watermark.alignment.max-drift")?,
+            allowed_lateness: options.duration("watermark.allowed-lateness")?.unwrap_or_default(),
+        })
+    }
+
+    /// The event time in a column.
+    pub(super) fn of(&self, column: usize, watermark: Option<Expr>) -> EventTime {
+        EventTime {
+            column,
+            watermark,
+            idle_timeout: self.idle_timeout,
+            max_ahead: self.max_ahead,
+            alignment: self.alignment,
+        }
+    }
 }
 
 /// A name as rows have it: quoted ones keep their case.
@@ -341,15 +362,8 @@ fn event_time(
     schema: &Schema,
     options: TimeOptions,
 ) -> Result<Option<EventTime>> {
-    let of = |column, watermark| EventTime {
-        column,
-        watermark,
-        idle_timeout: options.idle_timeout,
-        max_ahead: options.max_ahead,
-        alignment: options.alignment,
-    };
     let Some(watermark) = &declared.watermark else {
-        return Ok(declared.columns.iter().position(is_processing_time).map(|column| of(column, None)));
+        return Ok(declared.columns.iter().position(is_processing_time).map(|column| options.of(column, None)));
     };
     let name = written(&watermark.column);
     let Some((column, field)) =
@@ -367,7 +381,7 @@ fn event_time(
                 .at(watermark.column.at));
         }
     }
-    Ok(Some(of(column, Some(expr))))
+    Ok(Some(options.of(column, Some(expr))))
 }
 
 /// `AS PROCTIME()`.

@@ -1,5 +1,7 @@
 //! A connector over logs and tables in memory, under the names of the tables that use it.
 //!
+//! A log holds rows, or for a table with a 'format' payloads and when they arrived.
+//!
 //! Invariant: a log yields the columns that are asked for, whatever it holds.
 
 use std::{
@@ -8,21 +10,32 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arrow::datatypes::SchemaRef;
+use arrow::{
+    array::{ArrayRef, AsArray, Int32Array, Int64Array},
+    datatypes::{DataType, SchemaRef, TimeUnit},
+};
 use async_trait::async_trait;
+use headwater_connectors::{
+    formats::{self, Part, TableFormat},
+    options::Options,
+};
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, Connector, JobContext, Offset, OpenRequest, Sink, Source, SourceData, SourceEvent,
-        Split, SplitId, SplitReader, SplitStart, TableSpec,
+        Boundedness, ChangelogMode, Connector, JobContext, MetadataColumn, Offset, OpenRequest, Positions, Sink,
+        Source, SourceBatch, SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, TableSpec,
     },
     error::{Error, Result},
-    format::Decoder,
+    format::{Decoder, Payloads},
     message::ChangeBatch,
     testing::{MemoryLog, MemoryTable},
 };
 
 /// What was read of a table, batch after batch: the split, and how far it was read.
 pub(crate) type Reads = Arc<Mutex<Vec<(SplitId, u64)>>>;
+
+/// The columns of a log of payloads.
+pub(crate) const PAYLOAD: &str = "payload";
+pub(crate) const ARRIVAL: &str = "arrival";
 
 /// Logs to read and tables to write, by name.
 #[derive(Debug, Default)]
@@ -38,10 +51,22 @@ impl Connector for Kept {
         "kept"
     }
 
+    fn metadata_columns(&self) -> Vec<MetadataColumn> {
+        let column = |key, data_type| MetadataColumn { key, data_type, writable: false };
+        vec![
+            column("timestamp", DataType::Timestamp(TimeUnit::Millisecond, None)),
+            column("partition", DataType::Int32),
+            column("offset", DataType::Int64),
+        ]
+    }
+
     fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
-        let name = table.options.get("data").unwrap_or(&table.name).clone();
+        let mut options = Options::new(&table.name, &table.options);
+        let name = options.text("data").unwrap_or_else(|| table.name.clone());
+        let format = formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?;
+        options.finish()?;
         match self.logs.lock().unwrap().get(&name) {
-            Some(log) => Ok(Arc::new(KeptLog(log.clone(), Arc::clone(&self.reads)))),
+            Some(log) => Ok(Arc::new(KeptLog { log: log.clone(), format, reads: Arc::clone(&self.reads) })),
             None => Err(Error::internal(format!("there are no rows of \"{name}\""))),
         }
     }
@@ -57,48 +82,60 @@ impl Connector for Kept {
 }
 
 #[derive(Debug)]
-struct KeptLog(MemoryLog, Reads);
+struct KeptLog {
+    log: MemoryLog,
+    format: Option<TableFormat>,
+    reads: Reads,
+}
 
 impl fmt::Display for KeptLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.log.fmt(f)
     }
 }
 
 #[async_trait]
 impl Source for KeptLog {
     fn boundedness(&self) -> Boundedness {
-        self.0.boundedness()
+        self.log.boundedness()
+    }
+
+    fn changelog(&self) -> ChangelogMode {
+        self.format.as_ref().map_or(ChangelogMode::Append, TableFormat::changelog)
+    }
+
+    fn change_order(&self) -> Option<&'static str> {
+        self.format.as_ref().and_then(TableFormat::change_order)
     }
 
     fn discovery_interval(&self) -> Option<std::time::Duration> {
-        self.0.discovery_interval()
+        self.log.discovery_interval()
     }
 
     fn discovery_holds_watermark(&self) -> bool {
-        self.0.discovery_holds_watermark()
+        self.log.discovery_holds_watermark()
     }
 
     fn discovery_is_cheap(&self) -> bool {
-        self.0.discovery_is_cheap()
+        self.log.discovery_is_cheap()
     }
 
-    fn decoder(&self, _: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
-        Ok(None)
+    fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        self.format.as_ref().map(|format| format.decoder(columns)).transpose()
     }
 
     async fn splits(&self, job: &JobContext) -> Result<Vec<Split>> {
-        self.0.splits(job).await
+        self.log.splits(job).await
     }
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let columns = Arc::clone(&request.columns);
-        let reads = Arc::clone(&self.1);
-        Ok(Box::new(KeptReader { reader: self.0.open(job, request).await?, columns, reads }))
+        let (columns, metadata) = (Arc::clone(&request.columns), request.metadata.clone());
+        let (is_encoded, reads) = (self.format.is_some(), Arc::clone(&self.reads));
+        Ok(Box::new(KeptReader { reader: self.log.open(job, request).await?, columns, metadata, is_encoded, reads }))
     }
 
     async fn acknowledge(&self, job: &JobContext, split: &SplitId, up_to: &Offset) -> Result<()> {
-        self.0.acknowledge(job, split, up_to).await
+        self.log.acknowledge(job, split, up_to).await
     }
 }
 
@@ -107,13 +144,41 @@ struct KeptReader {
     reader: Box<dyn SplitReader>,
     columns: SchemaRef,
     reads: Reads,
+    metadata: Vec<(usize, String)>,
+    is_encoded: bool,
+}
+
+impl KeptReader {
+    fn decode(&self, batch: &mut SourceBatch) {
+        let SourceData::Rows { rows, .. } = &batch.data else { return };
+        let Positions::From(first) = batch.positions else { return };
+        let count = rows.num_rows();
+        let (mut buffer, mut ends) = (Vec::new(), Vec::new());
+        for payload in rows.rows.column_by_name(PAYLOAD).unwrap().as_binary::<i32>().iter().flatten() {
+            buffer.extend_from_slice(payload);
+            ends.push(buffer.len());
+        }
+        let metadata = self.metadata.iter().map(|(_, key)| -> ArrayRef {
+            match key.as_str() {
+                "timestamp" => Arc::clone(rows.rows.column_by_name(ARRIVAL).unwrap()),
+                "partition" => Arc::new(Int32Array::from_value(0, count)),
+                _ => Arc::new(Int64Array::from_iter_values(first..first + count as i64)),
+            }
+        });
+        let metadata = metadata.collect();
+        batch.data = SourceData::Payloads { payloads: Payloads { buffer: buffer.into(), ends }, metadata };
+    }
 }
 
 #[async_trait]
 impl SplitReader for KeptReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         let mut event = self.reader.next().await?;
-        if let SourceEvent::Batch(batch) = &mut event
+        if self.is_encoded {
+            if let SourceEvent::Batch(batch) = &mut event {
+                self.decode(batch);
+            }
+        } else if let SourceEvent::Batch(batch) = &mut event
             && let SourceData::Rows { rows, .. } = &mut batch.data
         {
             let read = (batch.split.clone(), batch.resume_at.0.parse().unwrap());

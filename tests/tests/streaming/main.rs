@@ -1,5 +1,6 @@
-//! Every query of `tests/streaming/` and `queries/nexmark/`, every way: as a batch query, as a job from end to end at
-//! several parallelisms and batch sizes, stopped and restored at every epoch, and killed, stopped and restored at random.
+//! Every query of `tests/streaming/` and `queries/nexmark/`, and every pipeline of `queries/`, every way: as a batch
+//! query, as a job from end to end at several parallelisms and batch sizes, stopped and restored at every epoch, and
+//! killed, stopped and restored at random.
 //!
 //! Invariant: no file of these folders can opt out; each way gives the rows of the batch query. `HEADWATER_ONLY=part` runs
 //! the files whose path contains the part, `HEADWATER_SEEDS=n` crashes each of them n times.
@@ -9,6 +10,7 @@
 mod connector;
 mod data;
 mod edges;
+mod pipelines;
 mod spill;
 mod ways;
 
@@ -26,9 +28,8 @@ use ways::{Lake, Results, Script};
 const WORKERS: usize = 2;
 
 /// Files of a folder with queries, in order; those that declare tables for all come first in each script.
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
@@ -50,9 +51,8 @@ fn assert_same(way: &str, expected: &Results, found: &Results) {
 }
 
 /// Runs one script every way; what went wrong, if anything did.
-fn every_way(files: &[&Path], lake: &Lake) -> Result<(), String> {
-    let script = Script::read(files, lake);
-    let name = files.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+fn every_way(script: &Script) -> Result<(), String> {
+    let name = &script.name;
     let one = |work: std::pin::Pin<Box<dyn Future<Output = Results> + '_>>| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(work)))
@@ -77,25 +77,26 @@ fn every_way(files: &[&Path], lake: &Lake) -> Result<(), String> {
     check(format!("{name} stopped at every epoch"), one(Box::pin(script.stopped()))?)?;
     let seeds = std::env::var("HEADWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
     for seed in 0..seeds {
-        check(format!("{name} crashed with seed {seed}"), one(Box::pin(script.crashed(seed)))?)?;
+        check(format!("{name} crashed with seed {seed}"), one(Box::pin(script.crashed(seed, usize::MAX)))?)?;
     }
+    check(format!("{name} without memory"), one(Box::pin(script.spilled()))?)?;
+    let way = format!("{name} without memory, crashed");
+    check(way, one(Box::pin(script.crashed(100, 1)))?)?;
     Ok(())
 }
 
-/// All files of a folder, or those whose path contains `HEADWATER_ONLY`.
-fn every_file(folder: &str) {
-    let lake = Lake::new();
+/// Runs scripts, or those with a file whose path contains `HEADWATER_ONLY`, every way.
+fn every_script(scripts: &[Vec<PathBuf>], read: impl Fn(&[&Path]) -> Script + Sync) {
     let only = std::env::var("HEADWATER_ONLY").unwrap_or_default();
-    let (tables, queries): (Vec<_>, Vec<_>) =
-        files(folder).into_iter().partition(|file| file.file_stem().is_some_and(|stem| stem == "tables"));
-    let queries: Vec<&PathBuf> = queries.iter().filter(|query| query.to_string_lossy().contains(&only)).collect();
+    let is_meant = |files: &&Vec<PathBuf>| files.iter().any(|file| file.to_string_lossy().contains(&only));
+    let scripts: Vec<&Vec<PathBuf>> = scripts.iter().filter(is_meant).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some(query) = queries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let all: Vec<&Path> = tables.iter().chain([*query]).map(PathBuf::as_path).collect();
-                    if let Err(error) = every_way(&all, &lake) {
+                while let Some(files) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+                    if let Err(error) = every_way(&read(&files)) {
                         failed.lock().unwrap().push(error);
                     }
                 }
@@ -106,6 +107,17 @@ fn every_file(folder: &str) {
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
+/// Runs all files of a folder.
+fn every_file(folder: &str) {
+    let lake = Lake::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let (tables, queries): (Vec<_>, Vec<_>) =
+        files(&folder).into_iter().partition(|file| file.file_stem().is_some_and(|stem| stem == "tables"));
+    let scripts: Vec<Vec<PathBuf>> =
+        queries.into_iter().map(|query| tables.iter().cloned().chain([query]).collect()).collect();
+    every_script(&scripts, |files| Script::read(files, &lake));
+}
+
 #[test]
 fn streaming_queries_equal_their_batch_results_every_way() {
     every_file("tests/streaming");
@@ -114,4 +126,10 @@ fn streaming_queries_equal_their_batch_results_every_way() {
 #[test]
 fn nexmark_queries_equal_their_batch_results_every_way() {
     every_file("queries/nexmark");
+}
+
+#[test]
+fn pipelines_equal_their_batch_results_every_way_over_each_form_of_their_connections() {
+    let lake = Lake::new();
+    every_script(&pipelines::all(), |files| Script::read(files, &lake).replaced());
 }

@@ -19,9 +19,12 @@ use arrow::{
 use futures::TryStreamExt;
 use headwater_connectors::catalogs::memory::MemoryCatalog;
 use headwater_engine::{
-    checkpoint::store::{CheckpointStore, MemoryStore},
+    checkpoint::{
+        manifest::SplitStatus,
+        store::{CheckpointStore, MemoryStore},
+    },
     message::{ChangeBatch, RowKind},
-    runtime::job::{JobConfig, Observer, run},
+    runtime::job::{JobConfig, JobSummary, Observer, run},
     testing::{FaultyStore, MemoryLog, StepClock},
     time::Instant,
 };
@@ -34,10 +37,22 @@ use parquet::arrow::ArrowWriter;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio_util::sync::CancellationToken;
 
-use crate::{connector::Kept, data};
+use crate::{connector::Kept, data, pipelines};
 
 /// Times a job is stopped before everything must be read.
 const LIVES_MAX: usize = 400;
+
+/// The operators whose state goes to disk, as their nodes are named.
+const SPILLING: [&str; 8] = [
+    "window-aggregate",
+    "session-aggregate",
+    "group-aggregate",
+    "running-aggregate",
+    "join",
+    "rank",
+    "materialize",
+    "normalize",
+];
 
 /// Rows of each table, as text, sorted.
 pub(crate) type Results = BTreeMap<String, Vec<String>>;
@@ -67,7 +82,8 @@ impl Lake {
 
 /// A script on its way.
 pub(crate) struct Script {
-    name: String,
+    /// Its files, as they are told apart.
+    pub(crate) name: String,
     statements: Vec<Statement>,
     lake: PathBuf,
 }
@@ -85,12 +101,21 @@ impl Script {
             ("source".to_owned(), "kept".to_owned()),
             ("sink".to_owned(), "kept".to_owned()),
             ("lake".to_owned(), lake.path().to_string_lossy().into_owned()),
+            ("brokers".to_owned(), String::new()),
         ]);
         let parts = files.iter().map(|file| fs::read_to_string(file).unwrap());
         let text = parts.collect::<Vec<_>>().join("\n");
-        let name = files.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let names = files.iter().filter(|file| !file.ends_with("tables.sql"));
+        let names = names.map(|file| file.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy()));
+        let names = names.map(|parts| parts.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/"));
+        let name = names.collect::<Vec<_>>().join(" + ");
         let statements = parse(&text, &parameters).unwrap_or_else(|error| panic!("{name}: {error}"));
         Self { name, statements, lake: lake.path().to_owned() }
+    }
+
+    /// The same with its connections replaced.
+    pub(crate) fn replaced(self) -> Self {
+        Self { statements: pipelines::replaced(self.statements), ..self }
     }
 
     /// Declares the tables; in batch, those that are kept in memory are folders.
@@ -103,18 +128,13 @@ impl Script {
         let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
         let mut inserts = Vec::new();
         for statement in &self.statements {
-            match &statement.kind {
-                StatementKind::Insert(insert) => inserts.push(insert.clone()),
-                StatementKind::StatementSet(all) => inserts.extend(all.iter().filter_map(|one| match &one.kind {
-                    StatementKind::Insert(insert) => Some(insert.clone()),
-                    _ => None,
-                })),
-                _ => {
-                    let statement = if batch { self.in_folder(statement) } else { statement.clone() };
-                    let done = session.execute(&statement).await;
-                    done.unwrap_or_else(|error| panic!("{}: {error}: {}", self.name, statement.text));
-                }
+            let own = pipelines::inserts(statement);
+            if own.is_empty() {
+                let statement = if batch { self.in_folder(statement) } else { statement.clone() };
+                let done = session.execute(&statement).await;
+                done.unwrap_or_else(|error| panic!("{}: {error}: {}", self.name, statement.text));
             }
+            inserts.extend(own.into_iter().cloned());
         }
         Ready { session, kept, inserts }
     }
@@ -123,6 +143,7 @@ impl Script {
         let mut statement = statement.clone();
         if let StatementKind::CreateStreamTable(table) = &mut statement.kind
             && table.option("connector") == Some("kept")
+            && table.option("format").is_none()
         {
             let at = table.name.at();
             let data = table.option("data").map_or(table.name.parts.last().unwrap().value.clone(), str::to_owned);
@@ -136,6 +157,8 @@ impl Script {
     /// The batch result of each INSERT, in the types of the tables it fills.
     pub(crate) async fn batch(&self) -> Results {
         let ready = self.ready(true).await;
+        fill(&ready.kept, 1, 100);
+        ready.kept.logs.lock().unwrap().values().for_each(MemoryLog::close);
         let stream = self.ready(false).await;
         fill(&stream.kept, 1, 100);
         lower_inserts(&stream.session, &stream.inserts, false)
@@ -158,11 +181,32 @@ impl Script {
 
     /// Runs the job from end to end.
     pub(crate) async fn straight(&self, parallelism: usize, batch_rows: usize, splits: usize) -> Results {
+        self.straight_in(usize::MAX, parallelism, batch_rows, splits).await.0
+    }
+
+    /// Runs the job from end to end with memory for nothing: all keyed state goes to disk.
+    pub(crate) async fn spilled(&self) -> Results {
+        let (results, summary) = self.straight_in(1, 2, 64, 3).await;
+        for (node, state) in &summary.manifest.unwrap().operators {
+            let is_kept = SPILLING.iter().any(|operator| node.contains(operator));
+            assert!(!is_kept || state.observed.spilled_bytes > 0, "{}: \"{node}\" never went to disk", self.name);
+        }
+        results
+    }
+
+    async fn straight_in(
+        &self,
+        memory_limit: usize,
+        parallelism: usize,
+        batch_rows: usize,
+        splits: usize,
+    ) -> (Results, JobSummary) {
         let ready = self.ready(false).await;
         fill(&ready.kept, splits, batch_rows);
         ready.kept.logs.lock().unwrap().values().for_each(MemoryLog::close);
         let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
-        let config = config(Arc::new(MemoryStore::default()), parallelism);
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(Arc::new(MemoryStore::default()), parallelism, memory_limit, folder.path());
         let ended = run(Arc::new(graph), config, CancellationToken::new()).await;
         let summary = ended.unwrap_or_else(|error| panic!("{}: {error}", self.name));
         for (table, tallies) in &summary.ledger {
@@ -171,7 +215,7 @@ impl Script {
                 assert_eq!((tally.late, tally.rejected), (0, 0), "{} {table} {insert}: {tally:?}", self.name);
             }
         }
-        ready.results()
+        (ready.results(), summary)
     }
 
     /// Runs the job over every other row: what it gives must differ, or the comparison could not fail.
@@ -185,14 +229,19 @@ impl Script {
             log.append("split-0", take_record_batch(&rows, &UInt32Array::from_iter_values(places)).unwrap());
             ready.kept.logs.lock().unwrap().insert(name.to_owned(), log);
         }
+        ready.kept.logs.lock().unwrap().extend(pipelines::halves());
         let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
-        let ended = run(Arc::new(graph), config(Arc::new(MemoryStore::default()), 1), CancellationToken::new()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(Arc::new(MemoryStore::default()), 1, usize::MAX, folder.path());
+        let ended = run(Arc::new(graph), config, CancellationToken::new()).await;
         ended.unwrap_or_else(|error| panic!("{}: {error}", self.name));
         ready.results()
     }
 
     /// Stops the job at each epoch and restores it at another parallelism, until all is read, then runs it to its end.
     pub(crate) async fn stopped(&self) -> Results {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |store, parallelism| config(store, parallelism, usize::MAX, folder.path());
         let ready = self.ready(false).await;
         fill(&ready.kept, 2, 40);
         let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
@@ -209,7 +258,9 @@ impl Script {
             let (stopped, ()) = tokio::join!(run(Arc::new(graph), config, stop.clone()), at_an_epoch);
             let stopped = stopped.unwrap_or_else(|error| panic!("{} stopped at life {life}: {error}", self.name));
             let sources = stopped.manifest.unwrap().sources.into_values();
-            is_read = sources.flat_map(|source| source.splits).all(|split| split.lag == Some(0));
+            is_read = sources
+                .flat_map(|source| source.splits)
+                .all(|split| split.lag == Some(0) || split.status != SplitStatus::Open);
             if is_read {
                 break;
             }
@@ -223,7 +274,9 @@ impl Script {
     }
 
     /// Runs the job with crashes, stops and lost replies, each time at another parallelism, then to its end.
-    pub(crate) async fn crashed(&self, seed: u64) -> Results {
+    pub(crate) async fn crashed(&self, seed: u64, memory_limit: usize) -> Results {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |store, parallelism| config(store, parallelism, memory_limit, folder.path());
         let mut random = SmallRng::seed_from_u64(seed);
         let ready = self.ready(false).await;
         fill(&ready.kept, random.random_range(1..4), random.random_range(5..90));
@@ -265,13 +318,13 @@ async fn after_steps(steps: u64) {
     }
 }
 
-fn config(store: Arc<dyn CheckpointStore>, parallelism: usize) -> JobConfig {
-    let folder = std::env::temp_dir().join(format!("headwater-ways-{}", std::process::id()));
+fn config(store: Arc<dyn CheckpointStore>, parallelism: usize, memory_limit: usize, folder: &Path) -> JobConfig {
     JobConfig {
         clock: Arc::new(StepClock::new(Instant(1_767_225_600_000))),
         interval: Duration::from_millis(25),
         parallelism,
         restarts: 50,
+        memory_limit,
         ..JobConfig::new("job", store, folder)
     }
 }
@@ -289,6 +342,7 @@ fn fill(kept: &Kept, splits: usize, batch_rows: usize) {
         }
         logs.insert(name.to_owned(), log);
     }
+    logs.extend(pipelines::logs(splits, batch_rows));
 }
 
 impl Ready {

@@ -93,24 +93,27 @@ struct Driven {
     saved: BTreeMap<String, Vec<RecordBatch>>,
     spilled: u64,
     watermark: Watermark,
+    /// It moves after each checkpoint.
+    now: Instant,
 }
 
 enum Call {
     Changes(usize, ChangeBatch),
     Watermark(Watermark),
     Barrier,
+    Time,
 }
 
 impl Driven {
     fn new(operator: Box<dyn Operator>) -> Self {
         let (folded, saved) = (BTreeMap::new(), BTreeMap::new());
-        Self { operator, folded, saved, spilled: 0, watermark: Watermark::MIN }
+        Self { operator, folded, saved, spilled: 0, watermark: Watermark::MIN, now: Instant(0) }
     }
 
     async fn call(&mut self, call: Call) {
         let (mut out, mut first) = (Output::default(), true);
         loop {
-            if let Some(work) = self.operator.between_calls(Instant(0)) {
+            if let Some(work) = self.operator.between_calls(self.now) {
                 work.await.unwrap();
             }
             let progress = match &call {
@@ -118,6 +121,7 @@ impl Driven {
                 Call::Changes(..) => self.operator.resume(&mut out),
                 Call::Watermark(watermark) => self.operator.on_watermark(*watermark, &mut out),
                 Call::Barrier => self.operator.on_barrier(&mut out),
+                Call::Time => self.operator.on_time(self.now, &mut out),
             };
             first = false;
             while let Some(changes) = out.next_changes() {
@@ -163,6 +167,8 @@ impl Driven {
             saved.extend(increment.batches);
         }
         self.spilled = self.spilled.max(self.operator.observe().spilled_bytes);
+        self.now = Instant(self.now.0 + 1000);
+        self.call(Call::Time).await;
     }
 
     /// Goes on in a new operator, with some tables in parts.
@@ -173,7 +179,7 @@ impl Driven {
                 let part = vec![(table.clone(), vec![batch.clone()])];
                 let part = StateReader::new(part, &(0..128), self.watermark).unwrap();
                 assert!(self.operator.restore_part(&part).unwrap());
-                if let Some(work) = self.operator.between_calls(Instant(0)) {
+                if let Some(work) = self.operator.between_calls(self.now) {
                     work.await.unwrap();
                 }
             }
@@ -312,6 +318,32 @@ async fn sessions() {
     assert_eq!(ran[0].1, 0);
     assert!(ran[1].1 > 0 && ran[0].0.len() > 1000);
     assert!(ran[0].0 == ran[1].0);
+}
+
+/// Rows come in one interval between checkpoints and their keys are over in a later one, in memory as on disk.
+#[tokio::test]
+async fn state_with_a_lifetime() {
+    let ttl = Some(std::time::Duration::from_millis(1500));
+    let call = RetractableCall {
+        aggregate: Retractable::Sum,
+        argument: Some(column("v", 1)),
+        filter: None,
+        field: Arc::new(Field::new("s", DataType::Int64, true)),
+    };
+    let grouped = GroupAggregate::new(vec![key()], vec![call], &input(), true).unwrap();
+    let (for_ever, _) = run(&grouped, usize::MAX, 1, 3000).await;
+    let (limited, _) = run(&grouped.clone().with_ttl(ttl), usize::MAX, 1, 3000).await;
+    assert_ne!(for_ever, limited, "no key was ever over");
+    check("group by", &grouped.with_ttl(ttl), 1, 3000).await;
+    let running = RunningAggregate::new(Grouping { keys: vec![key()], aggregates: Vec::new() }).unwrap();
+    check("running", &running.with_ttl(ttl), 1, 6000).await;
+    let order = vec![(1, SortOptions { descending: true, nulls_first: false }), (2, SortOptions::default())];
+    let (rank_name, ties) = (Some("r".into()), Ties::InTurn);
+    let rank = Rank { partition: vec![0], order, limit: 2, window_end: None, rank_name, ties, input: input(), ttl };
+    check("rank", &rank, 1, 3000).await;
+    let join = Join::new(JoinKind::Left, JoinBound::None, [vec![0], vec![0]], None, [input(), input()]).unwrap();
+    check("join", &join.with_ttl(ttl), 2, 2500).await;
+    check("normalize", &ByKey::new(Keeps::Last, vec![0], input()).with_ttl(ttl), 1, 3000).await;
 }
 
 /// One key that alone is larger than the limit cannot be divided.

@@ -23,7 +23,6 @@ use crate::{
     operator::{Observation, Operator, OperatorContext, Output, Progress},
     operators::{
         groups::{Groups, batch_of},
-        spilling::SPILL_AT_LEAST,
         window_aggregate::{
             FROM_FIRST, WindowAggregate, Windows,
             spill::{self, BUCKETS, Spilled},
@@ -262,7 +261,8 @@ impl Final {
         let live: usize = self.panes.values().filter_map(|pane| pane.live.as_ref()).map(Groups::size).sum();
         let kept = self.panes.values().flat_map(|pane| &pane.increments).map(RecordBatch::get_array_memory_size);
         self.lease.resize(live + kept.sum::<usize>());
-        self.spill_due = self.lease.budget().is_over() && self.lease.bytes() > SPILL_AT_LEAST;
+        let budget = self.lease.budget();
+        self.spill_due = budget.is_over() && self.lease.bytes() > budget.spills_from();
     }
 
     fn fire(&mut self, window: Window) -> Result<()> {
