@@ -1,7 +1,7 @@
 //! GROUP BY without a window: a changelog of one row a key, over rows that may themselves be taken back.
 //!
 //! DataFusion's accumulators cannot take back, so the aggregates here are our own: count, sum and avg keep a sum and a
-//! count; min, max and count distinct keep each value with how often it is there.
+//! count; min, max, count distinct, first and last keep each value (with its order) and how often it is there.
 //!
 //! Invariant: after each batch, folding what was emitted by key gives the aggregates over all rows not taken back.
 
@@ -15,15 +15,18 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt16Array},
-    compute::concat,
+    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, StructArray, UInt16Array},
+    compute::{SortOptions, concat},
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
 };
 use datafusion::{physical_expr::PhysicalExpr, scalar::ScalarValue};
 use futures::future::BoxFuture;
 
 pub use self::calls::{Retractable, RetractableCall};
-use self::cells::{Argument, Cell, decimal_average, list};
+use self::{
+    calls::stored,
+    cells::{Argument, Cell, decimal_average, list},
+};
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
@@ -45,7 +48,8 @@ use crate::{
 pub struct GroupAggregate {
     keys: Vec<(Arc<dyn PhysicalExpr>, FieldRef)>,
     calls: Vec<RetractableCall>,
-    types: Vec<DataType>,
+    /// What is kept of a row for each call: columns, with how they compare.
+    kept: Vec<Vec<(DataType, SortOptions)>>,
     with_before: bool,
     ttl: Option<Duration>,
     schema: SchemaRef,
@@ -60,15 +64,11 @@ impl GroupAggregate {
         input: &Schema,
         with_before: bool,
     ) -> Result<Self> {
-        let kept = |call: &RetractableCall| match &call.argument {
-            Some(argument) => Ok(argument.data_type(input)?),
-            None => Ok(DataType::Int64),
-        };
-        let types = calls.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        let kept = calls.iter().map(|call| call.kept(input)).collect::<Result<Vec<_>>>()?;
         let fields =
             keys.iter().map(|(_, field)| Arc::clone(field)).chain(calls.iter().map(|call| Arc::clone(&call.field)));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Ok(Self { keys, calls, types, with_before, ttl: None, schema })
+        Ok(Self { keys, calls, kept, with_before, ttl: None, schema })
     }
 
     /// Keeps a group for so long after its last row.
@@ -81,9 +81,9 @@ impl GroupAggregate {
         let mut fields = vec![key_group_field()];
         fields.extend(self.keys.iter().map(|(_, field)| Arc::clone(field)));
         fields.push(Arc::new(Field::new("headwater_rows", DataType::Int64, false)));
-        for (index, value) in self.types.iter().enumerate() {
+        for (index, kept) in self.kept.iter().enumerate() {
             let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
-            fields.push(Arc::new(Field::new(format!("values_{index}"), list(value.clone()), false)));
+            fields.push(Arc::new(Field::new(format!("values_{index}"), list(stored(kept)), false)));
             fields.push(Arc::new(Field::new(format!("counts_{index}"), list(DataType::Int64), false)));
         }
         fields.extend(Lifetime::field(self.ttl));
@@ -101,7 +101,9 @@ impl OperatorFactory for GroupAggregate {
         let calls = self.calls.iter().map(|call| {
             let text =
                 |expr: &Option<Arc<dyn PhysicalExpr>>| expr.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("{:?}({}) where {}", call.aggregate, text(&call.argument), text(&call.filter))
+            let order = call.order.iter().map(|(expr, options)| format!(" by {expr} {options:?}"));
+            let order = order.collect::<String>() + if call.ignores_nulls { " not null" } else { "" };
+            format!("{:?}({}{order}) where {}", call.aggregate, text(&call.argument), text(&call.filter))
         });
         format!("group by {} compute {}", keys.join(","), calls.collect::<Vec<_>>().join(","))
     }
@@ -141,7 +143,8 @@ impl Keyed for GroupAggregate {
 
     fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         let keys = KeyEncoder::new(self.keys.iter().map(|(_, field)| field.data_type().clone()))?;
-        let values = self.types.iter().map(|kept| KeyEncoder::new([kept.clone()])).collect::<Result<Vec<_>>>()?;
+        let values = self.kept.iter().map(|kept| KeyEncoder::ordered(kept.iter().cloned()));
+        let values = values.collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Grouped {
             spec: self.clone(),
             state: self.state_schema(),
@@ -185,9 +188,9 @@ struct Grouped {
 
 impl Grouped {
     fn empty(&self) -> Group {
-        let cell = |call: &RetractableCall| match call.aggregate {
-            Retractable::Count | Retractable::Sum | Retractable::Avg => Cell::Sum { sum: None, count: 0 },
-            Retractable::Min | Retractable::Max | Retractable::CountDistinct => Cell::Values(BTreeMap::new()),
+        let cell = |call: &RetractableCall| match call.aggregate.is_sum() {
+            true => Cell::Sum { sum: None, count: 0 },
+            false => Cell::Values(BTreeMap::new()),
         };
         Group { rows: 0, written: self.lifetime.now(), cells: self.spec.calls.iter().map(cell).collect() }
     }
@@ -218,6 +221,13 @@ impl Grouped {
             }
             (Retractable::Min | Retractable::Max | Retractable::CountDistinct, Some(column)) => {
                 let keys = self.values[index].encode(&[Arc::clone(column)], rows.num_rows())?;
+                Ok(Argument::Keys(keys.into_iter().enumerate().map(|(row, key)| counts(row).then_some(key)).collect()))
+            }
+            (Retractable::First | Retractable::Last, Some(column)) => {
+                let order = call.order.iter().map(|(expr, _)| evaluate(expr)).collect::<Result<Vec<_>>>()?;
+                let columns: Vec<ArrayRef> = order.into_iter().chain([Arc::clone(column)]).collect();
+                let keys = self.values[index].encode(&columns, rows.num_rows())?;
+                let counts = |row: usize| passes(row) && (!call.ignores_nulls || column.is_valid(row));
                 Ok(Argument::Keys(keys.into_iter().enumerate().map(|(row, key)| counts(row).then_some(key)).collect()))
             }
         }
@@ -265,7 +275,7 @@ impl Grouped {
         let key = |key: Option<&Key>| -> Result<ScalarValue> {
             let Some(key) = key else { return Ok(ScalarValue::try_from(wanted)?) };
             let columns = self.values[index].decode(std::iter::once(key))?;
-            let column = columns.first().ok_or_else(|| Error::internal("a value without its column"))?;
+            let column = columns.last().ok_or_else(|| Error::internal("a value without its column"))?;
             Ok(ScalarValue::try_from_array(column, 0)?)
         };
         let value = match (call.aggregate, &group.cells[index]) {
@@ -284,7 +294,9 @@ impl Grouped {
                 }
             }
             (Retractable::CountDistinct, Cell::Values(values)) => ScalarValue::Int64(Some(values.len() as i64)),
-            (Retractable::Min, Cell::Values(values)) => key(values.keys().next())?,
+            (Retractable::Min | Retractable::First | Retractable::Last, Cell::Values(values)) => {
+                key(values.keys().next())?
+            }
             (Retractable::Max, Cell::Values(values)) => key(values.keys().next_back())?,
             _ => ScalarValue::try_from(wanted)?,
         };
@@ -368,6 +380,7 @@ impl Grouped {
 
     fn cell_columns(&self, index: usize, cells: &[&Cell]) -> Result<(ArrayRef, ArrayRef)> {
         let mut counts: Vec<i64> = Vec::new();
+        let stored = stored(&self.spec.kept[index]);
         let (mut value_lengths, mut count_lengths) = (Vec::new(), Vec::new());
         let mut parts: Vec<ArrayRef> = Vec::new();
         for cell in cells {
@@ -377,20 +390,25 @@ impl Grouped {
                     counts.push(*count);
                     value_lengths.push(usize::from(sum.is_some()));
                     if let Some(sum) = sum {
-                        parts.push(sum.cast_to(&self.spec.types[index])?.to_array()?);
+                        parts.push(sum.cast_to(&stored)?.to_array()?);
                     }
                 }
                 Cell::Values(values) => {
                     counts.extend(values.values());
                     value_lengths.push(values.len());
-                    parts.extend(self.values[index].decode(values.keys())?);
+                    let columns = self.values[index].decode(values.keys())?;
+                    match &stored {
+                        DataType::Struct(fields) if columns.len() > 1 => {
+                            parts.push(Arc::new(StructArray::try_new(fields.clone(), columns, None)?));
+                        }
+                        _ => parts.extend(columns),
+                    }
                 }
             }
             count_lengths.push(counts.len() - before);
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        let values =
-            if parts.is_empty() { arrow::array::new_empty_array(&self.spec.types[index]) } else { concat(&parts)? };
+        let values = if parts.is_empty() { arrow::array::new_empty_array(&stored) } else { concat(&parts)? };
         Ok((list(value_lengths, values)?, list(count_lengths, Arc::new(Int64Array::from(counts)))?))
     }
 }
@@ -445,7 +463,11 @@ impl Operator for Grouped {
                             *sum = (!values.is_empty()).then(|| ScalarValue::try_from_array(&values, 0)).transpose()?;
                         }
                         Cell::Values(map) => {
-                            let keys = self.values[index].encode(&[Arc::clone(&values)], values.len())?;
+                            let columns = match values.as_struct_opt() {
+                                Some(columns) if self.spec.kept[index].len() > 1 => columns.columns().to_vec(),
+                                _ => vec![Arc::clone(&values)],
+                            };
+                            let keys = self.values[index].encode(&columns, values.len())?;
                             *map = keys.into_iter().zip(counts.values().iter().copied()).collect();
                         }
                     }
@@ -485,7 +507,8 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     fn input() -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("v", DataType::Int64, true)]))
+        let number = |name: &str| Field::new(name, DataType::Int64, true);
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), number("v"), number("at")]))
     }
 
     fn spec() -> GroupAggregate {
@@ -494,6 +517,13 @@ mod tests {
             aggregate,
             argument: argument.map(Arc::clone),
             filter: None,
+            order: match aggregate {
+                Retractable::First | Retractable::Last => {
+                    vec![(Arc::new(Column::new("at", 2)), SortOptions::default())]
+                }
+                _ => Vec::new(),
+            },
+            ignores_nulls: false,
             field: Arc::new(Field::new(name, DataType::Int64, true)),
         };
         let calls = vec![
@@ -502,6 +532,8 @@ mod tests {
             call(Retractable::Min, "lo", Some(&value)),
             call(Retractable::Max, "hi", Some(&value)),
             call(Retractable::CountDistinct, "d", Some(&value)),
+            call(Retractable::First, "first", Some(&value)),
+            call(Retractable::Last, "last", Some(&value)),
         ];
         let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
         let field = Arc::new(Field::new("k", DataType::Utf8, true));
@@ -526,25 +558,28 @@ mod tests {
     fn a_folded_changelog_equals_the_aggregate_of_what_is_left() {
         let mut random = SmallRng::seed_from_u64(3);
         let mut operator = spec().create(&context()).unwrap();
-        let mut alive: Vec<(String, i64)> = Vec::new();
+        let (mut alive, mut at): (Vec<(String, i64, i64)>, i64) = (Vec::new(), 0);
         let mut table: HashMap<String, Vec<Option<i64>>> = HashMap::new();
         let mut saved: Vec<RecordBatch> = Vec::new();
         for _ in 0..60 {
-            let mut rows: Vec<(String, i64, RowKind)> = Vec::new();
+            let mut rows: Vec<((String, i64, i64), RowKind)> = Vec::new();
             for _ in 0..random.random_range(1..12) {
                 if !alive.is_empty() && random.random_bool(0.45) {
-                    let (key, value) = alive.swap_remove(random.random_range(0..alive.len()));
-                    rows.push((key, value, RowKind::Delete));
+                    let row = alive.swap_remove(random.random_range(0..alive.len()));
+                    rows.push((row, RowKind::Delete));
                 } else {
-                    let row = (format!("k{}", random.random_range(0..4)), random.random_range(0..6));
+                    at += 1;
+                    let row = (format!("k{}", random.random_range(0..4)), random.random_range(0..6), at * 7919 % 1009);
                     alive.push(row.clone());
-                    rows.push((row.0, row.1, RowKind::Insert));
+                    rows.push((row, RowKind::Insert));
                 }
             }
-            let keys = StringArray::from_iter_values(rows.iter().map(|row| &row.0));
-            let values = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
-            let kinds = Int8Array::from_iter_values(rows.iter().map(|row| row.2 as i8));
-            let rows = RecordBatch::try_new(input(), vec![Arc::new(keys), Arc::new(values)]).unwrap();
+            let keys = StringArray::from_iter_values(rows.iter().map(|(row, _)| &row.0));
+            let values = Int64Array::from_iter_values(rows.iter().map(|(row, _)| row.1));
+            let times = Int64Array::from_iter_values(rows.iter().map(|(row, _)| row.2));
+            let kinds = Int8Array::from_iter_values(rows.iter().map(|(_, kind)| *kind as i8));
+            let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values), Arc::new(times)];
+            let rows = RecordBatch::try_new(input(), columns).unwrap();
             let mut out = Output::default();
             let _ = operator.on_changes(0, ChangeBatch::new(rows, Some(kinds)), &mut out).unwrap();
             while let Some(changes) = out.next_changes() {
@@ -567,7 +602,7 @@ mod tests {
                 let column = changes.rows.column(index).as_primitive::<Int64Type>();
                 column.is_valid(row).then(|| column.value(row))
             };
-            let values: Vec<Option<i64>> = (1..6).map(number).collect();
+            let values: Vec<Option<i64>> = (1..8).map(number).collect();
             match changes.kind(row) {
                 RowKind::Insert => assert_eq!(table.insert(key, values), None),
                 RowKind::UpdateBefore => assert_eq!(table.get(&key), Some(&values)),
@@ -577,15 +612,18 @@ mod tests {
         }
     }
 
-    fn expected(alive: &[(String, i64)]) -> HashMap<String, Vec<Option<i64>>> {
-        let mut by_key: HashMap<String, Vec<i64>> = HashMap::new();
-        alive.iter().for_each(|(key, value)| by_key.entry(key.clone()).or_default().push(*value));
-        let row = |mut values: Vec<i64>| {
+    fn expected(alive: &[(String, i64, i64)]) -> HashMap<String, Vec<Option<i64>>> {
+        let mut by_key: HashMap<String, Vec<(i64, i64)>> = HashMap::new();
+        alive.iter().for_each(|(key, value, at)| by_key.entry(key.clone()).or_default().push((*at, *value)));
+        let row = |mut rows: Vec<(i64, i64)>| {
+            rows.sort();
+            let mut values: Vec<i64> = rows.iter().map(|(_, value)| *value).collect();
+            let (first, last) = (values.first().copied(), values.last().copied());
             let (count, sum) = (values.len() as i64, values.iter().sum());
             values.sort();
             let (low, high) = (values.first().copied(), values.last().copied());
             values.dedup();
-            vec![Some(count), Some(sum), low, high, Some(values.len() as i64)]
+            vec![Some(count), Some(sum), low, high, Some(values.len() as i64), first, last]
         };
         by_key.into_iter().map(|(key, values)| (key, row(values))).collect()
     }

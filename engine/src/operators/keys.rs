@@ -4,6 +4,7 @@
 
 use arrow::{
     array::ArrayRef,
+    compute::SortOptions,
     datatypes::DataType,
     row::{RowConverter, SortField},
 };
@@ -19,7 +20,13 @@ pub(crate) struct KeyEncoder(Option<RowConverter>);
 
 impl KeyEncoder {
     pub(crate) fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
-        let fields: Vec<SortField> = types.into_iter().map(SortField::new).collect();
+        Self::ordered(types.into_iter().map(|data_type| (data_type, SortOptions::default())))
+    }
+
+    /// Keys that compare as these orders do.
+    pub(crate) fn ordered(columns: impl IntoIterator<Item = (DataType, SortOptions)>) -> Result<Self> {
+        let field = |(data_type, options)| SortField::new_with_options(data_type, options);
+        let fields: Vec<SortField> = columns.into_iter().map(field).collect();
         Ok(Self(if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) }))
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Per window (the rows carry `window_start` and `window_end`), rows are kept until the watermark reaches the window's end
 //! and come out once. Without a window the best N of each key are kept and every change among them comes out; rows that
-//! fall out of the best N are forgotten, which is right because input rows are never taken back.
+//! fall out of the best N are forgotten, which is right where input rows are never taken back; where they are, all rows of
+//! a key are kept.
 //!
 //! Invariant: ties keep the order in which rows came.
 
+mod changing;
 mod window;
 
 use std::{
@@ -41,7 +43,7 @@ use crate::{
 /// Rows a window keeps in pieces before they are cut down to the best N.
 const PIECES: usize = 32;
 
-use self::window::WindowRank;
+use self::{changing::ChangingRank, window::WindowRank};
 
 /// What rows that are equal in the order are numbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Rank {
     pub input: SchemaRef,
     /// How long a key without a window is kept after its best rows last changed; `None`: for ever.
     pub ttl: Option<Duration>,
+    /// Whether rows are taken back; they are then not ranked per window.
+    pub is_updated: bool,
 }
 
 impl Rank {
@@ -149,8 +153,9 @@ impl OperatorFactory for Rank {
             Ties::Alike => ", ties alike",
             Ties::Dense => ", ties alike without gaps",
         };
+        let updated = if self.is_updated { ", of rows that change" } else { "" };
         format!(
-            "first {} by {:?} of each {:?}, window end {:?}{ties}",
+            "first {} by {:?} of each {:?}, window end {:?}{ties}{updated}",
             self.limit, self.order, self.partition, self.window_end
         )
     }
@@ -160,9 +165,13 @@ impl OperatorFactory for Rank {
     }
 
     fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
-        if inputs.iter().any(|input| *input != ChangelogMode::Append) {
-            return Err(Error::not_supported("ROW_NUMBER over rows that are updated later in a streaming job")
+        if inputs.contains(&ChangelogMode::Upsert) {
+            return Err(Error::not_supported("ROW_NUMBER over rows that are replaced by key without their old value")
                 .with_hint("rank per window, or rank the rows before they are aggregated"));
+        }
+        if self.is_updated != inputs.contains(&ChangelogMode::Retract) || (self.is_updated && self.window_end.is_some())
+        {
+            return Err(Error::internal("a rank over rows that change, taken for one over rows that stay"));
         }
         Ok(if self.window_end.is_some() { ChangelogMode::Append } else { ChangelogMode::Retract })
     }
@@ -181,7 +190,11 @@ impl OperatorFactory for Rank {
 
 impl Keyed for Rank {
     fn tables(&self) -> &'static [&'static str] {
-        if self.window_end.is_some() { &["rows"] } else { &["best"] }
+        match (self.window_end, self.is_updated) {
+            (Some(_), _) => &["rows"],
+            (None, false) => &["best"],
+            (None, true) => &[changing::TABLE],
+        }
     }
 
     fn key_groups(&self, _: usize, rows: &RecordBatch) -> Result<UInt16Array> {
@@ -191,6 +204,9 @@ impl Keyed for Rank {
     fn in_memory(&self, context: &OperatorContext) -> Result<Box<dyn KeyedOperator>> {
         if let Some(end) = self.window_end {
             return Ok(Box::new(WindowRank::new(self, end)));
+        }
+        if self.is_updated {
+            return Ok(Box::new(ChangingRank::new(self, context)?));
         }
         let types = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
         let order = self.order.iter().map(|(index, options)| {
@@ -430,7 +446,7 @@ mod tests {
         ]));
         let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
         let (rank_name, ties, ttl) = (Some("r".into()), Ties::InTurn, None);
-        Rank { partition: vec![0, 2], order, limit, window_end, rank_name, ties, input, ttl }
+        Rank { partition: vec![0, 2], order, limit, window_end, rank_name, ties, input, ttl, is_updated: false }
     }
 
     fn context() -> OperatorContext {

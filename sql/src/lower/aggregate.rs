@@ -307,15 +307,22 @@ fn retractable(call: AggregateCall, rows: &Schema) -> Result<RetractableCall> {
             other => Some(other.clone()),
         },
         Retractable::Avg => Some(DataType::Float64),
-        Retractable::Count | Retractable::CountDistinct | Retractable::Min | Retractable::Max => None,
+        Retractable::Count
+        | Retractable::CountDistinct
+        | Retractable::Min
+        | Retractable::Max
+        | Retractable::First
+        | Retractable::Last => None,
     };
+    let order = function.order_bys().iter().map(|sort| (Arc::clone(&sort.expr), sort.options)).collect();
+    let ignores_nulls = function.ignore_nulls();
     let argument = match (function.expressions().into_iter().next(), kept) {
         (Some(argument), Some(kept)) if argument.data_type(rows)? != kept => {
             Some(Arc::new(CastExpr::new(argument, kept, None)) as Arc<dyn PhysicalExpr>)
         }
         (argument, _) => argument,
     };
-    Ok(RetractableCall { aggregate, argument, filter: call.filter, field })
+    Ok(RetractableCall { aggregate, argument, filter: call.filter, order, ignores_nulls, field })
 }
 
 fn calls(flow: &Flow, aggregate: &Aggregate) -> Result<Vec<AggregateCall>> {

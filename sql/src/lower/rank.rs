@@ -8,6 +8,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use headwater_engine::{
+    connector::ChangelogMode,
     error::{Error, Result},
     graph::{Exchange, NodeKind, OperatorNode, Step},
     operator::OperatorFactory,
@@ -77,7 +78,10 @@ impl Lowering {
         let (input, places, rows) = self.with_columns(input, &exprs)?;
         let (partition, sorted) = places.split_at(partition.len());
         let options = order.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
+        let is_updated = input.facts.changes != ChangelogMode::Append;
         let window_end = input.facts.attached.map(|attached| attached.end).filter(|end| partition.contains(end));
+        // A window that fires again has no last row.
+        let window_end = window_end.filter(|_| !is_updated);
         if ties != Ties::InTurn && window_end.is_none() {
             let name = if ties == Ties::Dense { "dense_rank" } else { "rank" };
             return Err(unsupported(&format!("{name}() OVER (..) without a window"))
@@ -93,6 +97,7 @@ impl Lowering {
             ties,
             input: rows.clone(),
             ttl: self.ttl,
+            is_updated,
         };
         let changes = operator.output(&[input.facts.changes])?;
         if window_end.is_none() {

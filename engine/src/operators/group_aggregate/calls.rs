@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::FieldRef;
+use arrow::{
+    compute::SortOptions,
+    datatypes::{DataType, Field, FieldRef, Schema},
+};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::error::{Error, Result};
@@ -24,9 +27,21 @@ pub enum Retractable {
     Max,
     /// `count(distinct x)`.
     CountDistinct,
+    /// `first_value(x ORDER BY ..)`; without an order the least value.
+    First,
+    /// `last_value(x ORDER BY ..)`.
+    Last,
 }
 
 impl Retractable {
+    /// Whether a sum and a count are enough; if not, all values are kept.
+    pub(super) fn is_sum(self) -> bool {
+        match self {
+            Self::Count | Self::Sum | Self::Avg => true,
+            Self::Min | Self::Max | Self::CountDistinct | Self::First | Self::Last => false,
+        }
+    }
+
     /// The aggregate of this name, or an error that names it.
     pub fn by_name(name: &str, is_distinct: bool) -> Result<Self> {
         match (name, is_distinct) {
@@ -34,10 +49,15 @@ impl Retractable {
             ("count", true) | ("approx_distinct", _) => Ok(Self::CountDistinct),
             ("sum", false) => Ok(Self::Sum),
             ("avg", false) => Ok(Self::Avg),
-            ("min", _) => Ok(Self::Min),
-            ("max", _) => Ok(Self::Max),
-            _ => Err(Error::not_supported(format!("the aggregate \"{name}\" without a window in a streaming job"))
-                .with_hint("use count, sum, avg, min, max or count(distinct), or group by a window")),
+            ("min" | "bool_and", _) => Ok(Self::Min),
+            ("max" | "bool_or", _) => Ok(Self::Max),
+            ("first_value", false) => Ok(Self::First),
+            ("last_value", false) => Ok(Self::Last),
+            _ => Err(Error::not_supported(format!("the aggregate \"{name}\" over rows that are updated later"))
+                .with_hint(
+                    "count, sum, avg, min, max, count(distinct), max_by, min_by, arbitrary, bool_and and bool_or can \
+                     take rows back; or group by a window before",
+                )),
         }
     }
 }
@@ -51,6 +71,40 @@ pub struct RetractableCall {
     pub argument: Option<Arc<dyn PhysicalExpr>>,
     /// `FILTER (WHERE ..)`.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// `ORDER BY` of a first or last value.
+    pub order: Vec<(Arc<dyn PhysicalExpr>, SortOptions)>,
+    /// Whether a first or last value is one that is not NULL.
+    pub ignores_nulls: bool,
     /// Field of the result.
     pub field: FieldRef,
+}
+
+impl RetractableCall {
+    /// The columns of what is kept of a row, as they are compared: the order, then the argument.
+    pub(super) fn kept(&self, input: &Schema) -> Result<Vec<(DataType, SortOptions)>> {
+        let turned = |options: &SortOptions| match self.aggregate {
+            Retractable::Last => SortOptions { descending: !options.descending, nulls_first: !options.nulls_first },
+            _ => *options,
+        };
+        let mut kept = Vec::new();
+        for (expr, options) in &self.order {
+            kept.push((expr.data_type(input)?, turned(options)));
+        }
+        let argument = self.argument.as_ref().map(|argument| argument.data_type(input)).transpose()?;
+        kept.push((argument.unwrap_or(DataType::Int64), SortOptions::default()));
+        Ok(kept)
+    }
+}
+
+/// The type of what is kept in state: the columns, as one.
+pub(super) fn stored(kept: &[(DataType, SortOptions)]) -> DataType {
+    match kept {
+        [(only, _)] => only.clone(),
+        columns => {
+            let field = |(place, (data_type, _)): (usize, &(DataType, SortOptions))| {
+                Field::new(format!("c{place}"), data_type.clone(), true)
+            };
+            DataType::Struct(columns.iter().enumerate().map(field).collect())
+        }
+    }
 }

@@ -140,6 +140,8 @@ fn a_key_that_was_not_written_for_its_lifetime_begins_anew() {
         aggregate: Retractable::Count,
         argument: None,
         filter: None,
+        order: Vec::new(),
+        ignores_nulls: false,
         field: Arc::new(Field::new("n", DataType::Int64, true)),
     };
     let keys = vec![(Arc::clone(&column), Arc::clone(&field))];
@@ -150,7 +152,17 @@ fn a_key_that_was_not_written_for_its_lifetime_begins_anew() {
     lives_and_goes(&ByKey::new(Keeps::All, vec![0], schema()).with_ttl(TTL), &[RowKind::UpdateAfter]);
     let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
     let (ties, input) = (Ties::InTurn, schema());
-    let best = Rank { partition: vec![0], order, limit: 1, window_end: None, rank_name: None, ties, input, ttl: TTL };
+    let best = Rank {
+        partition: vec![0],
+        order,
+        limit: 1,
+        window_end: None,
+        rank_name: None,
+        ties,
+        input,
+        ttl: TTL,
+        is_updated: false,
+    };
     lives_and_goes(&best, &[RowKind::Delete, RowKind::Insert]);
 }
 

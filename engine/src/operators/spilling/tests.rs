@@ -235,6 +235,8 @@ async fn a_group_by_whose_rows_may_be_taken_back() {
         aggregate,
         argument: Some(column("v", 1)),
         filter: None,
+        order: Vec::new(),
+        ignores_nulls: false,
         field: Arc::new(Field::new(name, DataType::Int64, true)),
     };
     let calls = vec![call(Retractable::Sum, "s"), call(Retractable::Max, "m")];
@@ -255,11 +257,21 @@ async fn the_last_row_of_each_key() {
 
 #[tokio::test]
 async fn the_best_rows_of_each_key_and_window() {
-    for window_end in [None, Some(2)] {
+    for (window_end, is_updated) in [(None, false), (None, true), (Some(2), false)] {
         let order = vec![(1, SortOptions { descending: true, nulls_first: false }), (2, SortOptions::default())];
         let (rank_name, ties) = (Some("r".into()), Ties::InTurn);
         let partition = if window_end.is_some() { vec![0, 2] } else { vec![0] };
-        let rank = Rank { partition, order, limit: 2, window_end, rank_name, ties, input: input(), ttl: None };
+        let rank = Rank {
+            partition,
+            order,
+            limit: 2,
+            window_end,
+            rank_name,
+            ties,
+            input: input(),
+            ttl: None,
+            is_updated,
+        };
         check("rank", &rank, 1, 3000).await;
     }
 }
@@ -328,6 +340,8 @@ async fn state_with_a_lifetime() {
         aggregate: Retractable::Sum,
         argument: Some(column("v", 1)),
         filter: None,
+        order: Vec::new(),
+        ignores_nulls: false,
         field: Arc::new(Field::new("s", DataType::Int64, true)),
     };
     let grouped = GroupAggregate::new(vec![key()], vec![call], &input(), true).unwrap();
@@ -339,8 +353,19 @@ async fn state_with_a_lifetime() {
     check("running", &running.with_ttl(ttl), 1, 6000).await;
     let order = vec![(1, SortOptions { descending: true, nulls_first: false }), (2, SortOptions::default())];
     let (rank_name, ties) = (Some("r".into()), Ties::InTurn);
-    let rank = Rank { partition: vec![0], order, limit: 2, window_end: None, rank_name, ties, input: input(), ttl };
+    let rank = Rank {
+        partition: vec![0],
+        order,
+        limit: 2,
+        window_end: None,
+        rank_name,
+        ties,
+        input: input(),
+        ttl,
+        is_updated: false,
+    };
     check("rank", &rank, 1, 3000).await;
+    check("rank of rows that change", &Rank { is_updated: true, ..rank }, 1, 3000).await;
     let join = Join::new(JoinKind::Left, JoinBound::None, [vec![0], vec![0]], None, [input(), input()]).unwrap();
     check("join", &join.with_ttl(ttl), 2, 2500).await;
     check("normalize", &ByKey::new(Keeps::Last, vec![0], input()).with_ttl(ttl), 1, 3000).await;
