@@ -7,13 +7,23 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::Notify;
+
 /// Bytes of state that one operator may always keep in memory, unless the limit is as small.
 const KEPT_BYTES: usize = 256 << 10;
+
+/// The part of the limit that rows which wait for a checkpoint may take before one is due.
+const UNPUBLISHED_PART: usize = 16;
+/// Bytes of such rows for which no checkpoint is due.
+const UNPUBLISHED_MIN: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Shared {
     limit: usize,
     used: AtomicUsize,
+    /// Bytes of rows that sinks hold until the next checkpoint.
+    unpublished: AtomicUsize,
+    checkpoint_due: Notify,
 }
 
 /// A limit in bytes shared by everything that buffers.
@@ -23,7 +33,8 @@ pub struct MemoryBudget(Arc<Shared>);
 impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared { limit, used: AtomicUsize::new(0) }))
+        let (used, unpublished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Shared { limit, used, unpublished, checkpoint_due: Notify::new() }))
     }
 
     /// The limit in bytes (`memory.limit`).
@@ -52,6 +63,21 @@ impl MemoryBudget {
         let mut lease = self.lease();
         lease.resize(wanted.min(free / 2).max(least));
         lease
+    }
+
+    /// Whether sinks hold so many rows that they should leave with a checkpoint before its time.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.0.unpublished.load(Ordering::Relaxed) > (self.0.limit / UNPUBLISHED_PART).max(UNPUBLISHED_MIN)
+    }
+
+    /// Waits until a checkpoint is due before its time; may wake up without reason.
+    pub async fn checkpoint_due(&self) {
+        self.0.checkpoint_due.notified().await;
+    }
+
+    /// A count of rows that are held until the next checkpoint.
+    pub fn unpublished(&self) -> Unpublished {
+        Unpublished { budget: self.clone(), bytes: 0 }
     }
 
     /// A lease of no bytes yet.
@@ -95,9 +121,53 @@ impl Drop for MemoryLease {
     }
 }
 
+/// Bytes of rows that one sink task holds until the next checkpoint. They are a part of what its writer has leased.
+#[derive(Debug)]
+pub struct Unpublished {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Unpublished {
+    /// More rows are held.
+    pub fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.budget.0.unpublished.fetch_add(bytes, Ordering::Relaxed);
+        if self.budget.is_checkpoint_due() {
+            self.budget.0.checkpoint_due.notify_one();
+        }
+    }
+
+    /// They have left.
+    pub fn clear(&mut self) {
+        self.budget.0.unpublished.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_checkpoint_is_due_while_sinks_hold_much() {
+        let budget = MemoryBudget::new(64 << 20);
+        let (mut first, mut second) = (budget.unpublished(), budget.unpublished());
+        first.add(3 << 20);
+        assert!(!budget.is_checkpoint_due());
+        second.add((1 << 20) + 1);
+        assert!(budget.is_checkpoint_due());
+        budget.checkpoint_due().await;
+        first.clear();
+        drop(second);
+        assert!(!budget.is_checkpoint_due());
+        assert_eq!(budget.0.unpublished.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn buffers_take_what_they_want_then_half_of_what_is_free_then_the_least() {

@@ -3,7 +3,7 @@
 //! Invariant: between two barriers the messages of one edge keep their order; a watermark holds for all rows after it.
 
 use arrow::{
-    array::{Int8Array, Int64Array},
+    array::{Array, ArrayRef, Int8Array, Int64Array},
     record_batch::RecordBatch,
 };
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,13 @@ pub struct ChangeBatch {
     pub open_from: Option<Int64Array>,
 }
 
+/// Bytes of the values of a batch, without what its arrays share with others.
+pub fn batch_bytes(rows: &RecordBatch) -> usize {
+    let of =
+        |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+    rows.columns().iter().map(of).sum()
+}
+
 impl ChangeBatch {
     /// Rows that take part in all their windows.
     pub fn new(rows: RecordBatch, kinds: Option<Int8Array>) -> Self {
@@ -90,6 +97,11 @@ impl ChangeBatch {
     /// How many rows.
     pub fn num_rows(&self) -> usize {
         self.rows.num_rows()
+    }
+
+    /// Bytes of the rows themselves: what a slice shares with other slices is not counted.
+    pub fn bytes(&self) -> usize {
+        batch_bytes(&self.rows)
     }
 
     /// The kind of row `index`; an unknown code reads as an insert.

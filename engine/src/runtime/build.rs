@@ -20,7 +20,7 @@ use crate::{
         log::Log,
         manifest::{Manifest, OperatorState, UnitState},
     },
-    connector::{Bound, Distribution, JobContext, OpenRequest, OpenUnit, SinkTask},
+    connector::{Bound, Distribution, Guarantee, JobContext, OpenRequest, OpenUnit, SinkTask},
     error::{Error, Result},
     graph::{Exchange, Graph, Input, NodeKind, SinkNode, SourceNode},
     hash::key_groups_of_task,
@@ -373,7 +373,10 @@ impl<'a> Builder<'a> {
         let named = |error: Error| error.context(format!("sink \"{}\"", sink.table));
         let writer = sink.sink.writer(self.job, place, open).await.map_err(named)?;
         let metrics = Arc::clone(&self.metrics);
-        Ok(SinkSlot { node: name, table: sink.table.clone(), task, writer, refused: Vec::new(), rows: 0, metrics })
+        let is_held = sink.sink.guarantee() == Guarantee::ExactlyOnce;
+        let unpublished = is_held.then(|| self.job.memory.unpublished());
+        let (table, refused) = (sink.table.clone(), Vec::new());
+        Ok(SinkSlot { node: name, table, task, writer, refused, rows: 0, unpublished, metrics })
     }
 }
 

@@ -88,6 +88,8 @@ enum Wake {
     TaskEnded(Option<std::result::Result<Result<()>, JoinError>>),
     Task(Option<TaskEvent>),
     Background(Background),
+    /// Sinks hold much.
+    Due,
     Time,
 }
 
@@ -126,7 +128,7 @@ impl Coordinator {
         mut events: mpsc::Receiver<TaskEvent>,
         stop: &CancellationToken,
     ) -> Result<Option<Manifest>> {
-        let clock = Arc::clone(&self.delivery.job.clock);
+        let (clock, memory) = (Arc::clone(&self.delivery.job.clock), self.delivery.job.memory.clone());
         let mut stopping = false;
         self.check_ends().await?;
         while self.lifecycle.phase() != Phase::Done {
@@ -137,6 +139,7 @@ impl Coordinator {
                 ended = tasks.join_next() => Wake::TaskEnded(ended),
                 event = events.recv() => Wake::Task(event),
                 Some(done) = self.background.next() => Wake::Background(done),
+                () = memory.checkpoint_due() => Wake::Due,
                 () = clock.sleep(wait) => Wake::Time,
             };
             match wake {
@@ -148,6 +151,7 @@ impl Coordinator {
                 Wake::Task(Some(event)) => self.task_event(event).await?,
                 Wake::Task(None) => return Err(Error::internal("all tasks are gone while the job runs")),
                 Wake::Background(done) => self.background_done(done).await?,
+                Wake::Due => self.due_before_time().await?,
                 Wake::Time => self.time().await?,
             }
         }
@@ -205,6 +209,15 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Cuts an epoch because of what sinks hold, unless one is under way.
+    async fn due_before_time(&mut self) -> Result<()> {
+        if !self.delivery.job.memory.is_checkpoint_due() || self.lifecycle.phase() != Phase::Running {
+            return Ok(());
+        }
+        self.next_due = after(self.delivery.job.clock.now(), self.pace.interval);
+        self.step(Event::Due).await
+    }
+
     fn discover(&mut self, index: usize) {
         let table = &mut self.tables[index];
         (table.next_discovery, table.next_haste) = (None, None);
@@ -225,7 +238,8 @@ impl Coordinator {
                 if let Some(manifest) = &self.published {
                     self.observer.published(manifest);
                 }
-                self.step(Event::Delivered).await
+                self.step(Event::Delivered).await?;
+                self.due_before_time().await
             }
             Background::Listed { table, before, listing } => {
                 let now = self.delivery.job.clock.now();

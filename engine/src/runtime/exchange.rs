@@ -56,7 +56,7 @@ impl ChannelSender {
     /// Sends once there is room. Fails when the receiver has gone, which only a job that is ending does.
     pub async fn send(&self, message: Message) -> Result<()> {
         let bytes = match &message {
-            Message::Changes(changes) => changes.rows.get_array_memory_size().clamp(1, self.limit) as u32,
+            Message::Changes(changes) => changes.bytes().clamp(1, self.limit) as u32,
             Message::Watermark(_) | Message::Barrier(_) | Message::EndOfInput => 0,
         };
         let permit = match bytes {

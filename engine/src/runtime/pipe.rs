@@ -15,6 +15,7 @@ use crate::{
     },
     connector::{RefusedRow, SinkWriter},
     error::{Error, Result},
+    memory::Unpublished,
     message::{Barrier, ChangeBatch, Message},
     metrics::JobMetrics,
     operator::{Operator, Output, Progress},
@@ -81,6 +82,8 @@ pub(super) struct SinkSlot {
     pub(super) writer: Box<dyn SinkWriter>,
     pub(super) refused: Vec<RefusedRow>,
     pub(super) rows: u64,
+    /// What the writer holds until the next checkpoint; `None` if it holds nothing.
+    pub(super) unpublished: Option<Unpublished>,
     pub(super) metrics: Arc<JobMetrics>,
 }
 
@@ -238,6 +241,9 @@ impl SinkSlot {
             Message::Changes(changes) => {
                 self.rows += changes.num_rows() as u64;
                 self.metrics.written(&self.table, changes.num_rows() as u64);
+                if let Some(unpublished) = &mut self.unpublished {
+                    unpublished.add(changes.bytes());
+                }
                 let refused = self.writer.write(changes).await.map_err(|error| self.named(error))?;
                 self.refused.extend(refused);
                 Ok(())
@@ -257,6 +263,7 @@ impl SinkSlot {
 
     async fn prepare(&mut self, barrier: Barrier, effects: &mut Effects) -> Result<()> {
         let prepared = self.writer.prepare(barrier.epoch, barrier.cut).await.map_err(|error| self.named(error))?;
+        self.unpublished.iter_mut().for_each(Unpublished::clear);
         self.refused.extend(prepared.refused);
         let mut units = Vec::with_capacity(prepared.units.len());
         // Units of one writer may have different columns; a file has one schema.
@@ -270,7 +277,7 @@ impl SinkSlot {
                 detail: unit.detail,
                 closes: unit.closes,
                 rows: rows.iter().map(|rows| rows.num_rows() as u64).sum(),
-                bytes: rows.iter().map(|rows| rows.rows.get_array_memory_size() as u64).sum(),
+                bytes: rows.iter().map(|rows| rows.bytes() as u64).sum(),
                 segment: None,
             });
             if let Some((file, first, count)) = segment {

@@ -10,7 +10,7 @@ use headwater_engine::{
     connector::{Cut, JobContext, OpenUnit, Prepared, PreparedUnit, SinkTask},
     error::{Error, Result},
     memory::MemoryLease,
-    message::ChangeBatch,
+    message::{ChangeBatch, batch_bytes},
     time::{Instant, Watermark},
 };
 use serde::{Deserialize, Serialize};
@@ -90,14 +90,12 @@ struct Unit {
     detail: Detail,
     bytes: u64,
     pending: Vec<RecordBatch>,
+    pending_bytes: usize,
 }
 
 impl Unit {
-    fn pending_bytes(&self) -> usize {
-        self.pending.iter().map(RecordBatch::get_array_memory_size).sum()
-    }
-
     fn prepared(&mut self, closes: bool) -> Result<PreparedUnit> {
+        self.pending_bytes = 0;
         let rows = std::mem::take(&mut self.pending).into_iter().map(ChangeBatch::inserts).collect();
         Ok(PreparedUnit { unit: self.name.clone(), rows, detail: self.detail.text()?, closes })
     }
@@ -144,7 +142,7 @@ impl Units {
         };
         for OpenUnit { unit, detail, bytes, .. } in open {
             let detail = Detail::parse(&detail)?;
-            let unit = Unit { name: unit, detail, bytes, pending: Vec::new() };
+            let unit = Unit { name: unit, detail, bytes, pending: Vec::new(), pending_bytes: 0 };
             units.take_up(unit);
         }
         Ok(units)
@@ -178,7 +176,7 @@ impl Units {
             oldest_ms: None,
             object: is_named.then(|| uuid::Uuid::new_v4().to_string()),
         };
-        Unit { name, detail, bytes: 0, pending: Vec::new() }
+        Unit { name, detail, bytes: 0, pending: Vec::new(), pending_bytes: 0 }
     }
 
     /// Adds rows; `false` when that would be one partition too many, and the sink says that this is an error.
@@ -196,7 +194,9 @@ impl Units {
             self.open.insert(key.clone(), unit);
         }
         let Some(unit) = self.open.get_mut(&key) else { return true };
-        unit.bytes += logical_bytes(&rows);
+        let bytes = batch_bytes(&rows);
+        unit.bytes += bytes as u64;
+        unit.pending_bytes += bytes;
         unit.detail.last_ms = now.0;
         unit.detail.oldest_ms = Some(unit.detail.oldest_ms.map_or(oldest_ms, |known| known.min(oldest_ms)));
         unit.pending.push(rows);
@@ -275,7 +275,7 @@ impl Units {
 
     /// Counts what is held against the budget.
     pub(super) fn note_memory(&mut self) {
-        let held = self.open.values().chain(&self.closing).map(Unit::pending_bytes).sum();
+        let held = self.open.values().chain(&self.closing).map(|unit| unit.pending_bytes).sum();
         self.memory.resize(held);
     }
 
@@ -317,10 +317,4 @@ fn merge_repeats(units: &mut Vec<PreparedUnit>) {
     let closing: std::collections::HashSet<String> =
         units.iter().filter(|unit| unit.closes).map(|unit| unit.unit.clone()).collect();
     units.retain(|unit| unit.closes || !closing.contains(&unit.unit));
-}
-
-/// Bytes of the values of a batch, without what its arrays share with others.
-fn logical_bytes(rows: &RecordBatch) -> u64 {
-    let of = |array: &arrow::array::ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_default() as u64;
-    rows.columns().iter().map(of).sum()
 }

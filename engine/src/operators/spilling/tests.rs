@@ -261,17 +261,8 @@ async fn the_best_rows_of_each_key_and_window() {
         let order = vec![(1, SortOptions { descending: true, nulls_first: false }), (2, SortOptions::default())];
         let (rank_name, ties) = (Some("r".into()), Ties::InTurn);
         let partition = if window_end.is_some() { vec![0, 2] } else { vec![0] };
-        let rank = Rank {
-            partition,
-            order,
-            limit: 2,
-            window_end,
-            rank_name,
-            ties,
-            input: input(),
-            ttl: None,
-            is_updated,
-        };
+        let rank =
+            Rank { partition, order, limit: 2, window_end, rank_name, ties, input: input(), ttl: None, is_updated };
         check("rank", &rank, 1, 3000).await;
     }
 }
