@@ -157,17 +157,28 @@ impl Groups {
         let keys = grouping.keys.iter().map(|(expr, _)| evaluate(expr)).collect::<Result<Vec<_>>>()?;
         let total = self.intern(&keys, rows.num_rows())?;
         for (call, accumulator) in grouping.aggregates.iter().zip(&mut self.accumulators) {
-            let mut args = call.function.expressions().iter().map(evaluate).collect::<Result<Vec<_>>>()?;
-            for order in call.function.order_bys() {
-                args.push(evaluate(&order.expr)?);
-            }
-            let filter = match &call.filter {
-                Some(filter) => Some(mask(&evaluate(filter)?)?),
-                None => None,
-            };
+            let (args, filter) = arguments(call, &evaluate)?;
             accumulator.update_batch(&args, &self.indexes, filter.as_ref(), total)?;
         }
         Ok(())
+    }
+
+    /// Whether [`Groups::states_of`] is cheap for these aggregates.
+    pub fn converts(&self) -> bool {
+        self.grouping.aggregates.iter().all(|call| call.function.groups_accumulator_supported())
+    }
+
+    /// Rows of the input as partial states, each row a group of its own: keys, then states. Nothing is kept.
+    pub fn states_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let evaluate = |expr: &Arc<dyn PhysicalExpr>| -> Result<ArrayRef> {
+            Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)
+        };
+        let mut columns = self.grouping.keys.iter().map(|(expr, _)| evaluate(expr)).collect::<Result<Vec<_>>>()?;
+        for (call, accumulator) in self.grouping.aggregates.iter().zip(&self.accumulators) {
+            let (args, filter) = arguments(call, &evaluate)?;
+            columns.extend(accumulator.convert_to_state(&args, filter.as_ref())?);
+        }
+        Ok(columns)
     }
 
     /// The group of each row of the last update or merge.
@@ -233,6 +244,22 @@ impl Groups {
         }
         Ok((keys, values, rows))
     }
+}
+
+/// The arguments of a call over a batch, and the rows it takes.
+fn arguments(
+    call: &AggregateCall,
+    evaluate: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<ArrayRef>,
+) -> Result<(Vec<ArrayRef>, Option<BooleanArray>)> {
+    let mut args = call.function.expressions().iter().map(evaluate).collect::<Result<Vec<_>>>()?;
+    for order in call.function.order_bys() {
+        args.push(evaluate(&order.expr)?);
+    }
+    let filter = match &call.filter {
+        Some(filter) => Some(mask(&evaluate(filter)?)?),
+        None => None,
+    };
+    Ok((args, filter))
 }
 
 /// A boolean column as a filter: NULL is false.

@@ -223,7 +223,7 @@ impl OperatorFactory for PartialFactory {
         if self.spec.is_session() {
             return Ok(Box::new(session::Partial::new(self.spec.clone(), Arc::clone(&self.schema))));
         }
-        Ok(Box::new(partial::Partial::new(self.spec.clone(), Arc::clone(&self.schema))))
+        Ok(Box::new(partial::Partial::new(self.spec.clone(), Arc::clone(&self.schema))?))
     }
 }
 

@@ -363,7 +363,13 @@ fn by_pane(rows: &RecordBatch, skip: usize, prefix: usize) -> Result<Vec<((i64, 
     let second = if prefix == 2 { Some(column(skip + 1)?) } else { None };
     let pane = |row: usize| (first.value(row), second.map_or(FROM_FIRST, |second| second.value(row)));
     let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
-    (0..rows.num_rows()).for_each(|row| rows_of.entry(pane(row)).or_default().push(row as u32));
+    let mut start = 0;
+    while start < rows.num_rows() {
+        let own = pane(start);
+        let end = (start + 1..rows.num_rows()).find(|row| pane(*row) != own).unwrap_or(rows.num_rows());
+        rows_of.entry(own).or_default().extend(start as u32..end as u32);
+        start = end;
+    }
     if rows_of.len() == 1 {
         return Ok(rows_of.into_keys().map(|pane| (pane, rows.clone())).collect());
     }

@@ -1,13 +1,16 @@
 //! The half before the exchange: partial states per pane, handed on when a watermark could fire something.
 //!
+//! Where almost every row is a group of its own, gathering them here only costs: rows then pass as states of one row each,
+//! for a while.
+//!
 //! Invariant: everything taken before a barrier, a watermark that fires or the end is out before it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, Int64Array, UInt32Array},
-    compute::{concat_batches, take_record_batch},
-    datatypes::SchemaRef,
+    array::{ArrayRef, Int64Array, RecordBatch, UInt32Array},
+    compute::{cast, concat_batches, take_record_batch},
+    datatypes::{FieldRef, SchemaRef},
 };
 
 use crate::{
@@ -27,22 +30,59 @@ const PARTIAL_GROUPS: usize = 65_536;
 /// Most runs of rows of one pane that are taken as they are; in more, rows are first gathered by pane.
 const RUNS_MAX: usize = 16;
 
+/// Rows after which gathering is judged.
+const JUDGED_ROWS: usize = 4096;
+
+/// Groups in a hundred rows from which on gathering does not pay.
+const GROUPS_PER_100_ROWS: usize = 80;
+
+/// Rows that pass before gathering is tried again.
+const PASSING_ROWS: usize = 1_000_000;
+
 /// Partial aggregates of one task since they were last handed on.
 #[derive(Debug)]
 pub(super) struct Partial {
     spec: WindowAggregate,
     schema: SchemaRef,
     panes: BTreeMap<(i64, i64), Groups>,
+    /// Rows that were gathered since they were last handed on.
+    gathered: usize,
+    /// What turns rows into states of one row, if the aggregates can.
+    single: Option<Groups>,
+    /// Rows that still pass without being gathered.
+    passing: usize,
     sent: Watermark,
 }
 
 impl Partial {
-    pub(super) fn new(spec: WindowAggregate, schema: SchemaRef) -> Self {
-        Self { spec, schema, panes: BTreeMap::new(), sent: Watermark::MIN }
+    pub(super) fn new(spec: WindowAggregate, schema: SchemaRef) -> Result<Self> {
+        let single = Some(Groups::new(Arc::clone(&spec.grouping))?).filter(Groups::converts);
+        let panes = BTreeMap::new();
+        Ok(Self { spec, schema, panes, gathered: 0, single, passing: 0, sent: Watermark::MIN })
+    }
+
+    /// Hands rows on, each as the states of a group of its own.
+    fn pass(&self, single: &Groups, rows: &RecordBatch, panes: &[(i64, i64)]) -> Result<ChangeBatch> {
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(panes.iter().map(|pane| pane.0)))];
+        if self.spec.prefix() == 2 {
+            columns.push(Arc::new(Int64Array::from_iter_values(panes.iter().map(|pane| pane.1))));
+        }
+        let fields = self.schema.fields().iter().skip(columns.len());
+        let as_declared = |(column, field): (ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
+            true => Ok(column),
+            false => cast(&column, field.data_type()),
+        };
+        let states = single.states_of(rows)?.into_iter().zip(fields).map(as_declared);
+        columns.extend(states.collect::<Result<Vec<_>, _>>()?);
+        Ok(ChangeBatch::inserts(batch_of(&self.schema, columns, rows.num_rows())?))
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
         let mut parts = Vec::new();
+        let (groups, gathered) = (self.groups(), std::mem::take(&mut self.gathered));
+        if gathered >= JUDGED_ROWS && groups * 100 > gathered * GROUPS_PER_100_ROWS && self.single.is_some() {
+            self.passing = PASSING_ROWS;
+        }
         for ((first, second), mut groups) in std::mem::take(&mut self.panes) {
             let (keys, states, rows) = groups.drain()?;
             let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_value(first, rows))];
@@ -61,6 +101,10 @@ impl Partial {
         Ok(())
     }
 
+    fn groups(&self) -> usize {
+        self.panes.values().map(Groups::len).sum()
+    }
+
     /// Whether two watermarks fire the same windows, so that the first can stand for the second.
     fn is_same_step(&self, a: Watermark, b: Watermark) -> bool {
         match self.spec.windows {
@@ -74,6 +118,12 @@ impl Partial {
 impl Operator for Partial {
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let panes = panes(self.spec.windows, &changes)?;
+        if let (Some(single), 1..) = (&self.single, self.passing) {
+            out.emit(self.pass(single, &changes.rows, &panes)?);
+            self.passing = self.passing.saturating_sub(changes.num_rows());
+            return Ok(Progress::Done);
+        }
+        self.gathered += changes.num_rows();
         let runs = panes.chunk_by(|a, b| a == b);
         if runs.clone().take(RUNS_MAX + 1).count() <= RUNS_MAX {
             let mut start = 0;
@@ -90,7 +140,7 @@ impl Operator for Partial {
                 group_of(&mut self.panes, pane, &self.spec.grouping)?.update(&part)?;
             }
         }
-        if self.panes.values().map(Groups::len).sum::<usize>() >= PARTIAL_GROUPS {
+        if self.groups() >= PARTIAL_GROUPS {
             self.flush(out)?;
         }
         Ok(Progress::Done)
