@@ -150,6 +150,7 @@ async fn open_keys_over_the_memory_limit_spill_and_nothing_changes() {
     let sums = limited.sums();
     assert_eq!(sums.len() as i64, keys);
     assert!(sums.iter().all(|(_, n, _)| *n == 2));
+    assert_eq!(sums.iter().map(|(_, _, s)| s).sum::<i64>(), keys * (2 * keys - 1));
     assert!(sums == unlimited.sums(), "the sums differ");
 }
 
@@ -201,7 +202,8 @@ async fn state_on_disk_comes_back_at_another_parallelism() {
     let straight = Lives::new(SHAPES, &[("events", log(KEYS)), ("others", log(KEYS))]).await;
     assert_eq!(straight.live(1, usize::MAX, Until::End).await, 0);
     let expected = tables(&straight.kept);
-    assert_eq!(expected.values().map(Vec::len).collect::<Vec<_>>(), [2000, 2000, 8000, 2000, 2000]);
+    let lengths = expected.values().map(Vec::len).filter(|length| *length > 0);
+    assert_eq!(lengths.collect::<Vec<_>>(), [2000, 2000, 8000, 2000, 2000]);
     let logs = [("events", MemoryLog::new(false, 64)), ("others", MemoryLog::new(false, 64))];
     let lives = Lives::new(SHAPES, &logs).await;
     for (life, parallelism) in [2, 3, 1, 4].into_iter().enumerate() {
