@@ -260,7 +260,7 @@ impl Script {
             let sources = stopped.manifest.unwrap().sources.into_values();
             is_read = sources
                 .flat_map(|source| source.splits)
-                .all(|split| split.lag == Some(0) || split.status != SplitStatus::Open);
+                .all(|split| split.lag == Some(0) || split.status == SplitStatus::Ended);
             if is_read {
                 break;
             }
