@@ -214,7 +214,7 @@ impl Coordinator {
         if !self.delivery.job.memory.is_checkpoint_due() || self.lifecycle.phase() != Phase::Running {
             return Ok(());
         }
-        self.next_due = after(self.delivery.job.clock.now(), self.pace.interval);
+        self.next_due = self.delivery.job.clock.now().after(self.pace.interval);
         self.step(Event::Due).await
     }
 

@@ -1,7 +1,8 @@
 //! The pipelines of `queries/`: which files run together, and their connections replaced by logs and tables in memory.
 //!
-//! Invariant: every file with an INSERT that can go on runs over each form of connections that its folder has for it; a
-//! table that is read and has no records here fails.
+//! The forms of a pipeline's connections are alike once they are replaced, so that the embedded one stands for all.
+//!
+//! Invariant: every file with an INSERT that can go on runs; a table that is read and has no records here fails.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -131,12 +132,12 @@ pub(crate) fn replaced(mut statements: Vec<Statement>) -> Vec<Statement> {
         let mut options = Vec::new();
         if table.option("connector").is_some() {
             options.push(("connector", "kept".to_owned()));
-            if let Some((data, format)) = read_as(&name).filter(|_| !written.contains(&name)) {
-                options.extend([("data", data.to_owned()), ("format", format.to_owned())]);
-                let mode = table.option("scan.mode").or(table.option("dynamodb-cdc.mode"));
-                options.extend(mode.map(|mode| ("dynamodb-cdc.mode", mode.to_owned())));
-            }
         }
+        if let Some((data, format)) = read_as(&name).filter(|_| !written.contains(&name)) {
+            options.extend([("data", data.to_owned()), ("format", format.to_owned())]);
+        }
+        let mode = table.option("scan.mode").or(table.option("dynamodb-cdc.mode"));
+        options.extend(mode.map(|mode| ("dynamodb-cdc.mode", mode.to_owned())));
         table.options = options.into_iter().map(|(key, value)| TableOption { key: key.into(), value, at }).collect();
     }
     statements
@@ -157,12 +158,18 @@ fn targets(statements: &[Statement]) -> BTreeSet<String> {
     inserts.map(|insert| insert.table.parts.last().unwrap().value.to_lowercase()).collect()
 }
 
-fn declared(statements: &[Statement]) -> BTreeSet<String> {
-    let tables = statements.iter().filter_map(|statement| match &statement.kind {
-        StatementKind::CreateStreamTable(table) => Some(table.name.parts.last().unwrap().value.to_lowercase()),
-        _ => None,
-    });
-    tables.collect()
+/// Whether a file declares what its INSERTs write, whole: no table is like one of another file.
+fn stands_alone(statements: &[Statement]) -> bool {
+    let tables: BTreeMap<String, bool> = statements
+        .iter()
+        .filter_map(|statement| match &statement.kind {
+            StatementKind::CreateStreamTable(table) => {
+                Some((table.name.parts.last().unwrap().value.to_lowercase(), table.like.is_none()))
+            }
+            _ => None,
+        })
+        .collect();
+    targets(statements).iter().all(|target| tables.get(target).copied().unwrap_or_default())
 }
 
 /// What the files of `queries/` need to be parsed.
@@ -170,7 +177,7 @@ pub(crate) fn parameters() -> Parameters {
     [("lake", "lake"), ("brokers", "brokers")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// Every file with an INSERT that can go on, after each file that connects what it writes.
+/// Every file with an INSERT that can go on, after the connections and the tables of its folder unless it has its own.
 pub(crate) fn all() -> Vec<Vec<PathBuf>> {
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
     let mut folders: Vec<PathBuf> = fs::read_dir(queries).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -178,31 +185,20 @@ pub(crate) fn all() -> Vec<Vec<PathBuf>> {
     folders.sort();
     let mut scripts = Vec::new();
     for folder in folders {
-        let files: Vec<(PathBuf, Vec<Statement>)> = super::files(&folder)
-            .into_iter()
-            .map(|file| {
-                let text = fs::read_to_string(&file).unwrap();
-                let parsed = parse(&text, &parameters());
-                let parsed = parsed.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-                (file, parsed)
-            })
-            .collect();
-        for (file, statements) in &files {
-            let mut missing = targets(statements);
-            if missing.is_empty() {
+        let shared = ["embedded.sql", "tables.sql"].map(|name| folder.join(name));
+        for file in super::files(&folder) {
+            let text = fs::read_to_string(&file).unwrap();
+            let statements = parse(&text, &parameters());
+            let statements = statements.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            if targets(&statements).is_empty() {
                 continue;
             }
-            let own = declared(statements);
-            missing.retain(|table| !own.contains(table));
-            let connects = |(_, other): &&(PathBuf, Vec<Statement>)| declared(other).is_superset(&missing);
-            let before = scripts.len();
-            match missing.is_empty() {
-                true => scripts.push(vec![file.clone()]),
-                false => {
-                    scripts.extend(files.iter().filter(connects).map(|(other, _)| vec![other.clone(), file.clone()]))
-                }
+            let mut files = Vec::new();
+            if !stands_alone(&statements) {
+                files.extend(shared.clone());
             }
-            assert!(scripts.len() > before, "no file connects {missing:?} of {}", file.display());
+            files.push(file);
+            scripts.push(files);
         }
     }
     scripts
