@@ -86,6 +86,8 @@ pub(crate) struct Script {
     pub(crate) name: String,
     statements: Vec<Statement>,
     lake: PathBuf,
+    /// Whether its tables have the columns of the folders of their names.
+    has_folders: bool,
 }
 
 /// A session in which a script's tables are there, and its INSERTs.
@@ -110,12 +112,12 @@ impl Script {
         let names = names.map(|parts| parts.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/"));
         let name = names.collect::<Vec<_>>().join(" + ");
         let statements = parse(&text, &parameters).unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { name, statements, lake: lake.path().to_owned() }
+        Self { name, statements, lake: lake.path().to_owned(), has_folders: true }
     }
 
     /// The same with its connections replaced.
     pub(crate) fn replaced(self) -> Self {
-        Self { statements: pipelines::replaced(self.statements), ..self }
+        Self { statements: pipelines::replaced(self.statements), has_folders: false, ..self }
     }
 
     /// Declares the tables; in batch, those that are kept in memory are folders.
@@ -130,7 +132,7 @@ impl Script {
         for statement in &self.statements {
             let own = pipelines::inserts(statement);
             if own.is_empty() {
-                let statement = if batch { self.in_folder(statement) } else { statement.clone() };
+                let statement = if batch && self.has_folders { self.in_folder(statement) } else { statement.clone() };
                 let done = session.execute(&statement).await;
                 done.unwrap_or_else(|error| panic!("{}: {error}: {}", self.name, statement.text));
             }
