@@ -7,6 +7,7 @@
 
 mod calls;
 mod cells;
+mod exact;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, StructArray, UInt16Array},
+    array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt16Array},
     compute::{SortOptions, concat},
     datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef},
 };
@@ -25,7 +26,7 @@ use futures::future::BoxFuture;
 pub use self::calls::{Retractable, RetractableCall};
 use self::{
     calls::stored,
-    cells::{Argument, Cell, decimal_average, list},
+    cells::{Argument, Cell, list},
 };
 use crate::{
     connector::ChangelogMode,
@@ -188,11 +189,14 @@ struct Grouped {
 
 impl Grouped {
     fn empty(&self) -> Group {
-        let cell = |call: &RetractableCall| match call.aggregate.is_sum() {
-            true => Cell::Sum { sum: None, count: 0 },
-            false => Cell::Values(BTreeMap::new()),
+        let cell = |(call, kept): (&RetractableCall, &Vec<(DataType, SortOptions)>)| match (call.aggregate, kept.last())
+        {
+            (Retractable::Count, _) => Cell::Count(0),
+            (Retractable::Sum | Retractable::Avg, Some((kept, _))) => Cell::sum_of(kept),
+            _ => Cell::Values(BTreeMap::new()),
         };
-        Group { rows: 0, written: self.lifetime.now(), cells: self.spec.calls.iter().map(cell).collect() }
+        let cells = self.spec.calls.iter().zip(&self.spec.kept).map(cell).collect();
+        Group { rows: 0, written: self.lifetime.now(), cells }
     }
 
     fn forget(&mut self, key: &Key) {
@@ -215,9 +219,7 @@ impl Grouped {
         match (call.aggregate, &column) {
             (Retractable::Count, _) | (_, None) => Ok(Argument::Rows((0..rows.num_rows()).map(counts).collect())),
             (Retractable::Sum | Retractable::Avg, Some(column)) => {
-                let scalar =
-                    |row| if counts(row) { ScalarValue::try_from_array(column, row).map(Some) } else { Ok(None) };
-                Ok(Argument::Scalars((0..rows.num_rows()).map(scalar).collect::<Result<_, _>>()?))
+                Argument::summed(column, &stored(&self.spec.kept[index]), counts)
             }
             (Retractable::Min | Retractable::Max | Retractable::CountDistinct, Some(column)) => {
                 let keys = self.values[index].encode(&[Arc::clone(column)], rows.num_rows())?;
@@ -279,20 +281,9 @@ impl Grouped {
             Ok(ScalarValue::try_from_array(column, 0)?)
         };
         let value = match (call.aggregate, &group.cells[index]) {
-            (Retractable::Count, Cell::Sum { count, .. }) => ScalarValue::Int64(Some(*count)),
-            (Retractable::Sum, Cell::Sum { sum: Some(sum), count }) if *count > 0 => sum.clone(),
-            (Retractable::Avg, Cell::Sum { sum: Some(ScalarValue::Decimal128(Some(sum), ..)), count })
-                if *count > 0 =>
-            {
-                return decimal_average(*sum, *count, wanted);
-            }
-            (Retractable::Avg, Cell::Sum { sum: Some(sum), count }) if *count > 0 => {
-                let sum = sum.cast_to(&DataType::Float64)?;
-                match sum {
-                    ScalarValue::Float64(Some(sum)) => ScalarValue::Float64(Some(sum / *count as f64)),
-                    other => return Err(Error::internal(format!("a sum that is no number: {other}"))),
-                }
-            }
+            (Retractable::Count, Cell::Count(count)) => ScalarValue::Int64(Some(*count)),
+            (Retractable::Sum, cell) => return cell.total(&stored(&self.spec.kept[index]), wanted),
+            (Retractable::Avg, cell) => return cell.average(wanted),
             (Retractable::CountDistinct, Cell::Values(values)) => ScalarValue::Int64(Some(values.len() as i64)),
             (Retractable::Min | Retractable::First | Retractable::Last, Cell::Values(values)) => {
                 key(values.keys().next())?
@@ -384,28 +375,11 @@ impl Grouped {
         let (mut value_lengths, mut count_lengths) = (Vec::new(), Vec::new());
         let mut parts: Vec<ArrayRef> = Vec::new();
         for cell in cells {
-            let before = counts.len();
-            match cell {
-                Cell::Sum { sum, count } => {
-                    counts.push(*count);
-                    value_lengths.push(usize::from(sum.is_some()));
-                    if let Some(sum) = sum {
-                        parts.push(sum.cast_to(&stored)?.to_array()?);
-                    }
-                }
-                Cell::Values(values) => {
-                    counts.extend(values.values());
-                    value_lengths.push(values.len());
-                    let columns = self.values[index].decode(values.keys())?;
-                    match &stored {
-                        DataType::Struct(fields) if columns.len() > 1 => {
-                            parts.push(Arc::new(StructArray::try_new(fields.clone(), columns, None)?));
-                        }
-                        _ => parts.extend(columns),
-                    }
-                }
-            }
-            count_lengths.push(counts.len() - before);
+            let (kept, numbers) = cell.state(&stored, &self.values[index])?;
+            value_lengths.push(kept.as_ref().map_or(0, |kept| kept.len()));
+            count_lengths.push(numbers.len());
+            parts.extend(kept);
+            counts.extend(numbers);
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let values = if parts.is_empty() { arrow::array::new_empty_array(&stored) } else { concat(&parts)? };
@@ -456,21 +430,7 @@ impl Operator for Grouped {
                 for (index, cell) in group.cells.iter_mut().enumerate() {
                     let values = batch.column(2 + width + 2 * index).as_list::<i32>().value(row);
                     let counts = batch.column(3 + width + 2 * index).as_list::<i32>().value(row);
-                    let counts = counts.as_primitive::<Int64Type>();
-                    match cell {
-                        Cell::Sum { sum, count } => {
-                            *count = counts.values().first().copied().unwrap_or(0);
-                            *sum = (!values.is_empty()).then(|| ScalarValue::try_from_array(&values, 0)).transpose()?;
-                        }
-                        Cell::Values(map) => {
-                            let columns = match values.as_struct_opt() {
-                                Some(columns) if self.spec.kept[index].len() > 1 => columns.columns().to_vec(),
-                                _ => vec![Arc::clone(&values)],
-                            };
-                            let keys = self.values[index].encode(&columns, values.len())?;
-                            *map = keys.into_iter().zip(counts.values().iter().copied()).collect();
-                        }
-                    }
+                    cell.restore(&values, counts.as_primitive::<Int64Type>(), &mut self.values[index])?;
                 }
                 // A later increment replaces an earlier one; no rows means the key is gone.
                 self.forget(&key);
@@ -499,132 +459,4 @@ impl KeyedOperator for Grouped {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{memory::MemoryBudget, time::Watermark};
-    use arrow::array::StringArray;
-    use datafusion::physical_expr::expressions::Column;
-    use rand::{Rng, SeedableRng, rngs::SmallRng};
-
-    fn input() -> SchemaRef {
-        let number = |name: &str| Field::new(name, DataType::Int64, true);
-        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), number("v"), number("at")]))
-    }
-
-    fn spec() -> GroupAggregate {
-        let value: Arc<dyn PhysicalExpr> = Arc::new(Column::new("v", 1));
-        let call = |aggregate, name: &str, argument: Option<&Arc<dyn PhysicalExpr>>| RetractableCall {
-            aggregate,
-            argument: argument.map(Arc::clone),
-            filter: None,
-            order: match aggregate {
-                Retractable::First | Retractable::Last => {
-                    vec![(Arc::new(Column::new("at", 2)), SortOptions::default())]
-                }
-                _ => Vec::new(),
-            },
-            ignores_nulls: false,
-            field: Arc::new(Field::new(name, DataType::Int64, true)),
-        };
-        let calls = vec![
-            call(Retractable::Count, "n", None),
-            call(Retractable::Sum, "s", Some(&value)),
-            call(Retractable::Min, "lo", Some(&value)),
-            call(Retractable::Max, "hi", Some(&value)),
-            call(Retractable::CountDistinct, "d", Some(&value)),
-            call(Retractable::First, "first", Some(&value)),
-            call(Retractable::Last, "last", Some(&value)),
-        ];
-        let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
-        let field = Arc::new(Field::new("k", DataType::Utf8, true));
-        GroupAggregate::new(vec![(key, field)], calls, &input(), true).unwrap()
-    }
-
-    fn context() -> OperatorContext {
-        let memory = MemoryBudget::new(1 << 30);
-        OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory,
-            spill: std::env::temp_dir(),
-            running: crate::operator::RunningTime::default(),
-        }
-    }
-
-    /// Folds what comes out by key and checks it against the rows that were not taken back, over a restore.
-    #[test]
-    fn a_folded_changelog_equals_the_aggregate_of_what_is_left() {
-        let mut random = SmallRng::seed_from_u64(3);
-        let mut operator = spec().create(&context()).unwrap();
-        let (mut alive, mut at): (Vec<(String, i64, i64)>, i64) = (Vec::new(), 0);
-        let mut table: HashMap<String, Vec<Option<i64>>> = HashMap::new();
-        let mut saved: Vec<RecordBatch> = Vec::new();
-        for _ in 0..60 {
-            let mut rows: Vec<((String, i64, i64), RowKind)> = Vec::new();
-            for _ in 0..random.random_range(1..12) {
-                if !alive.is_empty() && random.random_bool(0.45) {
-                    let row = alive.swap_remove(random.random_range(0..alive.len()));
-                    rows.push((row, RowKind::Delete));
-                } else {
-                    at += 1;
-                    let row = (format!("k{}", random.random_range(0..4)), random.random_range(0..6), at * 7919 % 1009);
-                    alive.push(row.clone());
-                    rows.push((row, RowKind::Insert));
-                }
-            }
-            let keys = StringArray::from_iter_values(rows.iter().map(|(row, _)| &row.0));
-            let values = Int64Array::from_iter_values(rows.iter().map(|(row, _)| row.1));
-            let times = Int64Array::from_iter_values(rows.iter().map(|(row, _)| row.2));
-            let kinds = Int8Array::from_iter_values(rows.iter().map(|(_, kind)| *kind as i8));
-            let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values), Arc::new(times)];
-            let rows = RecordBatch::try_new(input(), columns).unwrap();
-            let mut out = Output::default();
-            let _ = operator.on_changes(0, ChangeBatch::new(rows, Some(kinds)), &mut out).unwrap();
-            while let Some(changes) = out.next_changes() {
-                fold(&mut table, &changes);
-            }
-            assert_eq!(table, expected(&alive));
-            let mut writer = StateWriter::new(false);
-            operator.snapshot(&mut writer).unwrap();
-            saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
-            operator = spec().create(&context()).unwrap();
-            let tables = vec![("groups".to_owned(), saved.clone())];
-            operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
-        }
-    }
-
-    fn fold(table: &mut HashMap<String, Vec<Option<i64>>>, changes: &ChangeBatch) {
-        for row in 0..changes.num_rows() {
-            let key = changes.rows.column(0).as_string::<i32>().value(row).to_owned();
-            let number = |index: usize| {
-                let column = changes.rows.column(index).as_primitive::<Int64Type>();
-                column.is_valid(row).then(|| column.value(row))
-            };
-            let values: Vec<Option<i64>> = (1..8).map(number).collect();
-            match changes.kind(row) {
-                RowKind::Insert => assert_eq!(table.insert(key, values), None),
-                RowKind::UpdateBefore => assert_eq!(table.get(&key), Some(&values)),
-                RowKind::UpdateAfter => assert!(table.insert(key, values).is_some()),
-                RowKind::Delete => assert_eq!(table.remove(&key), Some(values)),
-            }
-        }
-    }
-
-    fn expected(alive: &[(String, i64, i64)]) -> HashMap<String, Vec<Option<i64>>> {
-        let mut by_key: HashMap<String, Vec<(i64, i64)>> = HashMap::new();
-        alive.iter().for_each(|(key, value, at)| by_key.entry(key.clone()).or_default().push((*at, *value)));
-        let row = |mut rows: Vec<(i64, i64)>| {
-            rows.sort();
-            let mut values: Vec<i64> = rows.iter().map(|(_, value)| *value).collect();
-            let (first, last) = (values.first().copied(), values.last().copied());
-            let (count, sum) = (values.len() as i64, values.iter().sum());
-            values.sort();
-            let (low, high) = (values.first().copied(), values.last().copied());
-            values.dedup();
-            vec![Some(count), Some(sum), low, high, Some(values.len() as i64), first, last]
-        };
-        by_key.into_iter().map(|(key, values)| (key, row(values))).collect()
-    }
-}
+mod tests;

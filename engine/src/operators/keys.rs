@@ -16,7 +16,7 @@ pub(crate) type Key = Box<[u8]>;
 
 /// Turns columns of fixed types into keys and back.
 #[derive(Debug)]
-pub(crate) struct KeyEncoder(Option<RowConverter>);
+pub(crate) struct KeyEncoder(Option<RowConverter>, usize);
 
 impl KeyEncoder {
     pub(crate) fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
@@ -27,7 +27,13 @@ impl KeyEncoder {
     pub(crate) fn ordered(columns: impl IntoIterator<Item = (DataType, SortOptions)>) -> Result<Self> {
         let field = |(data_type, options)| SortField::new_with_options(data_type, options);
         let fields: Vec<SortField> = columns.into_iter().map(field).collect();
-        Ok(Self(if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) }))
+        let width = fields.len();
+        Ok(Self(if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) }, width))
+    }
+
+    /// How many columns a key has.
+    pub(crate) fn width(&self) -> usize {
+        self.1
     }
 
     pub(crate) fn encode(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Key>> {

@@ -10,6 +10,7 @@ use arrow::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::cells::SUM_DIGITS;
 use crate::error::{Error, Result};
 
 /// The aggregates that can take rows back.
@@ -34,14 +35,6 @@ pub enum Retractable {
 }
 
 impl Retractable {
-    /// Whether a sum and a count are enough; if not, all values are kept.
-    pub(super) fn is_sum(self) -> bool {
-        match self {
-            Self::Count | Self::Sum | Self::Avg => true,
-            Self::Min | Self::Max | Self::CountDistinct | Self::First | Self::Last => false,
-        }
-    }
-
     /// The aggregate of this name, or an error that names it.
     pub fn by_name(name: &str, is_distinct: bool) -> Result<Self> {
         match (name, is_distinct) {
@@ -91,8 +84,25 @@ impl RetractableCall {
             kept.push((expr.data_type(input)?, turned(options)));
         }
         let argument = self.argument.as_ref().map(|argument| argument.data_type(input)).transpose()?;
-        kept.push((argument.unwrap_or(DataType::Int64), SortOptions::default()));
+        let argument = argument.unwrap_or(DataType::Int64);
+        let argument = match self.aggregate {
+            Retractable::Sum | Retractable::Avg => summed(argument),
+            _ => argument,
+        };
+        kept.push((argument, SortOptions::default()));
         Ok(kept)
+    }
+}
+
+/// The type in which values are summed up.
+fn summed(argument: DataType) -> DataType {
+    match argument {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => DataType::Float64,
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => {
+            DataType::Decimal256(SUM_DIGITS, scale)
+        }
+        whole if whole.is_integer() => DataType::Decimal256(SUM_DIGITS, 0),
+        other => other,
     }
 }
 
