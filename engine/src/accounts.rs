@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{connector::Carries, time::Watermark};
 
+/// Ends of windows that one account tells apart; beyond that, rows are released with a later end beside theirs.
+const ENDS_MAX: usize = 512;
+
 /// Accounts of one split by INSERT.
 pub type SplitAccount = BTreeMap<String, Tally>;
 
@@ -48,6 +51,24 @@ impl Tally {
         self.read == self.rejected + self.filtered + self.late + self.released + self.held_rows()
     }
 
+    /// Holds rows until a watermark has passed `end`, or an end near it where there are too many.
+    pub fn hold(&mut self, end: i64, rows: u64) {
+        *self.held.entry(end).or_default() += rows;
+        let (Some((first, _)), Some((last, _))) = (self.held.first_key_value(), self.held.last_key_value()) else {
+            return;
+        };
+        if self.held.len() <= ENDS_MAX {
+            return;
+        }
+        let (first, cell) = (*first, last.abs_diff(*first) / (ENDS_MAX as u64 / 2) + 1);
+        let mut coarse: BTreeMap<u64, (i64, u64)> = BTreeMap::new();
+        for (end, rows) in &self.held {
+            let kept = coarse.entry(end.abs_diff(first) / cell).or_insert((*end, 0));
+            *kept = (*end, kept.1 + rows);
+        }
+        self.held = coarse.into_values().collect();
+    }
+
     /// Releases what a watermark has passed.
     pub fn release(&mut self, watermark: Watermark) {
         if watermark == Watermark::MAX {
@@ -69,7 +90,7 @@ impl Tally {
         self.partly_late += other.partly_late;
         self.released += other.released;
         for (end, rows) in &other.held {
-            *self.held.entry(*end).or_default() += rows;
+            self.hold(*end, *rows);
         }
     }
 }
@@ -138,5 +159,21 @@ mod tests {
         let table = Schema::new(vec![Field::new("Offset", DataType::Int64, true)]);
         let names: Vec<String> = late_schema(&table).fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!(names, ["Offset", "split", "headwater_offset", "watermark", "inserts", "missed_until"]);
+    }
+
+    #[test]
+    fn a_row_of_each_moment_is_held_in_bounded_space_and_never_released_early() {
+        let (mut tally, mut released) = (Tally::default(), 0);
+        for end in 0..100_000 {
+            tally.hold(end * 7 % 100_000, 1);
+            assert!(tally.held.len() <= ENDS_MAX);
+        }
+        for watermark in (0..=100_000).step_by(1000) {
+            tally.release(Watermark(watermark));
+            assert!((released..=watermark as u64 + 1).contains(&tally.released), "{} at {watermark}", tally.released);
+            assert!(tally.released + 1000 > watermark as u64, "{} at {watermark}", tally.released);
+            released = tally.released;
+        }
+        assert_eq!((tally.released, tally.held_rows()), (100_000, 0));
     }
 }

@@ -405,7 +405,7 @@ fn hold(branch: &Branch, rows: usize, ends: &[i64], tally: &mut Tally) {
         return;
     }
     for run in ends.chunk_by(|a, b| a == b) {
-        *tally.held.entry(run[0]).or_default() += run.len() as u64;
+        tally.hold(run[0], run.len() as u64);
     }
 }
 
