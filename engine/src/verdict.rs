@@ -6,8 +6,9 @@
 use std::fmt;
 
 use crate::{
-    checkpoint::manifest::{Manifest, OperatorState},
-    graph::{Graph, Node, NodeKind},
+    checkpoint::manifest::{Manifest, OperatorState, SinkState, SourceState, SplitStatus},
+    connector::{Guarantee, SplitId},
+    graph::{Graph, Node, NodeKind, SinkNode, SourceNode},
 };
 
 /// What becomes of a piece of state.
@@ -67,6 +68,48 @@ pub fn against(graph: &Graph, manifest: &Manifest) -> Vec<StateVerdict> {
     verdicts
 }
 
+/// What a graph cannot deliver of an epoch that is published and has no commit marker.
+pub fn undelivered(graph: &Graph, manifest: &Manifest) -> Vec<StateVerdict> {
+    let waiting = manifest.sinks.iter().filter(|(_, state)| !state.closed.is_empty());
+    let lost = waiting.filter_map(|(name, state)| {
+        let rows: u64 = state.closed.iter().map(|unit| unit.rows).sum();
+        let begun = format!("has {rows} rows of epoch {} that are published but not delivered", manifest.epoch.0);
+        let why = match sink_of(graph, name) {
+            Some(sink) if is_same_destination(state, sink) && sink.sink.guarantee() == Guarantee::ExactlyOnce => {
+                return None;
+            }
+            Some(sink) => format!("{begun}, and writes to {} now; start the job once as it was", sink.sink),
+            None => format!("{begun}, and is no longer there; start the job once as it was"),
+        };
+        Some(verdict(name, Verdict::Dropped, why))
+    });
+    lost.collect()
+}
+
+/// A checkpoint without what a graph does not take up of its sinks.
+pub(crate) fn taken_up(graph: &Graph, mut manifest: Manifest) -> Manifest {
+    manifest.sinks.retain(|name, state| sink_of(graph, name).is_some_and(|sink| is_same_destination(state, sink)));
+    manifest
+}
+
+/// Whether a node delivered an epoch, through its outbox and to where it writes now.
+pub(crate) fn delivered_by(manifest: &Manifest, name: &str, sink: &SinkNode) -> bool {
+    let destination = manifest.sinks.get(name).and_then(|state| state.destination.as_deref());
+    destination.is_some_and(|destination| destination == sink.sink.to_string())
+}
+
+/// Whether units go where the sink writes now.
+pub(crate) fn is_same_destination(state: &SinkState, sink: &SinkNode) -> bool {
+    state.destination.as_deref().is_none_or(|destination| destination == sink.sink.to_string())
+}
+
+fn sink_of<'a>(graph: &'a Graph, name: &str) -> Option<&'a SinkNode> {
+    graph.nodes.iter().filter(|node| node.name == name).find_map(|node| match &node.kind {
+        NodeKind::Sink(sink) => Some(sink),
+        NodeKind::Source(_) | NodeKind::Operator(_) => None,
+    })
+}
+
 fn holds(state: &OperatorState) -> bool {
     state.tasks.iter().any(|tables| tables.values().any(|files| !files.is_empty()))
 }
@@ -83,17 +126,38 @@ pub(crate) fn why_dropped(graph: &Graph, name: &str, fingerprint: &str, state: &
     is_other.then_some("reads other tables now")
 }
 
+/// Splits that a message names.
+const NAMED: usize = 3;
+
+fn of_source(name: &str, source: &SourceNode, state: &SourceState) -> Vec<StateVerdict> {
+    let open = state.splits.iter().filter(|split| split.status != SplitStatus::Ended).map(|split| &split.split.id);
+    let gone: Vec<&SplitId> = open.filter(|split| !source.source.keeps(split, &state.origin)).collect();
+    let kept = state.splits.len() - gone.len();
+    let mut verdicts = Vec::new();
+    if !gone.is_empty() {
+        let named = gone.iter().take(NAMED).map(|split| format!("\"{split}\"")).collect::<Vec<_>>().join(", ");
+        let more = if gone.len() > NAMED { format!(" and {} more", gone.len() - NAMED) } else { String::new() };
+        verdicts.push(verdict(name, Verdict::Dropped, format!("no longer reads {named}{more}")));
+    }
+    verdicts.push(match kept {
+        0 if !gone.is_empty() => verdict(name, Verdict::New, "starts where its table's options say"),
+        _ => verdict(name, Verdict::Carries, format!("goes on at the offsets of {kept} splits")),
+    });
+    verdicts
+}
+
 fn of_node(graph: &Graph, node: &Node, manifest: &Manifest) -> Vec<StateVerdict> {
     let name = node.name.as_str();
     match &node.kind {
-        NodeKind::Source(_) => vec![match manifest.sources.get(name) {
-            Some(source) => {
-                let splits = source.splits.len();
-                verdict(name, Verdict::Carries, format!("goes on at the offsets of {splits} splits"))
+        NodeKind::Source(source) => match manifest.sources.get(name) {
+            Some(state) => of_source(name, source, state),
+            None => vec![verdict(name, Verdict::New, "starts where its table's options say")],
+        },
+        NodeKind::Sink(sink) => match manifest.sinks.get(name) {
+            Some(state) if !state.open.is_empty() && !is_same_destination(state, sink) => {
+                let why = format!("has rows that are not committed, and writes to {} now", sink.sink);
+                vec![verdict(name, Verdict::Dropped, why)]
             }
-            None => verdict(name, Verdict::New, "starts where its table's options say"),
-        }],
-        NodeKind::Sink(_) => match manifest.sinks.get(name) {
             Some(sink) if !sink.open.is_empty() => {
                 let open = sink.open.len();
                 vec![verdict(name, Verdict::Carries, format!("keeps the rows of {open} open files"))]

@@ -371,24 +371,6 @@ fn explain_shows_one_graph_with_keys_state_watermarks_and_changes_of_each_edge()
     Ok(())
 }
 
-const TWICE: &str = "
-CREATE TABLE numbers (id BIGINT) WITH ('connector' = 'datagen');
-CREATE TABLE out (id BIGINT) WITH ('connector' = 'kafka', 'topic' = 'out', 'properties.bootstrap.servers' = 'localhost:1',
-  'format' = 'json');
-INSERT INTO out SELECT id FROM numbers;
-INSERT INTO out SELECT id + 1 FROM numbers;
-";
-
-#[test]
-fn a_table_whose_marker_is_its_own_takes_one_insert() -> Result<()> {
-    let folder = JobFolder::new(BINARY, "twice.sql", TWICE, "")?;
-    refused(
-        &folder,
-        &["explain", "twice.sql"],
-        &["a second INSERT into \"out\", which is written exactly once", "UNION ALL"],
-    )
-}
-
 /// A job on a terminal: a line that is written over each second, and makes way for what is said meanwhile.
 #[test]
 fn a_line_on_the_terminal_says_how_a_job_goes() -> Result<()> {

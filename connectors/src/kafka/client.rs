@@ -315,6 +315,14 @@ fn with_trouble(error: Error, trouble: Option<String>) -> Error {
     }
 }
 
+/// Whether a topic is one of these.
+pub(super) fn is_named(topics: &Topics, topic: &str) -> bool {
+    match topics {
+        Topics::Named(names) => names.iter().any(|name| name == topic),
+        Topics::Pattern(pattern) => regex_of(pattern).is_ok_and(|regex| regex.is_match(topic)),
+    }
+}
+
 /// Every partition of the topics, by name.
 pub(super) fn partitions(consumer: &KafkaConsumer, topics: &Topics) -> Result<Vec<(String, i32)>> {
     let mut found = Vec::new();

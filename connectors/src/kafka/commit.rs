@@ -119,14 +119,14 @@ mod tests {
 
     #[test]
     fn a_lost_number_stops_the_job_unless_told_otherwise() {
-        let facts = CommitFacts { published: Some(Epoch(5)), committed: Some(Epoch(4)) };
+        let facts = CommitFacts { insert: "t".into(), published: Some(Epoch(5)), committed: Some(Epoch(4)) };
         let lost = |policy| delivered_at_start(&facts, None, policy, "t");
         assert_eq!(lost(OnMarkerLost::Fail).unwrap_err().code().0, "DELIVERY_MARKER_LOST");
         assert_eq!(lost(OnMarkerLost::Redeliver).unwrap(), Some(Delivered::all(Epoch(4))));
         assert_eq!(lost(OnMarkerLost::Skip).unwrap(), Some(Delivered::all(Epoch(5))));
         let there = Some(Delivered::all(Epoch(4)));
         assert_eq!(delivered_at_start(&facts, there, OnMarkerLost::Fail, "t").unwrap(), there);
-        let fresh = CommitFacts { published: None, committed: None };
+        let fresh = CommitFacts::default();
         assert_eq!(delivered_at_start(&fresh, None, OnMarkerLost::Fail, "t").unwrap(), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Exactly-once: the writer only collects; [`Sink::commit`] encodes and sends in transactions (see `commit`).
 //! At-least-once: the writer sends at once and waits at the barrier until every record is confirmed.
 //!
-//! Invariant: one transactional id and one committer for a job's sink, whatever the parallelism.
+//! Invariant: one transactional id and one committer for an INSERT of a job, whatever the parallelism.
 
 use std::{
     fmt,
@@ -49,6 +49,8 @@ pub(super) struct KafkaSink {
 /// What delivers epochs. A producer whose transaction failed is not used again: a new one aborts what it left, and reads
 /// back what was delivered after all.
 struct Committer {
+    /// The INSERT it delivers.
+    insert: String,
     transactions: Option<Transactions>,
     delivered: Option<Delivered>,
     /// The producer's queue.
@@ -70,10 +72,10 @@ impl KafkaSink {
         RowEncoder::new(&self.options, &self.table, schema, self.mode == Mode::Upsert)
     }
 
-    /// Transactional id and group of this sink within its job.
-    fn identity(&self, job: &JobContext) -> String {
+    /// Transactional id and group of an INSERT within its job.
+    fn identity(&self, job: &JobContext, insert: &str) -> String {
         let prefix = self.options.transactional_id_prefix.as_deref().unwrap_or(&job.job);
-        format!("{prefix}-{}-{}", job.incarnation, self.options.table)
+        format!("{prefix}-{}-{insert}", job.incarnation)
     }
 
     fn committer(&self) -> Result<Arc<Mutex<Committer>>> {
@@ -100,11 +102,6 @@ impl Sink for KafkaSink {
             Mode::Append => self.options.value_format.changelog(),
             Mode::Upsert => ChangelogMode::Upsert,
         }
-    }
-
-    /// The marker of an epoch is that of a table, so that a second INSERT's rows would count as delivered.
-    fn takes_several_inserts(&self) -> bool {
-        self.options.delivery != Delivery::ExactlyOnce
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -154,11 +151,12 @@ impl Sink for KafkaSink {
         if self.options.delivery != Delivery::ExactlyOnce {
             return Ok(());
         }
-        let (transactions, read_back) = self.open(job).await?;
+        let insert = if facts.insert.is_empty() { self.options.table.clone() } else { facts.insert.clone() };
+        let (transactions, read_back) = self.open(job, &insert).await?;
         let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
         let mut queued = job.memory.lease();
         queued.resize(client::queue_bytes(job.memory.limit(), 1));
-        let committer = Committer { transactions: Some(transactions), delivered, _queued: queued };
+        let committer = Committer { insert, transactions: Some(transactions), delivered, _queued: queued };
         *self.committer.lock() = Some(Arc::new(Mutex::new(committer)));
         Ok(())
     }
@@ -184,7 +182,8 @@ impl KafkaSink {
         let committer = self.committer()?;
         if committer.lock().transactions.is_none() {
             job.fence.check().await?;
-            let (transactions, read_back) = self.open(job).await?;
+            let insert = committer.lock().insert.clone();
+            let (transactions, read_back) = self.open(job, &insert).await?;
             let mut committer = committer.lock();
             committer.transactions = Some(transactions);
             committer.delivered = committer.delivered.max(read_back);
@@ -207,8 +206,9 @@ impl KafkaSink {
     }
 
     /// Takes the sink's transactions over, and reads back how far they went.
-    async fn open(&self, job: &JobContext) -> Result<(Transactions, Option<Delivered>)> {
-        let (properties, topic, identity) = (self.options.properties.clone(), self.topic.clone(), self.identity(job));
+    async fn open(&self, job: &JobContext, insert: &str) -> Result<(Transactions, Option<Delivered>)> {
+        let identity = self.identity(job, insert);
+        let (properties, topic) = (self.options.properties.clone(), self.topic.clone());
         let queue_bytes = client::queue_bytes(job.memory.limit(), 1);
         let transactions = blocking(move || Transactions::open(&properties, &topic, &identity, queue_bytes)).await?;
         job.fence.check().await?;

@@ -118,6 +118,10 @@ impl Source for KafkaSource {
         Ok(partitions.iter().map(|(topic, partition)| Split::new(&*start::split_id(topic, *partition).0)).collect())
     }
 
+    fn keeps(&self, split: &SplitId, _origin: &str) -> bool {
+        start::parse_split(split).is_ok_and(|(topic, _)| client::is_named(&self.options.topics, &topic))
+    }
+
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
         let fetch_bytes = client::queue_bytes(job.memory.limit(), request.tasks);
         let mut lease = job.memory.lease();

@@ -115,6 +115,12 @@ impl Source for KinesisSource {
         Ok(shards.iter().map(split_of).collect())
     }
 
+    /// A shard's name says nothing of its stream.
+    fn keeps(&self, _split: &SplitId, origin: &str) -> bool {
+        let name = |text: &str| text.rsplit(['/', ' ']).next().map(str::to_owned);
+        origin.is_empty() || name(origin) == name(&self.to_string())
+    }
+
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
         let share = job.memory.limit() / 8 / request.tasks.max(1);
         let mut memory = job.memory.buffer(share.min(REPLIES_MAX * REPLY_BYTES), REPLY_BYTES);

@@ -179,6 +179,9 @@ pub struct SourceState {
     /// Accounts of splits that have left, by INSERT.
     #[serde(default)]
     pub retired: SplitAccount,
+    /// What the table read, as its source called it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
 }
 
 /// Progress in a split.
@@ -238,6 +241,9 @@ pub struct SinkState {
     pub rows: u64,
     /// Rows refused in all.
     pub refused: u64,
+    /// Where its units go, as the sink calls it; `None` for one that has no units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
 }
 
 /// A unit with its rows.

@@ -41,11 +41,6 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
 
-    /// Whether several INSERTs of one job may write to it, each through a sink of its own.
-    fn takes_several_inserts(&self) -> bool {
-        true
-    }
-
     /// What EXPLAIN says of writing such changes: where the guarantee has a limit that a user should know.
     fn caution(&self, _changes: ChangelogMode) -> Option<String> {
         None
@@ -266,11 +261,14 @@ impl fmt::Debug for Committable {
 pub type OutboxRows = BoxStream<'static, Result<ChangeBatch>>;
 
 /// What the log says about earlier deliveries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommitFacts {
+    /// Name of the INSERT, unique in the job.
+    pub insert: String,
     /// Newest published epoch, if any.
     pub published: Option<Epoch>,
-    /// Newest epoch with a commit marker, if any. When it is less than `published`, `commit(published)` follows.
+    /// Newest epoch with a commit marker, if any and if this sink had a part in it. When it is less than `published`,
+    /// `commit(published)` follows.
     pub committed: Option<Epoch>,
 }
 

@@ -60,6 +60,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
     /// its end stays in the list as long as the outside still has it: its checkpoint entry goes when it leaves.
     async fn splits(&self, job: &JobContext) -> Result<Vec<Split>>;
 
+    /// Whether a split of a checkpoint is still a part of what the table reads, as it is declared now; `origin` is how the
+    /// source called itself when the checkpoint was taken (empty: not known). Of a split that is not, nothing more is read.
+    fn keeps(&self, _split: &SplitId, _origin: &str) -> bool {
+        true
+    }
+
     /// One client for all splits of one source task.
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>>;
 

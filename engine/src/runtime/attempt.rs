@@ -47,9 +47,10 @@ pub(super) async fn attempt(
         Claimant { host: config.host.clone(), pid: config.pid, script: config.script.clone(), restored_from: wanted };
     let claimed = log.claim(&claimant).await?;
     let restored = restored_manifest(&claimed, wanted)?;
-    if let Some(manifest) = &restored {
-        check_state(graph, config, manifest)?;
-    }
+    let newest = claimed.before.manifests().last();
+    let undelivered = newest.filter(|newest| !claimed.before.is_committed(newest.epoch));
+    check_state(graph, config, restored.as_ref(), undelivered)?;
+    let restored = restored.map(|manifest| verdict::taken_up(graph, manifest));
     let job = job_context(config, &log, &claimed)?;
     let delivery = Delivery { log: log.clone(), graph: Arc::clone(graph), job: job.clone(), keep: config.retained };
     let fence = Arc::clone(&job.fence);
@@ -126,14 +127,20 @@ fn restored_manifest(claimed: &Claimed, wanted: Option<Epoch>) -> Result<Option<
 }
 
 /// Refuses to lose state that nothing takes up, unless that was asked for.
-fn check_state(graph: &Graph, config: &JobConfig, manifest: &Manifest) -> Result<()> {
-    if manifest.hash_version != HASH_VERSION || manifest.key_groups != KEY_GROUPS {
+fn check_state(
+    graph: &Graph,
+    config: &JobConfig,
+    restored: Option<&Manifest>,
+    undelivered: Option<&Manifest>,
+) -> Result<()> {
+    let is_other = |manifest: &&Manifest| manifest.hash_version != HASH_VERSION || manifest.key_groups != KEY_GROUPS;
+    if let Some(manifest) = restored.filter(is_other) {
         return Err(Error::not_supported(format!(
             "the checkpoint was laid out by key hash {} over {} groups, this version uses {HASH_VERSION} over {KEY_GROUPS}",
             manifest.hash_version, manifest.key_groups
         )));
     }
-    let dropped = dropped_state(graph, manifest);
+    let dropped = dropped_state(graph, restored, undelivered);
     if dropped.is_empty() || config.allow_drop {
         return Ok(());
     }
@@ -142,10 +149,11 @@ fn check_state(graph: &Graph, config: &JobConfig, manifest: &Manifest) -> Result
         .with_hint("see headwater explain FILE --against JOB; add --allow-drop to go on without that state"))
 }
 
-/// State of a checkpoint that a graph has no use for.
-pub(super) fn dropped_state(graph: &Graph, manifest: &Manifest) -> Vec<String> {
-    let all = verdict::against(graph, manifest).into_iter();
-    let dropped = all.filter(|state| state.verdict == Verdict::Dropped);
+/// State of a checkpoint, and rows of an epoch that is published but not committed, that a graph has no use for.
+pub(super) fn dropped_state(graph: &Graph, restored: Option<&Manifest>, undelivered: Option<&Manifest>) -> Vec<String> {
+    let state = restored.into_iter().flat_map(|manifest| verdict::against(graph, manifest));
+    let rows = undelivered.into_iter().flat_map(|manifest| verdict::undelivered(graph, manifest));
+    let dropped = state.chain(rows).filter(|state| state.verdict == Verdict::Dropped);
     dropped.map(|state| format!("\"{}\" {}", state.node, state.reason)).collect()
 }
 
@@ -174,10 +182,12 @@ async fn recover(delivery: &Delivery, claimed: &Claimed, restored: Option<&Manif
     let newest = claimed.before.manifests().last();
     let published = newest.map(|manifest| manifest.epoch);
     let committed = claimed.before.committed.iter().copied().filter(|epoch| Some(*epoch) <= published).max();
-    let facts = CommitFacts { published, committed };
+    let before = committed.and_then(|epoch| claimed.before.manifest(epoch));
     for node in &delivery.graph.nodes {
         let NodeKind::Sink(sink) = &node.kind else { continue };
         let named = |error: Error| error.context(format!("sink \"{}\"", sink.table));
+        let had_part = before.is_some_and(|manifest| verdict::delivered_by(manifest, &node.name, sink));
+        let facts = CommitFacts { insert: sink.insert.clone(), published, committed: committed.filter(|_| had_part) };
         sink.sink.check(&delivery.job, Arc::clone(&sink.schema)).await.map_err(named)?;
         sink.sink.recover(&delivery.job, &facts).await.map_err(named)?;
     }
@@ -285,6 +295,8 @@ async fn open_table(
     let gated = source.source.discovery_holds_watermark() && source.source.discovery_interval().is_some() && !once;
     let mut progress = TableProgress::new(released, gated);
     let mut splits = SplitTable::restore(state, 1);
+    let origin = state.map_or("", |state| state.origin.as_str());
+    splits.give_up(|split| !source.source.keeps(split, origin));
     let listing = source.source.splits(job).await;
     let listing = listing.map_err(|error| error.context(format!("table \"{}\"", source.table)))?;
     splits.listed(listing, released);

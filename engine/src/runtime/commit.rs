@@ -20,6 +20,7 @@ use crate::{
     connector::{Committable, Guarantee, JobContext, OutboxRows, RefusedRow},
     error::{Error, Result},
     graph::{Graph, NodeKind, SinkNode},
+    verdict,
 };
 
 /// Delivers epochs of one attempt.
@@ -59,7 +60,8 @@ impl Delivery {
         self.log.mark_committed(manifest.epoch, &marker).await
     }
 
-    fn exactly_once(&self) -> impl Iterator<Item = (&str, &SinkNode)> {
+    /// The sinks that have units.
+    pub(super) fn exactly_once(&self) -> impl Iterator<Item = (&str, &SinkNode)> {
         self.graph.nodes.iter().filter_map(|node| match &node.kind {
             NodeKind::Sink(sink) if sink.sink.guarantee() == Guarantee::ExactlyOnce => Some((node.name.as_str(), sink)),
             NodeKind::Sink(_) | NodeKind::Source(_) | NodeKind::Operator(_) => None,
@@ -68,7 +70,8 @@ impl Delivery {
 
     async fn commit_sink(&self, name: &str, sink: &SinkNode, manifest: &Manifest) -> Result<Vec<RefusedRow>> {
         let empty = Vec::new();
-        let units = manifest.sinks.get(name).map_or(&empty, |state| &state.closed);
+        let state = manifest.sinks.get(name).filter(|state| verdict::is_same_destination(state, sink));
+        let units = state.map_or(&empty, |state| &state.closed);
         let last = LastRead::default();
         let mut wait = std::time::Duration::from_millis(100);
         loop {

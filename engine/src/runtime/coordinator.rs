@@ -357,6 +357,9 @@ impl Coordinator {
                 sources.entry(source.node.clone()).or_default().push(source);
             }
         }
+        for (name, sink) in self.delivery.exactly_once() {
+            self.begin.sinks.entry(name.to_owned()).or_default().destination = Some(sink.sink.to_string());
+        }
         for (name, state) in &mut operators {
             state.reads = self.delivery.graph.sources_of(name);
         }
@@ -450,6 +453,7 @@ fn source_state(run: &mut TableRun, acks: Vec<SourceAck>) -> crate::checkpoint::
     }
     let released = lock(&run.progress).released();
     let mut state = run.splits.snapshot(&run.table, released.min(emitted), splits);
+    state.origin = run.source.to_string();
     for tally in state.splits.iter_mut().flat_map(|split| split.account.values_mut()) {
         tally.release(emitted);
     }

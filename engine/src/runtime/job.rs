@@ -193,13 +193,16 @@ pub fn after_failure(kind: ErrorKind, failures: u32, restarts: u32) -> AfterFail
     }
 }
 
+/// Attempts to take the last checkpoint of a job that was asked to stop, after one that failed for a reason outside.
+const LAST_TRIES: u32 = 1;
+
 /// Runs a job until its inputs end, `stop` is cancelled (a last checkpoint is taken first) or it fails for good.
 ///
 /// Dropping the future stops at once; the next run goes on from the newest checkpoint.
 pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) -> Result<JobSummary> {
     graph.validate()?;
     let mut config = config;
-    let mut failures = 0;
+    let (mut failures, mut last_tries) = (0, LAST_TRIES);
     let mut is_probed = false;
     loop {
         let checkpoints = config.metrics.sample().checkpoints;
@@ -212,7 +215,12 @@ pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) 
         }
         match after_failure(error.kind(), failures, config.restarts) {
             AfterFailure::Stop => return Err(error),
-            AfterFailure::Restart(_) if stop.is_cancelled() => return Err(error),
+            AfterFailure::Restart(_) if stop.is_cancelled() && last_tries == 0 => return Err(error),
+            AfterFailure::Restart(wait) if stop.is_cancelled() => {
+                tracing::warn!(%error, job = config.name, "the last checkpoint failed and is tried again");
+                config.clock.sleep(wait).await;
+                last_tries -= 1;
+            }
             AfterFailure::Restart(wait) => {
                 tracing::warn!(%error, job = config.name, "the job failed and goes on from its last checkpoint");
                 wait_or_stop(&config, wait, &stop).await?;

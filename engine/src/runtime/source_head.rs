@@ -360,7 +360,8 @@ impl SourceHead {
         let timeout = node.time.as_ref().and_then(|time| time.idle_timeout);
         let Some(run) = self.splits.get_mut(split) else { return Ok(()) };
         let silent = run.caught_up.map(|since| now.since(since));
-        run.state.idle = matches!((silent, timeout), (Some(silent), Some(timeout)) if silent >= timeout);
+        // Only rows end it: a checkpoint has it too, and until then the split holds no watermark to go back to.
+        run.state.idle |= matches!((silent, timeout), (Some(silent), Some(timeout)) if silent >= timeout);
         let watermark = (run.watermark > Watermark::MIN).then_some(run.watermark);
         if run.state.watermark != watermark || run.state.advanced.is_none() {
             run.state.advanced = Some(now);

@@ -88,6 +88,13 @@ impl SplitTable {
         table
     }
 
+    /// Gives up what a table no longer reads. With nothing left it begins as a new table does.
+    pub fn give_up(&mut self, is_gone: impl Fn(&SplitId) -> bool) {
+        let gone: Vec<SplitId> = self.order.iter().filter(|id| is_gone(id)).cloned().collect();
+        gone.iter().for_each(|id| self.retire(id));
+        self.listed_once &= gone.is_empty() || !self.order.is_empty();
+    }
+
     /// Says how many tasks read the table; before the first assignment.
     pub fn set_tasks(&mut self, tasks: usize) {
         self.tasks = tasks.max(1);
@@ -283,7 +290,7 @@ impl SplitTable {
             }
         }
         let watermark = (watermark > Watermark::MIN).then_some(watermark);
-        SourceState { table: table.to_owned(), watermark, splits, retired: self.retired.clone() }
+        SourceState { table: table.to_owned(), watermark, splits, retired: self.retired.clone(), origin: String::new() }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     window::WindowSpec,
 };
 
+mod changes;
 mod faults;
 mod simulation;
 

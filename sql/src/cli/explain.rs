@@ -48,7 +48,8 @@ pub(super) async fn against(
 ) -> Result<Exit, Failure> {
     let session = Session::open(config).await?;
     let jobs = Jobs::read(&session).await?;
-    let newest = jobs.job(job)?.newest.clone();
+    let state = jobs.job(job)?;
+    let (newest, is_committed) = (state.newest.clone(), state.is_committed);
     let manifest = newest.ok_or_else(|| Error::user("NOT_FOUND", format!("job \"{job}\" has no checkpoint yet")))?;
     let copy = Session::for_plans(session.config().clone(), copy_of(session.catalog().as_ref()).await?)?;
     let mut inserts = Vec::new();
@@ -69,7 +70,11 @@ pub(super) async fn against(
     }
     let graph = lower_inserts(&copy, &of_job, false).await?;
     let row = |state: StateVerdict| vec![Some(state.node), Some(state.verdict.to_string()), Some(state.reason)];
-    let rows: Vec<_> = verdict::against(&graph, &manifest).into_iter().map(row).collect();
+    let mut verdicts = verdict::against(&graph, &manifest);
+    if !is_committed {
+        verdicts.extend(verdict::undelivered(&graph, &manifest));
+    }
+    let rows: Vec<_> = verdicts.into_iter().map(row).collect();
     let batch = text_batch(&["state", "verdict", "reason"], &rows)?;
     let mut out = Rows::begin(style.look, batch.schema(), runner::standard_output())?;
     out.write(&batch)?;

@@ -259,12 +259,6 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
     let flow = lowering.assign(flow)?;
     let schema = arrow_schema(&flow.schema);
     let sink = table.connector.sink(&table.spec)?;
-    let is_same = |(_, kind): &(String, NodeKind)| matches!(kind, NodeKind::Sink(other) if other.table == table.name);
-    if !sink.takes_several_inserts() && lowering.nodes.iter().any(is_same) {
-        let message = format!("a second INSERT into \"{}\", which is written exactly once", table.name);
-        return Err(Error::not_supported(message)
-            .with_hint("write one INSERT with UNION ALL, or declare another table over the same topic"));
-    }
     let flow = match sink.accepts() {
         ChangelogMode::Upsert => by_key(lowering, flow, &table)?,
         ChangelogMode::Append | ChangelogMode::Retract => flow,

@@ -37,7 +37,7 @@ pub(super) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
         return Err(Error::not_supported(message).with_hint("run the file as a job: headwater run FILE --once"));
     }
     sink.check(&job, Arc::clone(&table.spec.schema)).await?;
-    sink.recover(&job, &CommitFacts { published: None, committed: None }).await?;
+    sink.recover(&job, &CommitFacts { insert: table.name.clone(), ..CommitFacts::default() }).await?;
     let physical = state.create_physical_plan(&plan).await.classify()?;
     let schema = physical.schema();
     let changes = ChangelogMode::Append;

@@ -105,7 +105,7 @@ pub async fn sink_conforms(sink: SinkUnderTest<'_>, folder: &Path) -> Result<()>
     let first = (sink.open)()?;
     ensure!(first.guarantee() == Guarantee::ExactlyOnce, "the suite is for exactly-once sinks");
     first.check(&first_job, Arc::clone(&schema)).await?;
-    first.recover(&first_job, &CommitFacts { published: None, committed: None }).await?;
+    first.recover(&first_job, &CommitFacts::default()).await?;
     sink.ensure_visible(0, "after the check").await?;
 
     let mut outbox = Outbox::default();
@@ -123,7 +123,7 @@ pub async fn sink_conforms(sink: SinkUnderTest<'_>, folder: &Path) -> Result<()>
     drop(writer);
     let second_job = job(2, folder);
     let second = (sink.open)()?;
-    second.recover(&second_job, &CommitFacts { published: Some(Epoch(1)), committed: None }).await?;
+    second.recover(&second_job, &CommitFacts { published: Some(Epoch(1)), ..CommitFacts::default() }).await?;
     second.commit(&second_job, Epoch(1), outbox.work(&closed)).await?;
     sink.ensure_visible(seen, "epoch 1, repeated by another attempt").await?;
     let mut writer = sink.writer(&second, &second_job, outbox.open_units()).await?;
@@ -151,7 +151,7 @@ pub async fn sink_conforms(sink: SinkUnderTest<'_>, folder: &Path) -> Result<()>
         sink.ensure_visible(all, &format!("epoch 3 committed {time}")).await?;
     }
     let third = (sink.open)()?;
-    let facts = CommitFacts { published: Some(Epoch(3)), committed: Some(Epoch(3)) };
+    let facts = CommitFacts { published: Some(Epoch(3)), committed: Some(Epoch(3)), ..CommitFacts::default() };
     third.recover(&job(3, folder), &facts).await?;
     third.commit(&job(3, folder), Epoch(3), outbox.work(&closed)).await?;
     sink.ensure_visible(all, "after another start").await

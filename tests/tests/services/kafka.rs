@@ -143,7 +143,7 @@ async fn an_epoch_is_delivered_once_however_often_it_is_committed() -> Result<()
     create_topic(&kafka, "out", 3).await?;
     let small = [("sink.transaction.max-size", "4 kb")];
     let table = table(&kafka, "out", &small);
-    let fresh = CommitFacts { published: None, committed: None };
+    let fresh = CommitFacts::default();
     let sink = KafkaConnector.sink(&table)?;
     sink.check(&job(), schema()).await?;
     sink.recover(&job(), &fresh).await?;
@@ -151,7 +151,7 @@ async fn an_epoch_is_delivered_once_however_often_it_is_committed() -> Result<()
     sink.commit(&job(), Epoch(1), vec![unit(0..500)]).await?;
 
     // A new attempt that finds epoch 1 published without its marker repeats it, then goes on.
-    let published = CommitFacts { published: Some(Epoch(1)), committed: None };
+    let published = CommitFacts { published: Some(Epoch(1)), ..CommitFacts::default() };
     let next = KafkaConnector.sink(&table)?;
     next.recover(&job(), &published).await?;
     next.commit(&job(), Epoch(1), vec![unit(0..500)]).await?;
@@ -177,7 +177,7 @@ async fn reading_resumes_where_the_checkpoint_says() -> Result<()> {
     create_topic(&kafka, "events", 2).await?;
     let table = table(&kafka, "events", &[]);
     let sink = KafkaConnector.sink(&table)?;
-    sink.recover(&job(), &CommitFacts { published: None, committed: None }).await?;
+    sink.recover(&job(), &CommitFacts::default()).await?;
     sink.commit(&job(), Epoch(1), vec![unit(0..1000)]).await?;
 
     let source = KafkaConnector.source(&table)?;

@@ -1,5 +1,6 @@
 //! Tests against real servers. They run with `--features services`, which `.ci/run` does; nothing in here is skipped.
 
+mod changed;
 mod conformance;
 mod dynamodb;
 mod exact;

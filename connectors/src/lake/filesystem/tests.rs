@@ -191,7 +191,11 @@ async fn a_restored_writer_goes_on_with_its_files() -> Result<()> {
     drop(writer);
     let (unit, detail) = bench.details.iter().next().map(|(a, b)| (a.clone(), b.clone())).unwrap();
     let open = vec![OpenUnit { unit, detail, rows: 1, bytes: 20 }];
-    sink.recover(&bench.job(2), &CommitFacts { published: Some(Epoch(1)), committed: Some(Epoch(1)) }).await?;
+    sink.recover(
+        &bench.job(2),
+        &CommitFacts { published: Some(Epoch(1)), committed: Some(Epoch(1)), ..CommitFacts::default() },
+    )
+    .await?;
     let mut writer = sink.writer(&bench.job(2), task(), open).await?;
     writer.write(rows(&[("b", 2)])).await?;
     bench.clock.0.store(2_000, SeqCst);
@@ -212,7 +216,7 @@ async fn what_a_killed_probe_or_commit_left_is_gone_after_recovery() -> Result<(
         std::fs::write(own.join(name), "half")?;
     }
     let sink = connector().sink(&bench.spec(&[], &[]))?;
-    sink.recover(&bench.job(2), &CommitFacts { published: None, committed: None }).await?;
+    sink.recover(&bench.job(2), &CommitFacts::default()).await?;
     assert_eq!(bench.files(), BTreeMap::new());
     Ok(())
 }

@@ -221,7 +221,7 @@ fn unstopped(incarnation: &str, generation: u64) -> JobContext {
     job_with(incarnation, generation, Arc::new(headwater_engine::connector::Unfenced))
 }
 
-const NOTHING: CommitFacts = CommitFacts { published: None, committed: None };
+const NOTHING: CommitFacts = CommitFacts { insert: String::new(), published: None, committed: None };
 const BY_TRANSACTION: [(&str, &str); 2] =
     [("sink.fencing", "transaction"), ("sink.fencing.table-name", "headwater_fencing")];
 
