@@ -25,6 +25,7 @@ impl DynamoDbLocal {
         let library = folder.join("lib");
         let mut command = Command::new("java");
         command
+            .current_dir(data.path())
             .args(["-Xmx512m", &format!("-Djava.library.path={}", library.display()), "-cp"])
             .arg(library.join("*"))
             .args([
