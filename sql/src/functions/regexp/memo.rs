@@ -25,6 +25,16 @@ const TEXT_MAX: usize = 60;
 const ROUND: u32 = 1 << 14;
 const ROUNDS_OF_REST: u32 = 16;
 
+/// Texts that are looked up together, so that their places come from memory at the same time.
+pub(super) const TOGETHER: usize = 16;
+
+/// Where a text is first looked for, and whether what is there may be it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Glance {
+    place: usize,
+    may_be: bool,
+}
+
 /// Answers of a pattern for one group.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
@@ -84,6 +94,39 @@ impl Place {
 }
 
 impl Memo {
+    /// A first look for some texts, of which each is then asked for by [`Self::find_glanced`].
+    pub(super) fn glance<'t>(&self, texts: impl Iterator<Item = &'t str>) -> [Glance; TOGETHER] {
+        let mut glances = [Glance::default(); TOGETHER];
+        if self.resting == 0 && !self.places.is_empty() {
+            for (glance, text) in glances.iter_mut().zip(texts) {
+                let place = place_of(text.as_bytes());
+                let may_be = self.places.get(place).is_some_and(|kept| usize::from(kept.length) == text.len());
+                *glance = Glance { place, may_be };
+            }
+        }
+        glances
+    }
+
+    /// What [`Self::find`] gives, for a text that was looked for.
+    #[inline]
+    pub(super) fn find_glanced(
+        &mut self,
+        glance: Glance,
+        text: &str,
+        group: usize,
+        find: impl FnOnce() -> Result<Found>,
+    ) -> Result<Found> {
+        if glance.may_be
+            && self.group == group
+            && let Some(found) = self.places.get(glance.place).and_then(|place| place.found(text.as_bytes()))
+        {
+            self.asked += 1;
+            self.known += 1;
+            return Ok(found);
+        }
+        self.find(text, group, find)
+    }
+
     /// What is known of a text and a group, or what `find` finds.
     pub(super) fn find(&mut self, text: &str, group: usize, find: impl FnOnce() -> Result<Found>) -> Result<Found> {
         let text = text.as_bytes();
@@ -121,7 +164,7 @@ impl Memo {
             self.resting -= 1;
             return true;
         }
-        if self.asked == ROUND {
+        if self.asked >= ROUND {
             self.resting = if self.known < ROUND / 2 { ROUND * ROUNDS_OF_REST } else { 0 };
             (self.asked, self.known) = (0, 0);
         }
@@ -132,18 +175,32 @@ impl Memo {
 /// By a quick hash, sixteen bytes at a time; texts that meet in a place only cost time.
 fn place_of(text: &[u8]) -> usize {
     const KEYS: [u64; 2] = [0xff51_afd7_ed55_8ccd, 0x9e37_79b9_7f4a_7c15];
-    let fold = |hash: u64, pair: &[u8; 16]| {
-        let pair = u128::from_le_bytes(*pair);
-        let (low, high) = (pair as u64 ^ KEYS[0] ^ hash, (pair >> 64) as u64 ^ KEYS[1]);
-        let product = u128::from(low) * u128::from(high);
+    let fold = |hash: u64, (low, high): (u64, u64)| {
+        let product = u128::from(low ^ KEYS[0] ^ hash) * u128::from(high ^ KEYS[1]);
         (product as u64) ^ ((product >> 64) as u64)
     };
-    let (pairs, rest) = text.as_chunks::<16>();
-    let mut last = [0; 16];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let hash = pairs.iter().chain([&last]).fold(text.len() as u64, fold);
+    let halves = |pair: &[u8; 16]| {
+        let pair = u128::from_le_bytes(*pair);
+        (pair as u64, (pair >> 64) as u64)
+    };
+    let hash = match text.last_chunk::<16>() {
+        // The last sixteen bytes again, whole, rather than what is left of them.
+        Some(last) => text.as_chunks::<16>().0.iter().chain([last]).map(halves).fold(text.len() as u64, fold),
+        None => fold(text.len() as u64, short(text)),
+    };
     // The upper bits of a product depend on every bit of its factors.
     (hash.wrapping_mul(KEYS[0]) >> (u64::BITS - PLACES.trailing_zeros())) as usize
+}
+
+/// The bytes of a text shorter than sixteen, some of them twice.
+fn short(text: &[u8]) -> (u64, u64) {
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        return (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into());
+    }
+    (text.iter().fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)), 0)
 }
 
 #[cfg(test)]
@@ -188,6 +245,23 @@ mod tests {
             assert_eq!(found.unwrap(), of(&text));
         }
         assert!(searched < 5_500, "{searched} searches for 5,000 texts");
+    }
+
+    #[test]
+    fn texts_looked_for_together_get_the_same_answers() {
+        let (mut memo, mut searched) = (Memo::default(), 0);
+        let texts: Vec<String> = (0..200_000).map(|n| "x".repeat(n * 7 % 70) + &(n % 4_000).to_string()).collect();
+        for some in texts.chunks(TOGETHER) {
+            let glances = memo.glance(some.iter().map(String::as_str));
+            for (glance, text) in glances.into_iter().zip(some) {
+                let found = memo.find_glanced(glance, text, 0, || {
+                    searched += 1;
+                    Ok(of(text))
+                });
+                assert_eq!(found.unwrap(), of(text), "{text}");
+            }
+        }
+        assert!(searched < 100_000, "{searched} searches, though most texts come again");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, ListBuilder, StringBuilder},
+    array::{Array, ArrayRef, ListBuilder, StringBuilder},
     datatypes::{DataType, Field},
 };
 use headwater_engine::error::{Error, Result};
@@ -16,6 +16,7 @@ use super::{
     define::{self, Definition, scalar},
     kernel::{invalid, text2_with, text3_with, value2_with, value3_with, value4_with, whole},
     scalar::{Call, Kernel},
+    string::columns,
 };
 
 mod lambda;
@@ -53,13 +54,15 @@ fn extract() -> Definition {
     regexp("regexp_extract", "the first part of a text that matches, or a group of it")
         .on(
             "regexp_extract(varchar, varchar) -> varchar",
-            text2_with::<Str, Str, Cached>(|cached, text, pattern, out| first(cached.get(pattern)?, text, 0, out)),
+            extracted(text2_with::<Str, Str, Cached>(|cached, text, pattern, out| {
+                first(cached.get(pattern)?, text, 0, out)
+            })),
         )
         .on(
             "regexp_extract(varchar, varchar, bigint) -> varchar",
-            text3_with::<Str, Str, I64, Cached>(|cached, text, pattern, group, out| {
+            extracted(text3_with::<Str, Str, I64, Cached>(|cached, text, pattern, group, out| {
                 first(cached.get(pattern)?, text, group, out)
-            }),
+            })),
         )
         .example("SELECT regexp_extract('1a 2b', '\\d+([a-z])', 1)", "a")
 }
@@ -73,6 +76,29 @@ fn first(pattern: &mut Pattern, text: &str, group: i64, out: &mut Text) -> Resul
         }
         None => Ok(false),
     }
+}
+
+/// A kernel that takes a column of texts at once where pattern and group are constant, else row by row.
+fn extracted(each: Kernel) -> Kernel {
+    whole(move |call: &Call<'_>| {
+        let group = if call.arguments.len() > 2 { columns::constant_number(call, 2) } else { Some(0) };
+        let (Some(texts), Some(pattern), Some(group)) = (columns::texts(call), columns::constant_text(call, 1), group)
+        else {
+            return each(call);
+        };
+        if texts.null_count() == texts.len() {
+            return each(call);
+        }
+        let mut cached = Cached::default();
+        let pattern = cached.get(pattern)?;
+        let group = pattern.group(group)?;
+        let mut out = Text::new(texts.len(), call.result);
+        pattern.first_groups(texts, group, |found| {
+            out.push_str(found.unwrap_or_default());
+            out.end(found.is_some());
+        })?;
+        out.finish()
+    })
 }
 
 /// A kernel that makes an array of texts of each row.

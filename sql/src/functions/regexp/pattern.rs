@@ -5,6 +5,7 @@
 //!
 //! Invariant: after an empty match the search goes on one character further, so adjacent empty matches are found.
 
+use arrow::array::{Array, StringArray};
 use fancy_regex::Regex as Fancy;
 use headwater_engine::error::Result;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use regex_automata::{
 
 use super::{
     super::kernel::invalid,
-    memo::{Found, Memo},
+    memo::{Found, Memo, TOGETHER},
     translate::translate,
 };
 
@@ -177,6 +178,30 @@ impl Pattern {
     pub(crate) fn first_group(&mut self, text: &str, group: usize) -> Result<Found> {
         let (memo, engine) = (&mut self.memo, &mut self.engine);
         memo.find(text, group, || engine.find_group(text, 0, group))
+    }
+
+    /// A group of the first match of each text of a column that is not NULL, and NULL of the others.
+    pub(crate) fn first_groups(
+        &mut self,
+        texts: &StringArray,
+        group: usize,
+        mut f: impl FnMut(Option<&str>),
+    ) -> Result<()> {
+        let (memo, engine) = (&mut self.memo, &mut self.engine);
+        for start in (0..texts.len()).step_by(TOGETHER) {
+            let rows = start..texts.len().min(start + TOGETHER);
+            let glances = memo.glance(rows.clone().map(|row| texts.value(row)));
+            for (row, glance) in rows.zip(glances) {
+                if texts.is_null(row) {
+                    f(None);
+                    continue;
+                }
+                let text = texts.value(row);
+                let found = memo.find_glanced(glance, text, group, || engine.find_group(text, 0, group))?;
+                f(found.flatten().map(|(start, end)| &text[start..end]));
+            }
+        }
+        Ok(())
     }
 
     /// The groups of the first match from a byte on.

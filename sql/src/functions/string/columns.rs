@@ -15,19 +15,20 @@ use super::super::{
 };
 
 /// A constant text among the arguments.
-fn constant_text<'a>(call: &'a Call<'_>, index: usize) -> Option<&'a str> {
+pub(crate) fn constant_text<'a>(call: &'a Call<'_>, index: usize) -> Option<&'a str> {
     let argument = call.arguments.get(index).filter(|argument| argument.constant)?;
     let texts = argument.array.as_string_opt::<i32>()?;
     (texts.len() == 1 && texts.is_valid(0)).then(|| texts.value(0))
 }
 
-fn constant_number(call: &Call<'_>, index: usize) -> Option<i64> {
+/// A constant whole number among the arguments.
+pub(crate) fn constant_number(call: &Call<'_>, index: usize) -> Option<i64> {
     call.arguments.get(index).filter(|argument| argument.constant)?;
     call.column::<I64>(index).ok()?.value(0)
 }
 
 /// The texts of a column, not of a constant.
-fn texts<'a>(call: &'a Call<'_>) -> Option<&'a StringArray> {
+pub(crate) fn texts<'a>(call: &'a Call<'_>) -> Option<&'a StringArray> {
     let argument = call.arguments.first().filter(|argument| !argument.constant)?;
     (*call.result == DataType::Utf8).then(|| argument.array.as_string_opt::<i32>()).flatten()
 }
