@@ -375,6 +375,20 @@ def build_consumer(python, work):
     return str(program)
 
 
+def while_running(args, python, work, sql, probe, *given):
+    """What a probe prints, as numbers, while a job from this SQL runs."""
+    state = pathlib.Path(tempfile.mkdtemp(dir=work))
+    (state / "job.sql").write_text(sql)
+    child = subprocess.Popen([args.headwater, "--state", str(state / "state"), "run", str(state / "job.sql")],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(3)
+    text = subprocess.run([python, "-c", probe, *given], check=True, capture_output=True, text=True)
+    child.send_signal(signal.SIGTERM)
+    child.wait()
+    shutil.rmtree(state, ignore_errors=True)
+    return map(float, text.stdout.split())
+
+
 def latency(args, python, work, broker):
     passing = """CREATE TABLE incoming (sent DOUBLE) WITH ({source});
         CREATE TABLE passed (sent DOUBLE) WITH ({sink});
@@ -383,21 +397,12 @@ def latency(args, python, work, broker):
     for guarantee, limit in (("exactly-once", 1.5), ("at-least-once", 0.1)):
         topic = f"latency-{guarantee}"
         subprocess.run([python, "-c", PRODUCE, broker.address, topic, "1"], check=True)
-        state = pathlib.Path(tempfile.mkdtemp(dir=work))
         sink = {"sink.delivery-guarantee": guarantee}
         if guarantee == "exactly-once":
             sink["sink.transactional-id-prefix"] = topic
-        (state / "job.sql").write_text(passing.format(
-            source=kafka_options(broker, topic, **{"scan.startup.mode": "earliest-offset"}),
-            sink=kafka_options(broker, f"{topic}-out", **sink)))
-        child = subprocess.Popen([args.headwater, "--state", str(state / "state"), "run", str(state / "job.sql")],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(3)
-        text = subprocess.run([python, "-c", LATENCY, broker.address, topic, "20"], check=True, capture_output=True, text=True)
-        child.send_signal(signal.SIGTERM)
-        child.wait()
-        shutil.rmtree(state, ignore_errors=True)
-        count, median, most, longest = map(float, text.stdout.split())
+        sql = passing.format(source=kafka_options(broker, topic, **{"scan.startup.mode": "earliest-offset"}),
+                             sink=kafka_options(broker, f"{topic}-out", **sink))
+        count, median, most, longest = while_running(args, python, work, sql, LATENCY, broker.address, topic, "20")
         print(f"\nlatency, {guarantee}: {count:.0f} rows, median {median * 1000:.0f} ms, 99 % {most * 1000:.0f} ms, "
               f"longest {longest * 1000:.0f} ms")
         lake.bar(f"latency {guarantee}: seconds of 99 %, at most", most, limit)
@@ -412,19 +417,10 @@ def windows(args, python, work, broker):
     for interval in ("0 s", "1 s"):
         topic = f"windows-{interval[0]}"
         subprocess.run([python, "-c", PRODUCE, broker.address, topic, "1"], check=True)
-        state = pathlib.Path(tempfile.mkdtemp(dir=work))
         more = {"scan.startup.mode": "earliest-offset", "scan.topic-partition-discovery.interval": interval}
-        (state / "job.sql").write_text(counting.format(
-            source=kafka_options(broker, topic, **more),
-            sink=kafka_options(broker, f"{topic}-out", **{"sink.delivery-guarantee": "at-least-once"})))
-        child = subprocess.Popen([args.headwater, "--state", str(state / "state"), "run", str(state / "job.sql")],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(3)
-        text = subprocess.run([python, "-c", WINDOWS, broker.address, topic, "30"], check=True, capture_output=True, text=True)
-        child.send_signal(signal.SIGTERM)
-        child.wait()
-        shutil.rmtree(state, ignore_errors=True)
-        count, median, most, longest = map(float, text.stdout.split())
+        sql = counting.format(source=kafka_options(broker, topic, **more),
+                              sink=kafka_options(broker, f"{topic}-out", **{"sink.delivery-guarantee": "at-least-once"}))
+        count, median, most, longest = while_running(args, python, work, sql, WINDOWS, broker.address, topic, "30")
         print(f"\nlatency of windows, new partitions looked for every {interval}: {count:.0f} windows, "
               f"median {median * 1000:.0f} ms, longest {longest * 1000:.0f} ms")
         if interval == "0 s":
