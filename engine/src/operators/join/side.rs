@@ -54,26 +54,25 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Forgets one row that equals `whole` and had not gone at a time; whether there was one.
-    pub(super) fn forget(&mut self, key: &Key, whole: &Key, (lifetime, at): (&Lifetime, i64)) -> Result<bool> {
-        let Some(rows) = self.by_key.get(key) else { return Ok(false) };
+    /// Forgets the newest row that equals `whole` and had not gone at a time. The newest, because after a restart older
+    /// ones may be gone already.
+    pub(super) fn forget(&mut self, key: &Key, whole: &Key, (lifetime, at): (&Lifetime, i64)) -> Result<Option<Kept>> {
+        let Some(rows) = self.by_key.get(key) else { return Ok(None) };
         let mut found = None;
-        for (index, kept) in rows.iter().enumerate().filter(|(_, kept)| !lifetime.missed(kept.written, at)) {
+        for (index, kept) in rows.iter().enumerate().rev().filter(|(_, kept)| !lifetime.missed(kept.written, at)) {
             let row = self.batches[kept.batch].slice(kept.row, 1);
             if self.row_keys.encode(row.columns(), 1)?.first() == Some(whole) {
                 found = Some(index);
                 break;
             }
         }
-        let Some(index) = found else { return Ok(false) };
-        if let Some(rows) = self.by_key.get_mut(key) {
-            rows.remove(index);
-            if rows.is_empty() {
-                self.by_key.remove(key);
-            }
+        let Some((index, rows)) = found.zip(self.by_key.get_mut(key)) else { return Ok(None) };
+        let kept = rows.remove(index);
+        if rows.is_empty() {
+            self.by_key.remove(key);
         }
         self.lose(1);
-        Ok(true)
+        Ok(Some(kept))
     }
 
     /// What was written since the last snapshot; its batches are counted without it from now on.

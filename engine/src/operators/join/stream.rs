@@ -153,7 +153,7 @@ impl StreamJoin {
             match changes.kind(row) {
                 RowKind::Insert | RowKind::UpdateAfter => self.insert(side, key, kept, &partners[row], &mut emissions),
                 RowKind::Delete | RowKind::UpdateBefore => {
-                    if !self.sides[side].forget(&key, &whole[row], (&self.lifetime, written))? {
+                    let Some(gone) = self.sides[side].forget(&key, &whole[row], (&self.lifetime, written))? else {
                         if self.lifetime.is_limited() {
                             // It takes back a row that has gone.
                             continue;
@@ -162,7 +162,8 @@ impl StreamJoin {
                             "GENERIC_INTERNAL_ERROR",
                             "a join was told to take back a row it never got",
                         ));
-                    }
+                    };
+                    let kept = Kept { matches: gone.matches, ..kept };
                     self.remove(side, &key, &kept, &partners[row], &mut emissions);
                 }
             }
@@ -256,7 +257,8 @@ impl StreamJoin {
                 emissions.push(emission(RowKind::Insert, 1 - side, *place, (0, 0)));
             }
         }
-        if self.join.kind.keeps(side) && partners.is_empty() {
+        // Its partners may be gone by now though it was not emitted alone.
+        if self.join.kind.keeps(side) && kept.matches == 0 {
             emissions.push(emission(RowKind::Delete, side, own, (0, 0)));
         }
     }

@@ -189,3 +189,37 @@ fn rows_of_a_join_meet_while_both_live() {
     let back = ChangeBatch { kinds: Some(vec![RowKind::Delete as i8].into()), ..row(1, 4) };
     assert!(run.give(3700, 0, back).is_empty(), "what has gone is not taken back");
 }
+
+fn taken_back(key: i64, value: i64) -> ChangeBatch {
+    ChangeBatch { kinds: Some(vec![RowKind::Delete as i8].into()), ..row(key, value) }
+}
+
+#[test]
+fn a_row_that_was_never_given_alone_is_not_taken_back_alone() {
+    for (kind, kept) in [(JoinKind::Left, 0), (JoinKind::Right, 1), (JoinKind::Full, 1)] {
+        let join = Join::new(kind, JoinBound::None, [vec![0], vec![0]], None, [schema(), schema()]);
+        let join = join.unwrap().with_ttl(TTL);
+        let mut run = Run::new(&join);
+        let _ = run.give(0, 1 - kept, row(1, 1));
+        assert!(run.give(9, kept, row(1, 2)).contains(&RowKind::Insert));
+        assert!(run.give(12, kept, taken_back(1, 2)).is_empty(), "{kind:?}: its partner has gone, the pair stays");
+        assert_eq!(run.give(12, kept, row(1, 3)), [RowKind::Insert]);
+        assert_eq!(run.give(13, kept, taken_back(1, 3)), [RowKind::Delete]);
+    }
+}
+
+#[test]
+fn of_equal_rows_the_newest_is_taken_back_with_a_restart_and_without() {
+    for restarts in [false, true] {
+        let join = Join::new(JoinKind::Inner, JoinBound::None, [vec![0], vec![0]], None, [schema(), schema()]);
+        let join = join.unwrap().with_ttl(TTL);
+        let mut run = Run::new(&join);
+        let _ = run.give(0, 0, row(1, 1));
+        let _ = run.give(5, 0, row(1, 1));
+        assert!(run.give(8, 0, taken_back(1, 1)).is_empty());
+        if restarts {
+            run.restart(11);
+        }
+        assert!(run.give(12, 1, row(1, 2)).is_empty(), "the row of the beginning has gone by itself");
+    }
+}
