@@ -1,12 +1,13 @@
 //! The file of a log that outlives its process (`'log.path'`).
 //!
 //! ```text
-//! identity (8 bytes)   then for each unit: length u32, CRC-32C u32, body
+//! "HWLOG 1\n"   identity (8 bytes)   shards u32   then for each unit: length u32, CRC-32C u32, body
 //! body: an Arrow IPC stream, a batch per stretch; the unit's name and time of arrival are metadata of its schema, the
 //!       last two columns are the stretch's shard and what its rows do
 //! ```
 //!
-//! Invariant: a unit is on disk, whole, before a reader sees it; what a crash cut off at the end is no unit.
+//! Invariant: a unit is on disk, whole, before a reader sees it. Only what a crash cut off at the end is taken away; a file
+//! of something else and a damaged unit with others behind it are errors, and the file stays as it is.
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,9 @@ use headwater_engine::{
     message::ChangeBatch,
 };
 
+const MAGIC: &[u8] = b"HWLOG 1\n";
 const IDENTITY_LENGTH: usize = 8;
+const START_LENGTH: usize = MAGIC.len() + IDENTITY_LENGTH + 4;
 const HEAD_LENGTH: usize = 8;
 const UNIT: &str = "headwater.unit";
 const ARRIVAL: &str = "headwater.arrival";
@@ -47,14 +50,24 @@ pub(super) struct KeptUnit {
 pub(super) struct KeptLog {
     path: PathBuf,
     file: File,
+    /// Bytes of whole units, and whether something else may stand behind them.
+    good: u64,
+    is_torn: bool,
+}
+
+/// What a file said when it was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: KeptLog,
+    pub(super) identity: String,
+    pub(super) shards: usize,
+    pub(super) units: Vec<KeptUnit>,
 }
 
 impl KeptLog {
-    /// Opens the file of a log or makes it: its identity and what it holds.
-    pub(super) fn open(folder: &Path, name: &str, identity: &str) -> Result<(Self, String, Vec<KeptUnit>)> {
-        let readable = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let file_name: String = name.chars().map(|c| if readable(c) { c } else { '_' }).collect();
-        let path = folder.join(format!("{file_name}.log"));
+    /// Opens the file of a log, or makes it with this identity and number of shards.
+    pub(super) fn open(folder: &Path, name: &str, identity: &str, shards: usize) -> Result<Opened> {
+        let path = folder.join(file_name(name));
         let failed = |error: std::io::Error| failure(&path, &error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -70,20 +83,29 @@ impl KeptLog {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
-        let (identity, units, good) = match bytes.split_at_checked(IDENTITY_LENGTH) {
-            Some((known, rest)) => {
-                let (units, length) = whole_units(rest)?;
-                (String::from_utf8_lossy(known).into_owned(), units, IDENTITY_LENGTH + length)
-            }
-            None => {
-                file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-                file.write_all(identity.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                (identity.to_owned(), Vec::new(), IDENTITY_LENGTH)
-            }
-        };
-        let good = good as u64;
-        file.set_len(good).and_then(|()| file.seek(SeekFrom::Start(good))).map_err(failed)?;
-        Ok((Self { path, file }, identity, units))
+        // A crash may have left a part of what a new file begins with.
+        let is_ours = MAGIC.starts_with(&bytes) || bytes.starts_with(MAGIC);
+        if is_ours && bytes.len() < START_LENGTH {
+            let shards = u32::try_from(shards).unwrap_or(u32::MAX).to_le_bytes();
+            let start = [MAGIC, identity.as_bytes(), &shards].concat();
+            file.rewind().and_then(|()| file.write_all(&start)).and_then(|()| file.sync_all()).map_err(failed)?;
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            bytes = start;
+        }
+        let (identity, shards, good, units) = read(&path, &bytes)?;
+        let mut file = Self { path, file, good, is_torn: true };
+        file.tear_off()?;
+        Ok(Opened { file, identity, shards, units })
+    }
+
+    /// Takes away what stands behind the last whole unit.
+    fn tear_off(&mut self) -> Result<()> {
+        if self.is_torn {
+            let cut = self.file.set_len(self.good).and_then(|()| self.file.seek(SeekFrom::Start(self.good)));
+            cut.map_err(|error| failure(&self.path, &error))?;
+            self.is_torn = false;
+        }
+        Ok(())
     }
 
     /// Appends a unit; it is on disk when this returns.
@@ -95,34 +117,59 @@ impl KeptLog {
         record.extend_from_slice(&length.to_le_bytes());
         record.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         record.extend_from_slice(&body);
-        let start = self.file.stream_position().map_err(|error| failure(&self.path, &error))?;
+        self.tear_off()?;
+        self.is_torn = true;
         let written = self.file.write_all(&record).and_then(|()| self.file.sync_data());
-        written.map_err(|error| {
-            // What was written of it must not stand before the next unit.
-            let _ = self.file.set_len(start).and_then(|()| self.file.seek(SeekFrom::Start(start)));
-            failure(&self.path, &error)
-        })
+        written.map_err(|error| failure(&self.path, &error))?;
+        (self.good, self.is_torn) = (self.good + record.len() as u64, false);
+        Ok(())
     }
+}
+
+/// A log's name as that of its file: other characters than letters, digits, `-`, `_` and `.` by their bytes.
+fn file_name(name: &str) -> String {
+    let mut file = String::with_capacity(name.len() + 4);
+    for byte in name.bytes() {
+        match byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            true => file.push(char::from(byte)),
+            false => file.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    file + ".log"
+}
+
+/// Identity and shards of a file, how many of its bytes are whole, and its units.
+fn read(path: &Path, bytes: &[u8]) -> Result<(String, usize, u64, Vec<KeptUnit>)> {
+    let damaged = |at: usize, what: &str| {
+        let message = format!("{} is damaged at byte {at}: {what}", path.display());
+        Error::data("EXTERNAL", message).with_hint("bring it back from a copy; without the file the log begins anew")
+    };
+    let Some((identity, rest)) = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(IDENTITY_LENGTH))
+    else {
+        let message = format!("{} is not a log of this connector", path.display());
+        return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("give the table another 'log.path'"));
+    };
+    let Some((shards, mut rest)) = rest.split_first_chunk::<4>() else { return Err(damaged(MAGIC.len(), "it is cut")) };
+    let mut units = Vec::new();
+    while let Some((head, after)) = rest.split_first_chunk::<HEAD_LENGTH>() {
+        let [a, b, c, d, checksum @ ..] = *head;
+        let Some((body, next)) = after.split_at_checked(u32::from_le_bytes([a, b, c, d]) as usize) else { break };
+        if crc32c::crc32c(body) != u32::from_le_bytes(checksum) {
+            if next.is_empty() {
+                break;
+            }
+            return Err(damaged(bytes.len() - rest.len(), "a unit is not what was written, and others follow it"));
+        }
+        units.push(decoded(body)?);
+        rest = next;
+    }
+    let good = (bytes.len() - rest.len()) as u64;
+    Ok((String::from_utf8_lossy(identity).into_owned(), u32::from_le_bytes(*shards) as usize, good, units))
 }
 
 fn failure(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "EXTERNAL", format!("cannot keep the log {}: {error}", path.display()))
         .with_hint("check 'log.path': the folder, its permissions and the space left")
-}
-
-/// The units that are whole, and how many bytes they take.
-fn whole_units(bytes: &[u8]) -> Result<(Vec<KeptUnit>, usize)> {
-    let (mut units, mut rest) = (Vec::new(), bytes);
-    while let Some((head, after)) = rest.split_first_chunk::<HEAD_LENGTH>() {
-        let [a, b, c, d, checksum @ ..] = *head;
-        let Some((body, next)) = after.split_at_checked(u32::from_le_bytes([a, b, c, d]) as usize) else { break };
-        if crc32c::crc32c(body) != u32::from_le_bytes(checksum) {
-            break;
-        }
-        units.push(decoded(body)?);
-        rest = next;
-    }
-    Ok((units, bytes.len() - rest.len()))
 }
 
 fn encoded(unit: &KeptUnit) -> Result<Vec<u8>> {

@@ -1,8 +1,12 @@
 //! Rows in shards, in the order they were committed.
 //!
-//! Invariant: a row keeps its shard and its number; a unit that is appended again changes nothing.
+//! Invariant: a row keeps its shard and its number; a unit that is appended again changes nothing. A kept log is opened by
+//! the first who reads or writes it, never by a plan.
 
-use std::{collections::VecDeque, path::Path};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 use arrow::{
     array::{Array, ArrayRef},
@@ -15,7 +19,7 @@ use headwater_engine::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::kept::{KeptLog, KeptUnit};
+use super::kept::{KeptLog, KeptUnit, Opened};
 
 /// Bytes of one log, at most.
 const BYTES_MAX: usize = 1 << 30;
@@ -41,6 +45,8 @@ struct Shard {
 #[derive(Debug, Default)]
 struct State {
     shards: Vec<Shard>,
+    asked: Option<usize>,
+    identity: String,
     bytes: usize,
     units: VecDeque<String>,
     turn: usize,
@@ -53,30 +59,55 @@ struct State {
 pub(super) struct Log {
     state: Mutex<State>,
     pub(super) changed: Notify,
-    /// Tells this log from one of the same name in an earlier process.
-    pub(super) identity: String,
+    /// The folder that keeps it beyond the process, if one does.
+    folder: Option<PathBuf>,
 }
 
 impl Log {
-    pub(super) fn new(shards: usize) -> Self {
-        let shards = (0..shards.max(1)).map(|_| Shard::default()).collect();
+    pub(super) fn new(shards: Option<usize>, folder: Option<PathBuf>) -> Self {
         let identity = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-        Self { state: Mutex::new(State { shards, ..State::default() }), changed: Notify::new(), identity }
+        let state = State { shards: empty(shards.unwrap_or(1)), asked: shards, identity, ..State::default() };
+        Self { state: Mutex::new(state), changed: Notify::new(), folder }
     }
 
-    /// A log that outlives its process, with what earlier ones appended.
-    pub(super) fn kept(shards: usize, folder: &Path, name: &str) -> Result<Self> {
-        let mut log = Self::new(shards);
-        let (file, identity, units) = KeptLog::open(folder, name, &log.identity)?;
-        log.identity = identity;
-        let mut state = log.state.lock();
-        for unit in units {
-            state.make_room(&unit.parts)?;
-            state.take(unit)?;
+    /// Opens a kept log, with what earlier processes appended, unless it is open.
+    pub(super) fn open(&self, name: &str) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let mut state = self.state.lock();
+        if state.kept.is_some() {
+            return Ok(());
         }
-        state.kept = Some(file);
-        drop(state);
-        Ok(log)
+        let Opened { file, identity, shards, units } =
+            KeptLog::open(folder, name, &state.identity, state.shards.len())?;
+        if let Some(asked) = state.asked.filter(|asked| *asked != shards) {
+            let message = format!("the log \"{name}\" was made with {shards} shards, not {asked}");
+            return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                .with_hint("set 'shards' to what it was, or give another 'log.path'"));
+        }
+        let mut opened =
+            State { shards: empty(shards), asked: state.asked, identity, turn: state.turn, ..State::default() };
+        for unit in units {
+            let bytes = opened.room_for(&unit.parts)?;
+            opened.take(unit, bytes)?;
+        }
+        opened.kept = Some(file);
+        *state = opened;
+        Ok(())
+    }
+
+    /// The folder that keeps it, if one does.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Tells this log from one of the same name in an earlier process.
+    pub(super) fn identity(&self) -> String {
+        self.state.lock().identity.clone()
+    }
+
+    /// The number of shards that a table asked for, if one did.
+    pub(super) fn shards_asked(&self) -> Option<usize> {
+        self.state.lock().asked
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -129,14 +160,14 @@ impl Log {
         }
         unit.parts.retain(|(_, changes)| changes.num_rows() > 0);
         let count = unit.parts.iter().map(|(_, changes)| changes.num_rows() as u64).sum();
-        state.make_room(&unit.parts)?;
+        let bytes = state.room_for(&unit.parts)?;
         if count > 0
             && let Some(kept) = &mut state.kept
         {
             kept.append(&unit)?;
         }
         state.turn = turn;
-        state.take(unit)?;
+        state.take(unit, bytes)?;
         drop(state);
         self.changed.notify_waiters();
         Ok(count)
@@ -144,7 +175,8 @@ impl Log {
 }
 
 impl State {
-    fn make_room(&mut self, parts: &[(usize, ChangeBatch)]) -> Result<()> {
+    /// The bytes of rows, if there is room for them.
+    fn room_for(&self, parts: &[(usize, ChangeBatch)]) -> Result<usize> {
         // Rows that were read back share one buffer, so that each column counts for its own part of it.
         let of_column = |column: &ArrayRef| column.to_data().get_slice_memory_size();
         let columns = parts.iter().flat_map(|(_, changes)| changes.rows.columns());
@@ -157,18 +189,15 @@ impl State {
             )
             .with_hint("write to a folder with 'connector' = 'filesystem'"));
         }
-        self.bytes += bytes;
-        Ok(())
+        Ok(bytes)
     }
 
-    /// Makes a unit's rows visible.
-    fn take(&mut self, unit: KeptUnit) -> Result<()> {
+    /// Makes a unit's rows visible, which take so many bytes.
+    fn take(&mut self, unit: KeptUnit, bytes: usize) -> Result<()> {
+        self.bytes += bytes;
         for (index, changes) in unit.parts {
-            let known = self.shards.len();
-            let shard = self.shards.get_mut(index).ok_or_else(|| {
-                Error::user("INVALID_TABLE_PROPERTY", format!("a kept log has more than {known} shards"))
-                    .with_hint("set 'shards' to what it was when the log was made, or give another 'log.path'")
-            })?;
+            let shard =
+                self.shards.get_mut(index).ok_or_else(|| Error::internal("a unit of a shard that is not there"))?;
             let first = shard.rows;
             shard.rows += changes.num_rows() as u64;
             shard.stretches.push(Stretch { first, changes, arrival_ms: unit.arrival_ms });
@@ -179,6 +208,10 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn empty(shards: usize) -> Vec<Shard> {
+    (0..shards.max(1)).map(|_| Shard::default()).collect()
 }
 
 fn rows_of(changes: &ChangeBatch, shards: &[u32], shard: usize) -> Result<ChangeBatch> {

@@ -13,7 +13,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use headwater_engine::{
@@ -41,6 +41,8 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 struct MemoryOptions {
     log: Arc<Log>,
+    /// The log's name.
+    name: String,
     is_bounded: bool,
     from_latest: bool,
     /// What the payloads of the log are, if it holds payloads.
@@ -56,37 +58,45 @@ impl Memory {
         options.accept(&["connector"]);
         let name = options.text("name").unwrap_or_else(|| table.name.clone());
         let shards = options.number("shards")?;
-        if shards.is_some_and(|shards| shards == 0 || shards > SHARDS_MAX) {
-            let shards = shards.unwrap_or_default().to_string();
-            return Err(options.invalid("shards", &shards, &format!("between 1 and {SHARDS_MAX}")));
+        if let Some(shards) = shards.filter(|shards| *shards == 0 || *shards > SHARDS_MAX) {
+            return Err(options.invalid("shards", &shards.to_string(), &format!("between 1 and {SHARDS_MAX}")));
         }
+        let shards = shards.and_then(|shards| usize::try_from(shards).ok());
         let is_bounded = options.choice("scan.bounded.mode", &[("unbounded", false), ("latest-offset", true)])?;
         let from_latest =
             options.choice("scan.startup.mode", &[("earliest-offset", false), ("latest-offset", true)])?;
         let format = formats::from_options(&mut options, &["format"], "", &Part::of_table(table))?;
         let folder = options.text("log.path");
+        if let Some(folder) = folder.as_ref().filter(|folder| folder.contains("://")) {
+            return Err(options.invalid("log.path", folder, "a folder of this machine"));
+        }
         options.finish()?;
-        let mut logs = self.logs.lock();
-        let wanted = usize::try_from(shards.unwrap_or(1)).unwrap_or(1);
-        let log = match logs.get(&name) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let made = match &folder {
-                    Some(folder) => Log::kept(wanted, Path::new(folder), &name)?,
-                    None => Log::new(wanted),
-                };
-                let made = Arc::new(made);
-                logs.insert(name, Arc::clone(&made));
-                made
-            }
+        let (log, folder) = (self.log(&name, shards, folder.as_deref()), folder.map(PathBuf::from));
+        let differs = |what: &str, hint: &str| {
+            let message = format!("table \"{}\": {what}", table.name);
+            Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint)
         };
-        if shards.is_some() && log.shards() != wanted {
-            let message = format!("table \"{}\": its log has {} shards, not {wanted}", table.name, log.shards());
-            return Err(Error::user("INVALID_TABLE_PROPERTY", message)
-                .with_hint("the first table of a name decides; leave 'shards' out of the others"));
+        if let Some((wanted, known)) = shards.zip(log.shards_asked().or(Some(log.shards())))
+            && wanted != known
+        {
+            let what = format!("its log has {known} shards, not {wanted}");
+            return Err(differs(&what, "the first table of a name decides; leave 'shards' out of the others"));
+        }
+        if folder.is_some() && folder.as_deref() != log.folder() {
+            let kept =
+                log.folder().map_or("is not kept".to_owned(), |folder| format!("is kept in {}", folder.display()));
+            let what = format!("its log \"{name}\" {kept}");
+            return Err(differs(&what, "the first table of a name decides: give that one the 'log.path'"));
         }
         let (is_bounded, from_latest) = (is_bounded.unwrap_or_default(), from_latest.unwrap_or_default());
-        Ok(MemoryOptions { log, is_bounded, from_latest, format })
+        Ok(MemoryOptions { log, name, is_bounded, from_latest, format })
+    }
+
+    /// The log of a name; the first who asks for it says what it is like.
+    fn log(&self, name: &str, shards: Option<usize>, folder: Option<&str>) -> Arc<Log> {
+        let mut logs = self.logs.lock();
+        let made = || Arc::new(Log::new(shards, folder.map(PathBuf::from)));
+        Arc::clone(logs.entry(name.to_owned()).or_insert_with(made))
     }
 }
 

@@ -28,6 +28,8 @@ use crate::formats::TableFormat;
 pub(super) struct MemorySink {
     table: String,
     log: Arc<Log>,
+    /// The log's name.
+    name: String,
     is_keyed: bool,
     /// Indices of the columns whose hash picks a row's shard; empty: the shards take turns.
     shard_by: Vec<usize>,
@@ -42,8 +44,8 @@ impl MemorySink {
         let names = if is_keyed { &table.primary_key } else { &table.partitioned_by };
         let shard_by = names.iter().map(|name| column(&table.schema, &table.name, name)).collect::<Result<_>>()?;
         let physical = (0..table.schema.fields().len()).filter(|index| table.metadata_key(*index).is_none()).collect();
-        let MemoryOptions { log, format, .. } = options;
-        Ok(Self { table: table.name.clone(), log, is_keyed, shard_by, format, physical })
+        let MemoryOptions { log, name, format, .. } = options;
+        Ok(Self { table: table.name.clone(), log, name, is_keyed, shard_by, format, physical })
     }
 
     /// The rows as the log holds them.
@@ -98,10 +100,11 @@ impl Sink for MemorySink {
     }
 
     async fn recover(&self, _: &JobContext, _: &CommitFacts) -> Result<()> {
-        Ok(())
+        self.log.open(&self.name)
     }
 
     async fn commit(&self, job: &JobContext, _: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
+        self.log.open(&self.name)?;
         let mut report = CommitReport::default();
         let shards = self.log.shards() as u64;
         for unit in work {

@@ -71,12 +71,15 @@ impl Source for MemorySource {
     }
 
     async fn splits(&self, _: &JobContext) -> Result<Vec<Split>> {
+        self.options.log.open(&self.options.name)?;
         Ok((0..self.options.log.shards()).map(|shard| Split::new(format!("shard-{shard}"))).collect())
     }
 
     async fn open(&self, _: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
+        self.options.log.open(&self.options.name)?;
         let mut reader = LogReader {
             log: Arc::clone(&self.options.log),
+            identity: self.options.log.identity(),
             from_latest: self.options.from_latest,
             ends: request.bound == Bound::EndNow || self.options.is_bounded,
             is_bounded: self.options.is_bounded,
@@ -107,6 +110,7 @@ struct OpenSplit {
 #[derive(Debug)]
 struct LogReader {
     log: Arc<Log>,
+    identity: String,
     from_latest: bool,
     ends: bool,
     is_bounded: bool,
@@ -149,7 +153,7 @@ impl LogReader {
         let rows = stretch.changes.num_rows();
         Ok(SourceBatch {
             split: open.id.clone(),
-            resume_at: Offset::new(format!("{}:{}", self.log.identity, open.next)),
+            resume_at: Offset::new(format!("{}:{}", self.identity, open.next)),
             positions: Positions::From(i64::try_from(stretch.first).unwrap_or(i64::MAX)),
             arrivals_ms: Some(vec![stretch.arrival_ms; rows]),
             lag: Some(Lag::Records(self.log.rows(open.shard).saturating_sub(open.next))),
@@ -234,7 +238,7 @@ impl SplitReader for LogReader {
             let next = match &at {
                 StartAt::TableDefault if self.from_latest => rows,
                 StartAt::TableDefault | StartAt::Beginning => 0,
-                StartAt::Offset(offset) => self.position(offset)?,
+                StartAt::Offset(offset) => self.position(offset, rows)?,
             };
             let end = self.ends.then_some(rows);
             self.splits.push_back(OpenSplit { id: split.id, shard, next, end, told: false, paused: false });
@@ -253,9 +257,16 @@ impl SplitReader for LogReader {
 }
 
 impl LogReader {
-    fn position(&self, offset: &Offset) -> Result<u64> {
+    fn position(&self, offset: &Offset, rows: u64) -> Result<u64> {
         let parsed = offset.0.split_once(':').and_then(|(log, row)| Some((log, row.parse().ok()?)));
         let (log, row) = parsed.ok_or_else(|| Error::internal(format!("offset \"{offset}\" is not of a log")))?;
-        Ok(if log == self.log.identity { row } else { 0 })
+        if log != self.identity {
+            return Ok(0);
+        }
+        if row > rows {
+            let message = format!("the log ends at row {rows}, before row {row} of the checkpoint");
+            return Err(Error::data("OFFSET_LOST", message).with_hint("bring the file of 'log.path' back from a copy"));
+        }
+        Ok(row)
     }
 }

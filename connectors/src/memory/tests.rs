@@ -112,7 +112,7 @@ async fn a_kept_log_outlives_its_process_and_what_a_crash_cut_off_is_nothing() {
         let memory = Memory::default();
         let sink = memory.sink(&table).unwrap();
         sink.commit(&job(), Epoch(1), vec![unit("a", 0..30)]).await.unwrap();
-        let held = Memory::default().sink(&table).unwrap_err();
+        let held = Memory::default().source(&table).unwrap().splits(&job()).await.unwrap_err();
         assert!(held.message().contains("in use by another process"), "{held:?}");
         read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.1.pop().unwrap()
     };
@@ -127,8 +127,77 @@ async fn a_kept_log_outlives_its_process_and_what_a_crash_cut_off_is_nothing() {
         let all = read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0;
         assert_eq!(all.len() as u64, 40 + 10 * round);
         let log = memory.options(&table).unwrap().log;
-        assert!(offset.0.starts_with(log.identity.as_str()), "{offset} is of {}", log.identity);
+        assert!(offset.0.starts_with(&log.identity()), "{offset} is of {}", log.identity());
     }
     let unkept = Memory::default();
     assert_eq!(read(unkept.source(&spec(&[], &[])).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_log_or_is_damaged_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let table = spec(&[("log.path", path.as_str())], &["name"]);
+    let file = folder.path().join("t.log");
+    let refused = async || {
+        let before = std::fs::read(&file).unwrap();
+        let memory = Memory::default();
+        let (source, sink) = (memory.source(&table).unwrap(), memory.sink(&table).unwrap());
+        let error = source.splits(&job()).await.unwrap_err();
+        assert_eq!(sink.commit(&job(), Epoch(9), vec![unit("z", 0..1)]).await.unwrap_err().message(), error.message());
+        assert_eq!(std::fs::read(&file).unwrap(), before, "{error:?}");
+        error.message().to_owned()
+    };
+    for foreign in ["log", "2026-11-21 12:00:00 another program was started\n"] {
+        std::fs::write(&file, foreign).unwrap();
+        assert!(refused().await.ends_with("t.log is not a log of this connector"));
+    }
+    std::fs::remove_file(&file).unwrap();
+    {
+        let sink = Memory::default().sink(&table).unwrap();
+        for epoch in 0..3 {
+            sink.commit(&job(), Epoch(epoch), vec![unit(&epoch.to_string(), 0..30)]).await.unwrap();
+        }
+    }
+    let mut bytes = std::fs::read(&file).unwrap();
+    let whole = bytes.clone();
+    bytes[60] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let said = refused().await;
+    assert!(said.contains("is damaged at byte 20:"), "{said}");
+    std::fs::write(&file, whole).unwrap();
+    let again = Memory::default();
+    assert_eq!(read(again.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 90);
+    let beyond = Offset::new(format!("{}:91", again.options(&table).unwrap().log.identity()));
+    let source = again.source(&table).unwrap();
+    let splits = source.splits(&job()).await.unwrap();
+    let splits = splits.into_iter().map(|split| SplitStart { split, at: StartAt::Offset(beyond.clone()) }).collect();
+    let columns = spec(&[], &[]).schema;
+    let open = OpenRequest { splits, bound: Bound::EndNow, columns, metadata: Vec::new(), task: 0, tasks: 1 };
+    let error = source.open(&job(), open).await.unwrap_err();
+    assert_eq!(
+        (error.code().0, error.message()),
+        ("OFFSET_LOST", "the log ends at row 90, before row 91 of the checkpoint")
+    );
+}
+
+#[tokio::test]
+async fn the_first_table_of_a_name_says_where_its_log_is_kept_and_in_how_many_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let of = |memory: &Memory, options: &[(&str, &str)]| memory.source(&spec(options, &["name"]));
+    let memory = Memory::default();
+    of(&memory, &[("name", "a b"), ("shards", "2"), ("log.path", &path)]).unwrap().splits(&job()).await.unwrap();
+    of(&memory, &[("name", "a_b"), ("log.path", &path)]).unwrap().splits(&job()).await.unwrap();
+    of(&memory, &[("name", "unkept")]).unwrap();
+    assert!(folder.path().join("a%20b.log").exists() && folder.path().join("a_b.log").exists());
+    let said = of(&memory, &[("name", "unkept"), ("log.path", &path)]).unwrap_err();
+    assert_eq!(said.message(), "table \"t\": its log \"unkept\" is not kept");
+    let said = of(&memory, &[("log.path", "s3://bucket/x")]).unwrap_err();
+    assert!(said.message().contains("a folder of this machine"), "{said:?}");
+    drop(memory);
+    let other = Memory::default();
+    let said = of(&other, &[("name", "a b"), ("shards", "4"), ("log.path", &path)]).unwrap();
+    let said = said.splits(&job()).await.unwrap_err();
+    assert_eq!(said.message(), "the log \"a b\" was made with 2 shards, not 4");
 }
