@@ -88,6 +88,9 @@ impl DynamoOptions {
         let aws = AwsOptions::parse(&mut options)?;
         let fencing = options.choice("sink.fencing", &Fencing::NAMES)?;
         let fencing_table = fencing_table(&mut options, &table.name, fencing)?;
+        if fencing_table.as_ref() == Some(&table_name) {
+            return Err(options.invalid("sink.fencing.table-name", &table_name, "another table than 'table-name'"));
+        }
         let most = if fencing_table.is_some() { TRANSACTION_ITEMS_MAX } else { BATCH_ITEMS_MAX };
         let batch_items = bounded(&mut options, "sink.batch.max-size", most)?.unwrap_or(most) as usize;
         let parsed = Self {

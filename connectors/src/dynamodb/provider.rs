@@ -191,9 +191,6 @@ impl TableProvider for DynamoTable {
         let client = Client::new(&self.options.aws.connect(&[SERVICE]).await?);
         let description = keys::describe(&client, &self.options.table_name).await?;
         let parts = self.parts(&description, filters)?;
-        if parts.iter().all(|part| matches!(part, Part::Segment { .. })) {
-            ScanStats::add(&stats.bytes_estimated, description.bytes);
-        }
         ScanStats::add(&stats.bytes_stored, description.bytes);
         let all: Vec<usize> = (0..self.spec.schema.fields().len()).collect();
         let schema: SchemaRef = Arc::new(self.spec.schema.project(projection.unwrap_or(&all))?);

@@ -464,7 +464,6 @@ fn account(stats: &ScanStats, listing: &Listing, excluded: Stored) {
         total
     });
     ScanStats::add(&stats.bytes_stored, stored.bytes);
-    ScanStats::add(&stats.bytes_estimated, listing.files.iter().map(|file| file.size).sum());
     ScanStats::add(&stats.files_total, stored.files);
     ScanStats::add(&stats.partitions_total, listing.partitions_total + stored.partitions);
     ScanStats::add(&stats.files_ignored, listing.ignored);

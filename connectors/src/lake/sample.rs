@@ -219,6 +219,10 @@ fn common(one: &DataType, other: &DataType) -> Option<DataType> {
             let data_type = common(item.data_type(), other.data_type())?;
             Some(DataType::List(Arc::new(item.as_ref().clone().with_data_type(data_type))))
         }
+        (DataType::Map(entries, is_sorted), DataType::Map(others, _)) => {
+            let all = common(entries.data_type(), others.data_type())?;
+            Some(DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(all)), *is_sorted))
+        }
         _ if one.is_integer() && other.is_integer() => {
             Some(if one.primitive_width() >= other.primitive_width() { one } else { other }.clone())
         }
@@ -236,6 +240,22 @@ mod tests {
 
     use super::*;
     use crate::{formats::json::JsonOptions, lake::counting::ListingCost};
+
+    #[test]
+    fn of_two_types_the_wider_one_reads_both() {
+        let map = |value: DataType| {
+            let fields = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(fields.into()), false)), false)
+        };
+        let list = |item: DataType| DataType::new_list(item, true);
+        let (narrow, wide) = (DataType::Int8, DataType::Int32);
+        for (one, other) in
+            [(map(narrow.clone()), map(wide.clone())), (list(narrow.clone()), list(wide.clone())), (narrow, wide)]
+        {
+            assert_eq!((common(&one, &other), common(&other, &one)), (Some(other.clone()), Some(other)));
+        }
+        assert_eq!(common(&map(DataType::Utf8), &map(DataType::Int8)), None);
+    }
 
     #[tokio::test]
     async fn a_file_that_does_not_inflate_is_named() -> std::result::Result<(), Box<dyn std::error::Error>> {

@@ -11,8 +11,6 @@ use parking_lot::Mutex;
 pub struct ScanStats {
     /// Bytes fetched, footers and listings too.
     pub bytes_scanned: AtomicU64,
-    /// Size of the files that scans were planned over: an upper bound of what is read, known before anything is.
-    pub bytes_estimated: AtomicU64,
     /// Size of all files of the tables named, those of partitions that were not needed too: exact on local disks, and
     /// elsewhere as far as this process has seen them (see [`of_excluded`](super::listing::of_excluded)).
     pub bytes_stored: AtomicU64,

@@ -34,9 +34,11 @@ pub(super) async fn of_table(session: &Session, table: &Table, change: Change) -
     let catalog = session.catalog();
     let place = session.stores().resolve(&table.location, &table.properties).await?;
     let registrar = CatalogRegistrar::new(Arc::clone(catalog));
+    // A table of the run hides one of the catalog, which is not the one that is written then.
+    let is_of_run = session.run_tables().read().contains_key(&table.name);
     let registrar = match catalog.table(&table.name).await? {
-        Some(_) => registrar.writing(table),
-        None => registrar,
+        Some(_) if !is_of_run => registrar.writing(table),
+        _ => registrar,
     };
     let site = site_of(&place, Arc::new(registrar));
     let written = Written { table, place: &place, stores: session.stores(), catalog: Some(catalog.as_ref()) };

@@ -47,7 +47,11 @@ fn left_out(folder: &Path, depth: usize, found: &mut Vec<ObjectMeta>) {
     // What cannot be listed has been reported by the listing of the others.
     let Ok(entries) = fs::read_dir(on_disk(folder)) else { return };
     for entry in entries.flatten() {
-        let Ok(kind) = entry.file_type() else { continue };
+        let followed = |kind: fs::FileType| match kind.is_symlink() {
+            true => fs::metadata(entry.path()).map(|found| found.file_type()),
+            false => Ok(kind),
+        };
+        let Ok(kind) = entry.file_type().and_then(followed) else { continue };
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| kind.is_dir() && depth > 0 || looks_unfinished(name)) else {
             continue;
@@ -77,9 +81,9 @@ fn open(location: Path, wanted: Option<&GetRange>) -> Result<GetResult> {
     let size = metadata.len();
     let range = match wanted {
         None => 0..size,
-        Some(GetRange::Bounded(range)) => range.start..range.end.min(size),
-        Some(GetRange::Offset(from)) => *from..size,
-        Some(GetRange::Suffix(length)) => size.saturating_sub(*length)..size,
+        Some(wanted) => wanted
+            .as_range(size)
+            .map_err(|error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) })?,
     };
     let meta = meta_of(location, &metadata);
     Ok(GetResult { payload: GetResultPayload::File(file, path), meta, range, attributes: Default::default() })
@@ -170,20 +174,22 @@ mod tests {
         for name in ["a.json", "b.json#1", "c#x", "sub/d%20.json#22"] {
             fs::write(folder.path().join(name), "0123456789").unwrap();
         }
+        std::os::unix::fs::symlink(folder.path().join("sub"), folder.path().join("way")).unwrap();
         let root = Path::parse(folder.path().to_str().unwrap()).unwrap();
         let store = LocalFiles::default();
         let mut names: Vec<_> = store.list(Some(&root)).map_ok(|object| object.location).try_collect().await?;
         names.sort();
-        let wanted = ["a.json", "b.json#1", "c#x", "sub/d%20.json#22"];
+        let wanted = ["a.json", "b.json#1", "c#x", "sub/d%20.json#22", "way/d%20.json#22"];
         assert_eq!(names, wanted.map(|name| Path::parse(format!("{root}/{name}")).unwrap()));
         for name in &names {
             assert_eq!(store.get(name).await?.bytes().await?, "0123456789");
             assert_eq!(store.get_range(name, 2..4).await?, "23");
             assert_eq!(store.get_ranges(name, &[0..1, 8..10]).await?, ["0", "89"]);
             assert_eq!(store.head(name).await?.size, 10);
+            assert!(store.get_range(name, 20..30).await.is_err(), "a file that is shorter now");
         }
         let level = store.list_with_delimiter(Some(&root)).await?;
-        assert_eq!((level.objects.len(), level.common_prefixes.len()), (3, 1));
+        assert_eq!((level.objects.len(), level.common_prefixes.len()), (3, 2));
         assert!(store.head(&Path::parse(format!("{root}/none#1")).unwrap()).await.is_err());
         Ok(())
     }
