@@ -133,7 +133,9 @@ pub struct Branch {
     pub holds: bool,
     /// Stateless operators or pre-aggregation run in the source task; their state must be flushed at each barrier.
     pub local: Vec<OperatorRef>,
-    /// What comes along with each row of the table, behind the columns of the last step.
+    /// Columns of the table's rows that come along behind those of the last step: what tells a change from others.
+    pub tells: Vec<usize>,
+    /// What comes along with each row of the table, behind all that.
     pub carries: Carries,
     /// Schema of what leaves the branch.
     pub schema: SchemaRef,

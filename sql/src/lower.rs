@@ -21,6 +21,7 @@ mod insert;
 mod join;
 mod lake_time;
 mod lookup;
+mod once;
 mod rank;
 mod refused;
 mod scan;

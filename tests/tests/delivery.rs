@@ -95,6 +95,46 @@ async fn each_record_is_delivered_aside_or_left_out_and_backed_up_over_a_crash()
     Ok(())
 }
 
+const CHANGES: &str = "
+    CREATE TABLE changes (event_name VARCHAR, new_image ROW<n BIGINT>)
+    WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'dynamodb-cdc',
+          'dynamodb-cdc.mode' = 'events');
+    CREATE TABLE kept (event_name VARCHAR, share BIGINT)
+    WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json', 'sink.prefix' = 'rows/!{timestamp:yyyy}/',
+          'sink.error-prefix' = 'errors/!{firehose:error-output-type}/', 'sink.backup-prefix' = 'backup/');
+    INSERT INTO kept SELECT event_name, 12 / new_image.n FROM changes WHERE event_name <> 'REMOVE';";
+
+/// A change record as Kinesis Data Streams for DynamoDB has it: with a name and without a sequence number.
+fn change(id: &str, event: &str, n: u32) -> String {
+    format!(
+        r#"{{"eventID":"{id}","eventName":"{event}","dynamodb":{{"ApproximateCreationDateTime":{n},"Keys":{{"k":{{"S":"a"}}}},"NewImage":{{"n":{{"N":"{n}"}}}}}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_comes_again_after_a_restart_is_not_delivered_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
+    let port_text = port.to_string();
+    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
+    let (one, two, three) = (change("e1", "INSERT", 1), change("e2", "MODIFY", 2), change("e3", "MODIFY", 3));
+    let (failing, removed) = (change("e4", "MODIFY", 0), change("e5", "REMOVE", 4));
+    for sent in [vec![&one, &one, &two, &failing], vec![&two, &one, &three, &removed]] {
+        let mut job = scripts::start(CHANGES, &parameters, &state, Until::Stopped).await?;
+        listening(&mut job, port).await?;
+        for record in &sent {
+            post(port, "/changes", record).await?;
+        }
+        job.stop().await?;
+    }
+    let rows: Vec<String> = parsed(&out.join("rows"))?.iter().map(|row| row["share"].to_string()).collect();
+    assert_eq!(rows, ["12", "6", "4"]);
+    assert_eq!(errors(&out, "processing-failed")?, [(failing, "Expression.Failed".to_owned())]);
+    assert_eq!(scripts::lines(&out.join("backup"))?.len(), 8, "the backup has every record as it came");
+    Ok(())
+}
+
 const PARTITIONED: &str = "
     CREATE TABLE lines (n BIGINT, kind VARCHAR)
     WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'json');

@@ -49,6 +49,8 @@ impl ChangeMode {
     }
 }
 
+/// The column that names a change; NULL where its carrier does not.
+pub(crate) const CHANGE_ID: &str = "headwater_change";
 /// The column that orders the changes of an item, as text.
 pub(crate) const CHANGE_ORDER: &str = "headwater_order";
 
@@ -145,6 +147,7 @@ pub(crate) struct ChangeDecoder {
 #[derive(Debug)]
 enum Place {
     Decoded(usize),
+    Id,
     Order,
     Metadata(String),
 }
@@ -168,6 +171,7 @@ impl ChangeDecoder {
             columns.push(match key {
                 Some(key) => Place::Metadata(key),
                 None if field.name() == CHANGE_ORDER => Place::Order,
+                None if field.name() == CHANGE_ID => Place::Id,
                 None => {
                     decoded.push(Arc::clone(field));
                     Place::Decoded(decoded.len() - 1)
@@ -206,6 +210,10 @@ impl ChangeDecoder {
         for place in &self.columns {
             columns.push(match place {
                 Place::Decoded(at) => take(rows.column(*at), &places, None)?,
+                Place::Id => {
+                    let named = |change: &&Change| Some(change.id.clone()).filter(|id| !id.is_empty());
+                    Arc::new(records.iter().map(named).collect::<StringArray>())
+                }
                 Place::Order => Arc::new(records.iter().map(|change| change.order()).collect::<StringArray>()),
                 Place::Metadata(key) => metadata(key, &records)?,
             });

@@ -33,7 +33,7 @@ mod transact;
 pub(crate) mod cdc {
     pub(crate) use super::{
         attributes::{item_of_json, tagged_json},
-        changes::{CHANGE_ORDER, Change, ChangeDecoder, ChangeMode, Event},
+        changes::{CHANGE_ID, CHANGE_ORDER, Change, ChangeDecoder, ChangeMode, Event},
     };
 }
 

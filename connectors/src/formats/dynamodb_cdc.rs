@@ -4,7 +4,8 @@
 //! number), and those of Kinesis Data Streams for DynamoDB (time with its stated precision, no sequence number). A
 //! carrier may repeat and reorder records. So the newest change of each key is remembered, in all readers of the table
 //! together, as long as one of them reads: a changelog drops what is older or known, events drop what is known. A job
-//! that goes on from its last checkpoint reads again what it had read, which then is news.
+//! that goes on from its last checkpoint reads again what it had read, which then is news; what is known over restarts
+//! is state of the job, which tells changes by the two columns of this format that no table declares.
 //!
 //! Invariant: at most `KEYS_MAX` keys are remembered; those that changed longest ago are forgotten first.
 

@@ -20,7 +20,7 @@ use super::{
     raw,
 };
 use crate::{
-    dynamodb::cdc::{CHANGE_ORDER, ChangeMode},
+    dynamodb::cdc::{CHANGE_ID, CHANGE_ORDER, ChangeMode},
     options::{Options, nearest},
 };
 
@@ -30,23 +30,30 @@ pub struct TableFormat {
     format: Arc<dyn Format>,
     changelog: ChangelogMode,
     order: Option<&'static str>,
+    id: Option<&'static str>,
 }
 
 impl TableFormat {
     /// A format whose rows are all inserts.
     pub fn append(format: Arc<dyn Format>) -> Self {
-        Self { format, changelog: ChangelogMode::Append, order: None }
+        Self { format, changelog: ChangelogMode::Append, order: None, id: None }
     }
 
     /// A format that carries what rows do.
     pub fn changelog_of(format: Arc<dyn Format>, changelog: ChangelogMode) -> Self {
-        Self { format, changelog, order: None }
+        Self { format, changelog, order: None, id: None }
     }
 
-    /// The same, with a column by which the changes of one key are ordered.
+    /// The same, with a column by which the changes of one key are ordered, and one that names each where the changes
+    /// themselves are the rows.
     #[must_use]
-    pub fn ordered_by(self, order: Option<&'static str>) -> Self {
-        Self { order, ..self }
+    pub fn ordered_by(self, order: &'static str, id: Option<&'static str>) -> Self {
+        Self { order: Some(order), id, ..self }
+    }
+
+    /// The column that names a change that may come more than once.
+    pub fn change_id(&self) -> Option<&'static str> {
+        self.id
     }
 
     /// The column by which the changes of one key are ordered, where they may come in another order.
@@ -169,8 +176,8 @@ pub fn from_options(options: &mut Options, keys: &[&str], prefix: &str, part: &P
         }
         "dynamodb-cdc" => {
             let mode = given.choice("dynamodb-cdc.mode", &ChangeMode::NAMES)?.unwrap_or(ChangeMode::Changelog);
-            let order = (mode == ChangeMode::Changelog).then_some(CHANGE_ORDER);
-            TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog()).ordered_by(order)
+            let id = (mode == ChangeMode::Events).then_some(CHANGE_ID);
+            TableFormat::changelog_of(Arc::new(DynamoDbCdc::new(mode)), mode.changelog()).ordered_by(CHANGE_ORDER, id)
         }
         _ => {
             let error = given.options.invalid(&key, &name, "a format");

@@ -87,6 +87,14 @@ impl Source for HttpSource {
         self.options.format.changelog()
     }
 
+    fn change_order(&self) -> Option<&'static str> {
+        self.options.format.change_order()
+    }
+
+    fn change_id(&self) -> Option<&'static str> {
+        self.options.format.change_id()
+    }
+
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         self.options.format.decoder(columns).map(Some)
     }

@@ -93,6 +93,10 @@ impl Source for KafkaSource {
         self.options.value_format.change_order()
     }
 
+    fn change_id(&self) -> Option<&'static str> {
+        self.options.value_format.change_id()
+    }
+
     fn discovery_interval(&self) -> Option<Duration> {
         self.options.discovery
     }

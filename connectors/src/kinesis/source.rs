@@ -101,6 +101,10 @@ impl Source for KinesisSource {
         self.options.format.change_order()
     }
 
+    fn change_id(&self) -> Option<&'static str> {
+        self.options.format.change_id()
+    }
+
     fn discovery_interval(&self) -> Option<Duration> {
         self.options.discovery
     }

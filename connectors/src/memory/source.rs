@@ -66,6 +66,10 @@ impl Source for MemorySource {
         self.options.format.as_ref().and_then(|format| format.change_order())
     }
 
+    fn change_id(&self) -> Option<&'static str> {
+        self.options.format.as_ref().and_then(|format| format.change_id())
+    }
+
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         self.options.format.as_ref().map(|format| format.decoder(columns)).transpose()
     }

@@ -36,6 +36,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
         None
     }
 
+    /// The text column that names a change, where the rows are the changes themselves and may come more than once; the
+    /// decoder fills it when it is asked for. Has [`Source::change_order`] beside it.
+    fn change_id(&self) -> Option<&'static str> {
+        None
+    }
+
     /// How often [`Source::splits`] is asked again while running; `None` means never.
     fn discovery_interval(&self) -> Option<Duration> {
         None

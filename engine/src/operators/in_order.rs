@@ -1,7 +1,8 @@
 //! Changes that may come in another order than they were made in: per key, what is older than the newest is left out.
 //!
 //! A carrier such as a stream of several shards may repeat changes and bring an older one after a newer one, over a
-//! restart too. So the order of each key's newest change is state of the job, of keys that are gone as well.
+//! restart too. So the order of each key's newest change is state of the job, of keys that are gone as well. Where the
+//! changes themselves are the rows, each has a name, and one that is known is left out whatever its order.
 //!
 //! Invariant: at most `KEYS_MAX` keys are known to a task; those whose last change is oldest are forgotten first.
 
@@ -40,6 +41,10 @@ const BATCH_KEYS: usize = 8192;
 pub struct InOrder {
     key: Vec<usize>,
     order: usize,
+    /// Each key comes once; otherwise its newest.
+    is_once: bool,
+    /// Columns of the output in terms of the input.
+    kept: Vec<usize>,
     input: SchemaRef,
     output: SchemaRef,
 }
@@ -47,9 +52,17 @@ pub struct InOrder {
 impl InOrder {
     /// Rows of `input` with these key columns, ordered by the text of another column; NULL is news at any time.
     pub fn new(key: Vec<usize>, order: usize, input: SchemaRef) -> Result<Self> {
-        let others: Vec<usize> = (0..input.fields().len()).filter(|index| *index != order).collect();
-        let output = Arc::new(input.project(&others)?);
-        Ok(Self { key, order, input, output })
+        let kept: Vec<usize> = (0..input.fields().len()).filter(|index| *index != order).collect();
+        let output = Arc::new(input.project(&kept)?);
+        Ok(Self { key, order, is_once: false, kept, input, output })
+    }
+
+    /// Rows of `input`, each of which is named by the text of a column: known names are left out, NULL is no name. The
+    /// order says which names are forgotten first; neither column goes further.
+    pub fn once(name: usize, order: usize, input: SchemaRef) -> Result<Self> {
+        let kept: Vec<usize> = (0..input.fields().len()).filter(|index| ![name, order].contains(index)).collect();
+        let output = Arc::new(input.project(&kept)?);
+        Ok(Self { key: vec![name], order, is_once: true, kept, input, output })
     }
 
     fn key_of(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
@@ -63,10 +76,13 @@ impl InOrder {
 
 impl OperatorFactory for InOrder {
     fn name(&self) -> &'static str {
-        "in order"
+        if self.is_once { "once" } else { "in order" }
     }
 
     fn describe(&self) -> String {
+        if self.is_once {
+            return "each change once".to_owned();
+        }
         let names: Vec<&str> = self.key.iter().map(|index| self.input.field(*index).name().as_str()).collect();
         format!("newest change by {}", names.join(", "))
     }
@@ -81,7 +97,7 @@ impl OperatorFactory for InOrder {
 
     fn fingerprint(&self) -> Option<String> {
         let types: Vec<&DataType> = self.key.iter().map(|index| self.input.field(*index).data_type()).collect();
-        Some(format!("in-order 1: {types:?}"))
+        Some(format!("{} 1: {types:?}", if self.is_once { "once" } else { "in-order" }))
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
@@ -121,7 +137,7 @@ impl Newest {
     /// Takes note of a change, unless a newer one of its key is known.
     fn is_news(&mut self, key: Key, order: &str) -> bool {
         if let Some(known) = self.orders.get_mut(&key) {
-            if order < known.as_str() {
+            if self.spec.is_once || order < known.as_str() {
                 return false;
             }
             order.clone_into(known);
@@ -143,6 +159,13 @@ impl Newest {
         let (_, least, _) = orders.select_nth_unstable(place.min(self.orders.len() - 1));
         let least = least.to_owned();
         self.orders.retain(|_, order| *order >= least);
+        // Many may be as old as that one: of those any go.
+        let mut surplus = self.orders.len().saturating_sub(self.keys_max);
+        self.orders.retain(|_, order| {
+            let goes = surplus > 0 && *order == least;
+            surplus -= usize::from(goes);
+            !goes
+        });
         self.bytes = self.orders.iter().map(|(key, order)| size(key, order)).sum();
     }
 
@@ -162,13 +185,17 @@ impl Operator for Newest {
         let keys = self.keys.encode(&self.spec.key_of(&changes.rows), changes.num_rows())?;
         let orders = Arc::clone(changes.rows.column(self.spec.order));
         let orders = orders.as_string::<i32>();
+        let decides = if self.spec.is_once { self.spec.key[0] } else { self.spec.order };
+        let decides = Arc::clone(changes.rows.column(decides));
         let news: Vec<bool> = (keys.into_iter().enumerate())
-            .map(|(row, key)| orders.is_null(row) || self.is_news(key, orders.value(row)))
+            .map(|(row, key)| {
+                let order = if orders.is_null(row) { "" } else { orders.value(row) };
+                decides.is_null(row) || self.is_news(key, order)
+            })
             .collect();
         self.forget();
         self.lease.resize(self.bytes);
-        let mut rows = changes.rows;
-        rows.remove_column(self.spec.order);
+        let rows = changes.rows.project(&self.spec.kept)?;
         let kinds = changes.kinds.map(|kinds| {
             kinds.values().iter().zip(&news).filter(|(_, is_news)| **is_news).map(|(kind, _)| *kind).collect()
         });
@@ -225,7 +252,11 @@ mod tests {
     }
 
     fn operator() -> Box<dyn Operator> {
-        let context = OperatorContext {
+        spec().create(&operator_context()).unwrap()
+    }
+
+    fn operator_context() -> OperatorContext {
+        OperatorContext {
             name: "test".to_owned(),
             task: 0,
             tasks: 1,
@@ -233,8 +264,7 @@ mod tests {
             memory: MemoryBudget::new(1 << 30),
             spill: std::env::temp_dir(),
             running: crate::operator::RunningTime::default(),
-        };
-        spec().create(&context).unwrap()
+        }
     }
 
     /// Key, order, value and what it does.
@@ -290,6 +320,40 @@ mod tests {
     }
 
     #[test]
+    fn a_change_with_a_name_comes_once_over_restarts_whatever_its_order() {
+        let text = |name: &str| Field::new(name, DataType::Utf8, true);
+        let input = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true), text("id"), text("order")]));
+        let once = InOrder::once(1, 2, Arc::clone(&input)).unwrap();
+        let kept = |operator: &mut dyn Operator, changes: &[(i64, Option<&str>, Option<&str>)]| {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Int64Array::from_iter_values(changes.iter().map(|change| change.0))),
+                Arc::new(changes.iter().map(|change| change.1).collect::<StringArray>()),
+                Arc::new(changes.iter().map(|change| change.2).collect::<StringArray>()),
+            ];
+            let rows = RecordBatch::try_new(Arc::clone(&input), columns).unwrap();
+            let mut out = Output::default();
+            let _ = operator.on_changes(0, ChangeBatch { rows, kinds: None }, &mut out).unwrap();
+            let mut values = Vec::new();
+            while let Some(changes) = out.next_changes() {
+                assert_eq!(changes.rows.num_columns(), 1, "names and orders go no further");
+                values.extend_from_slice(changes.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values());
+            }
+            values
+        };
+        let mut first = once.create(&operator_context()).unwrap();
+        let news = kept(first.as_mut(), &[(1, Some("e1"), Some("1")), (2, Some("e1"), Some("9")), (3, None, None)]);
+        assert_eq!(news, [1, 3]);
+        let mut writer = StateWriter::new(false);
+        first.snapshot(&mut writer).unwrap();
+        let saved = writer.into_increments().into_iter().flat_map(|increment| increment.batches).collect();
+        let saved = StateReader::new(vec![(TABLE.to_owned(), saved)], &(0..128), Watermark::MIN).unwrap();
+        let mut second = once.create(&operator_context()).unwrap();
+        second.restore(&saved).unwrap();
+        let news = kept(second.as_mut(), &[(4, Some("e1"), Some("99")), (5, None, None), (6, Some("e2"), None)]);
+        assert_eq!(news, [5, 6]);
+    }
+
+    #[test]
     fn of_too_many_keys_those_that_changed_longest_ago_are_forgotten() {
         let mut newest = Newest {
             keys: spec().keys().unwrap(),
@@ -310,5 +374,10 @@ mod tests {
         assert_eq!(newest.orders.len(), 90);
         assert!(!newest.orders.contains_key(&keys[10]) && newest.orders.contains_key(&keys[11]));
         assert!(!newest.is_news(keys[100].clone(), "099"));
+        for key in keys {
+            newest.is_news(key, "200");
+        }
+        newest.forget();
+        assert!(newest.orders.len() <= 100, "also when all are equally old");
     }
 }

@@ -149,7 +149,7 @@ impl Coordinator {
                 }
                 Wake::TaskEnded(ended) => return Err(task_failure(ended, &mut tasks).await),
                 Wake::Task(Some(event)) => self.task_event(event).await?,
-                Wake::Task(None) => return Err(Error::internal("all tasks are gone while the job runs")),
+                Wake::Task(None) => return Err(last_failure(tasks).await),
                 Wake::Background(done) => self.background_done(done).await?,
                 Wake::Due => self.due_before_time().await?,
                 Wake::Time => self.time().await?,
@@ -410,6 +410,20 @@ async fn task_failure(
         tokio::task::yield_now().await;
     }
     Error::unavailable("a task ended while the job runs")
+}
+
+/// Why all tasks are gone. A task lets go of the channel before it has ended, so its error may still be to come.
+async fn last_failure(mut tasks: JoinSet<Result<()>>) -> Error {
+    let mut failure = None;
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Err(error)) if error.kind() != ErrorKind::Cancelled => return error,
+            Err(error) if error.is_panic() => return Error::internal(format!("a task panicked: {error}")),
+            Ok(Err(error)) => failure = Some(error),
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+    failure.unwrap_or_else(|| Error::internal("all tasks are gone while the job runs"))
 }
 
 fn add_operator(operators: &mut BTreeMap<String, OperatorState>, ack: OperatorAck) {

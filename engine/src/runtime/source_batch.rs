@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     accounts::{Tally, late_schema, records_schema, rejected_schema},
-    connector::{Carries, Positions, SourceBatch, SourceData, SplitId},
+    connector::{Carries, Positions, Source, SourceBatch, SourceData, SplitId},
     error::{Error, Result},
     format::{Decoder, Payloads},
     graph::{Branch, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
@@ -341,11 +341,18 @@ pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) ->
 
 /// Adds to the rows of a branch what comes along with them.
 pub(super) fn carry(branch: &Branch, prepared: &Prepared, origin: &Origin, branched: &mut Branched) -> Result<()> {
-    let Some(changes) = branched.changes.as_mut().filter(|_| branch.carries > Carries::Nothing) else { return Ok(()) };
+    let is_more = branch.carries > Carries::Nothing || !branch.tells.is_empty();
+    let Some(changes) = branched.changes.as_mut().filter(|_| is_more) else { return Ok(()) };
     let records: Vec<usize> = branched.rows.iter().map(|row| prepared.record_of(*row as usize)).collect();
     let mut columns = changes.rows.columns().to_vec();
-    let arrivals = records.iter().map(|record| origin.arrival_ms(*record));
-    columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(arrivals)));
+    let rows = UInt32Array::from(branched.rows.clone());
+    for column in &branch.tells {
+        columns.push(take(prepared.changes.rows.column(*column), &rows, None)?);
+    }
+    if branch.carries > Carries::Nothing {
+        let arrivals = records.iter().map(|record| origin.arrival_ms(*record));
+        columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(arrivals)));
+    }
     if branch.carries == Carries::Record {
         let bytes = records.iter().map(|record| origin.record(*record));
         columns.push(Arc::new(bytes.collect::<BinaryArray>()));
@@ -440,13 +447,17 @@ pub(super) type LateRows = BTreeMap<(u32, Option<i64>), String>;
 
 /// Late rows as a batch of `"t$late"`: each row once for all the INSERTs in which it missed the same.
 pub(super) fn late_batch(
-    table: &SchemaRef,
+    source: &dyn Source,
     prepared: &Prepared,
     origin: &Origin,
     late: &LateRows,
 ) -> Result<RecordBatch> {
     let rows = UInt32Array::from_iter_values(late.keys().map(|(row, _)| *row));
-    let mut columns = take_record_batch(&prepared.changes.rows, &rows)?.columns().to_vec();
+    let hidden = [source.change_id(), source.change_order()];
+    let read = prepared.changes.rows.schema();
+    let is_shown = |column: &usize| !hidden.contains(&Some(read.field(*column).name().as_str()));
+    let table = prepared.changes.rows.project(&(0..read.fields().len()).filter(is_shown).collect::<Vec<_>>())?;
+    let mut columns = take_record_batch(&table, &rows)?.columns().to_vec();
     let offsets = late.keys().map(|(row, _)| origin.positions.text(prepared.record_of(*row as usize)));
     let watermarks = late.keys().map(|(row, _)| prepared.before[*row as usize].div_euclid(1000));
     columns.push(Arc::new(StringArray::from_iter_values(late.keys().map(|_| origin.split.0.as_ref()))));
@@ -455,5 +466,5 @@ pub(super) fn late_batch(
     columns.push(Arc::new(StringArray::from_iter_values(late.values())));
     let missed = late.keys().map(|(_, missed)| missed.map(|end| end.div_euclid(1000)));
     columns.push(Arc::new(missed.collect::<TimestampMillisecondArray>()));
-    Ok(RecordBatch::try_new(late_schema(table), columns)?)
+    Ok(RecordBatch::try_new(late_schema(&table.schema()), columns)?)
 }

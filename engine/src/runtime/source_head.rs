@@ -292,7 +292,7 @@ impl SourceHead {
             self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
         }
         if !late.is_empty() {
-            let batch = source_batch::late_batch(&prepared.changes.rows.schema(), prepared, origin, &late)?;
+            let batch = source_batch::late_batch(node.source.as_ref(), prepared, origin, &late)?;
             self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
         }
         Ok(())

@@ -116,6 +116,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
                 steps: vec![Step::Filter(Arc::new(filter))],
                 lateness: Some(Lateness::Windows { windows: spec, allowed: 0 }),
                 holds: true,
+                tells: Vec::new(),
                 carries: Carries::Nothing,
                 schema: partial.schema(),
                 local: vec![partial],

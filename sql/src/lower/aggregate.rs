@@ -148,13 +148,14 @@ impl Lowering {
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys) };
         let partial = operator.partial()?;
         match (flow.origin.clone(), windows) {
-            (Origin::Source(source, input), Windows::Assign { spec, .. }) => {
+            (Origin::Source(source, input), Windows::Assign { spec, .. }) if self.tells(source)?.is_none() => {
                 let branch = Branch {
                     insert: self.insert.clone(),
                     input,
                     steps: flow.steps,
                     lateness: Some(Lateness::Windows { windows: spec, allowed }),
                     holds: true,
+                    tells: Vec::new(),
                     carries: Carries::Nothing,
                     schema: partial.schema(),
                     local: vec![partial],

@@ -29,10 +29,7 @@ pub(super) fn carry(
         Origin::Source(..) | Origin::Node(_) if sink.needs_records() => return Err(apart(table)),
         Origin::Source(..) | Origin::Node(_) => return Ok(Carries::Nothing),
     };
-    let branch = &mut lowering.sources[source].branches[input.branch];
-    branch.carries = sink.carries();
-    branch.schema = branch.carries.extend(&branch.schema);
-    Ok(branch.carries)
+    lowering.carry(source, input, sink.carries())
 }
 
 /// Adds a sink beside the one of an INSERT, with the branches that feed it.
@@ -61,6 +58,7 @@ pub(super) fn add(lowering: &mut Lowering, origin: &Origin, input: &Input, other
             lateness: None,
             holds: false,
             local: Vec::new(),
+            tells: Vec::new(),
             carries: Carries::Nothing,
             schema: Arc::clone(&schema),
         };

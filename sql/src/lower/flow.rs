@@ -222,6 +222,10 @@ impl Lowering {
         lateness: Option<Lateness>,
     ) -> Result<Input> {
         match flow.origin {
+            Origin::Source(source, BranchInput::Rows) if self.tells(source)?.is_some() => {
+                let once = self.once(source, flow.steps, &schema, lateness)?;
+                Ok(Input { exchange, ..once })
+            }
             Origin::Source(source, input) => {
                 let branch = Branch {
                     insert: self.insert.clone(),
@@ -230,6 +234,7 @@ impl Lowering {
                     lateness,
                     holds: false,
                     local: Vec::new(),
+                    tells: Vec::new(),
                     carries: Carries::Nothing,
                     schema,
                 };
@@ -254,9 +259,12 @@ impl Lowering {
     pub(super) fn feed(&mut self, flow: Flow, lateness: Option<Lateness>) -> Result<(Input, Vec<(usize, usize)>)> {
         let rows = flow.rows_schema()?;
         let schema = arrow_schema(&rows);
-        let (is_source, feeds) = (matches!(flow.origin, Origin::Source(..)), flow.facts.feeds.clone());
+        let (origin, feeds) = (flow.origin.clone(), flow.facts.feeds.clone());
         let input = self.input(Flow { pending: None, ..flow }, Exchange::Forward, schema, lateness)?;
-        let feeds = if is_source { vec![(input.from.0, input.branch)] } else { feeds };
+        let feeds = match origin {
+            Origin::Source(source, _) => vec![(source, self.sources[source].branches.len() - 1)],
+            Origin::Node(_) => feeds,
+        };
         Ok((input, feeds))
     }
 

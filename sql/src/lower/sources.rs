@@ -90,33 +90,40 @@ pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
     let branches = source.branches;
     let table = stream_table(&source.provider).ok_or_else(|| Error::internal("a source is no table of the run"))?;
     let node = node_of(table, &source.kept, branches)?;
-    match change_order(table)? {
-        Some(order) => ordered(node, order),
-        None => Ok(node),
-    }
+    let names: Vec<&str> = [change_id(table)?, change_order(table)?].into_iter().flatten().collect();
+    Ok(told_apart(node, &names))
 }
 
 /// The column that orders the changes of a key of this table, where they may come in another order.
 pub(super) fn change_order(table: &StreamTable) -> Result<Option<&'static str>> {
-    if table.time.is_some() {
+    let source = table.connector.source(&table.spec)?;
+    if table.time.is_some() && source.change_id().is_none() {
         return Ok(None);
     }
-    Ok(table.connector.source(&table.spec)?.change_order())
+    Ok(source.change_order())
 }
 
-/// The node with this column behind all others.
-fn ordered(mut node: SourceNode, order: &str) -> Result<SourceNode> {
-    let with_order = |schema: &SchemaRef| -> SchemaRef {
-        let mut fields = schema.fields().to_vec();
-        fields.push(Arc::new(Field::new(order, DataType::Utf8, true)));
-        Arc::new(Schema::new(fields))
-    };
+/// The column that names each row of this table, where the rows are changes that may come more than once.
+pub(super) fn change_id(table: &StreamTable) -> Result<Option<&'static str>> {
+    Ok(table.connector.source(&table.spec)?.change_id())
+}
+
+/// A schema with columns by which changes are told apart behind its own.
+pub(super) fn with_names(schema: &SchemaRef, names: &[&str]) -> SchemaRef {
+    let names = names.iter().map(|name| Arc::new(Field::new(*name, DataType::Utf8, true)));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain(names).collect::<Vec<_>>()))
+}
+
+/// The node with these columns behind all others.
+fn told_apart(mut node: SourceNode, names: &[&str]) -> SourceNode {
     if let Some(project) = &mut node.project {
-        project.exprs.push(Arc::new(Column::new(order, node.columns.fields().len())));
-        project.schema = with_order(&project.schema);
+        let first = node.columns.fields().len();
+        let column = |(index, name): (usize, &&str)| Arc::new(Column::new(name, first + index)) as _;
+        project.exprs.extend(names.iter().enumerate().map(column));
+        project.schema = with_names(&project.schema, names);
     }
-    node.columns = with_order(&node.columns);
-    Ok(node)
+    node.columns = with_names(&node.columns, names);
+    node
 }
 
 /// The source node of a table that is read for these of its columns.
