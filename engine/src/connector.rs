@@ -31,7 +31,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 
-use crate::{catalog::Properties, error::Result, time::Clock};
+use crate::{catalog::Properties, error::Result, graph::Malformed, time::Clock};
 
 /// One outside system: a factory of sources and sinks, found by its name in `WITH ('connector' = '..')`.
 pub trait Connector: fmt::Debug + Send + Sync {
@@ -49,13 +49,14 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// A writable table; options are parsed and checked here, without I/O.
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>>;
 
-    /// What answers a query that ends, for a system that can do better than being read from end to end (by key).
-    fn query_table(&self, _table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// What answers a query that ends, for a system that can do better than being read from end to end (by key); rows
+    /// that are none of the table's are left out and counted, or fail it.
+    fn query_table(&self, _table: &TableSpec, _malformed: Malformed) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(None)
     }
 
-    /// What answers a join for its keys, for a system whose rows can be had one by one.
-    fn keyed_table(&self, _table: &TableSpec) -> Result<Option<Arc<dyn KeyedTable>>> {
+    /// What answers a join for its keys, for a system whose rows can be had one by one; the same goes for its rows.
+    fn keyed_table(&self, _table: &TableSpec, _malformed: Malformed) -> Result<Option<Arc<dyn KeyedTable>>> {
         Ok(None)
     }
 }

@@ -264,6 +264,9 @@ impl Error {
     }
 }
 
+/// A name that a store cannot have, however often it is asked.
+const INVALID_NAME: &str = "INVALID_NAME";
+
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error as Store;
@@ -271,6 +274,7 @@ impl From<object_store::Error> for Error {
             Store::AlreadyExists { .. } | Store::Precondition { .. } => ErrorKind::Conflict,
             Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => ErrorKind::Denied,
             Store::NotFound { .. } => ErrorKind::User,
+            Store::InvalidPath { .. } => return Self::user(INVALID_NAME, error.to_string()),
             _ => ErrorKind::Unavailable,
         };
         let code = match kind {
@@ -291,6 +295,7 @@ impl From<std::io::Error> for Error {
             std::io::ErrorKind::NotFound => (ErrorKind::User, "NOT_FOUND"),
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (ErrorKind::Limit, "NO_SPACE"),
             std::io::ErrorKind::AlreadyExists => (ErrorKind::Conflict, "ALREADY_EXISTS"),
+            std::io::ErrorKind::InvalidFilename => (ErrorKind::User, INVALID_NAME),
             _ => (ErrorKind::Unavailable, "EXTERNAL"),
         };
         Error::new(kind, code, error.to_string())

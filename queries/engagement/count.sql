@@ -15,5 +15,5 @@ SELECT
     nullif(count(*) FILTER (WHERE engagement_type = 'like'), 0),
     nullif(count(*) FILTER (WHERE engagement_type = 'comment'), 0),
     nullif(count(*) FILTER (WHERE engagement_type = 'share'), 0)
-FROM TABLE(TUMBLE(TABLE engagement_events, DESCRIPTOR("timestamp"), INTERVAL '30' SECOND))
+FROM TABLE(TUMBLE(TABLE engagement_events, DESCRIPTOR(engaged_at), INTERVAL '30' SECOND))
 GROUP BY post_id, window_start, window_end;

@@ -1,14 +1,15 @@
 -- Posts from files, and likes, comments and shares from a stream, over any form of connections. Posts become Parquet and
--- items of ProcessedData; every event is kept by hour of arrival, and counts of 30 seconds become items of
--- ProcessedStream.
+-- items of ProcessedData; every event is kept by hour of arrival, its time as it was sent, and counts of 30 seconds
+-- become items of ProcessedStream.
 
 CREATE TABLE engagement_events (
     post_id VARCHAR,
     engagement_type VARCHAR,
     user_id VARCHAR,
-    "timestamp" TIMESTAMP(6),
+    "timestamp" VARCHAR,
+    engaged_at AS CAST(from_iso8601_timestamp_nanos("timestamp") AT TIME ZONE 'UTC' AS TIMESTAMP(6)),
     arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL,
-    WATERMARK FOR "timestamp" AS "timestamp" - INTERVAL '5' SECOND
+    WATERMARK FOR engaged_at AS engaged_at - INTERVAL '5' SECOND
 )
 WITH ('scan.watermark.idle-timeout' = '10 s')
 LIKE engagement_stream;
@@ -17,7 +18,7 @@ CREATE TABLE engagement_raw (
     post_id VARCHAR,
     engagement_type VARCHAR,
     user_id VARCHAR,
-    "timestamp" TIMESTAMP(6),
+    "timestamp" VARCHAR,
     "year" VARCHAR,
     "month" VARCHAR,
     "day" VARCHAR,

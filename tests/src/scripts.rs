@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use headwater_engine::{
-    checkpoint::store::LocalStore,
+    checkpoint::store::{CheckpointStore, LocalStore},
     runtime::job::{self, JobConfig, JobSummary},
 };
 use headwater_sql::{
@@ -43,6 +43,16 @@ pub enum Until {
 
 /// Starts the INSERTs of a script as a job whose state is in a folder.
 pub async fn start(script: &str, parameters: &[(&str, &str)], state: &Path, until: Until) -> Result<RunningJob> {
+    start_on(Arc::new(LocalStore::new(state.to_owned())), script, parameters, (state, until)).await
+}
+
+/// The same, with its checkpoints in another store.
+pub async fn start_on(
+    store: Arc<dyn CheckpointStore>,
+    script: &str,
+    parameters: &[(&str, &str)],
+    (state, until): (&Path, Until),
+) -> Result<RunningJob> {
     let filled: Parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let session = Session::open(SessionConfig::in_directory(state.to_string_lossy().into_owned())).await?;
     let mut inserts: Vec<Insert> = Vec::new();
@@ -54,7 +64,7 @@ pub async fn start(script: &str, parameters: &[(&str, &str)], state: &Path, unti
     }
     let once = until == Until::Once;
     let graph = lower_inserts(&session, &inserts, once).await?;
-    let mut config = JobConfig::new("job", Arc::new(LocalStore::new(state.to_owned())), state.join("jobs"));
+    let mut config = JobConfig::new("job", store, state.join("jobs"));
     (config.once, config.interval, config.parallelism) = (once, Duration::from_millis(500), 2);
     let stop = CancellationToken::new();
     let work = tokio::spawn(job::run(Arc::new(graph), config, stop.clone()));

@@ -373,6 +373,31 @@ fn explain_shows_one_graph_with_keys_state_watermarks_and_changes_of_each_edge()
 
 /// A job on a terminal: a line that is written over each second, and makes way for what is said meanwhile.
 #[test]
+fn a_job_without_credentials_ends_and_says_so() -> Result<()> {
+    let table = "CREATE TABLE s (n BIGINT) WITH ('connector' = 'kinesis', 'stream' = 's', 'aws.region' = 'us-east-1',
+                     'aws.endpoint' = 'http://127.0.0.1:1', 'format' = 'json');
+                 CREATE TABLE out (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');
+                 INSERT INTO out SELECT n FROM s;";
+    let mut folder = JobFolder::new(BINARY, "keyless.sql", table, "")?;
+    for (name, value) in [
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials"),
+        ("AWS_CONFIG_FILE", "/nowhere/config"),
+    ] {
+        folder = folder.with_variable(name, value);
+    }
+    let mut command = folder.command(&["run", "keyless.sql"]);
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+        command.env_remove(name);
+    }
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("PERMISSION_DENIED"), "{said}");
+    assert!(said.contains("no AWS credentials were found"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_line_on_the_terminal_says_how_a_job_goes() -> Result<()> {
     let script = "
 CREATE TABLE g (id BIGINT, ts AS LOCALTIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)

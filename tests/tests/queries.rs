@@ -266,6 +266,12 @@ async fn counted_engagements_join_the_posts_they_were_on() {
     let sum = |column: &str| joined.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum("likes") + sum("comments") + sum("shares"), 1_200, "every post that is engaged with is known");
     assert!(joined.iter().all(|row| row["engagement_rate"].as_f64().is_some()), "{joined:?}");
+    let sorted = |folder: &str| {
+        let mut lines: Vec<String> = lake.lines(folder).iter().map(Value::to_string).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted("rawData/stream"), sorted("engagements"), "every event as it was sent, its time too");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: two items have one key exactly if their [`KeyId`]s are equal.
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, KeyType, TableStatus},
@@ -64,6 +64,16 @@ pub(super) async fn describe(client: &Client, table: &str) -> Result<Description
     }
     let bytes = found.table_size_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
     Ok(Description { keys, bytes, stream_arn: found.latest_stream_arn })
+}
+
+/// Whether one attribute alone is read as each value: times and floats are written in more than one way.
+pub(super) fn is_spelt_one_way(data_type: &DataType, kind: &str) -> bool {
+    match kind {
+        "S" => matches!(data_type, DataType::Utf8),
+        "N" => data_type.is_integer() || matches!(data_type, DataType::Decimal128(..)),
+        "B" => matches!(data_type, DataType::Binary),
+        _ => false,
+    }
 }
 
 impl Description {
@@ -182,7 +192,7 @@ impl Description {
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::{DataType, Field, TimeUnit};
 
     use super::*;
 
@@ -218,6 +228,13 @@ mod tests {
         );
         let missing = described().columns("t", &schema().project(&[0, 1]).unwrap(), &[]).unwrap_err();
         assert!(missing.message().contains("no column \"post_id\""));
+    }
+
+    #[test]
+    fn times_and_floats_have_more_than_one_spelling() {
+        let time = DataType::Timestamp(TimeUnit::Second, None);
+        assert!(!is_spelt_one_way(&time, "S") && !is_spelt_one_way(&DataType::Utf8, "N"));
+        assert!(!is_spelt_one_way(&DataType::Float64, "N") && is_spelt_one_way(&DataType::Int64, "N"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
     connector::{KeyedTable, LookupCache, TableSpec},
     error::{Error, Result},
+    graph::Malformed,
     time::{Clock, SystemClock},
 };
 use tokio::sync::OnceCell;
@@ -19,9 +20,10 @@ use super::{
     SERVICE,
     decode::ItemDecoder,
     encode::ItemEncoder,
-    keys::{self, Description},
+    keys::{self, Description, is_spelt_one_way},
     options::DynamoOptions,
     pages::{Pages, Part},
+    provider::MISFIT_HINT,
     size::Item,
 };
 use crate::aws::{Backoff, Failure, failed};
@@ -37,6 +39,7 @@ const TRIES: u32 = 12;
 pub(super) struct DynamoLookup {
     options: DynamoOptions,
     spec: TableSpec,
+    malformed: Malformed,
     table: OnceCell<Outside>,
 }
 
@@ -48,8 +51,8 @@ struct Outside {
 }
 
 impl DynamoLookup {
-    pub(super) fn new(spec: &TableSpec) -> Result<Self> {
-        Ok(Self { options: DynamoOptions::parse(spec)?, spec: spec.clone(), table: OnceCell::new() })
+    pub(super) fn new(spec: &TableSpec, malformed: Malformed) -> Result<Self> {
+        Ok(Self { options: DynamoOptions::parse(spec)?, spec: spec.clone(), malformed, table: OnceCell::new() })
     }
 
     async fn outside(&self) -> Result<&Outside> {
@@ -114,14 +117,13 @@ impl KeyedTable for DynamoLookup {
             false => outside.partitions(asked.keys).await?,
         };
         let decoded = ItemDecoder::new(Arc::clone(columns))?.decode(&items.iter().map(Some).collect::<Vec<_>>())?;
-        match decoded.misfits.values().next() {
-            None => Ok(decoded.rows),
-            Some(reason) => {
-                let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.options.table_name);
-                Err(Error::data("TYPE_MISMATCH", message)
-                    .with_hint("declare the column as VARCHAR or JSON, which take every attribute"))
-            }
+        let Some(reason) = decoded.misfits.values().next() else { return Ok(decoded.rows) };
+        let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.options.table_name);
+        if self.malformed == Malformed::Reject {
+            tracing::warn!("{message}; {} items are left out of a join", decoded.misfits.len());
+            return Ok(decoded.rows);
         }
+        Err(Error::data("TYPE_MISMATCH", message).with_hint(MISFIT_HINT))
     }
 }
 
@@ -146,6 +148,14 @@ impl Asked {
         let names = part.keys.iter().map(|key| key.name.clone()).collect();
         let encoder = ItemEncoder::new(&keys.schema(), names, &Default::default(), true)?;
         part.check_types(table, &encoder, &(0..places.len()).collect::<Vec<_>>())?;
+        // A sort key that can be spelt in other ways too is looked for among all items of its partition.
+        if let (Some(sort), Some(key)) = (places.get(1), description.keys.get(1))
+            && !is_spelt_one_way(schema.field(*sort).data_type(), &key.kind)
+        {
+            let first = Description { keys: description.keys[..1].to_vec(), ..description.clone() };
+            let asked = Self::new(&first, &keys.project(&[0])?, table)?;
+            return Ok(asked.map(|asked| Self { is_whole: false, ..asked }));
+        }
         // What cannot be a key of the table (an empty text, 3,000 bytes) is none of its keys.
         let found = (0..keys.num_rows()).filter_map(|row| part.key_of(&encoder.item(&keys, row).ok()?).ok());
         let each: HashMap<String, Item> = found.map(|(key, id)| (id, key)).collect();
@@ -220,7 +230,7 @@ impl Outside {
 #[cfg(test)]
 mod tests {
     use arrow::{
-        array::{ArrayRef, Int64Array, StringArray},
+        array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray},
         datatypes::{Field, Schema},
     };
 
@@ -248,6 +258,14 @@ mod tests {
         let asked = Asked::new(&description(), &keys_of(vec![("POST_ID", posts())]), "t").unwrap().unwrap();
         assert_eq!((asked.keys.len(), asked.is_whole), (1, false));
         assert!(Asked::new(&description(), &keys_of(vec![("window", windows)]), "t").unwrap().is_none());
+        let timed = Description {
+            keys: vec![description().keys[0].clone(), keys::KeyAttribute { name: "Window".into(), kind: "S".into() }],
+            ..description()
+        };
+        let times = Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]));
+        let by_time = keys_of(vec![("window", times), ("post_id", posts())]);
+        let asked = Asked::new(&timed, &by_time, "t").unwrap().unwrap();
+        assert_eq!((asked.keys.len(), asked.is_whole), (1, false), "a time is spelt in more than one way");
         let number = keys_of(vec![("post_id", Arc::new(Int64Array::from(vec![1])))]);
         assert_eq!(Asked::new(&description(), &number, "t").err().map(|e| e.code().0), Some("TYPE_MISMATCH"));
     }

@@ -43,6 +43,7 @@ use datafusion::catalog::TableProvider;
 use headwater_engine::{
     connector::{Connector, KeyedTable, MetadataColumn, Sink, Source, TableSpec},
     error::{Error, Result},
+    graph::Malformed,
 };
 
 /// What the service is called in the environment and in profiles.
@@ -65,12 +66,12 @@ impl Connector for DynamoDb {
         Ok(Arc::new(sink::DynamoSink::new(table)?))
     }
 
-    fn query_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(Some(Arc::new(provider::DynamoTable::new(table)?)))
+    fn query_table(&self, table: &TableSpec, malformed: Malformed) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(Some(Arc::new(provider::DynamoTable::new(table, malformed)?)))
     }
 
-    fn keyed_table(&self, table: &TableSpec) -> Result<Option<Arc<dyn KeyedTable>>> {
-        Ok(Some(Arc::new(lookup::DynamoLookup::new(table)?)))
+    fn keyed_table(&self, table: &TableSpec, malformed: Malformed) -> Result<Option<Arc<dyn KeyedTable>>> {
+        Ok(Some(Arc::new(lookup::DynamoLookup::new(table, malformed)?)))
     }
 }
 

@@ -1,13 +1,13 @@
 //! A DynamoDB table in a query that ends: a parallel Scan, or Query and GetItem where the key is given.
 //!
 //! `WHERE post_id = 'a'` becomes a Query, and with the sort key too a GetItem; an IN list of keys becomes one request for
-//! each of its values, up to a limit. Filters stay above the scan, so that what is read here may always be more.
+//! each of its values, up to a limit, some of them at a time. Filters stay above the scan, so that what is read here may always be more.
 //!
 //! Invariant: every request and every byte of the items fetched is counted in the statement's [`ScanStats`].
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use datafusion::{
@@ -21,6 +21,7 @@ use datafusion::{
 use headwater_engine::{
     connector::TableSpec,
     error::{Error, Result},
+    graph::Malformed,
     time::SystemClock,
 };
 
@@ -37,12 +38,17 @@ use crate::{
     leaf::{Leaf, LeafExec},
 };
 
-/// Keys of an IN list that are asked for one by one, at most.
+/// Keys of IN lists that are asked for one by one, at most.
 const KEYS_MAX: usize = 100;
+/// Keys that are asked for at a time.
+const KEYS_AT_ONCE: usize = 16;
 /// Segments of a table whose size is not known, and bytes of a segment otherwise.
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// Segments read at a time unless the table says otherwise, at most.
 const SEGMENTS_MAX: u64 = 32;
+/// What to do about an item that is no row.
+pub(super) const MISFIT_HINT: &str =
+    "declare the column as VARCHAR or JSON, which take every attribute, or leave such items out: 'malformed' = 'skip'";
 /// Pages that wait between a request and the query.
 const PAGES_AHEAD: usize = 2;
 
@@ -51,13 +57,14 @@ const PAGES_AHEAD: usize = 2;
 pub(super) struct DynamoTable {
     options: DynamoOptions,
     spec: TableSpec,
+    malformed: Malformed,
 }
 
 impl DynamoTable {
-    pub(super) fn new(spec: &TableSpec) -> Result<Self> {
+    pub(super) fn new(spec: &TableSpec, malformed: Malformed) -> Result<Self> {
         let options = DynamoOptions::parse(spec)?;
         ItemDecoder::new(Arc::clone(&spec.schema))?;
-        Ok(Self { options, spec: spec.clone() })
+        Ok(Self { options, spec: spec.clone(), malformed })
     }
 
     /// The requests a query needs.
@@ -83,7 +90,8 @@ impl DynamoTable {
             }
         };
         let (name, values) = partitions;
-        let sort = given.next();
+        // Too many pairs of keys are too many requests: partitions are read whole then.
+        let sort = given.next().filter(|(_, sorts)| values.len() * sorts.len() <= KEYS_MAX);
         let mut parts = Vec::new();
         for value in values {
             match &sort {
@@ -103,7 +111,7 @@ impl DynamoTable {
     /// other attributes too are read as such a value.
     fn values(&self, column: usize, kind: &str, filters: &[Expr]) -> Result<Option<Vec<AttributeValue>>> {
         let field = self.spec.schema.field(column);
-        if !is_spelt_one_way(field.data_type(), kind) {
+        if !keys::is_spelt_one_way(field.data_type(), kind) {
             return Ok(None);
         }
         let Some(literals) = filters.iter().find_map(|filter| equal_to(filter, field.name())) else {
@@ -126,16 +134,6 @@ impl DynamoTable {
 
     fn names(&self, filter: &Expr) -> bool {
         self.spec.schema.fields().iter().any(|field| equal_to(filter, field.name()).is_some())
-    }
-}
-
-/// Whether one attribute alone is read as each value: times and floats are written in more than one way.
-fn is_spelt_one_way(data_type: &DataType, kind: &str) -> bool {
-    match kind {
-        "S" => matches!(data_type, DataType::Utf8),
-        "N" => data_type.is_integer() || matches!(data_type, DataType::Decimal128(..)),
-        "B" => matches!(data_type, DataType::Binary),
-        _ => false,
     }
 }
 
@@ -201,10 +199,17 @@ impl TableProvider for DynamoTable {
             attributes: Vec::new(),
             clock: Arc::new(SystemClock),
         };
-        let scan = Scan { pages, decoder: ItemDecoder::new(Arc::clone(&schema))?, limit, stats };
-        let partitions = parts.len().max(1);
+        let decoder = ItemDecoder::new(Arc::clone(&schema))?;
+        let scan = Scan { pages, decoder, malformed: self.malformed, limit, stats };
+        let partitions = lanes(&parts);
         Ok(Arc::new(LeafExec::new(Parts { scan: Arc::new(scan), parts }, schema, partitions)))
     }
+}
+
+/// How many parts are read at a time: all segments of a scan, and some of many keys.
+fn lanes(parts: &[Part]) -> usize {
+    let are_keys = !matches!(parts.first(), Some(Part::Segment { .. }));
+    if are_keys { parts.len().clamp(1, KEYS_AT_ONCE) } else { parts.len() }
 }
 
 /// What every part of a scan needs to know.
@@ -212,6 +217,7 @@ impl TableProvider for DynamoTable {
 struct Scan {
     pages: Pages,
     decoder: ItemDecoder,
+    malformed: Malformed,
     limit: Option<usize>,
     stats: Arc<ScanStats>,
 }
@@ -232,10 +238,11 @@ impl Scan {
             ScanStats::add(&self.stats.files_total, 1);
             ScanStats::add(&self.stats.rows_read, page.items.len() as u64);
             let decoded = self.decoder.decode(&page.items.iter().map(Some).collect::<Vec<_>>())?;
-            if let Some(reason) = decoded.misfits.values().next() {
+            if self.malformed == Malformed::Reject {
+                ScanStats::add(&self.stats.rows_rejected, decoded.misfits.len() as u64);
+            } else if let Some(reason) = decoded.misfits.values().next() {
                 let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.pages.table);
-                return Err(Error::data("TYPE_MISMATCH", message)
-                    .with_hint("declare the column as VARCHAR or JSON, which take every attribute"));
+                return Err(Error::data("TYPE_MISMATCH", message).with_hint(MISFIT_HINT));
             }
             left = left.saturating_sub(page.items.len());
             if decoded.rows.num_rows() > 0 && rows.send(Ok(decoded.rows)).await.is_err() {
@@ -276,16 +283,20 @@ impl Leaf for Parts {
     fn read(&self, partition: usize, schema: &SchemaRef, _: &TaskContext) -> PlanResult<SendableRecordBatchStream> {
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(schema), PAGES_AHEAD);
         let (scan, rows) = (Arc::clone(&self.scan), builder.tx());
-        if let Some(part) = self.parts.get(partition).cloned() {
-            builder.spawn(async move { Ok(scan.read(&part, &rows).await?) });
-        }
+        let parts: Vec<Part> = self.parts.iter().skip(partition).step_by(lanes(&self.parts)).cloned().collect();
+        builder.spawn(async move {
+            for part in parts {
+                scan.read(&part, &rows).await?;
+            }
+            Ok(())
+        });
         Ok(builder.build())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
@@ -293,15 +304,15 @@ mod tests {
     fn table() -> DynamoTable {
         let field = |name: &str, data_type| Field::new(name, data_type, true);
         let fields = vec![field("post_id", DataType::Utf8), field("w", DataType::Int64), field("n", DataType::Int64)];
-        DynamoTable::new(&TableSpec {
+        let spec = TableSpec {
             name: "t".into(),
             schema: Arc::new(Schema::new(fields)),
             metadata: Vec::new(),
             options: [("table-name".to_owned(), "T".to_owned())].into(),
             partitioned_by: Vec::new(),
             primary_key: Vec::new(),
-        })
-        .unwrap()
+        };
+        DynamoTable::new(&spec, Malformed::Fail).unwrap()
     }
 
     fn parts(filters: &[Expr]) -> Vec<Part> {
@@ -324,11 +335,15 @@ mod tests {
         assert_eq!(parts(&[either]), [by_post("a"), by_post("b")]);
         let none: &[Part] = &[];
         assert_eq!(parts(&[col("post_id").eq(lit(""))]), none, "no item has an empty key");
-        let (timed, of_number) = (DataType::Timestamp(arrow::datatypes::TimeUnit::Second, None), DataType::Utf8);
-        assert!(!is_spelt_one_way(&timed, "S") && !is_spelt_one_way(&of_number, "N"));
-        assert!(!is_spelt_one_way(&DataType::Float64, "N") && is_spelt_one_way(&DataType::Int64, "N"));
+        let many = |column, count: i32| col(column).in_list((0..count).map(lit).collect(), false);
+        let posts = || (0..20).map(|post| lit(format!("p{post}"))).collect();
+        let few = parts(&[col("post_id").in_list(posts(), false), many("w", 5)]);
+        assert!(few.len() == 100 && matches!(few[0], Part::Item(_)) && lanes(&few) == KEYS_AT_ONCE);
+        let too_many = parts(&[col("post_id").in_list(posts(), false), many("w", 6)]);
+        assert!(too_many.len() == 20 && matches!(too_many[0], Part::Partition { .. }));
         for scanned in [col("w").eq(lit(5_i32)), col("post_id").gt(lit("a")), col("n").eq(lit(1_i32))] {
-            assert_eq!(parts(&[scanned]).len(), 6, "one segment for each 16 MB");
+            let segments = parts(&[scanned]);
+            assert_eq!((segments.len(), lanes(&segments)), (6, 6), "one segment for each 16 MB");
         }
     }
 }

@@ -17,10 +17,11 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE},
     http::request::Parts,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    auth, body,
+    auth,
+    body::{self, BadBody},
+    budget::Share,
     listener::{Endpoint, Listener},
     log::Refused,
     record::Record,
@@ -52,11 +53,11 @@ pub(super) async fn answer(listener: &Listener, request: Request<Body>) -> Respo
         body::drain(body).await;
         return reply::wrong_method();
     }
-    let Some(_budget) = budget(listener, &parts.headers, endpoint.options.max_body) else {
+    let Some(mut share) = share(listener, &parts.headers, endpoint.options.max_body) else {
         body::drain(body).await;
         return reply::unavailable("too many requests are under way");
     };
-    let body = match read(&endpoint, &parts, body).await {
+    let body = match read(&endpoint, &parts, body, &mut share).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -70,12 +71,16 @@ pub(super) async fn answer(listener: &Listener, request: Request<Body>) -> Respo
 }
 
 /// Reads the body and checks who sends it: a signature covers the body as it came.
-async fn read(endpoint: &Endpoint, parts: &Parts, sent: Body) -> Result<Bytes, Response<Body>> {
+async fn read(endpoint: &Endpoint, parts: &Parts, sent: Body, share: &mut Share) -> Result<Bytes, Response<Body>> {
+    let refused = |bad: BadBody| match bad.status {
+        StatusCode::SERVICE_UNAVAILABLE => reply::unavailable(&bad.message),
+        status => reply::refused(status, &bad.message),
+    };
     let limit = endpoint.options.max_body;
-    let raw = body::raw(sent, limit).await.map_err(|bad| reply::refused(bad.status, &bad.message))?;
+    let raw = body::raw(sent, limit, share).await.map_err(refused)?;
     auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0)
         .map_err(|error| reply::refused(auth::UNAUTHORIZED, &error.message))?;
-    body::unpacked(&parts.headers, raw, limit).map_err(|bad| reply::refused(bad.status, &bad.message))
+    body::unpacked(&parts.headers, raw, limit, share).map_err(refused)
 }
 
 async fn events(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> Response<Body> {
@@ -113,13 +118,10 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     kept.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
 }
 
-/// A share of the memory for bodies, for as long as the request lasts; `None` when there is none left.
-fn budget(listener: &Listener, headers: &HeaderMap, limit: usize) -> Option<OwnedSemaphorePermit> {
+/// A share of the memory for bodies, of what is announced; `None` when there is none left.
+fn share(listener: &Listener, headers: &HeaderMap, limit: usize) -> Option<Share> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let is_packed = headers.contains_key(hyper::header::CONTENT_ENCODING);
-    let bytes = if is_packed { limit } else { length.unwrap_or(limit).min(limit) };
-    let kilobytes = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
-    Arc::clone(&listener.body_budget).try_acquire_many_owned(kilobytes).ok()
+    listener.bodies.share(length.unwrap_or_default().min(limit))
 }
 
 async fn service_call(
@@ -131,14 +133,17 @@ async fn service_call(
     let (service, operation) = Service::of_target(target)?;
     let endpoints = listener.endpoints();
     let limit = endpoints.iter().map(|endpoint| endpoint.options.max_body).max().unwrap_or(0);
-    let Some(_budget) = budget(listener, &parts.headers, limit) else {
+    let Some(mut share) = share(listener, &parts.headers, limit) else {
         body::drain(sent).await;
         return Err(service.slow_down());
     };
-    let raw = body::raw(sent, limit).await.map_err(|bad| ServiceError {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "RequestEntityTooLargeException",
-        message: bad.message,
+    let raw = body::raw(sent, limit, &mut share).await.map_err(|bad| match bad.status {
+        StatusCode::SERVICE_UNAVAILABLE => service.slow_down(),
+        _ => ServiceError {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            code: "RequestEntityTooLargeException",
+            message: bad.message,
+        },
     })?;
     let allowed = |endpoint: &&Arc<Endpoint>| auth::check(&endpoint.options.auth, parts, &raw, endpoint.clock.now().0);
     let open: Vec<Arc<Endpoint>> = endpoints.iter().filter(|endpoint| allowed(endpoint).is_ok()).cloned().collect();

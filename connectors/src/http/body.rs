@@ -10,10 +10,14 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use hyper::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
 
+use super::budget::Share;
+
 /// Bytes of a refused body that are read all the same.
 const DRAINED_BYTES: usize = 64 << 20;
 /// How long that may take.
 const DRAINED_TIME: Duration = Duration::from_secs(10);
+/// Bytes that are unpacked before their share of the memory is asked for.
+const UNPACKED_BYTES: u64 = 1 << 20;
 
 /// Why a body cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +32,17 @@ impl BadBody {
     }
 }
 
+fn busy() -> BadBody {
+    BadBody::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way")
+}
+
 fn too_large(limit: usize) -> BadBody {
     BadBody::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
 }
 
 /// Reads a body of at most `limit` bytes as it comes. More is read and forgotten, up to a bound: a client reads its
 /// answer only once it has sent all, and closing before that takes the answer away from it.
-pub(super) async fn raw(body: Body, limit: usize) -> Result<Bytes, BadBody> {
+pub(super) async fn raw(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, BadBody> {
     let mut chunks = body.into_data_stream();
     let mut read = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
@@ -43,6 +51,11 @@ pub(super) async fn raw(body: Body, limit: usize) -> Result<Bytes, BadBody> {
             drop(read);
             forget(chunks).await;
             return Err(too_large(limit));
+        }
+        if !share.grow(read.len() + chunk.len()) {
+            drop(read);
+            forget(chunks).await;
+            return Err(busy());
         }
         read.extend_from_slice(&chunk);
     }
@@ -68,16 +81,22 @@ async fn forget(mut chunks: BodyDataStream) {
 }
 
 /// Unpacks a body into at most `limit` bytes.
-pub(super) fn unpacked(headers: &HeaderMap, bytes: Bytes, limit: usize) -> Result<Bytes, BadBody> {
+pub(super) fn unpacked(headers: &HeaderMap, bytes: Bytes, limit: usize, share: &mut Share) -> Result<Bytes, BadBody> {
     let encoding = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
     match encoding.trim().to_ascii_lowercase().as_str() {
         "identity" | "" => Ok(bytes),
         "gzip" | "x-gzip" => {
-            let mut unpacked = Vec::new();
-            let mut reader = MultiGzDecoder::new(&bytes[..]).take(limit as u64 + 1);
-            let read = reader.read_to_end(&mut unpacked);
-            read.map_err(|error| BadBody::new(StatusCode::BAD_REQUEST, format!("the body is no gzip: {error}")))?;
-            if unpacked.len() > limit { Err(too_large(limit)) } else { Ok(unpacked.into()) }
+            let no_gzip = |error| BadBody::new(StatusCode::BAD_REQUEST, format!("the body is no gzip: {error}"));
+            let (mut unpacked, mut reader) = (Vec::new(), MultiGzDecoder::new(&bytes[..]));
+            while reader.by_ref().take(UNPACKED_BYTES).read_to_end(&mut unpacked).map_err(no_gzip)? > 0 {
+                if unpacked.len() > limit {
+                    return Err(too_large(limit));
+                }
+                if !share.grow(bytes.len() + unpacked.len()) {
+                    return Err(busy());
+                }
+            }
+            Ok(unpacked.into())
         }
         other => Err(BadBody::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -15,10 +15,11 @@ use headwater_engine::{
     time::Clock,
 };
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::Bodies,
     log::Log,
     options::{HttpOptions, TlsFiles},
     server,
@@ -47,8 +48,7 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Listener {
     endpoints: RwLock<Vec<Arc<Endpoint>>>,
-    /// Units of a kilobyte.
-    pub(super) body_budget: Arc<Semaphore>,
+    pub(super) bodies: Bodies,
     stop: CancellationToken,
 }
 
@@ -79,10 +79,10 @@ impl Listeners {
         for other in endpoints.iter() {
             endpoint.options.check_beside(&other.options)?;
         }
-        // One body of the largest size fits in any case.
+        // One body of the largest size fits in any case, packed and unpacked.
         let wanted = (endpoint.memory.limit() / 8).min(BODY_BYTES_MAX);
-        let bodies = endpoint.memory.buffer(wanted, endpoint.options.max_body + (2 << 10));
-        listener.body_budget.add_permits(bodies.bytes() >> 10);
+        let bodies = endpoint.memory.buffer(wanted, 2 * endpoint.options.max_body + (4 << 10));
+        listener.bodies.add(bodies.bytes());
         endpoints.push(Arc::clone(&endpoint));
         drop(endpoints);
         Ok(Registration { listener, endpoint, bodies })
@@ -92,11 +92,8 @@ impl Listeners {
 impl Listener {
     async fn start(address: SocketAddr, tls: Option<&TlsFiles>, clock: &Arc<dyn Clock>) -> Result<Arc<Self>> {
         let (socket, acceptor) = server::bind(address, tls, clock).await?;
-        let listener = Arc::new(Self {
-            endpoints: RwLock::default(),
-            body_budget: Arc::new(Semaphore::new(0)),
-            stop: CancellationToken::new(),
-        });
+        let listener =
+            Arc::new(Self { endpoints: RwLock::default(), bodies: Bodies::default(), stop: CancellationToken::new() });
         tokio::spawn(server::serve(socket, acceptor, Arc::downgrade(&listener), listener.stop.clone()));
         Ok(listener)
     }
@@ -125,6 +122,6 @@ impl Drop for Listener {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.listener.endpoints.write().retain(|endpoint| !Arc::ptr_eq(endpoint, &self.endpoint));
-        self.listener.body_budget.forget_permits(self.bodies.bytes() >> 10);
+        self.listener.bodies.remove(self.bodies.bytes());
     }
 }

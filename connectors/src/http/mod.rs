@@ -11,6 +11,7 @@
 mod api;
 mod auth;
 mod body;
+mod budget;
 mod listener;
 mod log;
 mod options;

@@ -14,6 +14,7 @@ use headwater_engine::{
     error::{Error, Result},
 };
 
+use super::budget::MAX_BODY;
 use crate::{
     aws::standard_keys,
     formats::{self, Part, TableFormat},
@@ -81,7 +82,7 @@ impl HttpOptions {
         let stream = options.text("stream").unwrap_or_else(|| table.name.clone());
         let auth = auth(&mut options, &table.name, listen.ip())?;
         let tls = tls(&mut options, &table.name)?;
-        let max_body = options.size("max-body")?.unwrap_or(MAX_BODY_DEFAULT);
+        let max_body = max_body(&mut options)?;
         let buffer_bytes = options.size("buffer.max-size")?.unwrap_or(BUFFER_DEFAULT);
         let log_dir = options.text("log.dir").map(PathBuf::from);
         let format =
@@ -90,7 +91,6 @@ impl HttpOptions {
                     .with_hint("add 'format' = 'json' to its WITH clause")
             })?;
         options.finish()?;
-        let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
         Ok(Self {
             table: table.name.clone(),
             listen,
@@ -128,6 +128,16 @@ impl HttpOptions {
         }
         Ok(())
     }
+}
+
+fn max_body(options: &mut Options) -> Result<usize> {
+    let bytes = options.size("max-body")?.unwrap_or(MAX_BODY_DEFAULT);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if (1..=MAX_BODY).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let wanted = format!("at most {} MB, so that bodies have room in memory", MAX_BODY >> 20);
+    Err(options.invalid("max-body", &format!("{bytes} bytes"), &wanted))
 }
 
 fn listen(options: &mut Options) -> Result<SocketAddr> {
@@ -245,6 +255,34 @@ mod tests {
         for wrong in [("auth.access-key-id", "a"), ("auth.keys", "a")] {
             assert!(parsed(&[("listen", "0.0.0.0:1"), ("auth", "sigv4"), wrong]).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_body_that_never_has_room_in_memory_is_refused_at_once() {
+        let with = |size| parsed(&[("listen", "127.0.0.1:1"), ("max-body", size)]);
+        assert_eq!(with("128 MB").unwrap().max_body, 128 << 20);
+        assert!(with("300 MB").unwrap_err().message().contains("at most 128 MB"));
+    }
+
+    #[test]
+    fn tables_of_one_address_have_one_certificate_and_paths_of_their_own() {
+        let table = |name: &str, more: &[(&str, &str)]| {
+            let mut parsed = parsed(&[&[("listen", "127.0.0.1:1")], more].concat()).unwrap();
+            parsed.table = name.to_owned();
+            parsed
+        };
+        let first = table("a", &[("path", "/a"), ("stream", "a"), ("tls.cert", "c"), ("tls.key", "k")]);
+        let beside = |more: &[(&str, &str)]| {
+            table("b", more).check_beside(&first).err().map(|error| error.message().to_owned()).unwrap_or_default()
+        };
+        let tls = [("tls.cert", "c"), ("tls.key", "k")];
+        let (path, stream) = (("path", "/b"), ("stream", "b"));
+        assert_eq!(beside(&[path, stream, tls[0], tls[1]]), "");
+        let other = beside(&[path, stream, ("tls.cert", "other"), tls[1]]);
+        assert_eq!(other, "tables \"a\" and \"b\" listen on 127.0.0.1:1, with different certificates");
+        assert!(beside(&[path, stream]).ends_with("with different certificates"), "plain beside TLS");
+        assert!(beside(&[("path", "/a"), stream, tls[0], tls[1]]).ends_with("both at the path '/a'"));
+        assert!(beside(&[path, ("stream", "a"), tls[0], tls[1]]).ends_with("both as the stream 'a'"));
     }
 
     #[test]

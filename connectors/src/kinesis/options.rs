@@ -5,14 +5,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use chrono::{DateTime, NaiveDateTime};
 use headwater_engine::{
     connector::TableSpec,
     error::{Error, Result},
 };
 
 use crate::{
-    aws::AwsOptions,
+    aws::{self, AwsOptions},
     formats::{self, Part, TableFormat},
     options::Options,
 };
@@ -171,12 +170,7 @@ fn position(options: &mut Options) -> Result<InitPosition> {
     Ok(match mark {
         Mark::TrimHorizon => InitPosition::TrimHorizon,
         Mark::Latest => InitPosition::Latest,
-        Mark::Timestamp => {
-            let text = timestamp.unwrap_or_default();
-            let wanted = "a time such as '2026-01-02T03:04:05Z', or seconds since 1970";
-            let parsed = parse_timestamp(text.trim());
-            InitPosition::AtTimestamp(parsed.ok_or_else(|| options.invalid("source.init.timestamp", &text, wanted))?)
-        }
+        Mark::Timestamp => InitPosition::AtTimestamp(aws::timestamp(options, timestamp.as_deref())?),
         Mark::Sequence => {
             let text = sequences.unwrap_or_default();
             let wanted = "of the form 'shardId-000000000000:495..;shardId-000000000001:496..'";
@@ -186,19 +180,6 @@ fn position(options: &mut Options) -> Result<InitPosition> {
             )
         }
     })
-}
-
-/// A date and time, in UTC unless it says otherwise, or seconds since 1970 with or without a fraction.
-fn parse_timestamp(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0).round() as i64);
-    }
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.timestamp_millis());
-    }
-    let forms = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
-    let local = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())?;
-    Some(local.and_utc().timestamp_millis())
 }
 
 fn parse_sequences(text: &str) -> Option<BTreeMap<String, String>> {

@@ -287,6 +287,12 @@ pub(super) fn explain(what: &str, error: &object_store::Error) -> Option<Error> 
                 .with_hint("renew them, or check the profile in use"),
         );
     }
+    if text.contains("KeyTooLongError") {
+        return Some(
+            Error::user("INVALID_NAME", format!("the key of \"{what}\" is longer than an object of S3 can have"))
+                .with_hint("1,024 bytes are allowed; shorten the prefix, or the values of the partition keys"),
+        );
+    }
     if text.contains("AccessDenied") || text.contains("403 Forbidden") {
         return Some(
             denied(format!("no permission for \"{what}\"")).with_hint("check the policies of bucket and user"),

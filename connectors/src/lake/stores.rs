@@ -233,6 +233,7 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
     }
     match io_kind(&error) {
         Some(std::io::ErrorKind::NotADirectory) => return not_a_folder(what),
+        Some(std::io::ErrorKind::InvalidFilename) => return no_name(what),
         Some(std::io::ErrorKind::PermissionDenied) => {
             return Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission for \"{what}\""))
                 .with_hint("check the owner and the mode of the file and of its folders");
@@ -240,6 +241,7 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
         _ => {}
     }
     match error {
+        Store::InvalidPath { .. } => no_name(what),
         Store::NotFound { .. } => {
             Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
                 .with_hint("it was deleted while it was read, or the location is wrong")
@@ -267,6 +269,12 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
         )
         .with_hint("check the network, and 's3.endpoint' if the store is not on AWS"),
     }
+}
+
+/// A name that the store cannot have.
+fn no_name(what: &str) -> Error {
+    Error::user("INVALID_NAME", format!("the store can have nothing of the name \"{what}\""))
+        .with_hint("names of folders and files have 1 to 255 bytes on a local disk, keys of objects 1,024, and no control characters")
 }
 
 /// The location of a table is a file.

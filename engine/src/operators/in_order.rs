@@ -13,7 +13,6 @@ use std::{
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray},
-    compute::filter_record_batch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
@@ -28,6 +27,7 @@ use crate::{
         groups::batch_of,
         keys::{Key, KeyEncoder},
     },
+    runtime::filter_changes,
     state::{StateReader, StateWriter, key_group_field},
 };
 
@@ -196,12 +196,9 @@ impl Operator for Newest {
         self.forget();
         self.lease.resize(self.bytes);
         let rows = changes.rows.project(&self.spec.kept)?;
-        let kinds = changes.kinds.map(|kinds| {
-            kinds.values().iter().zip(&news).filter(|(_, is_news)| **is_news).map(|(kind, _)| *kind).collect()
-        });
-        let rows = filter_record_batch(&rows, &BooleanArray::from(news))?;
-        if rows.num_rows() > 0 {
-            out.emit(ChangeBatch::new(rows, kinds));
+        let kept = filter_changes(&ChangeBatch { rows, ..changes }, &BooleanArray::from(news))?;
+        if kept.num_rows() > 0 {
+            out.emit(kept);
         }
         Ok(Progress::Done)
     }
@@ -332,7 +329,7 @@ mod tests {
             ];
             let rows = RecordBatch::try_new(Arc::clone(&input), columns).unwrap();
             let mut out = Output::default();
-            let _ = operator.on_changes(0, ChangeBatch { rows, kinds: None }, &mut out).unwrap();
+            let _ = operator.on_changes(0, ChangeBatch::inserts(rows), &mut out).unwrap();
             let mut values = Vec::new();
             while let Some(changes) = out.next_changes() {
                 assert_eq!(changes.rows.num_columns(), 1, "names and orders go no further");

@@ -482,3 +482,26 @@ fn retain(segments: &mut Vec<Segment>, now: Instant, time: Duration) {
         rows -= segments.remove(0).rows;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_error_of_a_task_is_told_although_its_channel_closes_before_it_ends() {
+        let (events, mut received) = mpsc::channel::<TaskEvent>(1);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            drop(events);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            Err(Error::new(ErrorKind::Denied, "PERMISSION_DENIED", "no"))
+        });
+        tasks.spawn(async { Err(Error::new(ErrorKind::Cancelled, "QUERY_CANCELLED", "a neighbour is gone")) });
+        assert!(received.recv().await.is_none());
+        assert_eq!(last_failure(tasks).await.code().0, "PERMISSION_DENIED");
+        let none = last_failure(JoinSet::new()).await;
+        assert_eq!(none.message(), "all tasks are gone while the job runs");
+    }
+}

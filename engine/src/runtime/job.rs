@@ -149,9 +149,10 @@ impl JobSummary {
         Self { manifest, ledger }
     }
 
-    /// Rows written to a sink node in all.
+    /// Rows that sinks were given in all, without those they refused.
     pub fn rows_written(&self) -> u64 {
-        self.manifest.iter().flat_map(|manifest| manifest.sinks.values()).map(|sink| sink.rows).sum()
+        let sinks = self.manifest.iter().flat_map(|manifest| manifest.sinks.values());
+        sinks.map(|sink| sink.rows.saturating_sub(sink.refused)).sum()
     }
 }
 

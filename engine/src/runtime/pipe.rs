@@ -240,11 +240,12 @@ impl SinkSlot {
         match message {
             Message::Changes(changes) => {
                 self.rows += changes.num_rows() as u64;
-                self.metrics.written(&self.table, changes.num_rows() as u64);
+                let rows = changes.num_rows();
                 if let Some(unpublished) = &mut self.unpublished {
                     unpublished.add(changes.bytes());
                 }
                 let refused = self.writer.write(changes).await.map_err(|error| self.named(error))?;
+                self.metrics.written(&self.table, rows.saturating_sub(refused.len()) as u64);
                 self.refused.extend(refused);
                 Ok(())
             }

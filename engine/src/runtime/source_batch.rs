@@ -27,7 +27,7 @@ use arrow::{
         TimestampMillisecondArray, UInt32Array,
     },
     compute::{cast, filter, filter_record_batch, take, take_record_batch},
-    datatypes::{DataType, Int64Type, SchemaRef, TimeUnit},
+    datatypes::{DataType, Int64Type, TimeUnit},
 };
 
 /// Rows of a batch before branching, with what each came with.

@@ -202,7 +202,7 @@ fn lag(manifest: &Manifest) -> Option<u64> {
 }
 
 fn rows_written(manifest: &Manifest) -> u64 {
-    manifest.sinks.values().map(|sink| sink.rows).sum()
+    manifest.sinks.values().map(|sink| sink.rows.saturating_sub(sink.refused)).sum()
 }
 
 /// Rows read and written a second between the last two checkpoints.
@@ -383,7 +383,7 @@ fn sink_rows(jobs: &Jobs) -> Result<RecordBatch> {
             vec![
                 text(job),
                 text(name),
-                number(sink.rows),
+                number(sink.rows.saturating_sub(sink.refused)),
                 number(sink.refused),
                 number(sink.open.len() as u64),
                 number(units().map(|unit| unit.rows).sum()),

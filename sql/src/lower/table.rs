@@ -222,12 +222,12 @@ impl StreamTable {
 
     /// The system's own way to answer queries, where all columns are the system's.
     fn query_table(&self) -> Result<Option<Arc<dyn TableProvider>>> {
-        if self.has_own_columns() { self.connector.query_table(&self.spec) } else { Ok(None) }
+        if self.has_own_columns() { self.connector.query_table(&self.spec, self.malformed_in_batch) } else { Ok(None) }
     }
 
     /// The system's own way to answer joins by key, where all columns are the system's.
     pub(crate) fn keyed_table(&self) -> Result<Option<Arc<dyn KeyedTable>>> {
-        if self.has_own_columns() { self.connector.keyed_table(&self.spec) } else { Ok(None) }
+        if self.has_own_columns() { self.connector.keyed_table(&self.spec, self.malformed_in_batch) } else { Ok(None) }
     }
 
     /// Whether a join looks its rows up: all of it is read in batch, or it answers for keys.

@@ -23,6 +23,8 @@ use crate::{
     session::{Outcome, Session},
 };
 
+/// Characters of a refused row that an error shows.
+const SHOWN_CHARACTERS: usize = 200;
 /// The epoch of a statement.
 const EPOCH: Epoch = Epoch(1);
 
@@ -83,6 +85,31 @@ async fn commit(sink: &dyn Sink, job: &JobContext, units: Vec<PreparedUnit>) -> 
 fn refuse(refused: Vec<RefusedRow>) -> Result<()> {
     match refused.first() {
         None => Ok(()),
-        Some(row) => Err(Error::data("INVALID_ROW", format!("the sink refuses {}: {}", row.raw, row.reason))),
+        Some(row) => {
+            Err(Error::data("INVALID_ROW", format!("the sink refuses a row: {}: {}", row.reason, shown(&row.raw))))
+        }
+    }
+}
+
+/// A row as an error shows it: its beginning, if it is long.
+fn shown(raw: &str) -> String {
+    match raw.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}.. ({} bytes)", &raw[..end], raw.len()),
+        None => raw.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_row_is_shown_after_its_reason_and_not_whole() {
+        let refused = |raw: &str| RefusedRow { raw: raw.to_owned(), reason: "too large (id = \"a\")".to_owned() };
+        let message = |raw: &str| refuse(vec![refused(raw)]).unwrap_err().message().to_owned();
+        assert_eq!(message("{}"), "the sink refuses a row: too large (id = \"a\"): {}");
+        let long = message(&"\u{e9}".repeat(400_000));
+        assert!(long.len() < 500 && long.starts_with("the sink refuses a row: too large"), "{}", long.len());
+        assert!(long.ends_with(".. (800000 bytes)"), "{long}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodbstreams::Client;
+use aws_sdk_dynamodbstreams::{Client, types::StreamViewType};
 use headwater_engine::{
     connector::{Split, SplitId},
     error::{Error, Result},
@@ -87,11 +87,19 @@ pub(super) async fn streams_of(client: &Client, table: &str) -> Result<Vec<Strin
     }
 }
 
-/// The shards of a stream.
-pub(super) async fn shards_of(client: &Client, arn: &str) -> Result<Vec<Shard>> {
+/// A stream as the service describes it.
+#[derive(Debug, Default)]
+pub(super) struct Described {
+    pub(super) shards: Vec<Shard>,
+    /// Which images its records have.
+    pub(super) view: Option<StreamViewType>,
+}
+
+/// The shards of a stream, and what its records hold.
+pub(super) async fn described(client: &Client, arn: &str) -> Result<Described> {
     let doing = format!("cannot describe the change stream \"{arn}\"");
     let label: Arc<str> = Arc::from(label_of(arn));
-    let (mut found, mut from) = (Vec::new(), None);
+    let (mut found, mut from) = (Described::default(), None);
     loop {
         let request = client.describe_stream().stream_arn(arn).set_exclusive_start_shard_id(from);
         let answer = request.send().await.map_err(|error| failed(&doing, &error))?;
@@ -99,8 +107,9 @@ pub(super) async fn shards_of(client: &Client, arn: &str) -> Result<Vec<Shard>> 
             answer.stream_description.ok_or_else(|| Error::unavailable(format!("{doing}: the answer is empty")))?;
         for shard in description.shards.unwrap_or_default() {
             let Some(id) = shard.shard_id else { continue };
-            found.push(Shard { label: Arc::clone(&label), id, parent: shard.parent_shard_id });
+            found.shards.push(Shard { label: Arc::clone(&label), id, parent: shard.parent_shard_id });
         }
+        found.view = description.stream_view_type.or(found.view);
         from = description.last_evaluated_shard_id;
         if from.is_none() {
             return Ok(found);

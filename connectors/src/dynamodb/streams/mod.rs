@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client as TableClient;
-use aws_sdk_dynamodbstreams::Client;
+use aws_sdk_dynamodbstreams::{Client, types::StreamViewType};
 use headwater_engine::{
     connector::{
         Bound, Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Source, Split, SplitId, SplitReader,
@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     SERVICE,
-    changes::ChangeDecoder,
+    changes::{ChangeDecoder, ChangeMode},
     decode::ItemDecoder,
     keys,
     pages::Pages,
@@ -48,11 +48,51 @@ const SERVICES: [&str; 2] = ["DynamoDB Streams", SERVICE];
 #[derive(Debug)]
 pub(super) struct StreamSource {
     options: StreamOptions,
+    needs: Needs,
+}
+
+/// The images a table's rows are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    new: bool,
+    old: bool,
+}
+
+impl Needs {
+    fn of(spec: &TableSpec, mode: ChangeMode) -> Self {
+        let has = |name: &str| spec.schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
+        match mode {
+            ChangeMode::Changelog => Self { new: true, old: false },
+            ChangeMode::Events => Self { new: has("new_image"), old: has("old_image") },
+        }
+    }
+
+    /// Refuses a stream whose records never hold what is needed.
+    fn check(self, stream: &str, view: &StreamViewType) -> Result<()> {
+        let (new, old) = match view {
+            StreamViewType::NewAndOldImages => (true, true),
+            StreamViewType::NewImage => (true, false),
+            StreamViewType::OldImage => (false, true),
+            StreamViewType::KeysOnly => (false, false),
+            _ => return Ok(()),
+        };
+        let missing = match () {
+            () if self.new && !new => "new",
+            () if self.old && !old => "old",
+            () => return Ok(()),
+        };
+        let message = format!("the change stream of \"{stream}\" is {}: it has no {missing} images", view.as_str());
+        Err(Error::user("NOT_SUPPORTED", message).with_hint(
+            "enable the stream with the view type NEW_AND_OLD_IMAGES, or read keys of 'scan.mode' = 'events'",
+        ))
+    }
 }
 
 impl StreamSource {
     pub(super) fn new(spec: &TableSpec) -> Result<Self> {
-        Ok(Self { options: StreamOptions::parse(spec)? })
+        let options = StreamOptions::parse(spec)?;
+        let needs = Needs::of(spec, options.mode);
+        Ok(Self { options, needs })
     }
 
     async fn client(&self) -> Result<Client> {
@@ -104,8 +144,15 @@ impl Source for StreamSource {
     async fn splits(&self, _: &JobContext) -> Result<Vec<Split>> {
         let client = self.client().await?;
         let mut lineage = Lineage::default();
+        let mut view = None;
         for arn in self.streams(&client).await? {
-            lineage.add(lineage::shards_of(&client, &arn).await?);
+            let described = lineage::described(&client, &arn).await?;
+            lineage.add(described.shards);
+            view = described.view.or(view);
+        }
+        if let Some(view) = &view {
+            let named = self.options.table_name.as_ref().or(self.options.stream_arn.as_ref());
+            self.needs.check(named.map_or("?", String::as_str), view)?;
         }
         let mut splits = lineage.splits();
         if self.options.startup == Startup::Initial {
@@ -146,5 +193,23 @@ impl Source for StreamSource {
 
     async fn acknowledge(&self, _: &JobContext, _: &SplitId, _: &Offset) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_the_images_that_are_needed_is_refused_by_name() {
+        let changelog = Needs { new: true, old: false };
+        let refused = changelog.check("Orders", &StreamViewType::KeysOnly).unwrap_err();
+        assert_eq!(refused.message(), "the change stream of \"Orders\" is KEYS_ONLY: it has no new images");
+        assert!(changelog.check("Orders", &StreamViewType::OldImage).is_err());
+        assert!(changelog.check("Orders", &StreamViewType::NewImage).is_ok());
+        let both = Needs { new: true, old: true };
+        assert!(both.check("Orders", &StreamViewType::NewImage).is_err());
+        assert!(both.check("Orders", &StreamViewType::NewAndOldImages).is_ok());
+        assert!(Needs { new: false, old: false }.check("Orders", &StreamViewType::KeysOnly).is_ok());
     }
 }

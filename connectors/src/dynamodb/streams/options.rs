@@ -10,13 +10,18 @@ use headwater_engine::{
 };
 
 use super::super::changes::ChangeMode;
-use crate::{aws::AwsOptions, options::Options};
+use crate::{
+    aws::{self, AwsOptions},
+    options::Options,
+};
 
 /// `source.init.position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
     TrimHorizon,
     Latest,
+    /// What was written at or after a time in milliseconds, in the whole seconds that the service keeps.
+    AtTimestamp(i64),
 }
 
 /// `scan.startup.mode`.
@@ -67,7 +72,7 @@ impl StreamOptions {
         if let Some(arn) = &stream_arn {
             aws = aws.or_region_of(arn);
         }
-        let positions = [("TRIM_HORIZON", Position::TrimHorizon), ("LATEST", Position::Latest)];
+        let position = position(&mut options)?;
         let startups = [("stream", Startup::Stream), ("initial", Startup::Initial)];
         let lost =
             [("fail", OnOffsetLost::Fail), ("earliest", OnOffsetLost::Earliest), ("latest", OnOffsetLost::Latest)];
@@ -77,7 +82,7 @@ impl StreamOptions {
             table_name,
             stream_arn,
             aws,
-            position: options.choice("source.init.position", &positions)?.unwrap_or(Position::TrimHorizon),
+            position,
             startup: options.choice("scan.startup.mode", &startups)?.unwrap_or(Startup::Stream),
             mode: options.choice("scan.mode", &ChangeMode::NAMES)?.unwrap_or(ChangeMode::Changelog),
             on_offset_lost: options.choice("scan.on-offset-lost", &lost)?.unwrap_or(OnOffsetLost::Fail),
@@ -105,12 +110,54 @@ impl StreamOptions {
                 "a scanned item has no record of its change",
             );
         }
-        if self.startup == Startup::Initial && self.position == Position::Latest {
+        if self.startup == Startup::Initial && self.position != Position::TrimHorizon {
             return wrong(
                 "'scan.startup.mode' = 'initial' reads the stream from its beginning".to_owned(),
                 "leave 'source.init.position' out: changes during the scan would be lost",
             );
         }
         Ok(())
+    }
+}
+
+fn position(options: &mut Options) -> Result<Position> {
+    let named =
+        [("TRIM_HORIZON", Some(Position::TrimHorizon)), ("LATEST", Some(Position::Latest)), ("AT_TIMESTAMP", None)];
+    let named = options.choice("source.init.position", &named)?.unwrap_or(Some(Position::TrimHorizon));
+    let timestamp = options.text("source.init.timestamp");
+    match named {
+        Some(position) => Ok(position),
+        None => aws::timestamp(options, timestamp.as_deref()).map(Position::AtTimestamp),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn parsed(pairs: &[(&str, &str)]) -> Result<StreamOptions> {
+        let options = [("table-name", "T")].iter().chain(pairs);
+        StreamOptions::parse(&TableSpec {
+            name: "t".to_owned(),
+            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)])),
+            metadata: Vec::new(),
+            options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_time_to_begin_at_is_a_time_and_no_scan_goes_before_it() {
+        let at = [("source.init.position", "AT_TIMESTAMP"), ("source.init.timestamp", "1970-01-01T00:00:02Z")];
+        assert_eq!(parsed(&at).unwrap().position, Position::AtTimestamp(2000));
+        assert!(parsed(&at[..1]).unwrap_err().message().contains("source.init.timestamp"));
+        let initial = parsed(&[at[0], at[1], ("scan.startup.mode", "initial")]).unwrap_err();
+        assert!(initial.message().contains("reads the stream from its beginning"), "{initial}");
+        assert_eq!(parsed(&[]).unwrap().position, Position::TrimHorizon);
     }
 }

@@ -87,6 +87,15 @@ enum Fetched {
     Trimmed,
 }
 
+impl Position {
+    /// Whether a record is of a second before the one that reading begins at, in a later shard too.
+    fn is_after(self, record: &Record) -> bool {
+        let Self::AtTimestamp(from_ms) = self else { return false };
+        let created = record.dynamodb.as_ref().and_then(|change| change.approximate_creation_date_time);
+        created.is_some_and(|time| time.secs() < from_ms.div_euclid(1000))
+    }
+}
+
 #[async_trait]
 impl ReadSplit for ShardReader {
     async fn read(&self, start: SplitStart, events: &Events) -> Result<()> {
@@ -130,16 +139,20 @@ impl ShardReader {
                     continue;
                 }
             };
+            let came = records.len();
             if !is_from_the_end {
-                records.retain(|record| !from.is_before(record));
+                records.retain(|record| !from.is_before(record) && !self.options.position.is_after(record));
             }
             let is_closed = next.is_none();
             iterator = next;
             if records.is_empty() {
-                empty_replies += 1;
                 if is_closed {
                     break;
                 }
+                if came > 0 {
+                    continue;
+                }
+                empty_replies += 1;
                 if !self.wait(split, empty_replies, events).await? {
                     return Ok(());
                 }
@@ -264,7 +277,7 @@ impl ShardReader {
     async fn children(&self, split: &SplitId) -> Result<Vec<Split>> {
         let mut lineage = Lineage::default();
         for arn in &self.arns {
-            lineage.add(lineage::shards_of(&self.client, arn).await?);
+            lineage.add(lineage::described(&self.client, arn).await?.shards);
         }
         Ok(lineage.splits().into_iter().filter(|other| other.parents.contains(split)).collect())
     }
@@ -368,5 +381,8 @@ mod tests {
         assert!(from.is_before(&record(1_795_268_819)));
         assert!(!from.is_before(&record(1_795_268_820)) && !from.is_before(&record(1_795_268_853)));
         assert!(!From::Beginning.is_before(&record(0)));
+        let at = Position::AtTimestamp(10_500);
+        assert!(at.is_after(&record(9)) && !at.is_after(&record(10)) && !at.is_after(&record(11)));
+        assert!(!Position::TrimHorizon.is_after(&record(0)));
     }
 }

@@ -62,8 +62,11 @@ impl JsonDecoder {
             let (row_end, reason) = refused;
             self.frame.row_refused();
             at = row_end.or_else(|| self.frame.after_malformed(payload, from, true)).unwrap_or(end);
+            // Alone in its payload it is the record as it came, with the line end that was sent.
+            let is_alone = !found_any && buffer[at..end].iter().all(u8::is_ascii_whitespace);
+            let (from, to) = if is_alone { (start, end) } else { (from, at) };
             found_any = true;
-            self.refuse(RejectedRow { payload: index, start: from, end: at, reason }, batch);
+            self.refuse(RejectedRow { payload: index, start: from, end: to, reason }, batch);
         }
         if !found_any {
             self.refuse(RejectedRow { payload: index, start, end, reason: "empty".to_owned() }, batch);

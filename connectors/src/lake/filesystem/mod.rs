@@ -12,6 +12,7 @@ mod deliver;
 mod failure;
 mod growing;
 mod keys_query;
+mod names;
 mod options;
 mod partition_time;
 mod prefix;

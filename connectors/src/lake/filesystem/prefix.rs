@@ -105,6 +105,9 @@ impl Prefix {
         if relative.contains("//") {
             return Err(invalid("a folder has no name: \"//\""));
         }
+        if relative.chars().any(char::is_control) {
+            return Err(invalid("it has control characters"));
+        }
         let (mut parts, mut rest) = (Vec::new(), relative);
         while let Some((before, after)) = rest.split_once("!{") {
             let (expression, after) = after.split_once('}').ok_or_else(|| invalid("an expression is not closed"))?;
@@ -248,6 +251,7 @@ mod tests {
         assert_eq!(rows("d=!{timestamp:yyyy-MM-dd'T'HHmmss.SSS}/"), "d=2026-07-03T140509.120/");
         assert_eq!(rows("!{timestamp:yy/M/d/D/DDD/YYYY}/"), "26/7/3/184/184/2026/");
         assert_eq!(rows("!{timestamp:MMM-MMMM}/"), "Jul-July/");
+        assert_eq!(rows("!{timestamp:HH 'o''clock'}/"), "14 o'clock/");
         assert_eq!(rows("n=!{partitionKeyFromQuery:name}/"), "n=a/");
         assert_eq!(evaluated("errors/", Purpose::Errors, &[]), "errors/processing-failed/2026/07/03/14/");
         let errors = "e/!{firehose:error-output-type}/!{timestamp:yyyy}/";
@@ -263,7 +267,7 @@ mod tests {
             assert!(refused(key).starts_with("refused: "), "{key:?}");
         }
         assert_eq!(refused("a/b"), "r/k=a/b/");
-        for text in ["/elsewhere/!{timestamp:yyyy}/", "s3://b/x/", "a//b/"] {
+        for text in ["/elsewhere/!{timestamp:yyyy}/", "s3://b/x/", "a//b/", "a\u{1}/"] {
             assert!(Prefix::parse(text, Purpose::Rows).is_err(), "{text}");
         }
         let elsewhere = Prefix::parse("s3://b/a/c!{timestamp:yyyy}/", Purpose::Backup).unwrap();
@@ -286,6 +290,7 @@ mod tests {
             "!{firehose:error-output-type}/",
             "!{timestamp:QQ}",
             "!{timestamp:ddd}",
+            "!{timestamp:HH 'open}",
         ] {
             assert!(Prefix::parse(wrong, Purpose::Rows).is_err(), "{wrong}");
         }

@@ -21,6 +21,7 @@ use headwater_engine::{
 
 use super::{
     deliver,
+    names::Names,
     options::{Overflow, PartitionPolicy, SinkOptions},
     prefix::{KeyFrom, Prefix},
     units::{Detail, Kind},
@@ -202,6 +203,11 @@ impl FilesystemSink {
         let message = format!("'sink.prefix' names column \"{}\", which table \"{name}\" has not", key.name);
         Err(Error::user("COLUMN_NOT_FOUND", message)
             .with_hint("a partition key is a column here, unless 'sink.partition-keys-query' gives it"))
+    }
+
+    /// The names its files can have.
+    pub(super) fn names(&self) -> Names {
+        Names::of(&self.table.location)
     }
 
     /// Where the partitions are now.

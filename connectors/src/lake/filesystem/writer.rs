@@ -148,8 +148,7 @@ impl UnitWriter {
             self.target.layout = self.target.sink.layout().await?;
         }
         for (values, group) in dealt.groups {
-            if let Err(refusal) = self.target.layout.check(&values) {
-                let failure = Failure::not_partitioned(refusal.message());
+            if let Some(failure) = self.misplaced(&values, has_prefix) {
                 let failed: Vec<_> = (0..group.num_rows()).map(|row| (row, failure.clone())).collect();
                 refused.extend(self.refuse(&group, &failed, now)?);
                 continue;
@@ -164,6 +163,21 @@ impl UnitWriter {
             }
         }
         Ok(refused)
+    }
+
+    /// Why no file can be where these rows belong.
+    fn misplaced(&self, values: &Values, has_prefix: bool) -> Option<Failure> {
+        let layout = &self.target.layout;
+        if let Err(refusal) = layout.check(values) {
+            return Some(Failure::not_partitioned(refusal.message()));
+        }
+        let names = self.target.sink.names();
+        match values.first() {
+            Some(Some(prefix)) if has_prefix => {
+                names.refusal(&format!("{}/{prefix}", layout.root)).map(Failure::no_key)
+            }
+            _ => names.refusal(&format!("{}/", layout.folder(values))).map(Failure::not_partitioned),
+        }
     }
 
     /// Deals rows out by their prefix.

@@ -21,6 +21,7 @@ use headwater_engine::{
         Bound, Connector, MetadataField, Offset, OpenRequest, Source, SourceData, SourceEvent, SplitStart, StartAt,
         TableSpec,
     },
+    graph::Malformed,
     message::{ChangeBatch, RowKind},
 };
 
@@ -341,7 +342,7 @@ async fn queries_scan_in_segments_and_ask_by_key() -> Result<()> {
         put(&client, "queried", &format!("id{n}"), n).await?;
     }
     let table = spec(&server.endpoint, "queried", schema(), &[("scan.segments", "4")]);
-    let provider = DynamoDb.query_table(&table)?.context("DynamoDB answers queries")?;
+    let provider = DynamoDb.query_table(&table, Malformed::Fail)?.context("DynamoDB answers queries")?;
     let stats = Arc::new(ScanStats::default());
     let config = datafusion::prelude::SessionConfig::new().with_extension(Arc::clone(&stats));
     let context = SessionContext::new_with_config(config);

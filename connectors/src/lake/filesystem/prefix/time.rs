@@ -2,6 +2,8 @@
 //!
 //! Invariant: a letter that is not understood is refused, never written as it is.
 
+use std::{iter::Peekable, str::Chars};
+
 use chrono::{Datelike, NaiveDateTime, Timelike};
 
 /// A piece of a pattern.
@@ -18,7 +20,7 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<TimePart>, String> {
     while let Some(letter) = letters.next() {
         match letter {
             '\'' => {
-                let quoted: String = letters.by_ref().take_while(|letter| *letter != '\'').collect();
+                let quoted = quoted(&mut letters)?;
                 parts.push(TimePart::Text(if quoted.is_empty() { "'".to_owned() } else { quoted }));
             }
             'y' | 'u' | 'Y' | 'M' | 'd' | 'D' | 'H' | 'm' | 's' | 'S' => {
@@ -44,6 +46,18 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<TimePart>, String> {
         }
     }
     Ok(parts)
+}
+
+/// The text up to the next quote; two quotes are one of it.
+fn quoted(letters: &mut Peekable<Chars<'_>>) -> Result<String, String> {
+    let mut text = String::new();
+    loop {
+        match letters.next() {
+            Some('\'') if letters.next_if_eq(&'\'').is_none() => return Ok(text),
+            Some(letter) => text.push(letter),
+            None => return Err("a quote of a time pattern is not closed".to_owned()),
+        }
+    }
 }
 
 impl TimePart {

@@ -55,6 +55,39 @@ fn line(text: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_row_that_no_folder_can_be_called_after_is_an_error_and_the_rest_arrives() -> Result<()> {
+    let mut bench = Bench::new();
+    let options = [
+        ("sink.prefix", "k=!{partitionKeyFromQuery:p}/"),
+        ("sink.error-prefix", "errors/!{firehose:error-output-type}/"),
+    ];
+    let sink = connector().sink(&bench.spec(&options, &[]))?;
+    let mut writer = writer_of(sink.as_ref(), &bench, Carries::Record.extend(&schema())).await;
+    let long = "n".repeat(300);
+    let rows = [(Some("good"), 1, NOW, "r1"), (Some(long.as_str()), 2, NOW, "r2"), (Some("a//b"), 3, NOW, "r3")];
+    let refused = writer.write(carried(&rows)).await?;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+    let kept: Vec<&str> = files.keys().filter_map(|path| Some(path.split_once('/')?.0)).collect();
+    assert_eq!(kept, ["errors", "k=good"], "{files:?}");
+    let errors = files.iter().find(|(path, _)| path.starts_with("errors/metadata-extraction-failed/"));
+    assert_eq!(errors.map(|(_, lines)| lines.lines().count()), Some(2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_of_a_partition_that_no_folder_can_be_called_after_is_refused() -> Result<()> {
+    let mut bench = Bench::new();
+    let sink = connector().sink(&bench.spec(&[], &["p"]))?;
+    let mut writer = sink.writer(&bench.job(1), task(), Vec::new()).await?;
+    let refused = writer.write(super::rows(&[("a\u{0}b", 1), (&"n".repeat(300), 2)])).await?;
+    assert!(refused.len() == 1 && refused[0].reason.starts_with("partitioning-failed"), "{refused:?}");
+    let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+    assert!(files.len() == 1 && files.keys().all(|path| path.starts_with("p=a%00b/")), "{files:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_rows_arrival_picks_its_folder_and_the_oldest_one_names_the_object() -> Result<()> {
     let mut bench = Bench::new();
     let options = [("sink.prefix", "n=!{partitionKeyFromQuery:p}/h=!{timestamp:yyyy-MM-dd'T'HH}/")];

@@ -1,0 +1,69 @@
+//! Names that a store can have: what a row asks for beyond that makes it an error, not the commit.
+//!
+//! Invariant: a name that is not refused here is one the store takes.
+
+/// Bytes of the name of a file or folder on a local disk.
+const NAME_BYTES_MAX: usize = 255;
+/// Bytes of the key of an object.
+const KEY_BYTES_MAX: usize = 1024;
+/// Bytes kept free for the name of the file itself.
+const FILE_NAME_BYTES: usize = 160;
+
+/// What limits the names of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// A folder of this machine.
+    Local,
+    /// A bucket.
+    Objects,
+}
+
+impl Names {
+    /// Those of a location.
+    pub(super) fn of(location: &str) -> Self {
+        if location.contains("://") && !location.starts_with("file:") { Self::Objects } else { Self::Local }
+    }
+
+    /// Why no file can be begun with this path, to which the file's own name is added.
+    pub(super) fn refusal(self, path: &str) -> Option<String> {
+        if path.chars().any(char::is_control) {
+            return Some(format!("the path {path:?} has control characters"));
+        }
+        match self {
+            Self::Objects => {
+                let max = KEY_BYTES_MAX - FILE_NAME_BYTES;
+                (path.len() > max)
+                    .then(|| format!("a path of {} bytes; {max} are allowed before an object's name", path.len()))
+            }
+            Self::Local => {
+                let (folders, begun) = path.rsplit_once('/').unwrap_or(("", path));
+                let longest = folders.split('/').map(str::len).max().unwrap_or_default();
+                if longest > NAME_BYTES_MAX {
+                    return Some(format!(
+                        "a folder's name of {longest} bytes; {NAME_BYTES_MAX} are allowed on a local disk"
+                    ));
+                }
+                let max = NAME_BYTES_MAX - FILE_NAME_BYTES;
+                let is_long = begun.len() > max;
+                is_long
+                    .then(|| format!("{} bytes before a file's name; {max} are allowed on a local disk", begun.len()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_cannot_call_a_file_is_refused() {
+        let (local, objects) = (Names::of("/lake/t"), Names::of("s3://lake/t"));
+        assert_eq!((local, objects, Names::of("file:///t")), (Names::Local, Names::Objects, Names::Local));
+        let long = format!("t/k={}/", "a".repeat(300));
+        assert!(local.refusal(&long).is_some_and(|why| why.contains("302 bytes")) && objects.refusal(&long).is_none());
+        assert!(local.refusal(&format!("t/{}", "a".repeat(100))).is_some());
+        assert!(objects.refusal(&"k/".repeat(450)).is_some() && local.refusal(&"k/".repeat(450)).is_none());
+        assert!(local.refusal("t/a\u{0}b/").is_some() && local.refusal("t/k=%00/").is_none());
+    }
+}
