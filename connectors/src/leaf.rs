@@ -6,11 +6,12 @@ use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{Result, tree_node::TreeNodeRecursion},
+    common::{Result, Statistics, stats::Precision, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+        StatisticsArgs,
         execution_plan::{Boundedness, EmissionType},
     },
 };
@@ -19,6 +20,29 @@ use datafusion::{
 pub trait Leaf: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Name of the plan.
     fn name(&self) -> &'static str;
+
+    /// The filter by which it leaves out what need not be read.
+    fn predicate(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        None
+    }
+
+    /// Bytes that it reads at most, where that is known before.
+    fn bytes_max(&self) -> Option<u64> {
+        None
+    }
+
+    /// Rows after which it stops.
+    fn limit(&self) -> Option<usize> {
+        None
+    }
+
+    /// The same up to a number of rows, if it can stop before its end.
+    fn limited(&self, _limit: Option<usize>) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// Reads a partition.
     fn read(&self, partition: usize, schema: &SchemaRef, context: &TaskContext) -> Result<SendableRecordBatchStream>;
@@ -35,6 +59,11 @@ impl<L> LeafExec<L> {
     /// Rows of this schema in so many partitions.
     pub fn new(leaf: L, schema: SchemaRef, partitions: usize) -> Self {
         Self { leaf, properties: Arc::new(bounded(schema, partitions)) }
+    }
+
+    /// What it reads.
+    pub fn leaf(&self) -> &L {
+        &self.leaf
     }
 }
 
@@ -81,12 +110,33 @@ impl<L: Leaf> ExecutionPlan for LeafExec<L> {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        self.leaf.predicate().map_or(Ok(TreeNodeRecursion::Continue), f)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.leaf.read(partition, self.properties.equivalence_properties().schema(), &context)
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(self.properties.equivalence_properties().schema());
+        if let Some(bytes) = self.leaf.bytes_max().filter(|_| args.partition().is_none()) {
+            statistics.total_byte_size = Precision::Inexact(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        self.leaf.limited(None).is_some()
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        let leaf = self.leaf.limited(limit)?;
+        Some(Arc::new(Self { leaf, properties: Arc::clone(&self.properties) }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.leaf.limit()
     }
 }

@@ -40,6 +40,7 @@ pub mod nested;
 pub mod parse;
 pub mod render;
 pub mod rows;
+pub mod stored;
 pub mod tdigest;
 pub mod time;
 pub mod time_tz;
@@ -115,6 +116,8 @@ pub enum Op {
     Extreme(bool),
     /// `value IN (array)`; a NULL array is an empty one.
     Among,
+    /// A text as a column of a table with a length holds it.
+    Stored(stored::Length),
     /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
     Truth,
 }
@@ -139,6 +142,7 @@ impl Op {
             | Self::PerZone(..)
             | Self::MovedPerZone(_)
             | Self::Lazy(..)
+            | Self::Stored(_)
             | Self::Total(_) => true,
             Self::Compare(..)
             | Self::Field(_)
@@ -195,6 +199,7 @@ impl Op {
             Self::Total(_) => "total",
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
+            Self::Stored(_) => "stored",
             Self::Truth => "truth",
         }
     }
@@ -263,10 +268,8 @@ impl Op {
                 let (a, b) = two(args)?;
                 nested::among(a, b)
             }
-            Self::Truth => {
-                let truth = arrow::compute::cast(one(args)?, &DataType::Boolean)?;
-                Ok(truth)
-            }
+            Self::Stored(length) => stored::evaluate(one(args)?, length),
+            Self::Truth => Ok(arrow::compute::cast(one(args)?, &DataType::Boolean)?),
         }
     }
 }

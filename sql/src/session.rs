@@ -40,6 +40,7 @@ use crate::{
     tables::{CATALOG, RunTables, StatementTables, TableReader},
 };
 
+mod again;
 mod explain;
 mod planning;
 mod prepared;
@@ -325,9 +326,9 @@ impl Session {
         }
         match &statement.kind {
             StatementKind::Query(query) => self.query(query).await,
-            StatementKind::Insert(insert) => crate::write::insert(self, insert).await,
-            StatementKind::CreateTableAs(create) => crate::write::create_table_as(self, create).await,
-            StatementKind::Unload(unload) => crate::write::unload(self, unload).await,
+            StatementKind::Insert(_) | StatementKind::CreateTableAs(_) | StatementKind::Unload(_) => {
+                self.written(&statement.kind).await
+            }
             StatementKind::StatementSet(statements) => {
                 let stats = self.counters();
                 let session = self.counting_into(Arc::clone(&stats));
@@ -360,9 +361,8 @@ impl Session {
         {
             return Ok(Outcome::Rows { stream, stats });
         }
-        let (bound, state) = self.bound(&query.body, &stats).await?;
-        let stream = self.run_plan(&bound.plan, &state).await?;
-        Ok(Outcome::Rows { stream: named(stream, bound.schema()), stats })
+        let stream = self.rows(&query.body, &stats).await?;
+        Ok(Outcome::Rows { stream, stats })
     }
 
     /// Starts a plan; rows are computed as they are read.

@@ -10,10 +10,11 @@ use datafusion::{
     catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider},
     datasource::ViewTable,
     error::{DataFusionError, Result as DataFusionResult},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
 };
 use headwater_connectors::lake::{provider::LakeTable, stats::ScanStats};
 use headwater_engine::{
-    catalog::{Catalog, Table, TableKind, TableName},
+    catalog::{Catalog, Column, Table, TableKind, TableName},
     error::{Error, Result},
     graph::BranchInput,
 };
@@ -198,19 +199,26 @@ impl StatementTables {
         }
         match find(session.catalog().as_ref(), session.run_tables(), name).await? {
             Some(Found::Cataloged(table)) => match &table.kind {
-                TableKind::View { sql, database } => self.view(name, sql, database).await,
+                TableKind::View { sql, database } => self.view(name, sql, database, &table.columns).await,
                 TableKind::External | TableKind::Managed => match self.reader {
                     TableReader::Batch => self.lake_table(table).await,
                     TableReader::Job { once } => Ok(Arc::new(StreamTable::of_lake(session, &table, once)?)),
                 },
             },
-            Some(Found::Run(RunTable::View(view))) => self.view(name, &view.query_text, &name.database).await,
+            Some(Found::Run(RunTable::View(view))) => self.view(name, &view.query_text, &name.database, &[]).await,
             Some(Found::Run(RunTable::Table(table))) => crate::run_tables::provider(self, name, &table).await,
             None => Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
         }
     }
 
-    async fn view(&self, name: &TableName, sql: &str, database: &str) -> Result<Arc<dyn TableProvider>> {
+    /// A view with the columns it was made with, or all that its query has.
+    async fn view(
+        &self,
+        name: &TableName,
+        sql: &str,
+        database: &str,
+        columns: &[Column],
+    ) -> Result<Arc<dyn TableProvider>> {
         if self.views.contains(name) || self.views.len() >= VIEWS_MAX {
             return Err(Error::user("VIEW_IS_RECURSIVE", format!("view \"{name}\" reads itself"))
                 .with_hint("SHOW CREATE VIEW shows what it reads; replace it with CREATE OR REPLACE VIEW"));
@@ -220,6 +228,7 @@ impl StatementTables {
         let plan = Box::pin(self.session.plan_view(sql, database, tables))
             .await
             .map_err(|error| error.within(format!("view \"{name}\"")))?;
+        let plan = with_columns(plan, columns).map_err(|error| error.within(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
     }
 
@@ -305,4 +314,23 @@ impl StatementTables {
         let properties = self.session.config().secrets.resolve(&table.properties)?;
         Ok(Arc::new(Table { properties, ..Table::clone(&table) }))
     }
+}
+
+/// The plan of a view with the columns it had when it was made: `*` may stand for more of them, or others, by now.
+fn with_columns(plan: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+    let found: Vec<_> = plan.schema().iter().map(|(table, field)| (table.cloned(), field.name().clone())).collect();
+    let is_same = |(column, (_, name)): (&Column, &(_, String))| column.name.eq_ignore_ascii_case(name);
+    if columns.is_empty() || (columns.len() == found.len() && columns.iter().zip(&found).all(is_same)) {
+        return Ok(plan);
+    }
+    let exprs = columns.iter().map(|column| {
+        let place = found.iter().find(|(_, name)| column.name.eq_ignore_ascii_case(name));
+        let (table, name) = place.cloned().ok_or_else(|| {
+            Error::user("VIEW_IS_STALE", format!("its query has no column \"{}\" any more", column.name))
+                .with_hint("make it again with CREATE OR REPLACE VIEW")
+        })?;
+        Ok(Expr::Column(datafusion::common::Column::new(table, name)))
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }

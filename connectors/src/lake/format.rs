@@ -14,7 +14,7 @@ use object_store::path::Path;
 use crate::formats::json::{Coercion, Dialect, JsonOptions, JsonReader, RecordPath, TimestampStandard, TimestampUnit};
 
 use super::{
-    compression::Compression,
+    compression::{Compression, MAGIC_LENGTH},
     provider,
     read::{
         RowReader,
@@ -139,6 +139,22 @@ impl ReadFormat {
                 Ok(Box::new(DelimitedReader::new(scan.file_schema.clone(), declared, options, is_start)))
             }
             Self::Parquet => Err(Error::internal("Parquet is not read as text")),
+        }
+    }
+
+    /// Bytes of a file's start by which parts of it are known to be of use; beyond those that say how it is compressed.
+    pub fn start_bytes(&self) -> u64 {
+        match self {
+            Self::Json(_) => 16 << 10,
+            Self::Delimited(_) | Self::Parquet => MAGIC_LENGTH,
+        }
+    }
+
+    /// Whether records may start after cuts, as the first bytes of a file have it.
+    pub fn may_cut(&self, start: &[u8]) -> bool {
+        match self {
+            Self::Json(options) => options.records.0.is_empty() && json::may_be_lines(start),
+            Self::Delimited(_) | Self::Parquet => true,
         }
     }
 

@@ -34,7 +34,7 @@ use super::{
     listing::{self, Excluded, LakeFile, ListedPartition, Listing, Pattern, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
-    scan::{LakeScan, LakeScanExec, Rejects, Source, Wanted},
+    scan::{LakeScan, LakeScanExec, LakeUnits, Rejects, Source, Wanted},
     stats::ScanStats,
     stores::{Place, Stores, not_a_folder},
 };
@@ -338,7 +338,7 @@ impl TableProvider for LakeTable {
         account(&stats, &listing, excluded);
         let scan = self.plan(state, projection, filters, listing, stats)?;
         let partitions = state.config().target_partitions();
-        Ok(Arc::new(LakeScanExec::new(Arc::new(scan), partitions, limit)))
+        Ok(Arc::new(LakeUnits::plan(Arc::new(scan), partitions, limit)))
     }
 }
 
@@ -377,8 +377,8 @@ impl LakeTable {
             opened: Mutex::default(),
         });
         Ok(match part {
-            None => LakeScanExec::new(scan, 1, None),
-            Some(range) => LakeScanExec::of_part(scan, range),
+            None => LakeUnits::plan(scan, 1, None),
+            Some(range) => LakeUnits::plan_part(scan, range),
         })
     }
 

@@ -293,12 +293,21 @@ pub(super) fn explain(what: &str, error: &object_store::Error) -> Option<Error> 
                 .with_hint("1,024 bytes are allowed; shorten the prefix, or the values of the partition keys"),
         );
     }
+    if let Some(code) = code_of(&text).filter(|code| code.to_lowercase().starts_with("kms")) {
+        let message = format!("the key to encrypt \"{what}\" with cannot be used: {code}");
+        return Some(denied(message).with_hint("check 's3.sse.kms-key-id', and that the user may use that key"));
+    }
     if text.contains("AccessDenied") || text.contains("403 Forbidden") {
         return Some(
             denied(format!("no permission for \"{what}\"")).with_hint("check the policies of bucket and user"),
         );
     }
     None
+}
+
+/// The code of a store's answer.
+fn code_of(text: &str) -> Option<&str> {
+    text.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
 }
 
 /// A store's error as text without what a signed URL holds.
@@ -361,5 +370,13 @@ mod tests {
         let error = ChainCredentials::new(None).get_credential().await.unwrap_err();
         assert_eq!(super::super::stores::store_error("s3://b/k", error).code().0, "PERMISSION_DENIED");
         Ok(())
+    }
+
+    #[test]
+    fn a_key_that_the_store_does_not_know_is_no_missing_file() {
+        let source = "Client error with status 404 Not Found: <Error><Code>kms:KeyNotFound</Code></Error>".into();
+        let found = explain("s3://b/t/f", &object_store::Error::NotFound { path: "t/f".into(), source });
+        let found = found.map(|error| (error.code().0, error.hint().is_some_and(|hint| hint.contains("kms-key-id"))));
+        assert_eq!(found, Some(("PERMISSION_DENIED", true)));
     }
 }

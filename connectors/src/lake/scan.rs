@@ -11,13 +11,9 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{Statistics, stats::Precision, tree_node::TreeNodeRecursion},
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
-        StatisticsArgs, stream::RecordBatchReceiverStream,
-    },
+    physical_plan::{PhysicalExpr, stream::RecordBatchReceiverStream},
 };
 use parking_lot::Mutex;
 
@@ -31,7 +27,7 @@ use super::{
     },
     stats::ScanStats,
 };
-use crate::leaf;
+use crate::leaf::{Leaf, LeafExec};
 
 /// Smallest part of a file that is read on its own.
 const PART_BYTES_MIN: u64 = 16 << 20;
@@ -152,47 +148,41 @@ pub fn deal(files: &[LakeFile], partitions: usize, may_split: impl Fn(&LakeFile)
 }
 
 /// Reads a lake table.
+pub type LakeScanExec = LeafExec<LakeUnits>;
+
+/// Which parts of a table's files each partition of a plan reads.
 #[derive(Debug, Clone)]
-pub struct LakeScanExec {
+pub struct LakeUnits {
     scan: Arc<LakeScan>,
     units: Arc<Vec<Vec<Unit>>>,
     limit: Option<usize>,
-    properties: Arc<PlanProperties>,
 }
 
-impl LakeScanExec {
+impl LakeUnits {
     /// A scan over at most `partitions` partitions that may stop after `limit` rows.
-    pub fn new(scan: Arc<LakeScan>, partitions: usize, limit: Option<usize>) -> Self {
+    pub fn plan(scan: Arc<LakeScan>, partitions: usize, limit: Option<usize>) -> LakeScanExec {
         let units = deal(&scan.listing.files, partitions, |file| {
             scan.wanted == Wanted::Rows && scan.format.may_split(&file.path)
         });
-        let properties = Arc::new(leaf::bounded(Arc::clone(&scan.schema), units.len()));
-        Self { scan, units: Arc::new(units), limit, properties }
+        Self { scan, units: Arc::new(units), limit }.planned()
     }
 
     /// A scan of a part of the only file, whose bounds are those of records.
-    pub fn of_part(scan: Arc<LakeScan>, range: Range<u64>) -> Self {
-        let whole = Self::new(scan, 1, None);
-        Self { units: Arc::new(vec![vec![Unit { file: 0, range, is_exact: true }]]), ..whole }
+    pub fn plan_part(scan: Arc<LakeScan>, range: Range<u64>) -> LakeScanExec {
+        Self { scan, units: Arc::new(vec![vec![Unit { file: 0, range, is_exact: true }]]), limit: None }.planned()
     }
 
-    /// Bytes of the files this scan would read: an upper bound, known before anything is read.
-    pub fn estimated_bytes(&self) -> u64 {
-        self.scan.listing.files.iter().map(|file| file.size).sum()
+    fn planned(self) -> LakeScanExec {
+        let (schema, partitions) = (Arc::clone(&self.scan.schema), self.units.len());
+        LeafExec::new(self, schema, partitions)
     }
 }
 
-impl DisplayAs for LakeScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for LakeUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listing = &self.scan.listing;
         let columns: Vec<_> = self.scan.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(
-            f,
-            "LakeScanExec: table={}, format={}, columns=[{}]",
-            self.scan.table,
-            self.scan.format,
-            columns.join(", ")
-        )?;
+        write!(f, "table={}, format={}, columns=[{}]", self.scan.table, self.scan.format, columns.join(", "))?;
         write!(
             f,
             ", files={}, partitions={}/{}",
@@ -210,43 +200,29 @@ impl DisplayAs for LakeScanExec {
     }
 }
 
-impl ExecutionPlan for LakeScanExec {
+impl Leaf for LakeUnits {
     fn name(&self) -> &'static str {
         "LakeScanExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn predicate(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.scan.predicate.as_ref()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
+    fn bytes_max(&self) -> Option<u64> {
+        Some(self.scan.listing.files.iter().map(|file| file.size).sum())
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
+    fn limit(&self) -> Option<usize> {
+        self.limit
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
+    fn limited(&self, limit: Option<usize>) -> Option<Self> {
+        Some(Self { limit, ..self.clone() })
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        match &self.scan.predicate {
-            Some(predicate) => f(predicate),
-            None => Ok(TreeNodeRecursion::Continue),
-        }
-    }
-
-    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.scan.schema), BATCHES_AHEAD);
+    fn read(&self, partition: usize, schema: &SchemaRef, _: &TaskContext) -> Result<SendableRecordBatchStream> {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(schema), BATCHES_AHEAD);
         let mut output = Output::new(Arc::clone(&self.scan), builder.tx(), self.limit);
         let (scan, units) = (Arc::clone(&self.scan), self.units[partition].clone());
         builder.spawn(async move {
@@ -257,27 +233,6 @@ impl ExecutionPlan for LakeScanExec {
             Ok(())
         });
         Ok(builder.build())
-    }
-
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.scan.schema);
-        if args.partition().is_none() {
-            let bytes = usize::try_from(self.estimated_bytes()).unwrap_or(usize::MAX);
-            statistics.total_byte_size = Precision::Inexact(bytes);
-        }
-        Ok(Arc::new(statistics))
-    }
-
-    fn supports_limit_pushdown(&self) -> bool {
-        true
-    }
-
-    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Some(Arc::new(Self { limit, ..self.clone() }))
-    }
-
-    fn fetch(&self) -> Option<usize> {
-        self.limit
     }
 }
 

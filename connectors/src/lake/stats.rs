@@ -52,6 +52,24 @@ impl ScanStats {
         counter.load(Relaxed)
     }
 
+    /// Forgets what was counted of tables and rows, for a statement that begins again; the bytes were fetched.
+    pub fn begin_again(&self) {
+        let counters = [
+            &self.bytes_stored,
+            &self.files_read,
+            &self.files_total,
+            &self.partitions_read,
+            &self.partitions_total,
+            &self.rows_read,
+            &self.rows_rejected,
+            &self.values_nulled,
+            &self.files_ignored,
+            &self.folders_unregistered,
+        ];
+        counters.into_iter().for_each(|counter| counter.store(0, Relaxed));
+        self.warnings.lock().clear();
+    }
+
     /// Keeps a warning for the end of the statement; at most the first hundred.
     pub fn warn(&self, message: impl Into<String>) {
         let mut warnings = self.warnings.lock();

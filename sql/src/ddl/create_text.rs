@@ -78,16 +78,30 @@ fn columns(columns: &[Column]) -> Vec<String> {
 /// The type as the parser reads it back: names of fields that are not plain lower case are quoted.
 fn type_text(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(colon) = rest.find(':') {
-        let start = rest[..colon].rfind(['<', ',']).map_or(0, |at| at + 1);
-        let name = &rest[start..colon];
-        quoted.push_str(&rest[..start]);
-        let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        quoted.push_str(&if is_plain { name.to_owned() } else { backticks(name) });
-        quoted.push(':');
-        rest = &rest[colon + 1..];
+    // Whether each open bracket is that of a row; a name stands after its bracket and after each of its commas.
+    let (mut open, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(['<', '>', ',', '(']) {
+        let (before, mark) = (&rest[..at], &rest[at..=at]);
+        match mark {
+            "<" => open.push(before.trim_end().to_lowercase().ends_with("struct")),
+            ">" => {
+                open.pop();
+            }
+            _ => {}
+        }
+        let end = if mark == "(" { rest.find(')').map_or(rest.len(), |end| end + 1) } else { at + 1 };
+        quoted.push_str(&rest[..end]);
+        rest = &rest[end..];
+        if matches!(mark, "<" | ",")
+            && open.last() == Some(&true)
+            && let Some((name, after)) = rest.split_once(':')
+        {
+            let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            quoted.push_str(&if is_plain { name.to_owned() } else { backticks(name) });
+            quoted.push(':');
+            rest = after;
+        }
     }
     quoted + rest
 }

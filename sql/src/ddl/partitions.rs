@@ -23,6 +23,17 @@ use crate::{
 
 /// Makes a change of partitions; `false` if the change is one of the table's own entry.
 pub(super) async fn change(session: &Session, table: &Table, change: &TableChange) -> Result<bool> {
+    let is_of_partition = match change {
+        TableChange::AddPartitions { partitions, .. } => partitions.iter().all(|spec| spec.location.is_none()),
+        TableChange::SetLocation { partition, .. } => partition.is_some(),
+        change => matches!(change, TableChange::DropPartitions { .. } | TableChange::RenamePartition { .. }),
+    };
+    if is_of_partition && table.discovery == PartitionDiscovery::Discovered && !table.partition_keys.is_empty() {
+        let message = format!("partitions of \"{}\" are the folders that are there on each query", table.name);
+        return Err(Error::not_supported(message).with_hint(
+            "add or delete the folder, or create the table with the property 'partition.discovery' = 'false'",
+        ));
+    }
     match change {
         TableChange::AddPartitions { if_not_exists, partitions } => {
             add(session, table, *if_not_exists, partitions).await?

@@ -2,21 +2,28 @@
 //!
 //! Invariant: views of text are off, so that a type is carried by one Arrow type (see the types of a plan).
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::Utc;
 use datafusion::{
     catalog::Session as CatalogSession,
     common::tree_node::{TreeNode, TreeNodeRecursion},
-    execution::{SessionState, SessionStateBuilder, context::QueryPlanner, runtime_env::RuntimeEnvBuilder},
+    execution::{
+        SessionState, SessionStateBuilder,
+        context::QueryPlanner,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
     logical_expr::LogicalPlan,
     physical_plan::ExecutionPlan,
     physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
     prelude::SessionConfig as DataFusionConfig,
     sql::sqlparser::ast,
 };
-use headwater_connectors::lake::{scan::LakeScanExec, stats::ScanStats};
+use headwater_connectors::{
+    lake::{scan::LakeScanExec, stats::ScanStats},
+    leaf::Leaf,
+};
 use headwater_engine::{
     catalog::TableName,
     error::{Error, ErrorKind, Result},
@@ -66,7 +73,7 @@ impl QueryPlanner for BatchPlanner {
 fn refuse_larger(plan: Arc<dyn ExecutionPlan>, max: ByteCount) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     let mut bytes = 0;
     plan.apply(|node| {
-        bytes += node.downcast_ref::<LakeScanExec>().map_or(0, LakeScanExec::estimated_bytes);
+        bytes += node.downcast_ref::<LakeScanExec>().and_then(|scan| scan.leaf().bytes_max()).unwrap_or(0);
         Ok(TreeNodeRecursion::Continue)
     })?;
     if bytes <= max.0 {
@@ -94,22 +101,29 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
     execution.execution.parquet.schema_force_view_types = false;
     execution.execution.parquet.pushdown_filters = settings.parquet_pushdown_filters;
     let mut runtime = RuntimeEnvBuilder::new();
-    let local_state = config.local_state();
-    if local_state.is_dir() {
-        let spill = local_state.join("spill");
-        // DataFusion makes a folder that is not there, and fails if another process makes it in the same moment.
-        std::fs::create_dir_all(&spill)?;
-        runtime = runtime.with_temp_file_path(spill);
-    }
     if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
         runtime = runtime.with_memory_limit(limit, 1.0);
     }
     Ok(SessionStateBuilder::new()
         .with_config(options)
-        .with_runtime_env(Arc::new(runtime.build().classify()?))
+        .with_runtime_env(Arc::new(with_spill(runtime, &config.local_state())?))
         .with_default_features()
         .with_query_planner(Arc::new(BatchPlanner { scan_max: settings.max_scan }))
         .build())
+}
+
+/// The runtime, with rows that do not fit into memory in the local state, or where that cannot be written, in the
+/// system's folder for temporary files.
+fn with_spill(runtime: RuntimeEnvBuilder, local_state: &Path) -> Result<RuntimeEnv> {
+    let spill = local_state.join("spill");
+    // DataFusion makes a folder that is not there, and fails if another process makes it in the same moment.
+    if local_state.is_dir()
+        && std::fs::create_dir_all(&spill).is_ok()
+        && let Ok(built) = runtime.clone().with_temp_file_path(spill).build()
+    {
+        return Ok(built);
+    }
+    runtime.build().classify()
 }
 
 impl Session {

@@ -8,6 +8,7 @@ use datafusion::{
     common::Column as PlanColumn,
     logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder, lit},
     scalar::ScalarValue,
+    sql::sqlparser::ast,
 };
 use headwater_connectors::lake::hive_type;
 use headwater_engine::{
@@ -17,7 +18,7 @@ use headwater_engine::{
 
 use crate::{
     bind::{BoundQuery, OutputColumn},
-    kernels::{self, Op},
+    kernels::{self, Op, stored::Length},
     parser::cursor::Identifier,
     types::{Type, coerces},
 };
@@ -54,9 +55,29 @@ pub(super) fn assigned(bound: BoundQuery, targets: &[(Column, From)]) -> Result<
             }
             From::Nothing => Expr::Literal(ScalarValue::try_from(&to.to_arrow())?, None),
         };
+        let is_within = |most: u32| match from {
+            From::Query(index) => matches!(bound.columns[*index].data_type, Type::Varchar(Some(n)) if n <= most),
+            From::Text(_) => false,
+            From::Nothing => true,
+        };
+        let expr = match declared_length(column).filter(|length| length.is_padded || !is_within(length.most)) {
+            Some(length) => kernels::call(Op::Stored(length), vec![expr], to),
+            None => expr,
+        };
         exprs.push(expr.alias(column.name.clone()));
     }
     Ok(LogicalPlanBuilder::from(bound.plan).project(exprs)?.build()?)
+}
+
+/// The length that a column `varchar(n)` or `char(n)` is declared with.
+fn declared_length(column: &Column) -> Option<Length> {
+    let (kind, most) = column.type_text.trim().strip_suffix(')')?.split_once('(')?;
+    let is_padded = match kind.trim().to_ascii_lowercase().as_str() {
+        "char" => true,
+        "varchar" => false,
+        _ => return None,
+    };
+    Some(Length { column: column.name.clone(), most: most.trim().parse().ok()?, is_padded })
 }
 
 fn convert(expr: Expr, from: &Type, to: &Type) -> Expr {
@@ -95,6 +116,51 @@ pub(super) fn check(table: &str, targets: &[&Column], query: &[OutputColumn]) ->
 /// A lake's `char(n)` and `varchar(n)` columns are text; so are values of them.
 fn is_text_of(from: &Type, to: &Type) -> bool {
     matches!((from, to), (Type::Char(_), Type::Varchar(None)))
+}
+
+/// The names that files get for a query's columns where no table says: those in quotes keep their case, others are in
+/// lower case.
+pub(super) fn written_names(query: &ast::Query, columns: &[OutputColumn]) -> Vec<String> {
+    let mut names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let items = items_of(&query.body);
+    let is_star = |item: &ast::SelectItem| {
+        !matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
+    };
+    // What a star stands for is named where it comes from.
+    let (before, after) = match (items.iter().position(is_star), items.iter().rposition(is_star)) {
+        (Some(first), Some(last)) => (&items[..first], &items[last + 1..]),
+        _ => (items, &items[items.len()..]),
+    };
+    for (name, item) in names.iter_mut().zip(before) {
+        fold(name, item);
+    }
+    for (name, item) in names.iter_mut().rev().zip(after.iter().rev()) {
+        fold(name, item);
+    }
+    names
+}
+
+/// The items of a query's first SELECT, by which its columns are called.
+fn items_of(body: &ast::SetExpr) -> &[ast::SelectItem] {
+    match body {
+        ast::SetExpr::Select(select) => &select.projection,
+        ast::SetExpr::Query(query) => items_of(&query.body),
+        ast::SetExpr::SetOperation { left, .. } => items_of(left),
+        _ => &[],
+    }
+}
+
+fn fold(name: &mut String, item: &ast::SelectItem) {
+    let written = match item {
+        ast::SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(column)) => Some(column),
+        ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
+    };
+    match written {
+        Some(written) if written.quote_style.is_some() => {}
+        _ => *name = name.to_lowercase(),
+    }
 }
 
 /// The columns a new table has for a query's, with their Hive types.

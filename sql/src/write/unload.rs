@@ -20,7 +20,10 @@ pub(crate) async fn unload(session: &Session, unload: &Unload) -> Result<Outcome
     let files = options::of_unload(&unload.options)?;
     let stats = session.counters();
     let (bound, state) = session.bound(&unload.query, &stats).await?;
-    let all = columns::of_query(&bound.columns, &[], unload.location_at)?;
+    let mut all = columns::of_query(&bound.columns, &[], unload.location_at)?;
+    for (column, name) in all.iter_mut().zip(columns::written_names(&unload.query, &bound.columns)) {
+        column.name = name;
+    }
     split_keys(&all, &files.partitioned_by).map_err(|error| error.at(unload.location_at))?;
     let from: Vec<(Column, From)> =
         all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();

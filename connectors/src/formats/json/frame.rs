@@ -41,7 +41,7 @@ enum Level {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     level: Level,
-    /// Bytes before the last child that began its line; none if none did.
+    /// Bytes before the first child that began its line; none if none did.
     indent: Option<usize>,
 }
 
@@ -52,6 +52,8 @@ pub(super) struct Frame {
     stack: Vec<Open>,
     /// Bytes between the last line end and what stands next; none if there is more than blanks and commas.
     indent: Option<usize>,
+    /// The same of the rows of an array that ended: what follows may well be in it, and its end a bracket too many.
+    indent_before: Option<usize>,
     /// Whether rows end with their line; unknown before the first row.
     has_lines: Option<bool>,
     /// A row below a path was found and is not read yet.
@@ -69,13 +71,22 @@ enum Step {
 impl Frame {
     pub(super) fn new(path: RecordPath) -> Self {
         let (has_document, has_records) = (false, path.0.is_empty());
-        Self { path, stack: Vec::new(), indent: None, has_lines: None, is_at_row: false, has_document, has_records }
+        Self {
+            path,
+            stack: Vec::new(),
+            indent: None,
+            indent_before: None,
+            has_lines: None,
+            is_at_row: false,
+            has_document,
+            has_records,
+        }
     }
 
     /// Begins anew, for the next payload.
     pub(super) fn reset(&mut self) {
         self.stack.clear();
-        (self.indent, self.has_lines, self.is_at_row) = (None, None, false);
+        (self.indent, self.indent_before, self.has_lines, self.is_at_row) = (None, None, None, false);
         (self.has_document, self.has_records) = (false, self.path.0.is_empty());
     }
 
@@ -89,6 +100,7 @@ impl Frame {
             let Some(&byte) = buffer.get(at) else {
                 return if is_last { self.end(at) } else { Found::NeedMore(at) };
             };
+            self.note_child(byte);
             let step = match self.stack.last().map(|open| open.level) {
                 _ if self.is_at_row => return Found::Row(at),
                 None if byte == b'{' && self.path.0.is_empty() => return Found::Row(at),
@@ -113,17 +125,29 @@ impl Frame {
     /// Takes note of how far from the start of its line the next child of an open container is.
     #[inline]
     fn note_indent(&mut self, between: &[u8]) {
-        let Some(open) = self.stack.last_mut() else { return };
+        if self.stack.is_empty() {
+            return;
+        }
         match memchr::memrchr(b'\n', between) {
             Some(end) => self.indent = Some(between.len() - end - 1),
             // Chunks may end between blanks.
             None => self.indent = self.indent.map(|indent| indent + between.len()),
         }
-        // What follows on the line of a child that began it belongs to that line.
-        open.indent = self.indent.or(open.indent);
+    }
+
+    /// Takes note of where the children of a container stand. The first one says it: what is left of malformed ones may
+    /// stand anywhere.
+    #[inline]
+    fn note_child(&mut self, byte: u8) {
+        let (Some(open), Some(indent)) = (self.stack.last_mut(), self.indent) else { return };
+        let is_child = byte == if matches!(open.level, Level::Keys(_)) { b'"' } else { b'{' };
+        if is_child {
+            open.indent.get_or_insert(indent);
+        }
     }
 
     fn push(&mut self, level: Level) {
+        self.indent_before = None;
         self.stack.push(Open { level, indent: None });
     }
 
@@ -141,8 +165,10 @@ impl Frame {
     }
 
     fn pop(&mut self, at: usize) -> Step {
+        let closed = self.stack.pop();
+        self.indent_before = closed.and_then(|open| open.indent);
         // An array of no records leads to them all the same.
-        self.has_records |= matches!(self.stack.pop().map(|open| open.level), Some(Level::Elements(_, 0)));
+        self.has_records |= matches!(closed.map(|open| open.level), Some(Level::Elements(_, 0)));
         Step::Go(at + 1)
     }
 
@@ -269,15 +295,15 @@ impl Frame {
     fn after_lines(&mut self, rest: &[u8], at_end: Option<usize>) -> Option<usize> {
         let is_array = |open: &Open| !matches!(open.level, Level::Keys(_)) && open.indent.is_some();
         let depth = self.stack.iter().rposition(is_array).map_or(0, |index| index + 1);
-        let indent = depth.checked_sub(1).and_then(|index| self.stack[index].indent).unwrap_or(0);
+        let indent = depth.checked_sub(1).map_or(self.indent_before, |index| self.stack[index].indent);
         // Between rows of an array is a comma, between others none.
-        let follows = |before: u8| !matches!(before, b':' | b'[') && (depth > 0 || before != b',');
-        let row = next_object_line(rest, indent, follows);
+        let follows = |before: u8| !matches!(before, b':' | b'[') && (indent.is_some() || before != b',');
+        let row = next_object_line(rest, indent.unwrap_or(0), follows);
         if let Some(length) = balanced_end(&rest[..row.unwrap_or(rest.len())]) {
             return Some(length);
         }
         row.or(at_end)?;
-        let next = next_object_line(rest, indent, |_| true);
+        let next = next_object_line(rest, indent.unwrap_or(0), |_| true);
         if next.is_some() {
             self.leave(depth);
         }

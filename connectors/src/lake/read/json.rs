@@ -46,6 +46,18 @@ pub(crate) fn record_start(window: &[u8]) -> Option<usize> {
     None
 }
 
+/// Whether the rows of a file that begins like this may be lines: neither pretty-printed nor run together nor an array.
+pub(crate) fn may_be_lines(start: &[u8]) -> bool {
+    let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
+    let Some(length) = memchr::memchr(b'\n', start) else {
+        let mut values = serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
+        let is_first_whole = values.next().is_some_and(|value| value.is_ok());
+        // Longer than what is seen of it.
+        return !is_first_whole || start[values.byte_offset()..].trim_ascii().is_empty();
+    };
+    is_object(&start[..length]) || record_start(start).is_some()
+}
+
 fn is_object(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     line.first() == Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
@@ -59,6 +71,16 @@ mod tests {
     fn a_record_starts_after_a_line_that_is_an_object() {
         assert_eq!(record_start(b"tail}\n{\"a\":1}\n{\"a\":2}\n"), Some(14));
         assert_eq!(record_start(b"\n{\"a\":1}\r\n{\"a\":2}\r\n{}\n"), Some(10));
+    }
+
+    #[test]
+    fn files_are_cut_only_where_rows_may_be_lines() {
+        for text in ["{\"a\":1}\n", "\u{feff}{\"a\":1}\r\n{", "broken\n{}\n{}\n", "{\"a\":\"long", "{\"a\":1}"] {
+            assert!(may_be_lines(text.as_bytes()), "{text}");
+        }
+        for text in ["{\n \"a\":1\n}\n", "[\n{},\n{}\n]", "{\"a\":1}{\"a\":2}{", "[{\"a\":1},\n{\"a\":2}]\n"] {
+            assert!(!may_be_lines(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
     output::{Flow, OpenFile, Output},
 };
 use crate::lake::{
-    compression::{Compression, MAGIC_LENGTH},
+    compression::Compression,
     counting::ListingCost,
     listing::LakeFile,
     scan::{LakeScan, Unit},
@@ -132,9 +132,10 @@ async fn bounds(scan: &LakeScan, unit: &Unit) -> Result<Range<u64>> {
     if unit.is_exact || unit.range == (0..size) {
         return Ok(unit.range.clone());
     }
-    // What is compressed is read as a whole by whoever has its start, whatever the file's name says.
-    let first = fetch_range(scan, unit.file, 0..MAGIC_LENGTH.min(size), Vec::new()).await?;
-    if Compression::by_magic(&first).is_some() {
+    // What is compressed is read as a whole by whoever has its start, whatever the file's name says, and so is what has no
+    // record that surely starts after a cut.
+    let first = fetch_range(scan, unit.file, 0..scan.format.start_bytes().min(size), Vec::new()).await?;
+    if Compression::by_magic(&first).is_some() || !scan.format.may_cut(&first) {
         return Ok(if unit.range.start == 0 { 0..size } else { 0..0 });
     }
     let length = unit.range.end - unit.range.start;
