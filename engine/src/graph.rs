@@ -99,6 +99,8 @@ pub struct Projection {
 pub struct TimeSpec {
     /// The event time column: a timestamp of any unit, without zone or in UTC.
     pub column: usize,
+    /// Columns that are set from the clock.
+    pub clocks: Vec<usize>,
     /// How the watermark follows.
     pub watermark: WatermarkRule,
     /// A caught-up split that is silent for this long no longer holds the watermark; `None`: it always does.
@@ -175,6 +177,8 @@ pub enum Lateness {
     },
     /// When its event time is below its split's watermark (interval joins, deduplication by event time).
     EventTime,
+    /// Never: the branch goes by the clock, which is its watermark, beside the event time of the table.
+    Clock,
 }
 
 /// A computation.

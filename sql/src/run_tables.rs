@@ -25,7 +25,13 @@ pub(crate) async fn provider(
     table: &CreateStreamTable,
 ) -> Result<Arc<dyn TableProvider>> {
     match (table.option("connector").unwrap_or_default(), tables.reader) {
-        ("filesystem", TableReader::Batch) => tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await,
+        ("filesystem", TableReader::Batch) => {
+            let folder = tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await?;
+            match table.columns.iter().any(|column| matches!(column.kind, StreamColumnKind::Computed { .. })) {
+                true => Ok(Arc::new(StreamTable::over_folder(&tables.session, table, folder)?)),
+                false => Ok(folder),
+            }
+        }
         (_, TableReader::Batch) => Ok(Arc::new(StreamTable::new(&tables.session, table)?)),
         (_, TableReader::Job { once }) => Ok(Arc::new(StreamTable::of_job(&tables.session, table, once)?)),
     }
@@ -45,10 +51,14 @@ pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> R
     let format = required("format", "'format' is json, csv, parquet or raw")?;
     let (mut columns, mut keys) = (Vec::new(), Vec::new());
     for column in &table.columns {
-        let StreamColumnKind::Physical { type_text, .. } = &column.kind else {
-            return Err(Error::not_supported(format!("column \"{}\" of a filesystem table", column.name.value))
-                .with_hint("declare the columns of the files; the path is in the hidden column \"$path\"")
-                .at(column.name.at));
+        let type_text = match &column.kind {
+            StreamColumnKind::Physical { type_text, .. } => type_text,
+            StreamColumnKind::Computed { .. } => continue,
+            StreamColumnKind::Metadata { .. } => {
+                return Err(Error::not_supported(format!("column \"{}\" of a filesystem table", column.name.value))
+                    .with_hint("declare the columns of the files; the path is in the hidden column \"$path\"")
+                    .at(column.name.at));
+            }
         };
         let is_key = table.partitioned_by.iter().any(|key| key.value.eq_ignore_ascii_case(&column.name.value));
         let entry =

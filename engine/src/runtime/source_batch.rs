@@ -242,8 +242,14 @@ pub(crate) fn micros(column: &ArrayRef) -> Result<Int64Array> {
 }
 
 fn stamp(prepared: &mut Prepared, time: &TimeSpec, origin: &Origin, watermark: &mut Watermark) -> Result<()> {
+    for column in &time.clocks {
+        set_from_clock(prepared, *column, origin.now)?;
+    }
     if let WatermarkRule::Clock = time.watermark {
-        return stamp_with_clock(prepared, time, origin.now);
+        set_from_clock(prepared, time.column, origin.now)?;
+        prepared.before = vec![i64::MIN; prepared.changes.num_rows()];
+        prepared.times = Some(vec![origin.now.micros(); prepared.changes.num_rows()]);
+        return Ok(());
     }
     let mut values = micros(prepared.changes.rows.column(time.column))?;
     if values.null_count() > 0 {
@@ -274,15 +280,12 @@ fn stamp(prepared: &mut Prepared, time: &TimeSpec, origin: &Origin, watermark: &
     Ok(())
 }
 
-fn stamp_with_clock(prepared: &mut Prepared, time: &TimeSpec, now: Instant) -> Result<()> {
+fn set_from_clock(prepared: &mut Prepared, column: usize, now: Instant) -> Result<()> {
     let rows = &prepared.changes.rows;
     let clock: ArrayRef = Arc::new(TimestampMillisecondArray::from_value(now.0, rows.num_rows()));
     let mut columns = rows.columns().to_vec();
-    columns[time.column] = cast(&clock, rows.schema().field(time.column).data_type())?;
-    let times = vec![now.micros(); rows.num_rows()];
-    prepared.before = vec![i64::MIN; rows.num_rows()];
+    columns[column] = cast(&clock, rows.schema().field(column).data_type())?;
     prepared.changes.rows = RecordBatch::try_new(rows.schema(), columns)?;
-    prepared.times = Some(times);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::{
     connector::{Lag, SourceBatch, SourceEvent, Split, SplitId, SplitReader},
     error::{Error, Result},
     format::Decoder,
-    graph::{BranchInput, Malformed, SourceNode, WatermarkRule},
+    graph::{BranchInput, Lateness, Malformed, SourceNode, WatermarkRule},
     message::{Barrier, ChangeBatch, Message},
     metrics::{JobMetrics, SplitSample},
     runtime::{
@@ -379,8 +379,15 @@ impl SourceHead {
     /// Sends the table's watermark on if it has advanced.
     pub(super) async fn forward_watermark(&mut self, effects: &mut Effects) -> Result<()> {
         self.released.mark_unchanged();
-        let node = source_of(&self.graph, self.node)?;
+        let graph = Arc::clone(&self.graph);
+        let node = source_of(&graph, self.node)?;
         let Some(time) = &node.time else { return Ok(()) };
+        let by_clock = node.branches.iter().map(|branch| matches!(branch.lateness, Some(Lateness::Clock)));
+        let by_clock: Vec<bool> = by_clock.collect();
+        if by_clock.contains(&true) && !self.ended {
+            let now = Event::Message(Message::Watermark(Watermark(effects.clock().now().micros())));
+            self.push_to(now, |branch| by_clock[branch], effects).await?;
+        }
         let clock = matches!(time.watermark, WatermarkRule::Clock);
         let watermark = if clock && !self.ended {
             Watermark(effects.clock().now().micros())
@@ -391,12 +398,19 @@ impl SourceHead {
             return Ok(());
         }
         self.emitted = watermark;
-        self.push_all(Event::Message(Message::Watermark(watermark)), effects).await
+        let event = Event::Message(Message::Watermark(watermark));
+        self.push_to(event, |branch| !by_clock[branch], effects).await
     }
 
     async fn push_all(&mut self, event: Event, effects: &mut Effects) -> Result<()> {
-        for branch in &mut self.branches {
-            branch.push(0, event.clone(), effects).await?;
+        self.push_to(event, |_| true, effects).await
+    }
+
+    async fn push_to(&mut self, event: Event, is_meant: impl Fn(usize) -> bool, effects: &mut Effects) -> Result<()> {
+        for (index, branch) in self.branches.iter_mut().enumerate() {
+            if is_meant(index) {
+                branch.push(0, event.clone(), effects).await?;
+            }
         }
         Ok(())
     }

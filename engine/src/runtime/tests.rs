@@ -105,6 +105,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
             project: None,
             time: Some(TimeSpec {
                 column: 1,
+                clocks: Vec::new(),
                 watermark: WatermarkRule::Expr(Arc::new(watermark)),
                 idle_timeout: None,
                 max_ahead: Duration::from_secs(86_400),

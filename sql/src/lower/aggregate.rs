@@ -147,14 +147,16 @@ impl Lowering {
         let keys = operator.exchange_keys();
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys) };
         let partial = operator.partial()?;
+        let own = flow.pending.as_ref().map(|pending| pending.lateness);
         match (flow.origin.clone(), windows) {
             (Origin::Source(source, input), Windows::Assign { spec, .. }) if self.tells(source)?.is_none() => {
+                let lateness = own.unwrap_or(Lateness::Windows { windows: spec, allowed });
                 let branch = Branch {
                     insert: self.insert.clone(),
                     input,
                     steps: flow.steps,
-                    lateness: Some(Lateness::Windows { windows: spec, allowed }),
-                    holds: true,
+                    holds: matches!(lateness, Lateness::Windows { .. }),
+                    lateness: Some(lateness),
                     tells: Vec::new(),
                     carries: Carries::Nothing,
                     schema: partial.schema(),
@@ -164,7 +166,7 @@ impl Lowering {
             }
             _ => {
                 let lateness = match windows {
-                    Windows::Assign { spec, .. } => Some(Lateness::Windows { windows: spec, allowed }),
+                    Windows::Assign { spec, .. } => own.or(Some(Lateness::Windows { windows: spec, allowed })),
                     Windows::Attached { .. } => None,
                 };
                 let (input, _) = self.feed(flow, lateness)?;

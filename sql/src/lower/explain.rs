@@ -94,6 +94,9 @@ fn describe_branch(out: &mut String, index: usize, branch: &Branch) {
         Some(Lateness::EventTime) => {
             let _ = writeln!(out, "    late below the watermark");
         }
+        Some(Lateness::Clock) => {
+            let _ = writeln!(out, "    by the clock");
+        }
         None => {}
     }
     for local in &branch.local {

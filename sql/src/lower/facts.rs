@@ -3,14 +3,16 @@
 //!
 //! Invariant: a fact that cannot be shown is absent; nothing here is a guess.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::DataType};
 use datafusion::{
-    common::DFSchema,
+    common::{DFSchema, ScalarValue},
     logical_expr::{Expr, LogicalPlan},
 };
 use headwater_engine::connector::ChangelogMode;
 
-use super::flow::{index_of, unaliased};
+use super::flow::{index_of, physical, unaliased};
 use crate::{
     kernels::{self, Op},
     types::Type,
@@ -33,10 +35,14 @@ pub(super) struct Facts {
     pub(super) attached: Option<Attached>,
     /// Columns below which no value comes any more once the watermark has passed it.
     pub(super) times: Vec<usize>,
+    /// Columns that have the time at which a row was read, beside the event time of its table.
+    pub(super) clocks: Vec<usize>,
     /// Sets of columns, each of which names one row at most.
     pub(super) keys: Vec<Vec<usize>>,
     /// Sets of columns: rows that agree on one of them are on one task.
     pub(super) spread: Vec<Vec<usize>>,
+    /// Columns that have one of a few values, none of them NULL.
+    pub(super) values: Vec<(usize, Vec<ScalarValue>)>,
     /// Branches of sources that reach here through stateless operators only.
     pub(super) feeds: Vec<(usize, usize)>,
 }
@@ -48,7 +54,8 @@ impl Facts {
     }
 
     pub(super) fn of(changes: ChangelogMode) -> Self {
-        Self { changes, attached: None, times: Vec::new(), keys: Vec::new(), spread: Vec::new(), feeds: Vec::new() }
+        let (times, keys, spread, values, feeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { changes, attached: None, times, clocks: Vec::new(), keys, spread, values, feeds }
     }
 
     /// The facts after columns have moved; `same` also finds a column whose values are told apart in another type.
@@ -64,8 +71,10 @@ impl Facts {
             changes: self.changes,
             attached: self.attached.and_then(window),
             times: self.times.iter().filter_map(|column| exact(*column)).collect(),
+            clocks: self.clocks.iter().filter_map(|column| exact(*column)).collect(),
             keys: sets(&self.keys),
             spread: sets(&self.spread),
+            values: Vec::new(),
             feeds: self.feeds.clone(),
         }
     }
@@ -77,7 +86,67 @@ impl Facts {
         };
         let exact = |expr: &Expr| index_of(expr, schema).ok();
         let same = |expr: &Expr| index_of(distinct_value(expr, schema), schema).ok();
-        self.moved(&|column| place(&exact, column), &|column| place(&exact, column).or_else(|| place(&same, column)))
+        let values: Vec<Option<(Option<usize>, Vec<ScalarValue>)>> =
+            exprs.iter().map(|expr| self.values_of(unaliased(expr), schema)).collect();
+        let told_apart = |column: usize| {
+            let known = self.values.iter().find(|(known, _)| *known == column).map_or(0, |(_, known)| known.len());
+            values.iter().position(|values| {
+                let of_column = values.as_ref().filter(|(from, _)| *from == Some(column));
+                of_column.is_some_and(|(_, values)| known > 0 && all_differ(values))
+            })
+        };
+        let found = |column| place(&exact, column).or_else(|| place(&same, column)).or_else(|| told_apart(column));
+        let mut facts = self.moved(&|column| place(&exact, column), &found);
+        let few = (0..).zip(values).filter_map(|(place, values)| Some((place, values?.1)));
+        facts.values = few.collect();
+        facts
+    }
+
+    /// The column an expression is computed from, with its value for each of the column's, where these are few.
+    fn values_of(&self, expr: &Expr, schema: &DFSchema) -> Option<(Option<usize>, Vec<ScalarValue>)> {
+        let columns = expr.column_refs();
+        let mut columns = columns.iter();
+        let (from, rows) = match (columns.next(), columns.next(), expr) {
+            (None, _, Expr::Literal(value, _)) => return (!value.is_null()).then(|| (None, vec![value.clone()])),
+            (Some(column), None, _) if !expr.is_volatile() => {
+                let index = schema.index_of_column(column).ok()?;
+                let (_, known) = self.values.iter().find(|(column, _)| *column == index)?;
+                let (qualifier, field) = schema.qualified_field(index);
+                let fields = vec![(qualifier.cloned(), Arc::clone(field))];
+                let alone = DFSchema::new_with_metadata(fields, Default::default()).ok()?;
+                let array = ScalarValue::iter_to_array(known.iter().cloned()).ok()?;
+                let rows = RecordBatch::try_new(Arc::clone(alone.inner()), vec![array]).ok()?;
+                (index, (alone, rows))
+            }
+            _ => return None,
+        };
+        let (schema, rows) = rows;
+        let found = physical(expr, &schema).ok()?.evaluate(&rows).ok()?.into_array(rows.num_rows()).ok()?;
+        let values =
+            (0..found.len()).map(|row| ScalarValue::try_from_array(&found, row)).collect::<Result<Vec<_>, _>>();
+        values.ok().filter(|values| !values.iter().any(ScalarValue::is_null)).map(|values| (Some(from), values))
+    }
+
+    /// The facts about rows of several flows that a column tells apart.
+    pub(super) fn told_apart(parts: &[Facts]) -> Option<Self> {
+        let mut candidates = parts.first()?.values.iter().map(|(column, _)| *column);
+        let values = |column: usize| -> Option<Vec<ScalarValue>> {
+            let of =
+                |part: &Facts| part.values.iter().find(|(own, _)| *own == column).map(|(_, values)| values.clone());
+            let all: Vec<ScalarValue> = parts.iter().map(of).collect::<Option<Vec<_>>>()?.concat();
+            all_differ(&all).then_some(all)
+        };
+        let (column, values) = candidates.find_map(|column| Some((column, values(column)?)))?;
+        let together = |sets: &dyn Fn(&Facts) -> Option<Vec<usize>>| -> Vec<Vec<usize>> {
+            let Some(sets) = parts.iter().map(sets).collect::<Option<Vec<_>>>() else { return Vec::new() };
+            let mut set = [sets.concat(), vec![column]].concat();
+            set.sort_unstable();
+            set.dedup();
+            vec![set]
+        };
+        let keys = together(&|part| part.keys.iter().min_by_key(|key| key.len()).cloned());
+        let spread = together(&|part| part.spread.iter().min_by_key(|set| set.len()).cloned());
+        Some(Self { keys, spread, values: vec![(column, values)], ..Self::append() })
     }
 
     /// Whether a set of columns names one row at most.
@@ -94,6 +163,10 @@ impl Facts {
     pub(super) fn is_together(&self, columns: &[usize]) -> bool {
         self.spread.iter().any(|set| is_subset(set, columns))
     }
+}
+
+fn all_differ(values: &[ScalarValue]) -> bool {
+    values.iter().enumerate().all(|(place, value)| !values[..place].contains(value))
 }
 
 pub(super) fn is_subset(small: &[usize], large: &[usize]) -> bool {

@@ -62,6 +62,8 @@ pub(super) struct Pending {
     pub(super) spec: WindowSpec,
     /// Index of the event time column in the rows.
     pub(super) time: usize,
+    /// When a row is late for the windows.
+    pub(super) lateness: Lateness,
     /// Allowed lateness in microseconds.
     pub(super) allowed: i64,
     /// Where `window_start`, `window_end` and `window_time` are in the plan's columns, if they are still there.

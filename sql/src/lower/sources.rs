@@ -142,7 +142,7 @@ pub(super) fn node_of(table: &StreamTable, kept: &[usize], branches: Vec<Branch>
 }
 
 /// Indexes of the spec's columns that the declared columns `kept` need.
-fn read_columns(table: &StreamTable, kept: &[usize]) -> Result<Vec<usize>> {
+pub(super) fn read_columns(table: &StreamTable, kept: &[usize]) -> Result<Vec<usize>> {
     let mut read = Vec::new();
     for column in kept {
         match &table.columns[*column] {
@@ -159,10 +159,10 @@ fn read_columns(table: &StreamTable, kept: &[usize]) -> Result<Vec<usize>> {
     Ok(read)
 }
 
-type Place<'a> = &'a dyn Fn(usize) -> Option<usize>;
+pub(super) type Place<'a> = &'a dyn Fn(usize) -> Option<usize>;
 
 /// The declared columns in terms of those read; `None` when they are the same.
-fn projection(
+pub(super) fn projection(
     table: &StreamTable,
     kept: &[usize],
     columns: &SchemaRef,
@@ -199,8 +199,10 @@ fn time(table: &StreamTable, kept: &[usize], schema: &SchemaRef) -> Result<Optio
         Some(watermark) => WatermarkRule::Expr(physical(watermark, &DFSchema::try_from(Arc::clone(schema))?)?),
         None => WatermarkRule::Clock,
     };
+    let clocks = time.clocks.iter().filter_map(|clock| kept.iter().position(|column| column == clock));
     Ok(Some(TimeSpec {
         column,
+        clocks: clocks.collect(),
         watermark,
         idle_timeout: time.idle_timeout,
         max_ahead: time.max_ahead,

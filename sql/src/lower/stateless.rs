@@ -65,6 +65,7 @@ impl Lowering {
         let mut facts = Facts::of(self.sources[index].changes);
         let place = |column: usize| wanted.iter().position(|wanted| *wanted == column);
         facts.times = table.time.iter().filter_map(|time| place(time.column)).collect();
+        facts.clocks = table.time.iter().flat_map(|time| &time.clocks).filter_map(|column| place(*column)).collect();
         let key: Option<Vec<usize>> = table.key_columns()?.into_iter().map(place).collect();
         facts.keys = key.into_iter().filter(|key| !key.is_empty()).collect();
         let schema = Arc::clone(&scan.projected_schema);
@@ -173,9 +174,19 @@ impl Lowering {
             let lateness = self.sources[source].table()?.allowed_lateness;
             allowed = allowed.max(i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX));
         }
-        let pending = Some(Pending { spec: node.spec, time, allowed, columns, session_keys, hidden: None });
+        let lateness = match self.is_by_clock(&input, time) {
+            true => Lateness::Clock,
+            false => Lateness::Windows { windows: node.spec, allowed },
+        };
+        let allowed = if let Lateness::Clock = lateness { 0 } else { allowed };
+        let pending = Some(Pending { spec: node.spec, time, lateness, allowed, columns, session_keys, hidden: None });
         input.facts.attached = None;
         Ok(Flow { schema: Arc::clone(schema), pending, ..input })
+    }
+
+    /// Whether windows go by the clock, while the table has an event time for others.
+    fn is_by_clock(&self, flow: &Flow, time: usize) -> bool {
+        matches!(flow.origin, Origin::Source(_, BranchInput::Rows)) && flow.facts.clocks.contains(&time)
     }
 
     /// Windows run on event time: the column must be one below which nothing comes any more.
@@ -186,7 +197,7 @@ impl Lowering {
             return Err(Error::not_supported("a window function over rows of another one by the same event time")
                 .with_hint("aggregate in the first window, and use DESCRIPTOR(window_time) for the second"));
         }
-        if flow.facts.times.contains(&time) {
+        if flow.facts.times.contains(&time) || self.is_by_clock(flow, time) {
             return Ok(());
         }
         let name = flow.schema.field(time).name().split('#').next().unwrap_or_default().to_owned();
@@ -259,12 +270,18 @@ impl Lowering {
     /// Makes pending window columns real, by an operator that gives each row once a window.
     pub(super) fn assign(&mut self, flow: Flow) -> Result<Flow> {
         let Some(pending) = flow.pending.clone() else { return Ok(flow) };
-        let (schema, times) = (Arc::clone(&flow.schema), flow.facts.times.clone());
+        let (schema, mut times) = (Arc::clone(&flow.schema), flow.facts.times.clone());
+        if let Lateness::Clock = pending.lateness {
+            times.clear();
+        }
         let rows = arrow_schema(flow.rows_schema()?.as_ref());
         let operator = AssignWindows::new(pending.spec, pending.time, &rows)?;
         let assigned = headwater_engine::operator::OperatorFactory::schema(&operator);
         // Rows that go on without an aggregation are never given twice, whatever lateness is allowed.
-        let lateness = Lateness::Windows { windows: pending.spec, allowed: 0 };
+        let lateness = match pending.lateness {
+            Lateness::Clock => Lateness::Clock,
+            Lateness::Windows { .. } | Lateness::EventTime => Lateness::Windows { windows: pending.spec, allowed: 0 },
+        };
         let width = rows.fields().len();
         let (from, feeds) = self.feed(flow, Some(lateness))?;
         let id = self.add_operator(from, Arc::new(operator));
@@ -287,14 +304,16 @@ impl Lowering {
     pub(super) fn union(&mut self, union: &UnionPlan) -> Result<Flow> {
         let mut inputs = Vec::with_capacity(union.inputs.len());
         let mut all: Option<Facts> = None;
+        let mut parts = Vec::with_capacity(union.inputs.len());
         for plan in &union.inputs {
             let flow = self.flow(plan)?;
             let flow = self.assign(flow)?;
             flow.settled("UNION ALL of")?;
             let own = flow.facts.clone();
+            parts.push(own.clone());
             let (input, feeds) = self.feed(flow, None)?;
             inputs.push(input);
-            let own = Facts { feeds, keys: Vec::new(), spread: Vec::new(), ..own };
+            let own = Facts { feeds, keys: Vec::new(), spread: Vec::new(), values: Vec::new(), ..own };
             all = Some(match all {
                 None => own,
                 Some(before) => Facts {
@@ -308,7 +327,10 @@ impl Lowering {
         }
         let operator: OperatorRef = Arc::new(Union::new(arrow_schema(&union.schema)));
         let id = self.add("union", NodeKind::Operator(OperatorNode { inputs, operator }));
-        let facts = all.ok_or_else(|| Error::internal("a union without inputs"))?;
+        let mut facts = all.ok_or_else(|| Error::internal("a union without inputs"))?;
+        if let Some(Facts { keys, spread, values, .. }) = Facts::told_apart(&parts) {
+            facts = Facts { keys, spread, values, ..facts };
+        }
         Ok(Flow::of_node(id, &union.schema, facts))
     }
 

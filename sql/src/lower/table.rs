@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion::{
     catalog::{Session as CatalogSession, TableProvider},
     logical_expr::{Expr, TableProviderFilterPushDown, TableType},
-    physical_plan::ExecutionPlan,
+    physical_plan::{ExecutionPlan, projection::ProjectionExec},
     sql::sqlparser::ast,
 };
 use headwater_connectors::{
@@ -24,11 +24,14 @@ use headwater_engine::{
     catalog::{Properties, Table},
     connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec},
     error::{Error, Result},
-    graph::Malformed,
+    graph::{Malformed, Projection},
 };
 
-use super::lake_time::lake_time;
-use super::scan::{StreamScan, statement_context};
+use super::{
+    lake_time::lake_time,
+    scan::{StreamScan, statement_context},
+    sources::{projection, read_columns},
+};
 use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
     diagnostics::did_you_mean,
@@ -97,6 +100,8 @@ pub(crate) enum ColumnSource {
 pub(crate) struct EventTime {
     /// Index of the declared column.
     pub(crate) column: usize,
+    /// Indexes of other columns that are `PROCTIME()`.
+    pub(crate) clocks: Vec<usize>,
     /// The watermark of a row, over the declared columns; `None`: the clock is the time, and the watermark.
     pub(crate) watermark: Option<Expr>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -166,6 +171,34 @@ impl StreamTable {
         let (key, value) = (MONITOR.to_owned(), MONITOR_ONCE.to_owned());
         watched.options.push(TableOption { key, value, at: declared.name.at() });
         Ok(Self { batch, ..Self::new(session, &watched)? })
+    }
+
+    /// A declared folder with computed columns, in batch.
+    pub(crate) fn over_folder(
+        session: &Session,
+        declared: &CreateStreamTable,
+        folder: Arc<dyn TableProvider>,
+    ) -> Result<Self> {
+        Ok(Self { batch: Some(folder), ..Self::new(session, declared)? })
+    }
+
+    /// A scan of the folder in batch, with the columns that are computed from its own.
+    async fn scan_folder(
+        &self,
+        folder: &Arc<dyn TableProvider>,
+        state: &dyn CatalogSession,
+        kept: &[usize],
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let there = folder.schema();
+        let read = read_columns(self, kept)?;
+        let name = |index: &usize| self.spec.schema.field(*index).name();
+        let places = read.iter().map(|index| there.index_of(name(index))).collect::<Result<Vec<usize>, _>>()?;
+        let rows = folder.scan(state, Some(&places), &[], None).await?;
+        let place = |index: usize| read.iter().position(|column| *column == index);
+        let (project, _) = projection(self, kept, &rows.schema(), &place)?;
+        let Some(Projection { exprs, schema }) = project else { return Ok(rows) };
+        let named = exprs.into_iter().zip(schema.fields()).map(|(expr, field)| (expr, field.name().clone()));
+        Ok(Arc::new(ProjectionExec::try_new(named.collect::<Vec<_>>(), rows)?))
     }
 
     /// A table of the catalog as a job reads and writes it.
@@ -272,6 +305,7 @@ impl TimeOptions {
     pub(super) fn of(&self, column: usize, watermark: Option<Expr>) -> EventTime {
         EventTime {
             column,
+            clocks: Vec::new(),
             watermark,
             idle_timeout: self.idle_timeout,
             max_ahead: self.max_ahead,
@@ -381,7 +415,9 @@ fn event_time(
                 .at(watermark.column.at));
         }
     }
-    Ok(Some(options.of(column, Some(expr))))
+    let clocks = declared.columns.iter().enumerate().filter(|(_, column)| is_processing_time(column));
+    let clocks = clocks.map(|(index, _)| index).collect();
+    Ok(Some(EventTime { clocks, ..options.of(column, Some(expr)) }))
 }
 
 /// `AS PROCTIME()`.
@@ -425,21 +461,17 @@ impl TableProvider for StreamTable {
     async fn scan(
         &self,
         state: &dyn CatalogSession,
-        projection: Option<&Vec<usize>>,
+        wanted: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         if let Some(table) = self.query_table()? {
-            return table.scan(state, projection, filters, limit).await;
+            return table.scan(state, wanted, filters, limit).await;
         }
-        if let Some(batch) = &self.batch {
-            let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-            let wanted = projection.unwrap_or(&all).iter().map(|index| self.schema.field(*index).name());
-            let (there, names) = (batch.schema(), wanted.collect::<Vec<_>>());
-            let places = names.iter().map(|name| there.index_of(name)).collect::<Result<Vec<usize>, _>>()?;
-            return batch.scan(state, Some(&places), &[], None).await;
+        let columns = wanted.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        if let Some(folder) = &self.batch {
+            return self.scan_folder(folder, state, &columns).await;
         }
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         Ok(Arc::new(StreamScan::rows(self, self.context.clone(), &columns)?))
     }
 }

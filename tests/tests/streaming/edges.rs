@@ -327,3 +327,30 @@ async fn processing_time_windows_count_every_row() {
         .sum();
     assert_eq!(counted, rows.num_rows() as i64);
 }
+
+/// One table with both times: each window goes by its own, and rows that are late for one are not for the other.
+#[tokio::test]
+async fn windows_by_the_clock_go_beside_those_of_event_time() {
+    let script = "
+CREATE TABLE events (id BIGINT, ts TIMESTAMP(3), pt AS PROCTIME(), WATERMARK FOR ts AS ts) WITH ('connector' = 'kept');
+CREATE TABLE counts (window_start TIMESTAMP(3), n BIGINT) WITH ('connector' = 'kept');
+CREATE TABLE read_at (window_start TIMESTAMP(3), n BIGINT) WITH ('connector' = 'kept');
+INSERT INTO counts SELECT window_start, count(*) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+  GROUP BY window_start, window_end;
+INSERT INTO read_at SELECT window_start, count(*)
+  FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(pt), INTERVAL '1' DAY)) WHERE id < 4 GROUP BY window_start, window_end;
+";
+    let log = MemoryLog::new(false, 1);
+    log.append("p-0", events(&[(1, Some(1)), (2, Some(-90_000)), (3, Some(25)), (4, Some(2)), (5, Some(26))]));
+    log.close();
+    let job = job(script, &[("events", log)], 2).await;
+    let ledger = &job.summary.ledger["events"];
+    assert_eq!((ledger["counts"].late, ledger["counts"].released), (2, 3), "{ledger:?}");
+    assert_eq!(
+        (ledger["read_at"].late, ledger["read_at"].filtered, ledger["read_at"].released),
+        (0, 2, 3),
+        "{ledger:?}"
+    );
+    assert_eq!(job.table("counts"), ["2026-01-01T00:00:00 | 1", "2026-01-01T00:00:20 | 2"]);
+    assert_eq!(job.table("read_at"), ["2026-01-01T00:00:00 | 3"], "the day on the clock");
+}
