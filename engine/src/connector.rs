@@ -21,8 +21,8 @@ pub use sink::{
     Guarantee, OpenUnit, OutboxRows, Prepared, PreparedUnit, RECORD, RefusedRow, Sink, SinkTask, SinkWriter,
 };
 pub use source::{
-    Bound, Boundedness, Lag, Offset, OpenRequest, Positions, RejectedRecord, Source, SourceBatch, SourceData,
-    SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt,
+    Bound, Boundedness, Lag, Offset, OpenRequest, Positions, ReadsAgain, RejectedRecord, Source, SourceBatch,
+    SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt,
 };
 
 use std::{fmt, path::PathBuf, sync::Arc};

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use arrow::{
+    datatypes::{DataType, SchemaRef},
+    record_batch::RecordBatch,
+};
 use bytes::Bytes;
 
 use crate::{error::Result, message::ChangeBatch};
@@ -92,6 +95,10 @@ pub trait Encoder: fmt::Debug + Send {
 pub trait Format: fmt::Debug + Send + Sync {
     /// Name in `'format' = '..'`.
     fn name(&self) -> &'static str;
+    /// Whether some value of a column of this type makes its payload malformed.
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        *data_type != DataType::Utf8
+    }
     /// A decoder that yields columns of `schema`.
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>>;
     /// An encoder for rows of `schema`.

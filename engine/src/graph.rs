@@ -74,6 +74,34 @@ pub struct SourceNode {
     pub branches: Vec<Branch>,
     /// What happens to payloads that cannot be decoded.
     pub malformed: Malformed,
+    /// Indexes in `columns` of those that are NOT NULL: a row without a value there is rejected.
+    pub not_null: Vec<usize>,
+    /// How late rows get the columns that no INSERT uses; `None` when all are read anyway.
+    pub whole: Option<WholeRows>,
+}
+
+/// All columns a table declares, for rows that are kept aside.
+#[derive(Debug, Clone)]
+pub struct WholeRows {
+    /// All columns the table reads, physical and metadata, in declared order. The metadata is among that of the node.
+    pub columns: SchemaRef,
+    /// The metadata among them: (index in `columns`, key), ascending.
+    pub metadata: Vec<(usize, String)>,
+    /// The declared columns that no INSERT uses, in terms of `columns`.
+    pub project: Projection,
+    /// Where each declared column comes from.
+    pub columns_of: Vec<WholeColumn>,
+    /// All declared columns.
+    pub schema: SchemaRef,
+}
+
+/// Where a declared column of a late row comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeColumn {
+    /// The column at this index of the node's rows.
+    Used(usize),
+    /// The column at this index of [`WholeRows::project`], of the row read again.
+    Again(usize),
 }
 
 /// `'malformed'` of a table.
@@ -201,6 +229,8 @@ pub struct SinkNode {
     pub input: Input,
     /// How to write it.
     pub sink: Arc<dyn Sink>,
+    /// Columns that must have a value: a row without one is refused.
+    pub not_null: Vec<usize>,
     /// Schema of the rows.
     pub schema: SchemaRef,
 }

@@ -94,6 +94,8 @@ pub struct SplitRow {
     pub lag: Option<u64>,
     /// Milliseconds behind the end, where the system says how many.
     pub lag_ms: Option<u64>,
+    /// Rows further beyond their arrival than the watermark follows.
+    pub ahead: u64,
     /// Whether it is idle.
     pub is_idle: bool,
     /// Whether it holds back the table's watermark.
@@ -236,6 +238,7 @@ pub fn splits(manifest: &Manifest) -> Vec<SplitRow> {
             advanced: split.advanced,
             lag: split.lag,
             lag_ms: split.lag_ms,
+            ahead: split.ahead,
             is_idle: split.idle,
             holds: split.status != SplitStatus::Ended && !split.idle && Some(split.watermark) == least,
         }));

@@ -2,6 +2,8 @@
 //!
 //! Invariant: between two barriers the messages of one edge keep their order; a watermark holds for all rows after it.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{Array, ArrayRef, Int8Array, Int64Array},
     record_batch::RecordBatch,
@@ -62,7 +64,7 @@ pub struct ChangeBatch {
     pub kinds: Option<Int8Array>,
     /// For each row the end of the first window it takes part in, in microseconds (`i64::MIN`: all), or `None` when no row
     /// came too late for some of its windows. Kept up to the operator that assigns the windows.
-    pub open_from: Option<Int64Array>,
+    pub open_from: Option<Arc<Int64Array>>,
 }
 
 /// Bytes of the values of a batch, without what its arrays share with others.

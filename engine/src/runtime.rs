@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod progress;
 pub mod splits;
 
+mod aside;
 mod attempt;
 mod build;
 mod commit;
@@ -32,8 +33,9 @@ mod task;
 
 pub mod job;
 
+pub(crate) use exchange::filter_changes;
 pub(crate) use narrow::evaluate_all;
-pub(crate) use source_batch::{filter_changes, micros};
+pub(crate) use source_batch::micros;
 
 #[cfg(test)]
 mod tests;

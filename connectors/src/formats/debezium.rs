@@ -52,6 +52,10 @@ impl Format for Debezium {
         self.name
     }
 
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.envelope.may_refuse(data_type)
+    }
+
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         let envelope = self.envelope.decoder(envelope(&schema))?;
         Ok(Box::new(DebeziumDecoder { envelope, schema, mode: self.mode }))

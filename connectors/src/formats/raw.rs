@@ -25,6 +25,10 @@ impl Format for Raw {
         "raw"
     }
 
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        *data_type == DataType::Utf8
+    }
+
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         check(&schema)?;
         Ok(Box::new(RawDecoder { schema }))

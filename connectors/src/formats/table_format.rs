@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use headwater_engine::{
     connector::{ChangelogMode, TableSpec},
     error::Result,
@@ -69,6 +69,11 @@ impl TableFormat {
     /// What rows of it do.
     pub fn changelog(&self) -> ChangelogMode {
         self.changelog
+    }
+
+    /// Whether some value of a column of this type makes its payload malformed.
+    pub fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.format.may_refuse(data_type)
     }
 
     /// A decoder into the columns of `schema`, which are some of the declared ones.

@@ -4,12 +4,12 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Bound, Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Source, Split, SplitId, SplitReader,
-        TableSpec,
+        Bound, Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, ReadsAgain, Source, Split, SplitId,
+        SplitReader, TableSpec,
     },
     error::Result,
     format::Decoder,
@@ -93,6 +93,14 @@ impl Source for HttpSource {
 
     fn change_id(&self) -> Option<&'static str> {
         self.options.format.change_id()
+    }
+
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.options.format.may_refuse(data_type)
+    }
+
+    fn reads_again(&self) -> ReadsAgain {
+        ReadsAgain::Payloads
     }
 
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

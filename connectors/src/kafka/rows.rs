@@ -51,6 +51,7 @@ struct KeyEncoder {
     columns: Vec<usize>,
     schema: SchemaRef,
     encoder: Box<dyn Encoder>,
+    is_raw: bool,
 }
 
 impl RowEncoder {
@@ -61,7 +62,8 @@ impl RowEncoder {
                 let columns = columns.collect::<std::result::Result<Vec<usize>, _>>()?;
                 let schema = options::key_schema(schema, &options.key_fields, &options.key_prefix)?;
                 let encoder = format.encoder(Arc::clone(&schema))?;
-                Some(KeyEncoder { columns, schema, encoder })
+                let is_raw = format.name() == "raw" && columns.len() == 1;
+                Some(KeyEncoder { columns, schema, encoder, is_raw })
             }
             None => None,
         };
@@ -82,12 +84,14 @@ impl RowEncoder {
         let of_value = ChangeBatch::new(rows.project(&self.value_columns)?, changes.kinds.clone());
         let values = self.value.encode_changes(&of_value)?;
         let keys = match &mut self.key {
-            Some(KeyEncoder { columns, schema, encoder }) => {
+            Some(KeyEncoder { columns, schema, encoder, .. }) => {
                 let columns = columns.iter().map(|column| Arc::clone(rows.column(*column))).collect();
                 Some(encoder.encode(&RecordBatch::try_new(Arc::clone(schema), columns)?)?)
             }
             None => None,
         };
+        // Bytes as they are have no NULL: that is a record without key.
+        let no_key = self.key.as_ref().filter(|key| key.is_raw).map(|key| rows.column(key.columns[0]));
         let times = self.timestamp.map(|column| timestamps(rows, column)).transpose()?;
         let part = |payloads: &Payloads, row: usize| {
             let start = if row == 0 { 0 } else { payloads.ends[row - 1] };
@@ -101,7 +105,7 @@ impl RowEncoder {
             }
             let is_delete = self.upsert && kind == RowKind::Delete;
             records.push(Record {
-                key: keys.as_ref().map(|keys| part(keys, row)),
+                key: keys.as_ref().map(|keys| part(keys, row)).filter(|_| no_key.is_none_or(|key| key.is_valid(row))),
                 value: (!is_delete).then(|| part(&values, row)),
                 timestamp_ms: times.as_ref().and_then(|times| times[row]),
                 headers: self.headers.and_then(|column| headers(rows, column, row)),

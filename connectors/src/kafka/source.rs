@@ -4,12 +4,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use arrow::{array::ArrayRef, datatypes::SchemaRef};
+use arrow::{
+    array::ArrayRef,
+    datatypes::{DataType, SchemaRef},
+};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch, SourceData,
-        Split, SplitId, SplitReader, TableSpec,
+        Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, ReadsAgain, Source, SourceBatch,
+        SourceData, Split, SplitId, SplitReader, TableSpec,
     },
     error::{Error, Result},
     format::Decoder,
@@ -109,6 +112,14 @@ impl Source for KafkaSource {
     /// Of a pattern, all the topics of the broker are asked for.
     fn discovery_is_cheap(&self) -> bool {
         matches!(self.options.topics, Topics::Named(_))
+    }
+
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.options.value_format.may_refuse(data_type)
+    }
+
+    fn reads_again(&self) -> ReadsAgain {
+        if self.yields_rows() { ReadsAgain::Never } else { ReadsAgain::Payloads }
     }
 
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

@@ -5,11 +5,12 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, Source, Split, SplitId, SplitReader, TableSpec,
+        Boundedness, ChangelogMode, JobContext, Offset, OpenRequest, ReadsAgain, Source, Split, SplitId, SplitReader,
+        TableSpec,
     },
     error::Result,
     format::Decoder,
@@ -107,6 +108,14 @@ impl Source for KinesisSource {
 
     fn discovery_interval(&self) -> Option<Duration> {
         self.options.discovery
+    }
+
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.options.format.may_refuse(data_type)
+    }
+
+    fn reads_again(&self) -> ReadsAgain {
+        ReadsAgain::Payloads
     }
 
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

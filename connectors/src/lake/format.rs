@@ -104,6 +104,11 @@ impl ReadFormat {
         }
     }
 
+    /// Whether every line end ends a record.
+    pub fn is_line(&self) -> bool {
+        matches!(self, Self::Delimited(options) if options.is_by_line())
+    }
+
     /// Whether the start of a file says how the parts after it are read.
     pub fn has_header(&self) -> bool {
         matches!(self, Self::Delimited(options) if options.is_named())

@@ -34,6 +34,7 @@ use super::{
     listing::{self, Excluded, LakeFile, ListedPartition, Listing, Pattern, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
+    read::record,
     scan::{LakeScan, LakeScanExec, LakeUnits, Rejects, Source, Wanted},
     stats::ScanStats,
     stores::{Place, Stores, not_a_folder},
@@ -380,6 +381,16 @@ impl LakeTable {
             None => LakeUnits::plan(scan, 1, None),
             Some(range) => LakeUnits::plan_part(scan, range),
         })
+    }
+
+    /// The records of a file that begin at these bytes, ascending, as they stand in it; `None` where the file is compressed
+    /// or no text.
+    pub async fn records_at(
+        &self,
+        (listing, file): (&Listing, &LakeFile),
+        starts: &[u64],
+    ) -> Result<Option<Vec<bytes::Bytes>>> {
+        record::at((&listing.partitions[file.partition].place, file), &self.format, starts).await
     }
 
     /// Whether a record of this file is a line, so that what stands before a line's end can be read on its own.

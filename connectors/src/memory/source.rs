@@ -10,13 +10,13 @@ use arrow::{
         TimestampMillisecondArray,
     },
     compute::cast,
-    datatypes::SchemaRef,
+    datatypes::{DataType, SchemaRef},
 };
 use async_trait::async_trait;
 use headwater_engine::{
     connector::{
-        Bound, Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, Source, SourceBatch,
-        SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
+        Bound, Boundedness, ChangelogMode, JobContext, Lag, Offset, OpenRequest, Positions, ReadsAgain, Source,
+        SourceBatch, SourceData, SourceEvent, Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
     },
     error::{Error, Result},
     format::{Decoder, Payloads},
@@ -68,6 +68,14 @@ impl Source for MemorySource {
 
     fn change_id(&self) -> Option<&'static str> {
         self.options.format.as_ref().and_then(|format| format.change_id())
+    }
+
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.options.format.as_ref().is_some_and(|format| format.may_refuse(data_type))
+    }
+
+    fn reads_again(&self) -> ReadsAgain {
+        if self.options.format.is_some() { ReadsAgain::Payloads } else { ReadsAgain::Never }
     }
 
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

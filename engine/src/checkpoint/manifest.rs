@@ -213,6 +213,9 @@ pub struct SplitState {
     /// Milliseconds behind the end, where the system says how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<u64>,
+    /// Rows further beyond their arrival than the watermark follows.
+    #[serde(default)]
+    pub ahead: u64,
     /// What became of its rows.
     #[serde(default)]
     pub account: SplitAccount,

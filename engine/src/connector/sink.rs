@@ -18,6 +18,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
+    array::Array,
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
 };
@@ -28,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     connector::JobContext,
     error::Result,
-    message::{ChangeBatch, Epoch},
+    message::{ChangeBatch, Epoch, RowKind},
+    runtime::exchange::take_changes,
     time::Watermark,
 };
 
@@ -301,5 +303,27 @@ impl RefusedRow {
             text.pop();
         }
         Ok(Self { raw: String::from_utf8_lossy(&text).into_owned(), reason: reason.into() })
+    }
+
+    /// Leaves out the changes without a value in one of these columns, and returns them. A row that goes may name its key
+    /// alone.
+    pub fn without_values(changes: &mut ChangeBatch, not_null: &[usize]) -> Result<Vec<Self>> {
+        let mut refused = Vec::new();
+        if not_null.iter().all(|column| changes.rows.column(*column).null_count() == 0) {
+            return Ok(refused);
+        }
+        let mut kept: Vec<u32> = Vec::with_capacity(changes.num_rows());
+        for row in 0..changes.num_rows() {
+            let missing = not_null.iter().find(|column| changes.rows.column(**column).is_null(row));
+            match missing.filter(|_| changes.kind(row) != RowKind::Delete) {
+                None => kept.push(row as u32),
+                Some(column) => {
+                    let name = changes.rows.schema().field(*column).name().clone();
+                    refused.push(Self::of(&changes.rows, row, format!("column \"{name}\" is NULL"))?);
+                }
+            }
+        }
+        *changes = take_changes(changes, &kept.into())?;
+        Ok(refused)
     }
 }

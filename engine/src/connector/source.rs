@@ -6,8 +6,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, ArrayRef, StringArray},
-    datatypes::SchemaRef,
+    array::{Array, ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, SchemaRef},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,16 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
         false
     }
 
+    /// Whether some value of a column of this type makes its payload malformed.
+    fn may_refuse(&self, _: &DataType) -> bool {
+        false
+    }
+
+    /// How rows that were read with some of the columns can be had again with all of them.
+    fn reads_again(&self) -> ReadsAgain {
+        ReadsAgain::Never
+    }
+
     /// A decoder of this table's payloads into `columns` (the physical columns that are used, a subset of the
     /// declared ones); `None` when the source yields ready rows.
     fn decoder(&self, columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>>;
@@ -78,6 +88,17 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
     /// Tells the system that rows of `split` before `up_to` are in a published checkpoint. Repeats and steps back are
     /// harmless. Never decides where reading resumes.
     async fn acknowledge(&self, job: &JobContext, split: &SplitId, up_to: &Offset) -> Result<()>;
+}
+
+/// How rows can be had again with other columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadsAgain {
+    /// Not at all: all columns are read from the start where they may be wanted.
+    Never,
+    /// They come as payloads, which are decoded once more.
+    Payloads,
+    /// From [`SplitReader::read_again`].
+    Reader,
 }
 
 /// Whether a source ends by itself.
@@ -200,6 +221,23 @@ pub trait SplitReader: fmt::Debug + Send {
 
     /// Adds splits; they are opened with the bound of the request.
     async fn assign(&mut self, splits: Vec<SplitStart>) -> Result<()>;
+
+    /// Rows of the last batch of a split once more, by their index in it, ascending, with these columns of the table and the
+    /// metadata among them; `None` where that cannot be. Asked before anything else is read.
+    async fn read_again(
+        &mut self,
+        _split: &SplitId,
+        _rows: &[u32],
+        _columns: (&SchemaRef, &[(usize, String)]),
+    ) -> Result<Option<RecordBatch>> {
+        Ok(None)
+    }
+
+    /// The bytes that rows of the last batch of a split came as, by their positions, ascending; `None` where there are none.
+    /// Asked before anything else is read.
+    async fn raw_records(&mut self, _split: &SplitId, _positions: &[i64]) -> Result<Option<Vec<bytes::Bytes>>> {
+        Ok(None)
+    }
 
     /// The job stops: takes no more from clients. Splits that are named are read until they have reached their end; after
     /// that the last barrier goes. Called once, and only for a system whose records this process itself accepts.

@@ -16,6 +16,7 @@ use crate::{
     graph::{Malformed, SourceNode},
     message::ChangeBatch,
     runtime::{
+        aside,
         source_batch::{self, Rejected},
         splits::{Assignment, SplitTable},
     },
@@ -153,9 +154,7 @@ impl Reading {
         let (split, mut watermark, now) = (batch.split.clone(), Watermark::MIN, self.job.clock.now());
         let (prepared, _) = source_batch::prepare(&self.node, self.decoder.as_mut(), batch, &mut watermark, now)?;
         match (self.what, self.node.malformed, prepared.rejected.first()) {
-            (What::Rejected, _, _) => {
-                Ok(ChangeBatch::inserts(source_batch::rejected_batch(&split, &prepared.rejected)?))
-            }
+            (What::Rejected, _, _) => Ok(ChangeBatch::inserts(aside::rejected_batch(&split, &prepared.rejected)?)),
             (What::Rows, Malformed::Fail, Some(row)) => Err(malformed(&self.node.table, &split, row)),
             (What::Rows, Malformed::Fail | Malformed::Reject, _) => Ok(prepared.changes),
         }

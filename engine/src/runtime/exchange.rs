@@ -5,8 +5,8 @@
 use std::{sync::Arc, task::Poll};
 
 use arrow::{
-    array::{ArrayRef, UInt32Array},
-    compute::take_record_batch,
+    array::{ArrayRef, AsArray, BooleanArray, UInt32Array},
+    compute::{filter, filter_record_batch, take, take_record_batch},
 };
 use futures::future::poll_fn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -176,16 +176,28 @@ pub fn partition(changes: &ChangeBatch, columns: &[usize], tasks: usize) -> Resu
 
 /// The rows at these indexes.
 pub fn take_changes(changes: &ChangeBatch, rows: &UInt32Array) -> Result<ChangeBatch> {
-    use arrow::{array::AsArray, compute::take};
     let kinds = match &changes.kinds {
         None => None,
         Some(kinds) => Some(take(kinds, rows, None)?.as_primitive().clone()),
     };
     let open_from = match &changes.open_from {
         None => None,
-        Some(ends) => Some(take(ends, rows, None)?.as_primitive().clone()),
+        Some(ends) => Some(Arc::new(take(ends.as_ref(), rows, None)?.as_primitive().clone())),
     };
     Ok(ChangeBatch { rows: take_record_batch(&changes.rows, rows)?, kinds, open_from })
+}
+
+/// The rows a mask keeps.
+pub(crate) fn filter_changes(changes: &ChangeBatch, mask: &BooleanArray) -> Result<ChangeBatch> {
+    let kinds = match &changes.kinds {
+        None => None,
+        Some(kinds) => Some(filter(kinds, mask)?.as_primitive().clone()),
+    };
+    let open_from = match &changes.open_from {
+        None => None,
+        Some(ends) => Some(Arc::new(filter(ends.as_ref(), mask)?.as_primitive().clone())),
+    };
+    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, mask)?, kinds, open_from })
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_empty_array},
+    compute::concat,
+};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::{
@@ -27,6 +30,20 @@ pub(super) fn filter_mask(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> R
         }
     }
     Ok((mask.into(), failed))
+}
+
+/// An expression's values over the rows it did not fail on, and the rows it failed on.
+pub(super) fn column(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<(ArrayRef, Failures)> {
+    let evaluate = |rows: &RecordBatch| -> Result<ArrayRef> { Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?) };
+    let (pieces, failed) = narrowed(rows, &evaluate)?;
+    if let [(_, whole)] = pieces.as_slice() {
+        return Ok((Arc::clone(whole), failed));
+    }
+    let pieces: Vec<&dyn Array> = pieces.iter().map(|(_, piece)| piece.as_ref()).collect();
+    if pieces.is_empty() {
+        return Ok((new_empty_array(&expr.data_type(&rows.schema())?), failed));
+    }
+    Ok((concat(&pieces)?, failed))
 }
 
 /// The columns of a projection over the rows it did not fail on, and the rows it failed on.

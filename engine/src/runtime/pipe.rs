@@ -80,6 +80,7 @@ pub(super) struct SinkSlot {
     pub(super) table: String,
     pub(super) task: usize,
     pub(super) writer: Box<dyn SinkWriter>,
+    pub(super) not_null: Vec<usize>,
     pub(super) refused: Vec<RefusedRow>,
     pub(super) rows: u64,
     /// What the writer holds until the next checkpoint; `None` if it holds nothing.
@@ -238,7 +239,8 @@ impl SlotState {
 impl SinkSlot {
     async fn take(&mut self, message: Message, effects: &mut Effects) -> Result<()> {
         match message {
-            Message::Changes(changes) => {
+            Message::Changes(mut changes) => {
+                self.refused.extend(RefusedRow::without_values(&mut changes, &self.not_null)?);
                 self.rows += changes.num_rows() as u64;
                 let rows = changes.num_rows();
                 if let Some(unpublished) = &mut self.unpublished {

@@ -5,28 +5,28 @@
 //!
 //! Invariant: each row read ends up in exactly one of rejected, filtered, late, held, released for each INSERT.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    accounts::{Tally, late_schema, records_schema, rejected_schema},
-    connector::{Carries, Positions, Source, SourceBatch, SourceData, SplitId},
+    accounts::{Tally, records_schema},
+    connector::{Carries, Positions, SourceBatch, SourceData, SplitId},
     error::{Error, Result},
     format::{Decoder, Payloads},
     graph::{Branch, Projection, SourceNode, Step, TimeSpec, WatermarkRule},
-    message::ChangeBatch,
+    message::{ChangeBatch, RowKind},
     runtime::{
-        exchange::take_changes,
+        exchange::{filter_changes, take_changes},
         lateness::{self, Fate},
-        narrow::{filter_mask, project},
+        narrow::{self, filter_mask, project},
     },
     time::{Instant, Watermark},
 };
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
-        TimestampMillisecondArray, UInt32Array,
+        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray,
+        UInt32Array,
     },
-    compute::{cast, filter, filter_record_batch, take, take_record_batch},
+    compute::{cast, take},
     datatypes::{DataType, Int64Type, TimeUnit},
 };
 
@@ -39,8 +39,12 @@ pub(super) struct Prepared {
     pub(super) times: Option<Vec<i64>>,
     /// The split's watermark just before each row.
     pub(super) before: Vec<i64>,
-    /// The record each row came from.
+    /// Rows further beyond their arrival than a watermark follows.
+    pub(super) ahead: u64,
+    /// The record each row came from, of the rows as they were decoded.
     records: Option<Vec<u32>>,
+    /// Where each row was among those, once some have been left out.
+    decoded: Option<Vec<u32>>,
     /// What could not become a row.
     pub(super) rejected: Vec<Rejected>,
 }
@@ -52,6 +56,8 @@ pub(super) struct Rejected {
     pub(super) reason: String,
     pub(super) offset: String,
     pub(super) arrival_ms: i64,
+    /// The ready row it was, when `raw` are its columns and not the bytes it came as.
+    pub(super) row: Option<u32>,
 }
 
 /// What a branch makes of a batch.
@@ -75,6 +81,8 @@ pub(super) struct Origin {
     positions: Positions,
     arrivals_ms: Option<Vec<i64>>,
     payloads: Option<Payloads>,
+    /// Metadata columns of the payloads, as they were asked for.
+    pub(super) metadata: Vec<ArrayRef>,
     now: Instant,
 }
 
@@ -83,7 +91,25 @@ impl Origin {
         self.arrivals_ms.as_ref().and_then(|arrivals| arrivals.get(record)).copied().unwrap_or(self.now.0)
     }
 
-    fn record(&self, record: usize) -> Option<&[u8]> {
+    /// The position of a record as text.
+    pub(super) fn position(&self, record: usize) -> String {
+        self.positions.text(record)
+    }
+
+    /// The position of a ready row where each has a number of its own.
+    pub(super) fn number(&self, row: u32) -> Option<i64> {
+        match &self.positions {
+            Positions::Numbers(numbers) => numbers.get(row as usize).copied(),
+            Positions::From(_) | Positions::Texts(_) => None,
+        }
+    }
+
+    /// Whether rows came as payloads.
+    pub(super) fn has_payloads(&self) -> bool {
+        self.payloads.is_some()
+    }
+
+    pub(super) fn record(&self, record: usize) -> Option<&[u8]> {
         let payloads = self.payloads.as_ref()?;
         (record < payloads.len()).then(|| payloads.payload(record))
     }
@@ -95,6 +121,7 @@ impl Origin {
             reason,
             offset: self.positions.text(record),
             arrival_ms: self.arrival_ms(record),
+            row: None,
         }
     }
 }
@@ -102,17 +129,34 @@ impl Origin {
 impl Prepared {
     /// Rows that come without records, times and rejects.
     pub(super) fn of_rows(changes: ChangeBatch) -> Self {
-        Self { changes, times: None, before: Vec::new(), records: None, rejected: Vec::new() }
+        let (before, rejected) = (Vec::new(), Vec::new());
+        Self { changes, times: None, before, ahead: 0, records: None, decoded: None, rejected }
     }
 
-    fn record_of(&self, row: usize) -> usize {
-        self.records.as_ref().map_or(row, |records| records[row] as usize)
+    /// Where a row was among those that were decoded.
+    pub(super) fn decoded_at(&self, row: usize) -> usize {
+        self.decoded.as_ref().map_or(row, |decoded| decoded[row] as usize)
+    }
+
+    pub(super) fn record_of(&self, row: usize) -> usize {
+        let decoded = self.decoded_at(row);
+        self.records.as_ref().map_or(decoded, |records| records[decoded] as usize)
+    }
+
+    /// The record of a row, and how many rows of that record were decoded before it.
+    pub(super) fn place_in_record(&self, row: usize) -> (u32, u32) {
+        let decoded = self.decoded_at(row);
+        let Some(records) = &self.records else { return (decoded as u32, 0) };
+        let record = records[decoded];
+        let before = records[..decoded].iter().rev().take_while(|other| **other == record).count();
+        (record, before as u32)
     }
 
     /// The row of `"t$rejected"` for a row an expression failed on.
     pub(super) fn reject_row(&self, origin: &Origin, row: u32, reason: String) -> Rejected {
         let raw = origin.payloads.is_none().then(|| row_text(&self.changes.rows, row as usize));
-        origin.rejected(self.record_of(row as usize), raw, reason)
+        let own = raw.is_some().then(|| self.decoded_at(row as usize) as u32);
+        Rejected { row: own, ..origin.rejected(self.record_of(row as usize), raw, reason) }
     }
 }
 
@@ -129,7 +173,7 @@ pub(super) fn prepare(
     now: Instant,
 ) -> Result<(Prepared, Origin)> {
     let SourceBatch { split, data, positions, arrivals_ms, .. } = batch;
-    let mut origin = Origin { split, positions, arrivals_ms, payloads: None, now };
+    let mut origin = Origin { split, positions, arrivals_ms, payloads: None, metadata: Vec::new(), now };
     let mut prepared = match data {
         SourceData::Rows { rows, rejected } => {
             let rejected = rejected.into_iter().map(|record| Rejected {
@@ -137,17 +181,18 @@ pub(super) fn prepare(
                 reason: record.reason,
                 offset: record.position,
                 arrival_ms: now.0,
+                row: None,
             });
-            let rejected = rejected.collect();
-            Prepared { changes: rows, times: None, before: Vec::new(), records: None, rejected }
+            Prepared { rejected: rejected.collect(), ..Prepared::of_rows(rows) }
         }
         SourceData::Payloads { payloads, metadata } => {
             let decoder = decoder.ok_or_else(|| Error::internal("a source of payloads without a decoder"))?;
             let prepared = decode(node, decoder, &payloads, &metadata, &origin)?;
-            origin.payloads = Some(payloads);
+            (origin.payloads, origin.metadata) = (Some(payloads), metadata);
             prepared
         }
     };
+    reject_nulls(&mut prepared, &node.not_null, &origin)?;
     if let Some(projection) = &node.project {
         project_table(&mut prepared, projection, &origin)?;
     }
@@ -196,22 +241,45 @@ fn decode(
         &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows)),
     )?;
     let changes = ChangeBatch::new(rows, decoded.rows.kinds);
-    Ok(Prepared { changes, times: None, before: Vec::new(), records: decoded.payload_of_row, rejected })
+    Ok(Prepared { records: decoded.payload_of_row, rejected, ..Prepared::of_rows(changes) })
 }
 
-fn project_table(prepared: &mut Prepared, projection: &Projection, origin: &Origin) -> Result<()> {
-    let (rows, failed) = project(&prepared.changes.rows, projection)?;
+/// Rejects rows that have no value in a column where there must be one. A row that goes may name its key alone.
+fn reject_nulls(prepared: &mut Prepared, not_null: &[usize], origin: &Origin) -> Result<()> {
+    let has_nulls = |column: &&usize| prepared.changes.rows.column(**column).null_count() > 0;
+    if !not_null.iter().any(|column| has_nulls(&column)) {
+        return Ok(());
+    }
+    let mut failed: Vec<(u32, String)> = Vec::new();
+    for row in 0..prepared.changes.num_rows() {
+        let is_null = |column: &&usize| prepared.changes.rows.column(**column).is_null(row);
+        let Some(column) = not_null.iter().find(is_null) else { continue };
+        if prepared.changes.kind(row) != RowKind::Delete {
+            let name = prepared.changes.rows.schema().field(*column).name().clone();
+            failed.push((row as u32, format!("column \"{name}\" is NULL")));
+        }
+    }
+    reject(prepared, &failed, origin)
+}
+
+/// Moves rows to the rejected ones.
+fn reject(prepared: &mut Prepared, failed: &[(u32, String)], origin: &Origin) -> Result<()> {
     if failed.is_empty() {
-        prepared.changes.rows = rows;
         return Ok(());
     }
     let rejects: Vec<Rejected> =
         failed.iter().map(|(row, reason)| prepared.reject_row(origin, *row, reason.clone())).collect();
     let kept = without(prepared.changes.num_rows(), failed.iter().map(|(row, _)| *row));
     keep(prepared, &kept)?;
+    prepared.rejected.extend(rejects);
+    Ok(())
+}
+
+fn project_table(prepared: &mut Prepared, projection: &Projection, origin: &Origin) -> Result<()> {
+    let (rows, failed) = project(&prepared.changes.rows, projection)?;
+    reject(prepared, &failed, origin)?;
     // Evaluated on the rows that passed, so that both have the same order.
     prepared.changes.rows = rows;
-    prepared.rejected.extend(rejects);
     Ok(())
 }
 
@@ -223,8 +291,7 @@ fn without(rows: usize, dropped: impl Iterator<Item = u32>) -> UInt32Array {
 
 fn keep(prepared: &mut Prepared, rows: &UInt32Array) -> Result<()> {
     prepared.changes = take_changes(&prepared.changes, rows)?;
-    let record = |row: &u32| prepared.records.as_ref().map_or(*row, |records| records[*row as usize]);
-    prepared.records = Some(rows.values().iter().map(record).collect());
+    prepared.decoded = Some(rows.values().iter().map(|row| prepared.decoded_at(*row as usize) as u32).collect());
     if let Some(times) = &prepared.times {
         prepared.times = Some(rows.values().iter().map(|row| times[*row as usize]).collect());
     }
@@ -254,24 +321,26 @@ fn stamp(prepared: &mut Prepared, time: &TimeSpec, origin: &Origin, watermark: &
     let mut values = micros(prepared.changes.rows.column(time.column))?;
     if values.null_count() > 0 {
         let name = prepared.changes.rows.schema().field(time.column).name().clone();
-        let nulls: Vec<u32> = (0..values.len() as u32).filter(|row| values.is_null(*row as usize)).collect();
-        let reason = format!("event time \"{name}\" is NULL");
-        let rejects: Vec<Rejected> =
-            nulls.iter().map(|row| prepared.reject_row(origin, *row, reason.clone())).collect();
-        let kept = without(values.len(), nulls.into_iter());
-        keep(prepared, &kept)?;
-        prepared.rejected.extend(rejects);
+        let nulls = (0..values.len() as u32).filter(|row| values.is_null(*row as usize));
+        let nulls: Vec<_> = nulls.map(|row| (row, format!("event time \"{name}\" is NULL"))).collect();
+        reject(prepared, &nulls, origin)?;
         values = micros(prepared.changes.rows.column(time.column))?;
     }
     let WatermarkRule::Expr(expr) = &time.watermark else { return Ok(()) };
-    let marks = expr.evaluate(&prepared.changes.rows)?.into_array(prepared.changes.num_rows())?;
+    let (marks, failed) = narrow::column(expr, &prepared.changes.rows)?;
+    if !failed.is_empty() {
+        reject(prepared, &failed, origin)?;
+        values = micros(prepared.changes.rows.column(time.column))?;
+    }
     let marks = micros(&marks)?;
     let ahead = i64::try_from(time.max_ahead.as_micros()).unwrap_or(i64::MAX);
     let mut before = Vec::with_capacity(values.len());
     for row in 0..values.len() {
         before.push(watermark.0);
         let limit = origin.arrival_ms(prepared.record_of(row)).saturating_mul(1000).saturating_add(ahead);
-        if marks.is_valid(row) && values.value(row) <= limit {
+        if values.value(row) > limit {
+            prepared.ahead += 1;
+        } else if marks.is_valid(row) {
             watermark.0 = watermark.0.max(marks.value(row));
         }
     }
@@ -404,7 +473,7 @@ fn in_time(changes: &ChangeBatch, fates: &[Fate]) -> Result<ChangeBatch> {
     let mask: BooleanArray = fates.iter().map(|fate| Some(matches!(fate, Fate::Whole | Fate::Part { .. }))).collect();
     let mut kept = if from.len() < fates.len() { filter_changes(changes, &mask)? } else { changes.clone() };
     let has_parts = fates.iter().any(|fate| matches!(fate, Fate::Part { .. }));
-    kept.open_from = has_parts.then_some(from);
+    kept.open_from = has_parts.then(|| Arc::new(from));
     Ok(kept)
 }
 
@@ -417,57 +486,4 @@ fn hold(branch: &Branch, rows: usize, ends: &[i64], tally: &mut Tally) {
     for run in ends.chunk_by(|a, b| a == b) {
         tally.hold(run[0], run.len() as u64);
     }
-}
-
-/// The rows a mask keeps.
-pub(crate) fn filter_changes(changes: &ChangeBatch, mask: &BooleanArray) -> Result<ChangeBatch> {
-    let kinds = match &changes.kinds {
-        None => None,
-        Some(kinds) => Some(filter(kinds, mask)?.as_primitive().clone()),
-    };
-    let open_from = match &changes.open_from {
-        None => None,
-        Some(ends) => Some(filter(ends, mask)?.as_primitive().clone()),
-    };
-    Ok(ChangeBatch { rows: filter_record_batch(&changes.rows, mask)?, kinds, open_from })
-}
-
-/// Rejected rows as a batch of `"t$rejected"`.
-pub(super) fn rejected_batch(split: &SplitId, rejected: &[Rejected]) -> Result<RecordBatch> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|row| &row.raw))),
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.reason))),
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(|_| split.0.as_ref()))),
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.offset))),
-        Arc::new(TimestampMillisecondArray::from_iter_values(rejected.iter().map(|row| row.arrival_ms))),
-    ];
-    Ok(RecordBatch::try_new(rejected_schema(), columns)?)
-}
-
-/// Rows that missed windows: the row, and the end of the last window it missed if it takes part in later ones, with the
-/// names of the INSERTs.
-pub(super) type LateRows = BTreeMap<(u32, Option<i64>), String>;
-
-/// Late rows as a batch of `"t$late"`: each row once for all the INSERTs in which it missed the same.
-pub(super) fn late_batch(
-    source: &dyn Source,
-    prepared: &Prepared,
-    origin: &Origin,
-    late: &LateRows,
-) -> Result<RecordBatch> {
-    let rows = UInt32Array::from_iter_values(late.keys().map(|(row, _)| *row));
-    let hidden = [source.change_id(), source.change_order()];
-    let read = prepared.changes.rows.schema();
-    let is_shown = |column: &usize| !hidden.contains(&Some(read.field(*column).name().as_str()));
-    let table = prepared.changes.rows.project(&(0..read.fields().len()).filter(is_shown).collect::<Vec<_>>())?;
-    let mut columns = take_record_batch(&table, &rows)?.columns().to_vec();
-    let offsets = late.keys().map(|(row, _)| origin.positions.text(prepared.record_of(*row as usize)));
-    let watermarks = late.keys().map(|(row, _)| prepared.before[*row as usize].div_euclid(1000));
-    columns.push(Arc::new(StringArray::from_iter_values(late.keys().map(|_| origin.split.0.as_ref()))));
-    columns.push(Arc::new(StringArray::from_iter_values(offsets)));
-    columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(watermarks)));
-    columns.push(Arc::new(StringArray::from_iter_values(late.values())));
-    let missed = late.keys().map(|(_, missed)| missed.map(|end| end.div_euclid(1000)));
-    columns.push(Arc::new(missed.collect::<TimestampMillisecondArray>()));
-    Ok(RecordBatch::try_new(late_schema(&table.schema()), columns)?)
 }

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Schema, SchemaRef},
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -16,8 +19,8 @@ use crate::{
     connector::{Lag, SourceBatch, SourceEvent, Split, SplitId, SplitReader},
     error::{Error, Result},
     format::Decoder,
-    graph::{BranchInput, Lateness, Malformed, SourceNode, WatermarkRule},
-    message::{Barrier, ChangeBatch, Message},
+    graph::{Lateness, Malformed, SourceNode, WatermarkRule},
+    message::{Barrier, Message},
     metrics::{JobMetrics, SplitSample},
     runtime::{
         bounded,
@@ -25,14 +28,13 @@ use crate::{
         pipe::{Event, Pipe},
         progress::{Mark, TableProgress},
         slow::Slow,
-        source_batch::{self, LateRows, Origin, Prepared, Rejected},
+        source_batch,
         splits::Assignment,
     },
     time::{Instant, Watermark},
 };
 
-/// Rejected or late rows a task keeps before it writes them as a segment.
-const SEGMENT_ROWS: usize = 8192;
+mod sides;
 
 /// Progress of a table, shared by its tasks and the coordinator, with the watermark the tasks are told of.
 #[derive(Debug)]
@@ -100,6 +102,8 @@ pub(super) struct SourceHead {
     node: usize,
     reader: Box<dyn SplitReader>,
     decoder: Option<Box<dyn Decoder>>,
+    /// Decodes late rows into all columns; made for the first one.
+    whole_decoder: Option<Box<dyn Decoder>>,
     progress: SharedProgress,
     released: watch::Receiver<Watermark>,
     branches: Vec<Pipe>,
@@ -130,18 +134,23 @@ fn source_of(graph: &crate::graph::Graph, node: usize) -> Result<&SourceNode> {
     }
 }
 
+/// The columns that are no metadata.
+fn physical(columns: &SchemaRef, metadata: &[(usize, String)]) -> SchemaRef {
+    let physical = columns.fields().iter().enumerate();
+    let physical = physical.filter(|(index, _)| metadata.iter().all(|(column, _)| column != index));
+    Arc::new(Schema::new(physical.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()))
+}
+
 impl SourceHead {
     pub(super) fn new(parts: HeadParts, assigned: &[Assignment], slow: Slow) -> Result<Self> {
         let node = source_of(&parts.graph, parts.node)?;
-        let physical = node.columns.fields().iter().enumerate();
-        let physical = physical.filter(|(index, _)| node.metadata.iter().all(|(column, _)| column != index));
-        let physical = arrow::datatypes::Schema::new(physical.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
-        let decoder = node.source.decoder(Arc::new(physical))?;
+        let decoder = node.source.decoder(physical(&node.columns, &node.metadata))?;
         let mut head = Self {
             name: parts.graph.nodes[parts.node].name.clone(),
             node: parts.node,
             reader: parts.reader,
             decoder,
+            whole_decoder: None,
             released: parts.progress.watch(),
             progress: parts.progress,
             branches: parts.pipes,
@@ -241,6 +250,7 @@ impl SourceHead {
         self.run_branches(node, &prepared, &origin, effects).await?;
         if let Some(run) = self.splits.get_mut(&split) {
             run.state.offset = Some(resume_at);
+            run.state.ahead += prepared.ahead;
             run.state.idle = false;
             run.caught_up = None;
             (run.state.lag, run.state.lag_ms) = match lag {
@@ -252,107 +262,6 @@ impl SourceHead {
         self.report(&split, rows, now)?;
         self.align()?;
         self.forward_watermark(effects).await
-    }
-
-    async fn run_branches(
-        &mut self,
-        node: &SourceNode,
-        prepared: &Prepared,
-        origin: &Origin,
-        effects: &mut Effects,
-    ) -> Result<()> {
-        let mut late = LateRows::new();
-        let mut failed: BTreeMap<u32, String> = BTreeMap::new();
-        for branch in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == BranchInput::Rows) {
-            let (index, branch) = branch;
-            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
-            let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            let mut done = source_batch::branch(branch, prepared, tally)?;
-            source_batch::carry(branch, prepared, origin, &mut done)?;
-            debug_assert!(tally.is_balanced(), "{tally:?}");
-            for row in done.late {
-                let inserts = late.entry(row).or_default();
-                if !inserts.is_empty() {
-                    inserts.push(',');
-                }
-                inserts.push_str(&branch.insert);
-            }
-            failed.extend(done.failed);
-            if let Some(changes) = done.changes {
-                let event = Event::Message(Message::Changes(changes));
-                self.branches[index].push(0, event, effects).await?;
-            }
-        }
-        self.records(node, origin, effects).await?;
-        let mut rejected: Vec<Rejected> = prepared.rejected.clone();
-        rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
-        if !rejected.is_empty() {
-            self.slow.rejected(rejected.len() as u64);
-            let batch = source_batch::rejected_batch(&origin.split, &rejected)?;
-            self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
-        }
-        if !late.is_empty() {
-            let batch = source_batch::late_batch(node.source.as_ref(), prepared, origin, &late)?;
-            self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
-        }
-        Ok(())
-    }
-
-    /// Gives the records as they came to the INSERTs that keep them.
-    async fn records(&mut self, node: &SourceNode, origin: &Origin, effects: &mut Effects) -> Result<()> {
-        if node.branches.iter().all(|branch| branch.input != BranchInput::Records) {
-            return Ok(());
-        }
-        match source_batch::records_batch(origin)? {
-            Some(batch) => self.side_branches(node, BranchInput::Records, &batch, origin, effects).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps rows of an accounting table, and gives them to the INSERTs that read it.
-    async fn side_rows(
-        &mut self,
-        node: &SourceNode,
-        which: BranchInput,
-        batch: RecordBatch,
-        origin: &Origin,
-        effects: &mut Effects,
-    ) -> Result<()> {
-        self.side_branches(node, which, &batch, origin, effects).await?;
-        let segments = match which {
-            BranchInput::Late => &mut self.late,
-            BranchInput::Rejected | BranchInput::Rows | BranchInput::Records => &mut self.rejected,
-        };
-        segments.rows += batch.num_rows();
-        segments.batches.push(batch);
-        if segments.rows >= SEGMENT_ROWS { self.write_segments(effects).await } else { Ok(()) }
-    }
-
-    async fn side_branches(
-        &mut self,
-        node: &SourceNode,
-        which: BranchInput,
-        batch: &RecordBatch,
-        origin: &Origin,
-        effects: &mut Effects,
-    ) -> Result<()> {
-        let side = Prepared::of_rows(ChangeBatch::inserts(batch.clone()));
-        for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == which) {
-            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
-            let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            if let Some(changes) = source_batch::branch(branch, &side, tally)?.changes {
-                self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn write_segments(&mut self, effects: &mut Effects) -> Result<()> {
-        let table = source_of(&self.graph, self.node)?.table.clone();
-        let rejected = std::mem::take(&mut self.rejected);
-        effects.write_segment(&format!("{table}$rejected"), &rejected.batches).await?;
-        let late = std::mem::take(&mut self.late);
-        effects.write_segment(&format!("{table}$late"), &late.batches).await
     }
 
     fn report(&mut self, split: &SplitId, rows: u64, now: Instant) -> Result<()> {

@@ -131,6 +131,7 @@ impl SplitTable {
                 advanced: None,
                 lag: None,
                 lag_ms: None,
+                ahead: 0,
                 account: SplitAccount::new(),
             };
             self.entries.insert(split.id, Entry::new(state));

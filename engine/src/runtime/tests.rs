@@ -123,6 +123,8 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
                 local: vec![partial],
             }],
             malformed: Malformed::Reject,
+            not_null: Vec::new(),
+            whole: None,
         }),
     );
     let input = |from, exchange| Input { from, branch: 0, exchange };
@@ -135,6 +137,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
         insert: "out".into(),
         input: input(counted, Exchange::Forward),
         sink: into,
+        not_null: Vec::new(),
         schema: aggregate.output_schema(),
     };
     graph.add("sink:out", NodeKind::Sink(sink));

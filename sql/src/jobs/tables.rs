@@ -274,6 +274,7 @@ fn split_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "i:watermark_since",
         "f:idle",
         "f:holds_watermark",
+        "n:rows_ahead",
     ];
     let rows = jobs.manifests().flat_map(|(job, manifest)| {
         inspect::splits(manifest).into_iter().map(move |split| {
@@ -289,6 +290,7 @@ fn split_rows(jobs: &Jobs) -> Result<RecordBatch> {
                 Cell::Time(split.advanced.map(|at| at.0)),
                 Cell::Flag(split.is_idle),
                 Cell::Flag(split.holds),
+                number(split.ahead),
             ]
         })
     });

@@ -65,7 +65,8 @@ pub(super) fn add(lowering: &mut Lowering, origin: &Origin, input: &Input, other
         let input = lowering.branch(source, branch, Exchange::Forward);
         let (insert, sink) = (lowering.insert.clone(), Arc::clone(&other.sink));
         let table = format!("{table}${}", other.name);
-        lowering.add("sink", NodeKind::Sink(SinkNode { table, insert, input, sink, schema: Arc::clone(&schema) }));
+        let (not_null, schema) = (Vec::new(), Arc::clone(&schema));
+        lowering.add("sink", NodeKind::Sink(SinkNode { table, insert, input, sink, not_null, schema }));
     }
     lowering.insert = own;
     Ok(())

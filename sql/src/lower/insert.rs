@@ -271,8 +271,8 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
     let carried = beside::carry(lowering, &origin, &input, sink.as_ref(), &table.name)?;
     let schema = carried.extend(&schema);
     let others = sink.beside();
-    let node =
-        SinkNode { table: table.name.clone(), insert: lowering.insert.clone(), input: input.clone(), sink, schema };
+    let (insert, not_null) = (lowering.insert.clone(), table.not_null());
+    let node = SinkNode { table: table.name.clone(), insert, input: input.clone(), sink, not_null, schema };
     lowering.add("sink", NodeKind::Sink(node));
     others.into_iter().try_for_each(|other| beside::add(lowering, &origin, &input, other, &table.name))
 }

@@ -91,9 +91,8 @@ impl StreamScan {
         let wanted: Vec<usize> = columns.iter().map(place).collect();
         let key = (!key.is_empty()).then(|| key.iter().map(place).collect());
         let schema = Arc::new(table.schema.project(columns)?);
-        let mut node = sources::node_of(table, &kept, Vec::new())?;
+        let mut node = sources::node_of(table, &kept, Vec::new(), table.malformed_in_batch)?;
         node.time = None;
-        node.malformed = table.malformed_in_batch;
         let scan = Self { node: Arc::new(node), context, what: What::Rows, wanted, key };
         Ok(LeafExec::new(scan, schema, 1))
     }
@@ -101,8 +100,7 @@ impl StreamScan {
     /// What the decoder of a table refuses, in these columns of `"t$rejected"`.
     pub(super) fn rejected(table: &StreamTable, context: JobContext, columns: &[usize]) -> Result<LeafExec<Self>> {
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
-        let mut node = sources::node_of(table, &all, Vec::new())?;
-        node.malformed = Malformed::Reject;
+        let node = sources::node_of(table, &all, Vec::new(), Malformed::Reject)?;
         let schema = Arc::new(headwater_engine::accounts::rejected_schema().project(columns)?);
         let wanted = columns.to_vec();
         let scan = Self { node: Arc::new(node), context, what: What::Rejected, wanted, key: None };

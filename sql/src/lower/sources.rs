@@ -1,6 +1,10 @@
 //! The tables a job reads: which columns, and how each becomes a source node.
 //!
-//! Invariant: a source reads the columns some INSERT uses, those its event time needs, and no others.
+//! What makes a row malformed is judged by all declared columns where such rows are left out, so that what one INSERT counts
+//! does not depend on the others.
+//!
+//! Invariant: a source reads the columns some INSERT uses, those its event time needs, those a row is judged by, and no
+//! others.
 
 use std::sync::Arc;
 
@@ -15,9 +19,12 @@ use datafusion::{
     },
 };
 use headwater_engine::{
-    connector::ChangelogMode,
+    connector::{ChangelogMode, ReadsAgain},
     error::{Error, Result},
-    graph::{Branch, BranchInput, Projection, SourceNode, TimeSpec, WatermarkRule},
+    graph::{
+        Branch, BranchInput, Lateness, Malformed, Projection, SourceNode, TimeSpec, WatermarkRule, WholeColumn,
+        WholeRows,
+    },
 };
 
 use super::{
@@ -56,13 +63,20 @@ fn add(sources: &mut Vec<SourceTable>, scan: &TableScan) -> Result<()> {
     let provider = source_as_provider(&scan.source)?;
     let Some((table, which)) = read_table(&provider) else { return Ok(()) };
     let all: Vec<usize> = (0..table.schema.fields().len()).collect();
-    // What is kept aside has all columns, and what is rejected depends on which are decoded.
-    let wanted = scan.projection.as_ref().filter(|_| which == BranchInput::Rows).unwrap_or(&all);
+    let source = table.connector.source(&table.spec)?;
+    // What comes too late is kept with all columns.
+    let may_be_late = table.time.as_ref().is_some_and(|time| time.watermark.is_some());
+    let wanted = match (&scan.projection, which) {
+        _ if may_be_late && source.reads_again() == ReadsAgain::Never => &all,
+        (Some(wanted), BranchInput::Rows) => wanted,
+        (None, BranchInput::Rows) => &all,
+        (_, BranchInput::Rejected | BranchInput::Late | BranchInput::Records) => &Vec::new(),
+    };
     let index = match sources.iter().position(|source| source.table().is_ok_and(|known| known.name == table.name)) {
         Some(index) => index,
         None => {
             let mut kept = time_columns(table)?;
-            let changes = table.connector.source(&table.spec)?.changelog();
+            let changes = source.changelog();
             if changes == ChangelogMode::Upsert {
                 kept.extend(table.key_columns()?);
             }
@@ -89,7 +103,7 @@ fn time_columns(table: &StreamTable) -> Result<Vec<usize>> {
 pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
     let branches = source.branches;
     let table = stream_table(&source.provider).ok_or_else(|| Error::internal("a source is no table of the run"))?;
-    let node = node_of(table, &source.kept, branches)?;
+    let node = node_of(table, &source.kept, branches, table.malformed)?;
     let names: Vec<&str> = [change_id(table)?, change_order(table)?].into_iter().flatten().collect();
     Ok(told_apart(node, &names))
 }
@@ -127,18 +141,79 @@ fn told_apart(mut node: SourceNode, names: &[&str]) -> SourceNode {
 }
 
 /// The source node of a table that is read for these of its columns.
-pub(super) fn node_of(table: &StreamTable, kept: &[usize], branches: Vec<Branch>) -> Result<SourceNode> {
-    let read = read_columns(table, kept)?;
-    let columns: SchemaRef = Arc::new(table.spec.schema.project(&read)?);
+pub(super) fn node_of(
+    table: &StreamTable,
+    kept: &[usize],
+    branches: Vec<Branch>,
+    malformed: Malformed,
+) -> Result<SourceNode> {
+    let source = table.connector.source(&table.spec)?;
+    let mut read = read_columns(table, kept)?;
+    let spec = &table.spec.schema;
+    let is_metadata = |index: usize| table.metadata_of(index).is_some();
+    if malformed == Malformed::Reject {
+        let judges = |index: &usize| {
+            let field = spec.field(*index);
+            !is_metadata(*index) && (!field.is_nullable() || source.may_refuse(field.data_type()))
+        };
+        read.extend((0..spec.fields().len()).filter(judges));
+    }
+    let may_be_late = |branch: &Branch| !matches!(branch.lateness, None | Some(Lateness::Clock));
+    let whole = match branches.iter().any(may_be_late) {
+        true => whole_rows(table, kept)?,
+        false => None,
+    };
+    if whole.is_some() && source.reads_again() == ReadsAgain::Payloads {
+        read.extend(table.spec.metadata.iter().map(|field| field.column));
+    }
+    read.sort_unstable();
+    read.dedup();
+    let columns = nullable(&spec.project(&read)?);
     let place = |index: usize| read.iter().position(|column| *column == index);
+    let metadata = metadata(table, &place);
+    let not_null = read.iter().enumerate();
+    let not_null = not_null.filter(|(_, index)| !spec.field(**index).is_nullable() && !is_metadata(**index));
+    let not_null = not_null.map(|(place, _)| place).collect();
+    let (projection, is_same) = projection(table, kept, &columns, &place)?;
+    let time = time(table, kept, &projection.schema)?;
+    let (name, project) = (table.name.clone(), (!is_same).then_some(projection));
+    Ok(SourceNode { table: name, source, columns, metadata, project, time, branches, malformed, not_null, whole })
+}
+
+/// The metadata among columns, by their places.
+fn metadata(table: &StreamTable, place: Place<'_>) -> Vec<(usize, String)> {
     let metadata = table.spec.metadata.iter().filter_map(|field| Some((place(field.column)?, field.key.clone())));
     let mut metadata: Vec<(usize, String)> = metadata.collect();
     metadata.sort_unstable();
-    let (project, schema) = projection(table, kept, &columns, &place)?;
-    let time = time(table, kept, &schema)?;
-    let name = table.name.clone();
-    let (malformed, source) = (table.malformed, table.connector.source(&table.spec)?);
-    Ok(SourceNode { table: name, source, columns, metadata, project, time, branches, malformed })
+    metadata
+}
+
+/// What is read may lack a value; whether it may is judged row by row.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// How late rows get the columns that are not kept; `None` if all are.
+fn whole_rows(table: &StreamTable, kept: &[usize]) -> Result<Option<WholeRows>> {
+    let declared = table.schema.fields().len();
+    let missing: Vec<usize> = (0..declared).filter(|column| !kept.contains(column)).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let columns = nullable(&table.spec.schema);
+    let (project, _) = projection(table, &missing, &columns, &Some)?;
+    let column_of = |column: usize| match kept.iter().position(|other| *other == column) {
+        Some(used) => WholeColumn::Used(used),
+        None => WholeColumn::Again(missing.iter().position(|other| *other == column).unwrap_or_default()),
+    };
+    Ok(Some(WholeRows {
+        metadata: metadata(table, &Some),
+        columns,
+        project,
+        columns_of: (0..declared).map(column_of).collect(),
+        schema: Arc::clone(&table.schema),
+    }))
 }
 
 /// Indexes of the spec's columns that the declared columns `kept` need.
@@ -161,13 +236,13 @@ pub(super) fn read_columns(table: &StreamTable, kept: &[usize]) -> Result<Vec<us
 
 pub(super) type Place<'a> = &'a dyn Fn(usize) -> Option<usize>;
 
-/// The declared columns in terms of those read; `None` when they are the same.
+/// The declared columns in terms of those read, and whether they are the same.
 pub(super) fn projection(
     table: &StreamTable,
     kept: &[usize],
     columns: &SchemaRef,
     place: Place<'_>,
-) -> Result<(Option<Projection>, SchemaRef)> {
+) -> Result<(Projection, bool)> {
     let schema: SchemaRef = Arc::new(table.schema.project(kept)?);
     let read = DFSchema::try_from(Arc::clone(columns))?;
     let mut is_same = kept.len() == columns.fields().len();
@@ -188,8 +263,7 @@ pub(super) fn projection(
             }
         });
     }
-    let projection = Projection { exprs, schema: Arc::clone(&schema) };
-    Ok(((!is_same).then_some(projection), schema))
+    Ok((Projection { exprs, schema }, is_same))
 }
 
 fn time(table: &StreamTable, kept: &[usize], schema: &SchemaRef) -> Result<Option<TimeSpec>> {

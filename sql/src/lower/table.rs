@@ -195,8 +195,10 @@ impl StreamTable {
         let places = read.iter().map(|index| there.index_of(name(index))).collect::<Result<Vec<usize>, _>>()?;
         let rows = folder.scan(state, Some(&places), &[], None).await?;
         let place = |index: usize| read.iter().position(|column| *column == index);
-        let (project, _) = projection(self, kept, &rows.schema(), &place)?;
-        let Some(Projection { exprs, schema }) = project else { return Ok(rows) };
+        let (Projection { exprs, schema }, is_same) = projection(self, kept, &rows.schema(), &place)?;
+        if is_same {
+            return Ok(rows);
+        }
         let named = exprs.into_iter().zip(schema.fields()).map(|(expr, field)| (expr, field.name().clone()));
         Ok(Arc::new(ProjectionExec::try_new(named.collect::<Vec<_>>(), rows)?))
     }
@@ -244,6 +246,20 @@ impl StreamTable {
             allowed_lateness,
             batch,
         })
+    }
+
+    /// The key of the metadata that the spec's column at this index holds.
+    pub(super) fn metadata_of(&self, index: usize) -> Option<&str> {
+        self.spec.metadata.iter().find(|field| field.column == index).map(|field| field.key.as_str())
+    }
+
+    /// The spec's columns that a sink writes no NULL into: those declared so, and a key whose format knows none.
+    pub(crate) fn not_null(&self) -> Vec<usize> {
+        let is_raw_key = self.spec.options.get("key.format").is_some_and(|format| format.eq_ignore_ascii_case("raw"));
+        let is_key = |name: &String| is_raw_key && self.spec.primary_key.contains(name);
+        let fields = self.spec.schema.fields().iter().enumerate();
+        let fields = fields.filter(|(_, field)| !field.is_nullable() || is_key(field.name()));
+        fields.map(|(index, _)| index).filter(|index| self.metadata_of(*index).is_none()).collect()
     }
 
     /// Whether all columns are the system's own.

@@ -33,7 +33,7 @@ pub(super) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
     let stats: Arc<ScanStats> = session.counters();
     let (plan, state, table) = plan_for_sink(session, insert, &stats).await?;
     let job = statement_context(session);
-    let sink = table.connector.sink(&table.spec)?;
+    let (sink, not_null) = (table.connector.sink(&table.spec)?, table.not_null());
     if sink.needs_records() || sink.beside().iter().any(|other| other.takes == BesideRows::Records) {
         let message = format!("\"{}\" keeps source records, and a statement that ends has none", table.name);
         return Err(Error::not_supported(message).with_hint("run the file as a job: headwater run FILE --once"));
@@ -49,7 +49,9 @@ pub(super) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
     let mut count = 0;
     while let Some(batch) = rows.try_next().await.classify()? {
         count += batch.num_rows() as u64;
-        refuse(writer.write(ChangeBatch::inserts(batch)).await?)?;
+        let mut changes = ChangeBatch::inserts(batch);
+        refuse(RefusedRow::without_values(&mut changes, &not_null)?)?;
+        refuse(writer.write(changes).await?)?;
         if job.memory.is_over() {
             return Err(Error::new(
                 ErrorKind::Limit,

@@ -105,7 +105,7 @@ async fn job(script: &str, logs: &[(&str, MemoryLog)], parallelism: usize) -> Jo
     Job { kept, store, summary, manifests }
 }
 
-fn lines(batches: &[RecordBatch]) -> Vec<String> {
+pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut lines = Vec::new();
     for batch in batches {

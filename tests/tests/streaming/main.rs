@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
+mod asides;
 mod connector;
 mod data;
 mod edges;

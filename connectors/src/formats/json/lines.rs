@@ -222,6 +222,10 @@ impl Format for Json {
         "json"
     }
 
+    fn may_refuse(&self, data_type: &DataType) -> bool {
+        self.reading.may_refuse(data_type)
+    }
+
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         Ok(Box::new(JsonDecoder::try_new(schema, &self.reading)?))
     }

@@ -7,6 +7,7 @@
 //!
 //! Invariant: the name of a file follows from its job's incarnation, its unit and its epoch alone, so that a repeated commit finds it there.
 
+mod again;
 mod cataloged;
 mod deliver;
 mod failure;

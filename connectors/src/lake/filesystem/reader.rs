@@ -31,8 +31,9 @@ use headwater_engine::{
 use parking_lot::Mutex;
 
 use super::{
+    again::Again,
     growing::{Growing, Part, Position},
-    source::{Listed, is_local},
+    source::{Listed, columns_of, is_local},
 };
 use crate::lake::{
     listing::{LakeFile, Listing},
@@ -91,6 +92,12 @@ struct OpenSplit {
     /// The part of a growing file that this is.
     part: Option<Part>,
     modified_ms: i64,
+    file: (Arc<Listing>, LakeFile),
+    /// Rows of the file before what is read here, and before the last batch.
+    begun: u64,
+    last: u64,
+    /// Reads rows once more.
+    again: Option<Again>,
 }
 
 impl OpenSplit {
@@ -138,7 +145,7 @@ impl FileReader {
             return Ok(None);
         }
         let whole = (start.split.id, At::default(), position.at, None);
-        let split = self.open_file((&listing, &file), whole)?;
+        let split = self.open_file((listing, file), whole)?;
         self.open.push(split);
         Ok(Some(self.open.len() - 1))
     }
@@ -146,15 +153,21 @@ impl FileReader {
     /// Starts to read a file, or a part of it: at what has been read before, from where rows are wanted.
     fn open_file(
         &self,
-        (listing, file): (&Listing, &LakeFile),
+        file: (Arc<Listing>, LakeFile),
         (id, at, from, part): (SplitId, At, At, Option<Part>),
     ) -> Result<OpenSplit> {
+        let (rows, rejects) = self.scan(&file, part.as_ref(), &self.columns)?;
+        let modified_ms = file.1.modified.timestamp_millis();
+        let (begun, last, again) = (at.rows, at.rows, None);
+        Ok(OpenSplit { id, rows, rejects, at, from, part, modified_ms, file, begun, last, again })
+    }
+
+    /// The rows of a file or a part of it in these columns of the table's, and the records rejected among them.
+    fn scan(&self, file: &(Arc<Listing>, LakeFile), part: Option<&Part>, columns: &[usize]) -> Result<Scanned> {
         let rejects = Arc::<Mutex<VecDeque<Rejects>>>::default();
-        let range = part.as_ref().map(|part| part.begin.byte..part.end);
-        let scan = self.table.one_file((listing, file), range, &self.columns, rejects.clone())?;
-        let rows = scan.execute(0, Arc::new(TaskContext::default()))?;
-        let modified_ms = file.modified.timestamp_millis();
-        Ok(OpenSplit { id, rows, rejects, at, from, part, modified_ms })
+        let range = part.map(|part| part.begin.byte..part.end);
+        let scan = self.table.one_file((&file.0, &file.1), range, columns, rejects.clone())?;
+        Ok((scan.execute(0, Arc::new(TaskContext::default()))?, rejects))
     }
 
     /// Waits until it is time to look at the growing files, and opens what has been added to them.
@@ -165,7 +178,7 @@ impl FileReader {
             let (listing, mut file) = resting.file;
             file.size = part.end;
             let begun = (resting.id, part.begin.base, part.begin.at, Some(part));
-            let split = self.open_file((&listing, &file), begun)?;
+            let split = self.open_file((listing, file), begun)?;
             self.open.push(split);
         }
         self.news.extend(found.news);
@@ -191,11 +204,12 @@ impl FileReader {
         split.at.rejected += records.len() as u64;
         let rejected: Vec<RejectedRecord> = records.into_iter().skip(skipped_records).collect();
         let first = split.at.rows - (count - skipped) as u64;
+        split.last = first;
         if count == skipped && rejected.is_empty() {
             return Ok(None);
         }
         let rows = match rows {
-            Some(rows) => self.as_wanted(&rows.slice(skipped, count - skipped))?,
+            Some(rows) => as_wanted(&rows.slice(skipped, count - skipped), &self.schema)?,
             None => RecordBatch::new_empty(self.schema.clone()),
         };
         let arrivals_ms = Some(vec![split.modified_ms; rows.num_rows()]);
@@ -215,19 +229,21 @@ impl FileReader {
             lag: None,
         }))
     }
+}
 
-    fn as_wanted(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        let columns = rows.columns().iter().zip(self.schema.fields()).map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                return Ok(column.clone());
-            }
-            Ok(cast_with_options(column, field.data_type(), &options)?)
-        });
-        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
+type Scanned = (SendableRecordBatchStream, Arc<Mutex<VecDeque<Rejects>>>);
+
+fn as_wanted(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = rows.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            return Ok(column.clone());
+        }
+        Ok(cast_with_options(column, field.data_type(), &options)?)
+    });
+    let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 impl FileReader {
@@ -289,6 +305,44 @@ impl SplitReader for FileReader {
     async fn assign(&mut self, splits: Vec<SplitStart>) -> Result<()> {
         self.waiting.extend(splits);
         Ok(())
+    }
+
+    async fn raw_records(&mut self, split: &SplitId, positions: &[i64]) -> Result<Option<Vec<bytes::Bytes>>> {
+        let Some(open) = self.open.iter().find(|open| open.id == *split) else { return Ok(None) };
+        let starts: Vec<u64> = positions.iter().filter_map(|position| u64::try_from(*position).ok()).collect();
+        let found = self.table.records_at((&open.file.0, &open.file.1), &starts).await?;
+        Ok(found.filter(|records| records.len() == positions.len()))
+    }
+
+    async fn read_again(
+        &mut self,
+        split: &SplitId,
+        rows: &[u32],
+        (schema, metadata): (&SchemaRef, &[(usize, String)]),
+    ) -> Result<Option<RecordBatch>> {
+        let Some(index) = self.open.iter().position(|open| open.id == *split) else { return Ok(None) };
+        let open = &self.open[index];
+        let first = open.last - open.begun;
+        let numbers: Vec<u64> = rows.iter().map(|row| first + u64::from(*row)).collect();
+        let mut again = match self.open[index].again.take() {
+            Some(again) => again,
+            None => {
+                let columns = columns_of(&self.table, schema, metadata)?;
+                let open = &self.open[index];
+                let (rows, rejects) = self.scan(&open.file, open.part.as_ref(), &columns)?;
+                Again::new(rows, rejects)
+            }
+        };
+        match again.rows(&numbers).await {
+            Ok(found) => {
+                self.open[index].again = Some(again);
+                found.map(|rows| as_wanted(&rows, schema)).transpose()
+            }
+            Err(error) => {
+                tracing::warn!(%error, %split, "late rows are kept without the columns that no INSERT uses");
+                Ok(None)
+            }
+        }
     }
 
     fn pause(&mut self, splits: &[SplitId]) {

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use headwater_engine::{
     catalog::{Catalog, Table},
-    connector::{Boundedness, JobContext, Offset, OpenRequest, Source, Split, SplitId, SplitReader},
+    connector::{Boundedness, JobContext, Offset, OpenRequest, ReadsAgain, Source, Split, SplitId, SplitReader},
     error::{Error, Result},
     format::Decoder,
 };
@@ -129,6 +129,10 @@ impl Source for FilesystemSource {
         self.options.monitor_interval
     }
 
+    fn reads_again(&self) -> ReadsAgain {
+        ReadsAgain::Reader
+    }
+
     fn decoder(&self, _columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         Ok(None)
     }
@@ -143,7 +147,7 @@ impl Source for FilesystemSource {
     }
 
     async fn open(&self, _job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let columns = self.columns(&request)?;
+        let columns = columns_of(&self.table, &request.columns, &request.metadata)?;
         if self.listed.lock().files.is_empty() && !request.splits.is_empty() {
             let listing = self.settled().await?;
             let split = |file: &LakeFile| (self.split(&listing, file).id, file.clone());
@@ -162,23 +166,21 @@ impl Source for FilesystemSource {
     }
 }
 
-impl FilesystemSource {
-    /// Indices of the requested columns in the table's schema.
-    fn columns(&self, request: &OpenRequest) -> Result<Vec<usize>> {
-        use datafusion::catalog::TableProvider;
-        let schema = self.table.schema();
-        let index = |(position, field): (usize, &Arc<arrow::datatypes::Field>)| {
-            let metadata = request.metadata.iter().find(|(index, _)| *index == position);
-            let name = match metadata.map(|(_, key)| key.as_str()) {
-                Some("file.path") => "$path",
-                Some("file.size") => "$file_size",
-                Some("file.modification-time") => "$file_modified_time",
-                Some(other) => return Err(Error::internal(format!("files have no metadata \"{other}\""))),
-                None => field.name(),
-            };
-            let found = schema.fields().iter().position(|column| column.name().eq_ignore_ascii_case(name));
-            found.ok_or_else(|| Error::internal(format!("column \"{name}\" is not one of the table's")))
+/// Indices of columns in the schema of a table; some are metadata.
+pub(super) fn columns_of(table: &LakeTable, columns: &SchemaRef, metadata: &[(usize, String)]) -> Result<Vec<usize>> {
+    use datafusion::catalog::TableProvider;
+    let schema = table.schema();
+    let index = |(position, field): (usize, &Arc<arrow::datatypes::Field>)| {
+        let metadata = metadata.iter().find(|(index, _)| *index == position);
+        let name = match metadata.map(|(_, key)| key.as_str()) {
+            Some("file.path") => "$path",
+            Some("file.size") => "$file_size",
+            Some("file.modification-time") => "$file_modified_time",
+            Some(other) => return Err(Error::internal(format!("files have no metadata \"{other}\""))),
+            None => field.name(),
         };
-        request.columns.fields().iter().enumerate().map(index).collect()
-    }
+        let found = schema.fields().iter().position(|column| column.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::internal(format!("column \"{name}\" is not one of the table's")))
+    };
+    columns.fields().iter().enumerate().map(index).collect()
 }

@@ -18,6 +18,7 @@ mod inflate;
 pub(super) mod json;
 pub(super) mod output;
 pub(super) mod parquet;
+pub(crate) mod record;
 pub(super) mod text;
 
 /// Reads the inflated bytes of one file: feed it, take batches.

@@ -1,0 +1,147 @@
+//! Rows that are kept aside: `"t$rejected"` and `"t$late"` as batches.
+//!
+//! A late row has all columns its table declares, whatever the INSERTs use. Those that no INSERT uses are read once more,
+//! for the late rows alone: payloads are decoded again, readers of ready rows are asked for theirs.
+//!
+//! Invariant: a row kept aside has the values its INSERTs saw; a column that cannot be had again is NULL.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{
+        ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray, UInt32Array,
+        new_null_array,
+    },
+    compute::{take, take_record_batch},
+};
+
+use crate::{
+    accounts::{late_schema, rejected_schema},
+    connector::{Source, SplitId},
+    error::{Error, Result},
+    format::{Decoder, Payloads},
+    graph::{SourceNode, WholeColumn, WholeRows},
+    runtime::{
+        narrow::project,
+        source_batch::{Origin, Prepared, Rejected},
+    },
+};
+
+/// Rows that missed windows: the row, and the end of the last window it missed if it takes part in later ones, with the
+/// names of the INSERTs.
+pub(super) type LateRows = BTreeMap<(u32, Option<i64>), String>;
+
+/// Rows that were read once more.
+#[derive(Debug)]
+pub(super) struct ReadAgain {
+    /// All columns a table reads.
+    pub(super) rows: RecordBatch,
+    /// Where each late row is among them, if it was found.
+    pub(super) places: Vec<Option<u32>>,
+}
+
+/// Rejected rows as a batch of `"t$rejected"`.
+pub(super) fn rejected_batch(split: &SplitId, rejected: &[Rejected]) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|row| &row.raw))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.reason))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|_| split.0.as_ref()))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| &row.offset))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rejected.iter().map(|row| row.arrival_ms))),
+    ];
+    Ok(RecordBatch::try_new(rejected_schema(), columns)?)
+}
+
+/// Late rows as a batch of `"t$late"`: each row once for all the INSERTs in which it missed the same.
+pub(super) fn late_batch(
+    whole: RecordBatch,
+    prepared: &Prepared,
+    origin: &Origin,
+    late: &LateRows,
+) -> Result<RecordBatch> {
+    let mut columns = whole.columns().to_vec();
+    let offsets = late.keys().map(|(row, _)| origin.position(prepared.record_of(*row as usize)));
+    let watermarks = late.keys().map(|(row, _)| prepared.before[*row as usize].div_euclid(1000));
+    columns.push(Arc::new(StringArray::from_iter_values(late.keys().map(|_| origin.split.0.as_ref()))));
+    columns.push(Arc::new(StringArray::from_iter_values(offsets)));
+    columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(watermarks)));
+    columns.push(Arc::new(StringArray::from_iter_values(late.values())));
+    let missed = late.keys().map(|(_, missed)| missed.map(|end| end.div_euclid(1000)));
+    columns.push(Arc::new(missed.collect::<TimestampMillisecondArray>()));
+    Ok(RecordBatch::try_new(late_schema(&whole.schema()), columns)?)
+}
+
+/// The late rows in the columns of the table that were read for the INSERTs.
+pub(super) fn late_rows(source: &dyn Source, prepared: &Prepared, late: &LateRows) -> Result<RecordBatch> {
+    let rows = UInt32Array::from_iter_values(late.keys().map(|(row, _)| *row));
+    let hidden = [source.change_id(), source.change_order()];
+    let read = prepared.changes.rows.schema();
+    let is_shown = |column: &usize| !hidden.contains(&Some(read.field(*column).name().as_str()));
+    let shown: Vec<usize> = (0..read.fields().len()).filter(is_shown).collect();
+    Ok(take_record_batch(&prepared.changes.rows.project(&shown)?, &rows)?)
+}
+
+/// The late rows in all columns that the table declares.
+pub(super) fn whole_rows(whole: &WholeRows, late: &RecordBatch, again: Option<ReadAgain>) -> Result<RecordBatch> {
+    let again = again.map(|again| computed(whole, again)).transpose()?;
+    let columns = whole.columns_of.iter().zip(whole.schema.fields()).map(|(column, field)| match (column, &again) {
+        (WholeColumn::Used(index), _) => Ok(Arc::clone(late.column(*index))),
+        (WholeColumn::Again(index), Some((rows, places))) => Ok(take(rows.column(*index), places, None)?),
+        (WholeColumn::Again(_), None) => Ok(new_null_array(field.data_type(), late.num_rows())),
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(late.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&whole.schema), columns.collect::<Result<_>>()?, &options)?)
+}
+
+/// The columns that are wanted of rows read again. A row on which one of them fails has none of them.
+fn computed(whole: &WholeRows, again: ReadAgain) -> Result<(RecordBatch, UInt32Array)> {
+    let (rows, failed) = project(&again.rows, &whole.project)?;
+    let place = |place: u32| {
+        let before = failed.iter().take_while(|(row, _)| *row < place).count() as u32;
+        let has_failed = failed.iter().any(|(row, _)| *row == place);
+        (!has_failed).then(|| place - before)
+    };
+    let places = again.places.into_iter().map(|found| found.and_then(place)).collect();
+    Ok((rows, places))
+}
+
+/// Decodes the payloads of late rows once more, into all columns.
+pub(super) fn decoded_again(
+    decoder: &mut dyn Decoder,
+    (node, whole): (&SourceNode, &WholeRows),
+    (prepared, origin): (&Prepared, &Origin),
+    late: &LateRows,
+) -> Result<ReadAgain> {
+    let wanted: Vec<(u32, u32)> = late.keys().map(|(row, _)| prepared.place_in_record(*row as usize)).collect();
+    let mut records: Vec<u32> = wanted.iter().map(|(record, _)| *record).collect();
+    records.dedup();
+    let (mut buffer, mut ends) = (Vec::new(), Vec::with_capacity(records.len()));
+    for record in &records {
+        buffer.extend_from_slice(origin.record(*record as usize).unwrap_or_default());
+        ends.push(buffer.len());
+    }
+    let decoded = decoder.decode(&Payloads { buffer: buffer.into(), ends })?;
+    let rows = decoded.rows.num_rows();
+    let payload_of = |row: usize| decoded.payload_of_row.as_ref().map_or(row, |payloads| payloads[row] as usize);
+    let of_row: UInt32Array = (0..rows).map(|row| records.get(payload_of(row)).copied()).collect();
+    let mut physical = decoded.rows.rows.columns().iter();
+    let columns = (0..whole.columns.fields().len()).map(|index| {
+        match whole.metadata.iter().find(|(column, _)| *column == index) {
+            None => physical.next().cloned().ok_or_else(|| Error::internal("a decoder left out a column")),
+            Some((_, key)) => {
+                let place = node.metadata.iter().position(|(_, other)| other == key);
+                let values = place.and_then(|place| origin.metadata.get(place));
+                let values = values.ok_or_else(|| Error::internal("a source left out a metadata column"))?;
+                Ok(take(values, &of_row, None)?)
+            }
+        }
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    let batch = RecordBatch::try_new_with_options(Arc::clone(&whole.columns), columns, &options)?;
+    let place = |(record, nth): (u32, u32)| {
+        let first = of_row.values().iter().position(|other| *other == record)? + nth as usize;
+        (first < rows && of_row.value(first) == record).then_some(first as u32)
+    };
+    Ok(ReadAgain { rows: batch, places: wanted.into_iter().map(place).collect() })
+}

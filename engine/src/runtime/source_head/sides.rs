@@ -1,0 +1,174 @@
+//! Rows of a batch on their ways: to the branches, to `"t$rejected"`, to `"t$late"`.
+//!
+//! Invariant: a row kept aside is written before the barrier of the epoch it was read in.
+
+use arrow::record_batch::RecordBatch;
+
+use super::{SourceHead, physical, source_of};
+use crate::{
+    error::{Error, Result},
+    graph::{BranchInput, SourceNode},
+    message::{ChangeBatch, Message},
+    runtime::{
+        aside::{self, LateRows, ReadAgain},
+        effects::Effects,
+        pipe::Event,
+        source_batch::{self, Origin, Prepared, Rejected},
+    },
+};
+use std::collections::BTreeMap;
+
+/// Rejected or late rows a task keeps before it writes them as a segment.
+const SEGMENT_ROWS: usize = 8192;
+
+impl SourceHead {
+    pub(super) async fn run_branches(
+        &mut self,
+        node: &SourceNode,
+        prepared: &Prepared,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let mut late = LateRows::new();
+        let mut failed: BTreeMap<u32, String> = BTreeMap::new();
+        for branch in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == BranchInput::Rows) {
+            let (index, branch) = branch;
+            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
+            let tally = run.state.account.entry(branch.insert.clone()).or_default();
+            let mut done = source_batch::branch(branch, prepared, tally)?;
+            source_batch::carry(branch, prepared, origin, &mut done)?;
+            debug_assert!(tally.is_balanced(), "{tally:?}");
+            for row in done.late {
+                let inserts = late.entry(row).or_default();
+                if !inserts.is_empty() {
+                    inserts.push(',');
+                }
+                inserts.push_str(&branch.insert);
+            }
+            failed.extend(done.failed);
+            if let Some(changes) = done.changes {
+                let event = Event::Message(Message::Changes(changes));
+                self.branches[index].push(0, event, effects).await?;
+            }
+        }
+        self.records(node, origin, effects).await?;
+        let mut rejected: Vec<Rejected> = prepared.rejected.clone();
+        rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
+        if !rejected.is_empty() {
+            self.slow.rejected(rejected.len() as u64);
+            self.find_bytes(origin, &mut rejected).await?;
+            let batch = aside::rejected_batch(&origin.split, &rejected)?;
+            self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
+        }
+        if !late.is_empty() {
+            let whole = self.late_rows(node, prepared, origin, &late).await?;
+            let batch = aside::late_batch(whole, prepared, origin, &late)?;
+            self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives rows that were rejected after they had been read the bytes they came as, where the reader has them.
+    async fn find_bytes(&mut self, origin: &Origin, rejected: &mut [Rejected]) -> Result<()> {
+        let numbered = rejected.iter().enumerate().filter_map(|(index, row)| Some((origin.number(row.row?)?, index)));
+        let mut places: Vec<(i64, usize)> = numbered.collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        places.sort_unstable();
+        let positions: Vec<i64> = places.iter().map(|(position, _)| *position).collect();
+        let found = self.reader.raw_records(&origin.split, &positions).await?;
+        for ((_, index), raw) in places.iter().zip(found.into_iter().flatten()) {
+            rejected[*index].raw = raw.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Late rows in all columns of their table; those that no INSERT uses are read again for them.
+    async fn late_rows(
+        &mut self,
+        node: &SourceNode,
+        prepared: &Prepared,
+        origin: &Origin,
+        late: &LateRows,
+    ) -> Result<RecordBatch> {
+        let rows = aside::late_rows(node.source.as_ref(), prepared, late)?;
+        let Some(whole) = &node.whole else { return Ok(rows) };
+        let again = if origin.has_payloads() {
+            let decoder = match self.whole_decoder.take() {
+                Some(decoder) => Some(decoder),
+                None => node.source.decoder(physical(&whole.columns, &whole.metadata))?,
+            };
+            let mut decoder = decoder.ok_or_else(|| Error::internal("a source of payloads without a decoder"))?;
+            let again = aside::decoded_again(decoder.as_mut(), (node, whole), (prepared, origin), late)?;
+            self.whole_decoder = Some(decoder);
+            Some(again)
+        } else {
+            let mut wanted: Vec<u32> = late.keys().map(|(row, _)| prepared.decoded_at(*row as usize) as u32).collect();
+            let all = wanted.clone();
+            wanted.dedup();
+            let columns = (&whole.columns, whole.metadata.as_slice());
+            let found = self.reader.read_again(&origin.split, &wanted, columns).await?;
+            let place = |row: &u32| wanted.binary_search(row).ok().map(|place| place as u32);
+            found.map(|rows| ReadAgain { rows, places: all.iter().map(place).collect() })
+        };
+        aside::whole_rows(whole, &rows, again)
+    }
+
+    /// Gives the records as they came to the INSERTs that keep them.
+    async fn records(&mut self, node: &SourceNode, origin: &Origin, effects: &mut Effects) -> Result<()> {
+        if node.branches.iter().all(|branch| branch.input != BranchInput::Records) {
+            return Ok(());
+        }
+        match source_batch::records_batch(origin)? {
+            Some(batch) => self.side_branches(node, BranchInput::Records, &batch, origin, effects).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps rows of an accounting table, and gives them to the INSERTs that read it.
+    async fn side_rows(
+        &mut self,
+        node: &SourceNode,
+        which: BranchInput,
+        batch: RecordBatch,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        self.side_branches(node, which, &batch, origin, effects).await?;
+        let segments = match which {
+            BranchInput::Late => &mut self.late,
+            BranchInput::Rejected | BranchInput::Rows | BranchInput::Records => &mut self.rejected,
+        };
+        segments.rows += batch.num_rows();
+        segments.batches.push(batch);
+        if segments.rows >= SEGMENT_ROWS { self.write_segments(effects).await } else { Ok(()) }
+    }
+
+    async fn side_branches(
+        &mut self,
+        node: &SourceNode,
+        which: BranchInput,
+        batch: &RecordBatch,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let side = Prepared::of_rows(ChangeBatch::inserts(batch.clone()));
+        for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == which) {
+            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
+            let tally = run.state.account.entry(branch.insert.clone()).or_default();
+            if let Some(changes) = source_batch::branch(branch, &side, tally)?.changes {
+                self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_segments(&mut self, effects: &mut Effects) -> Result<()> {
+        let table = source_of(&self.graph, self.node)?.table.clone();
+        let rejected = std::mem::take(&mut self.rejected);
+        effects.write_segment(&format!("{table}$rejected"), &rejected.batches).await?;
+        let late = std::mem::take(&mut self.late);
+        effects.write_segment(&format!("{table}$late"), &late.batches).await
+    }
+}

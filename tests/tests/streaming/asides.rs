@@ -1,0 +1,149 @@
+//! What is kept aside of tables of payloads: which rows are rejected and why, and late rows with all their columns.
+//!
+//! Invariant: what one INSERT counts does not depend on the columns it uses, nor on the other INSERTs of the job.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use headwater_connectors::{catalogs::memory::MemoryCatalog, memory::Memory};
+use headwater_engine::{
+    checkpoint::store::{CheckpointStore, MemoryStore},
+    inspect,
+    runtime::job::{JobConfig, JobSummary, run},
+};
+use headwater_sql::{
+    lower::lower_inserts,
+    parser::{Parameters, StatementKind, parse},
+    session::{Session, SessionConfig},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{connector::Kept, edges::lines};
+
+/// A log of payloads, as what it holds and as a table. A watermark of ten seconds through `v` is five seconds behind.
+const TABLES: &str = "
+CREATE TABLE feed (line VARCHAR) WITH ('connector' = 'memory', 'name' = 'log', 'format' = 'raw');
+CREATE TABLE s (id BIGINT NOT NULL, name VARCHAR, v BIGINT, ts TIMESTAMP(3), off BIGINT METADATA FROM 'offset' VIRTUAL,
+  double_v AS v * 2, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND * (10 / v))
+  WITH ('connector' = 'memory', 'name' = 'log', 'format' = 'json');
+CREATE TABLE counts (window_start TIMESTAMP(3), n BIGINT) WITH ('connector' = 'kept');
+INSERT INTO counts SELECT window_start, count(*) FROM TABLE(TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+  GROUP BY window_start, window_end;
+";
+const BESIDE: &str = "
+CREATE TABLE bad (reason VARCHAR) WITH ('connector' = 'kept');
+CREATE TABLE old (id BIGINT, name VARCHAR, double_v BIGINT, off BIGINT) WITH ('connector' = 'kept');
+INSERT INTO bad SELECT reason FROM \"s$rejected\";
+INSERT INTO old SELECT id, name, double_v, off FROM \"s$late\";
+";
+const LINES: [&str; 9] = [
+    r#"{"id":1,"name":"a","v":10,"ts":"2026-01-01 00:00:01"}"#,
+    r#"{"id":2,"name":"b","v":10,"ts":"2026-01-01 00:01:00"}"#,
+    r#"{"id":"x","name":"c","v":10,"ts":"2026-01-01 00:01:01"}"#,
+    r#"{"id":4,"name":"d","v":10,"ts":"2026-01-01 00:00:02"}"#,
+    r#"{"name":"e","v":10,"ts":"2026-01-01 00:01:02"}"#,
+    r#"{"id":6,"name":"f","v":0,"ts":"2026-01-01 00:01:03"}"#,
+    r#"{"id":7,"name":"g","v":2,"ts":"2999-01-01 00:00:00"} {"id":8,"name":"h","v":5,"ts":"2026-01-01 00:00:03"}"#,
+    "no json",
+    r#"{"id":9,"name":"i","v":10,"ts":"2026-01-01 00:01:04"}"#,
+];
+
+struct Job {
+    kept: Arc<Kept>,
+    store: Arc<dyn CheckpointStore>,
+    summary: JobSummary,
+}
+
+/// Runs the INSERTs of a script once over these lines.
+async fn job(script: &str) -> Job {
+    let kept = Arc::new(Kept::default());
+    let folder = tempfile::tempdir().unwrap();
+    let config = SessionConfig {
+        connectors: vec![Arc::clone(&kept) as _, Arc::new(Memory::default())],
+        ..SessionConfig::in_directory(folder.path().to_string_lossy())
+    };
+    let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
+    let mut inserts = Vec::new();
+    for statement in parse(script, &Parameters::default()).unwrap() {
+        match &statement.kind {
+            StatementKind::Insert(insert) => inserts.push(insert.clone()),
+            _ => drop(session.execute(&statement).await.unwrap()),
+        }
+    }
+    let values = LINES.map(|line| format!("('{line}')")).join(", ");
+    for statement in parse(&format!("INSERT INTO feed VALUES {values}"), &Parameters::default()).unwrap() {
+        drop(session.execute(&statement).await.unwrap());
+    }
+    let graph = lower_inserts(&session, &inserts, true).await.unwrap();
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let config = JobConfig { once: true, ..JobConfig::new("job", Arc::clone(&store), folder.path()) };
+    let summary = run(Arc::new(graph), config, CancellationToken::new()).await.unwrap();
+    Job { kept, store, summary }
+}
+
+impl Job {
+    fn table(&self, name: &str) -> Vec<String> {
+        lines(&self.kept.tables.lock().unwrap()[name].0.rows())
+    }
+
+    async fn aside(&self, name: &str, columns: &[&str]) -> Vec<String> {
+        let manifest = self.summary.manifest.clone().unwrap();
+        let batches = inspect::accounting_rows(&self.store, &manifest, name).await.unwrap();
+        let project = |batch: &RecordBatch| {
+            let schema = batch.schema();
+            batch.project(&columns.iter().map(|name| schema.index_of(name).unwrap()).collect::<Vec<_>>()).unwrap()
+        };
+        lines(&batches.iter().map(project).collect::<Vec<_>>())
+    }
+}
+
+#[tokio::test]
+async fn a_payload_is_judged_by_all_columns_whatever_the_inserts_use() {
+    for script in [TABLES.to_owned(), format!("{TABLES}{BESIDE}")] {
+        let job = job(&script).await;
+        let tally = &job.summary.ledger["s"]["counts"];
+        assert_eq!((tally.read, tally.rejected, tally.late), (10, 4, 2), "{tally:?}");
+        let reasons = job.aside("s$rejected", &["reason"]).await;
+        assert_eq!(reasons.len(), 4, "{reasons:?}");
+        assert!(reasons.contains(&"column \"id\" is NULL".to_owned()), "{reasons:?}");
+        assert!(reasons.iter().any(|reason| reason.starts_with("expression: ")), "{reasons:?}");
+        let raw = job.aside("s$rejected", &["offset"]).await;
+        assert_eq!(raw, ["2", "4", "5", "7"]);
+        let split = &job.summary.manifest.as_ref().unwrap().sources["source:s"].splits[0];
+        assert_eq!(split.ahead, 1);
+        if script.contains("bad") {
+            assert_eq!(job.table("bad"), reasons);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_row_has_all_columns_its_table_declares() {
+    for script in [TABLES.to_owned(), format!("{TABLES}{BESIDE}")] {
+        let job = job(&script).await;
+        let late = job.aside("s$late", &["id", "name", "v", "ts", "off", "double_v", "offset", "inserts"]).await;
+        assert_eq!(
+            late,
+            [
+                "4 | d | 10 | 2026-01-01T00:00:02 | 3 | 20 | 3 | counts",
+                "8 | h | 5 | 2026-01-01T00:00:03 | 6 | 10 | 6 | counts"
+            ]
+        );
+        if script.contains("old") {
+            assert_eq!(job.table("old"), ["4 | d | 20 | 3", "8 | h | 10 | 6"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sink_takes_no_null_where_its_column_has_none() {
+    let script = format!(
+        "{TABLES}
+CREATE TABLE named (id BIGINT, name VARCHAR NOT NULL) WITH ('connector' = 'kept');
+INSERT INTO named SELECT id, nullif(name, 'b') FROM s;"
+    );
+    let job = job(&script).await;
+    assert_eq!(job.table("named"), ["1 | a", "4 | d", "7 | g", "8 | h", "9 | i"]);
+    let refused = job.aside("named$rejected", &["reason", "split"]).await;
+    assert_eq!(refused, ["column \"name\" is NULL | sink"]);
+}
