@@ -8,3 +8,11 @@ WITH (
     'stream' = '${stream:-crimes}',
     'format' = 'raw'
 );
+
+CREATE TABLE app_stream
+WITH (
+    'connector' = 'http',
+    'listen' = '127.0.0.1:${port:-8080}',
+    'stream' = '${app_stream:-app_events}',
+    'format' = 'json'
+);

@@ -315,6 +315,58 @@ async fn a_crime_without_a_time_or_a_place_is_set_aside() {
     }
 }
 
+#[tokio::test]
+async fn lists_of_nested_app_events_become_a_flat_line_each() {
+    let lake = Lake::new().await;
+    let lists = [
+        concat!(
+            r#"[{"eventId": "e1", "eventName": "opened", "eventTime": "2026-01-02T03:04:05Z", "eventContext": {"#,
+            r#""ip": "10.0.0.1", "app": {"name": "maps", "version": "1.2"}, "device": {"os": "ios", "locale": "de-DE"}}, "#,
+            r#""eventPayload": {"screen": "home"}}, "#,
+            r#"{"eventId": "e2", "eventContext": {"device": {"os": "android"}}, "eventPayload": {"durationMs": 250}}]"#
+        ),
+        r#"[{"eventId": "e3"}]"#,
+        "no list",
+    ];
+    fs::create_dir_all(lake.path("lists")).unwrap();
+    fs::write(lake.path("lists/sent.txt"), lists.join("\n")).unwrap();
+    let file = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(name);
+        fs::read_to_string(path).unwrap()
+    };
+    let tables = [file("crimes/embedded.sql"), file("crimes/tables.sql")].concat();
+    let send = "CREATE TABLE lists (list VARCHAR)
+                WITH ('connector' = 'filesystem', 'path' = '${lake}/lists/', 'format' = 'raw');
+                CREATE TABLE app_lists (list VARCHAR) WITH ('format' = 'raw') LIKE app_stream;
+                INSERT INTO app_lists SELECT list FROM lists;";
+    let parameters = [("lake", lake.folder.path().to_str().unwrap())];
+    for (script, state) in [(send.to_owned(), "sending"), (file("crimes/app_events.sql"), "flattening")] {
+        let script = format!("{tables}{script}");
+        headwater_tests::scripts::run_once(&script, &parameters, &lake.path(state)).await.unwrap();
+    }
+    let mut flat = lake.lines("app_events");
+    flat.sort_by_key(|event| text(event, "eventId"));
+    let first = serde_json::json!({
+        "eventId": "e1", "eventName": "opened", "eventTime": "2026-01-02T03:04:05Z", "eventContext.ip": "10.0.0.1",
+        "eventContext.app.name": "maps", "eventContext.app.version": "1.2", "eventContext.device.os": "ios",
+        "eventContext.device.locale": "de-DE", "eventPayload.screen": "home",
+    });
+    let known = |event: &Value| -> Value {
+        event
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    };
+    assert_eq!((flat.len(), known(&flat[0])), (3, first));
+    let second =
+        serde_json::json!({"eventId": "e2", "eventContext.device.os": "android", "eventPayload.durationMs": 250});
+    assert_eq!(known(&flat[1]), second);
+    assert_eq!(lake.lines("app_events_aside/format-conversion-failed").len(), 1);
+}
+
 /// The tables that a file of `queries/` declares, with the number of their columns.
 fn declared(file: &str) -> BTreeMap<String, usize> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries").join(file);
@@ -333,7 +385,7 @@ fn every_form_of_a_pipeline_gives_the_same_connections_and_nothing_else() {
         ("engagement", ["embedded", "http", "aws"], &["count", "posts"][..]),
         ("sales", ["embedded", "streams", "aws"], &["deliver"]),
         ("telemetry", ["embedded", "http", "aws"], &["deliver"]),
-        ("crimes", ["embedded", "http", "aws"], &["decode"]),
+        ("crimes", ["embedded", "http", "aws"], &["decode", "app_events"]),
     ] {
         let [embedded, other, aws] = forms.map(|form| declared(&format!("{pipeline}/{form}.sql")));
         assert!(!aws.is_empty() && aws.values().all(|columns| *columns == 0), "{pipeline}: {aws:?}");

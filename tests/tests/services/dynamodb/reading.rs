@@ -18,14 +18,14 @@ use headwater_connectors::{
 };
 use headwater_engine::{
     connector::{
-        Bound, Connector, MetadataField, Offset, OpenRequest, Source, SourceData, SourceEvent, SplitStart, StartAt,
-        TableSpec,
+        Bound, Connector, MetadataField, Offset, OpenRequest, Source, SourceData, SourceEvent, Split, SplitStart,
+        StartAt, TableSpec,
     },
     graph::Malformed,
     message::{ChangeBatch, RowKind},
 };
 
-use headwater_tests::services::{Proxy, Verdict};
+use headwater_tests::services::{DynamoDbLocal, Proxy, Verdict};
 
 use super::{client, create, job, local, spec};
 
@@ -362,6 +362,113 @@ async fn queries_scan_in_segments_and_ask_by_key() -> Result<()> {
     let (two, requests) = ask("SELECT sum(n) AS s FROM queried WHERE id IN ('id7', 'id8', 'nope') AND n > 7").await?;
     assert!(two.contains("| 8 |"), "{two}");
     assert_eq!(requests, 3);
+    Ok(())
+}
+
+/// A table whose keys are spelt in several ways, and what a query of it gives.
+async fn asked(endpoint: &str, malformed: Malformed, sql: &str) -> Result<(String, Arc<ScanStats>)> {
+    let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+    let fields = vec![
+        Field::new("p", DataType::Utf8, true),
+        Field::new("w", time, true),
+        Field::new("n", DataType::Decimal128(10, 2), true),
+    ];
+    let table = spec(endpoint, "spelt", Arc::new(Schema::new(fields)), &[]);
+    let provider = DynamoDb.query_table(&table, malformed)?.context("DynamoDB answers queries")?;
+    let stats = Arc::new(ScanStats::default());
+    let config = datafusion::prelude::SessionConfig::new().with_extension(Arc::clone(&stats));
+    let context = SessionContext::new_with_config(config);
+    context.register_table("spelt", provider)?;
+    let rows = context.sql(sql).await?.collect().await?;
+    Ok((arrow::util::pretty::pretty_format_batches(&rows)?.to_string(), stats))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_spelt_in_several_ways_is_found_in_each() -> Result<()> {
+    let server = DynamoDbLocal::start()?;
+    let client = client(&server.endpoint);
+    create(&client, "spelt", &[("p", ScalarAttributeType::S), ("w", ScalarAttributeType::S)]).await?;
+    let put = async |p: &str, w: &str, n: &str| -> Result<()> {
+        let request = client.put_item().table_name("spelt").item("p", AttributeValue::S(p.to_owned()));
+        let request = request.item("w", AttributeValue::S(w.to_owned()));
+        request.item("n", AttributeValue::N(n.to_owned())).send().await?;
+        Ok(())
+    };
+    for w in ["2025-03-10T08:00:30Z", "2025-03-10T08:00:30.000Z", "2025-03-10 08:00:30", "2025-03-10T08:00:31Z"] {
+        put("a", w, "1.25").await?;
+    }
+    let count = "SELECT count(*) AS c FROM spelt WHERE w = TIMESTAMP '2025-03-10 08:00:30'";
+    for sql in [count.to_owned(), format!("{count} AND p = 'a'")] {
+        let (found, _) = asked(&server.endpoint, Malformed::Fail, &sql).await?;
+        assert!(found.contains("| 3 |"), "{sql}: {found}");
+    }
+    let (none, _) = asked(&server.endpoint, Malformed::Fail, "SELECT count(*) AS c FROM spelt WHERE p = ''").await?;
+    assert!(none.contains("| 0 |"), "{none}");
+    // Digits that the column has no room for are not cut off.
+    put("b", "2025-03-10T08:00:30Z", "190.079").await?;
+    let wrong = asked(&server.endpoint, Malformed::Fail, "SELECT n FROM spelt").await;
+    let said = wrong.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(said.contains("\"n\"") && said.contains("spelt"), "{said}");
+    let (kept, stats) = asked(&server.endpoint, Malformed::Reject, "SELECT count(n) AS c FROM spelt").await?;
+    assert!(kept.contains("| 4 |"), "{kept}");
+    assert_eq!(ScanStats::get(&stats.rows_rejected), 1, "what is left out is counted");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_read_from_a_time_on_and_refused_without_its_images() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "timed", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "timed", true).await?;
+    put(&client, "timed", "a", 1).await?;
+    for (from, expected) in [("2020-01-01T00:00:00Z", 1), ("2100-01-01T00:00:00Z", 0)] {
+        let options = [("source.init.position", "AT_TIMESTAMP"), ("source.init.timestamp", from)];
+        let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "timed", &options))?;
+        assert_eq!(read(&*source, &BTreeMap::new()).await?.rows.len(), expected, "{from}");
+    }
+    create(&client, "keysonly", &[("id", ScalarAttributeType::S)]).await?;
+    let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::KeysOnly);
+    client.update_table().table_name("keysonly").stream_specification(stream.build()?).send().await?;
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "keysonly", &[]))?;
+    let refused = source.splits(&job()).await.unwrap_err();
+    assert_eq!(refused.message(), "the change stream of \"keysonly\" is KEYS_ONLY: it has no new images");
+    Ok(())
+}
+
+/// Reads segments to their ends, and then shards, with what happens between.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_that_go_or_change_after_they_were_scanned_are_what_they_are_now() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "between", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "between", true).await?;
+    for n in 0..40 {
+        put(&client, "between", &format!("i{n}"), n).await?;
+    }
+    let mode = [("scan.startup.mode", "initial")];
+    let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "between", &mode))?;
+    let splits = source.splits(&job()).await?;
+    let (segments, shards): (Vec<_>, Vec<_>) =
+        splits.into_iter().partition(|split| split.id.to_string().starts_with("segment-"));
+    assert!(!shards.is_empty() && shards.iter().all(|shard| shard.parents.len() >= segments.len()), "scan first");
+    let starts = |splits: Vec<Split>| -> Vec<SplitStart> {
+        splits.into_iter().map(|split| SplitStart { split, at: StartAt::TableDefault }).collect()
+    };
+    let mut seen = Seen::default();
+    read_splits(&*source, starts(segments), &mut seen).await?;
+    assert_eq!(seen.folded().len(), 40, "all are scanned");
+    for n in 0..10 {
+        let id = AttributeValue::S(format!("i{n}"));
+        client.delete_item().table_name("between").key("id", id).send().await?;
+        put(&client, "between", &format!("i{}", n + 10), 100 + n).await?;
+    }
+    put(&client, "between", "i3", 7).await?;
+    read_splits(&*source, starts(shards), &mut seen).await?;
+    let mut expected: BTreeMap<String, i64> = (20..40).map(|n| (format!("i{n}"), n)).collect();
+    expected.extend((0..10).map(|n| (format!("i{}", n + 10), 100 + n)));
+    expected.insert("i3".to_owned(), 7);
+    assert_eq!(seen.folded(), expected);
     Ok(())
 }
 

@@ -113,6 +113,25 @@ async fn half_of_all_calls_throttled_and_every_epoch_repeated_gives_the_same_tot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_a_transaction_of_another_application_holds_is_sent_again() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "conflicted", &[("id", ScalarAttributeType::S)]).await?;
+    let proxy = Proxy::start(&server.endpoint, |operation, nth| match (operation, nth) {
+        ("BatchWriteItem", 0) => Verdict::Refuse("TransactionConflictException"),
+        ("BatchWriteItem", 1) => Verdict::Refuse("ReplicatedWriteConflictException"),
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let sink = sink(&spec(&proxy.endpoint, "conflicted", counts_schema(), &[]))?;
+    let report = sink.commit(&job(), Epoch(1), vec![unit(vec![inserts(numbered(0..10, 1))], false)]).await?;
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    assert_eq!(total(&client, "conflicted").await?, (10, 10));
+    assert!(proxy.requests("BatchWriteItem") >= 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_written_is_refused_with_its_key_and_the_rest_arrives() -> Result<()> {
     let server = local()?;
     let client = client(&server.endpoint);

@@ -5,13 +5,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use headwater_tests::{
-    http::{self, listening},
-    jobs::JobFolder,
-    scripts::{self, Until},
-};
+use headwater_tests::{http, jobs::JobFolder};
 
-use super::{BINARY, Place, numbers, python};
+use super::{BINARY, Place};
 
 /// `client.py PORT`: each way in which a caller can be wrong about who it is.
 const CALLERS: &str = r#"
@@ -70,12 +66,10 @@ assert send({}, "/events", b'{"n":3}')[0] == 401
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_told_what_is_wrong_with_their_signature() -> Result<()> {
     let place = Place::new()?;
-    let script = place.script(", 'auth' = 'sigv4', 'auth.keys' = 'AKID:sekret'");
-    let mut job = scripts::start(&script, &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
-    python(place.folder.path(), CALLERS, &[&place.port.to_string()]).await?;
+    let job = place.listener(", 'auth' = 'sigv4', 'auth.keys' = 'AKID:sekret'").await?;
+    place.client(CALLERS, &[]).await?;
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, [1, 2], "what was refused is not there");
+    assert_eq!(place.arrived()?, [1, 2], "what was refused is not there");
     Ok(())
 }
 
@@ -122,11 +116,11 @@ async fn keys_come_from_the_options_from_files_or_from_the_environment() -> Resu
         }
         let running = job.start("keys.sql", &[])?;
         place.reached().await.with_context(|| running.log().unwrap_or_default())?;
-        python(place.folder.path(), ONE_SIGNED, &[&place.port.to_string(), key, secret]).await?;
+        place.client(ONE_SIGNED, &[key, secret]).await?;
         let stopped = Command::new("kill").args(["-TERM", &running.id().to_string()]).status()?;
         ensure!(stopped.success(), "the job cannot be told to stop");
         running.finish()?;
-        assert_eq!(numbers(&place.path("out"))?, [1], "{key}");
+        assert_eq!(place.arrived()?, [1], "{key}");
     }
     Ok(())
 }
@@ -134,16 +128,14 @@ async fn keys_come_from_the_options_from_files_or_from_the_environment() -> Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bearer_token_opens_the_listener() -> Result<()> {
     let place = Place::new()?;
-    let script = place.script(", 'auth' = 'bearer', 'auth.token' = 'open'");
-    let mut job = scripts::start(&script, &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
+    let job = place.listener(", 'auth' = 'bearer', 'auth.token' = 'open'").await?;
     for (token, expected) in [("Bearer open", 200), ("Bearer shut", 401), ("open", 401)] {
         let headers = [("Authorization", token)];
         let (status, answer) = http::request(place.port, ("POST", "/events"), &headers, b"{\"n\":1}").await?;
         assert_eq!(status, expected, "{token}: {answer}");
     }
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, [1]);
+    assert_eq!(place.arrived()?, [1]);
     Ok(())
 }
 
@@ -182,13 +174,10 @@ async fn tls_is_spoken_with_the_tables_certificate() -> Result<()> {
         cert.display(),
         key.display()
     );
-    let script = place.script(&options);
-    let mut job = scripts::start(&script, &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
-    let arguments = [place.port.to_string(), cert.display().to_string()];
-    let said = python(place.folder.path(), OVER_TLS, &[&arguments[0], &arguments[1]]).await?;
+    let job = place.listener(&options).await?;
+    let said = place.client(OVER_TLS, &[&cert.display().to_string()]).await?;
     assert!(said.starts_with("SSLError\n") && said.lines().count() == 2, "a stranger and plain HTTP fail: {said}");
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, (0..500).collect::<Vec<_>>());
+    assert_eq!(place.arrived()?, (0..500).collect::<Vec<_>>());
     Ok(())
 }

@@ -3,12 +3,8 @@
 //! Invariant: a request beyond a limit stores nothing.
 
 use anyhow::Result;
-use headwater_tests::{
-    http::listening,
-    scripts::{self, Until},
-};
 
-use super::{Place, numbers, python};
+use super::Place;
 
 /// `client.py PORT`: sizes at the limits of the services.
 const SIZES: &str = r#"
@@ -49,12 +45,10 @@ print(sent)
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_are_those_of_the_services_to_the_byte() -> Result<()> {
     let place = Place::new()?;
-    let script = place.script("");
-    let mut job = scripts::start(&script, &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
-    let sent: u64 = python(place.folder.path(), SIZES, &[&place.port.to_string()]).await?.parse()?;
+    let job = place.listener("").await?;
+    let sent: u64 = place.client(SIZES, &[]).await?.parse()?;
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, (1..=sent).collect::<Vec<_>>());
+    assert_eq!(place.arrived()?, (1..=sent).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -78,11 +72,10 @@ assert len(reply["Records"]) == 1, reply
 #[tokio::test(flavor = "multi_thread")]
 async fn both_forms_of_an_api_gateway_are_taken() -> Result<()> {
     let place = Place::new()?;
-    let mut job = scripts::start(&place.script(""), &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
-    python(place.folder.path(), GATEWAY, &[&place.port.to_string()]).await?;
+    let job = place.listener("").await?;
+    place.client(GATEWAY, &[]).await?;
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, [1, 2, 3, 4, 5]);
+    assert_eq!(place.arrived()?, [1, 2, 3, 4, 5]);
     Ok(())
 }
 
@@ -106,12 +99,10 @@ print(retries)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_throttles_and_sdks_send_again() -> Result<()> {
     let place = Place::new()?;
-    let script = place.script(", 'buffer.max-size' = '64 kb'");
-    let mut job = scripts::start(&script, &[], &place.path("state"), Until::Stopped).await?;
-    listening(&mut job, place.port).await?;
-    let retries: u64 = python(place.folder.path(), RETRYING, &[&place.port.to_string(), "30"]).await?.parse()?;
+    let job = place.listener(", 'buffer.max-size' = '64 kb'").await?;
+    let retries: u64 = place.client(RETRYING, &["30"]).await?.parse()?;
     assert!(retries > 0, "nothing was throttled");
     job.stop().await?;
-    assert_eq!(numbers(&place.path("out"))?, (0..15_000).collect::<Vec<_>>());
+    assert_eq!(place.arrived()?, (0..15_000).collect::<Vec<_>>());
     Ok(())
 }

@@ -17,7 +17,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 use headwater_tests::{
-    scripts,
+    http::listening,
+    scripts::{self, RunningJob, Until},
     services::{free_port, pip_environment},
 };
 use serde_json::Value;
@@ -59,6 +60,24 @@ impl Place {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A job with a listener of these options, which listens.
+    async fn listener(&self, options: &str) -> Result<RunningJob> {
+        let mut job = scripts::start(&self.script(options), &[], &self.path("state"), Until::Stopped).await?;
+        listening(&mut job, self.port).await?;
+        Ok(job)
+    }
+
+    /// Runs a Python program with the port, and what else it is told; what it printed.
+    async fn client(&self, program: &str, more: &[&str]) -> Result<String> {
+        let port = self.port.to_string();
+        python(self.folder.path(), program, &[&[port.as_str()], more].concat()).await
+    }
+
+    /// The numbers that have arrived, ascending.
+    fn arrived(&self) -> Result<Vec<u64>> {
+        numbers(&self.path("out"))
     }
 
     /// Waits until another process listens.
