@@ -348,7 +348,10 @@ impl Session {
             StatementKind::Reset(key) => self.reset(key.as_ref()),
             StatementKind::Prepare { name, text, .. } => self.prepare(name, text),
             StatementKind::Execute { name, arguments } => Box::pin(self.execute_prepared(name, arguments)).await,
-            StatementKind::ExecuteImmediate { text, arguments } => Box::pin(self.execute_text(text, arguments)).await,
+            StatementKind::ExecuteImmediate { text, arguments } => {
+                let run = Box::pin(self.execute_text(text, arguments)).await;
+                run.map_err(|error| error.within("the statement of EXECUTE IMMEDIATE").at(statement.at))
+            }
             StatementKind::Deallocate(name) => self.deallocate(name),
             StatementKind::Explain(explain) => self.explain(explain).await,
         }

@@ -133,6 +133,11 @@ const BUCKET_KEYS: &[&str] =
 /// Times whose number alone would be taken for seconds by some and for milliseconds, as Flink takes it, by others.
 const SECONDS_OR_MILLISECONDS: &[&str] = &["timeout", "s3.timeout"];
 
+/// Our name of a setting.
+fn ours(key: String) -> String {
+    ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| (*ours).to_owned())
+}
+
 fn is_bare(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_digit()) && value.bytes().any(|byte| byte != b'0')
 }
@@ -144,7 +149,7 @@ impl Settings {
         if let Some(rest) = key.strip_prefix("s3.bucket.") {
             return self.set_for_bucket(&key, rest, value);
         }
-        let key = ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| (*ours).to_owned());
+        let key = ours(key);
         if SECONDS_OR_MILLISECONDS.contains(&key.as_str()) && is_bare(value.trim()) {
             return Err(invalid(&key, value, "a time with its unit, such as 10 s"));
         }
@@ -161,6 +166,9 @@ impl Settings {
                 .with_hint(format!("for one bucket there are {}", BUCKET_KEYS.join(", "))));
         };
         let (mut scratch, shared) = (Self::default(), format!("s3.{known}"));
+        if SECONDS_OR_MILLISECONDS.contains(&shared.as_str()) && is_bare(value.trim()) {
+            return Err(invalid(key, value, "a time with its unit, such as 10 s"));
+        }
         if let Some(Err(expected)) = scratch.set_known(&shared, value.trim()) {
             return Err(invalid(key, value, &expected));
         }
@@ -172,7 +180,7 @@ impl Settings {
     /// Puts one back to its default, or all.
     pub fn reset(&mut self, key: Option<&str>) -> Result<()> {
         let default = Self::default();
-        let Some(key) = key.map(|key| key.trim().to_lowercase()) else {
+        let Some(key) = key.map(|key| ours(key.trim().to_lowercase())) else {
             *self = default;
             return Ok(());
         };

@@ -20,6 +20,7 @@ use headwater_engine::error::Error;
 use headwater_sql::{
     diagnostics,
     output::value::write_text,
+    parser::depth::STACK_BYTES,
     session::{Outcome, Session, SessionConfig},
 };
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
@@ -134,15 +135,18 @@ fn sql_logic_tests() {
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
-            scope.spawn(|| {
-                let runtime =
-                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let running = thread.spawn_scoped(scope, || {
+                let mut runtime = tokio::runtime::Builder::new_multi_thread();
+                runtime.worker_threads(2).thread_stack_size(STACK_BYTES).enable_all();
+                let runtime = runtime.build().unwrap();
                 while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(failure) = runtime.block_on(run(path)) {
                         failures.lock().unwrap().push(format!("{}\n{failure}", path.display()));
                     }
                 }
             });
+            running.unwrap();
         }
     });
     let failures = failures.into_inner().unwrap();

@@ -95,11 +95,7 @@ impl Binder<'_> {
             if args.is_empty() {
                 args.push(Value::new(super::literal(datafusion::common::ScalarValue::Int64(Some(1))), Type::Bigint));
             }
-            let told_apart = |arg: Value| {
-                let of = super::operators::as_instants(arg.data_type.clone());
-                self.convert(arg, &of)
-            };
-            args = args.into_iter().map(told_apart).collect::<Result<_>>()?;
+            args = args.into_iter().map(|arg| self.instants_of(arg)).collect::<Result<_>>()?;
         } else if call.star {
             return Err(Error::user("FUNCTION_NOT_FOUND", format!("function {} does not take *", call.name)));
         }
@@ -141,8 +137,7 @@ impl Binder<'_> {
             .map(|one| {
                 let value = self.expr(&one.expr, context)?;
                 sortable(&value)?;
-                let instants = super::operators::as_instants(value.data_type.clone());
-                Ok(sort(self.convert(value, &instants)?.expr, &one.options))
+                Ok(sort(self.instants_of(value)?.expr, &one.options))
             })
             .collect()
     }

@@ -339,8 +339,7 @@ impl Composition<'_, '_> {
     /// `max` and `min`: a NaN only where there is nothing else.
     fn extreme(&self, udaf: Arc<AggregateUDF>, x: &Value) -> Result<Value> {
         if matches!(x.data_type, Type::ZonedEach(_)) {
-            let instant = super::operators::as_instants(x.data_type.clone());
-            return self.extreme_by(x, &self.binder.convert(x.clone(), &instant)?);
+            return self.extreme_by(x, &self.binder.instants_of(x.clone())?);
         }
         if !matches!(x.data_type, Type::Real | Type::Double) {
             return self.inner(udaf, vec![x.clone()], x.data_type.clone(), With::default());

@@ -7,7 +7,7 @@ use headwater_engine::error::{Error, Result};
 
 use super::{Binder, Value, at, calls::unsupported, literal, literals::text_value, scope::Context};
 use crate::{
-    kernels::{self, Arithmetic, Comparison, Op, cast, zoned::Notation},
+    kernels::{self, Comparison, Op, cast, zoned::Notation},
     types::{Type, common},
 };
 
@@ -43,6 +43,7 @@ impl Binder<'_> {
             E::TypedString(typed) => self.typed_literal(typed),
             E::Interval(interval) => self.interval(interval),
             E::UnaryOp { op, expr } => self.unary(op, expr, context),
+            E::BinaryOp { op, .. } if super::operators::computation(op).is_some() => self.chained(node, context),
             E::BinaryOp { left, op, right } => self.binary(left, op, right, context),
             E::Cast { kind: ast::CastKind::DoubleColon, expr, data_type, .. } => {
                 Err(Error::user("SYNTAX_ERROR", "'::' is not supported")
@@ -347,10 +348,6 @@ impl Binder<'_> {
             }
             self.compare_nodes(kind, left, right, context)
         };
-        let compute = |kind| {
-            let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
-            self.arithmetic(kind, left, right)
-        };
         match op {
             B::And | B::Or => self.logical(left, right, *op == B::And, context),
             B::Eq => compare(Comparison::Equal),
@@ -359,15 +356,6 @@ impl Binder<'_> {
             B::LtEq => compare(Comparison::LessOrEqual),
             B::Gt => compare(Comparison::Greater),
             B::GtEq => compare(Comparison::GreaterOrEqual),
-            B::Plus => compute(Arithmetic::Add),
-            B::Minus => compute(Arithmetic::Subtract),
-            B::Multiply => compute(Arithmetic::Multiply),
-            B::Divide => compute(Arithmetic::Divide),
-            B::Modulo => compute(Arithmetic::Modulus),
-            B::StringConcat => {
-                let (left, right) = (self.expr(left, context)?, self.expr(right, context)?);
-                self.concat(left, right)
-            }
             other => Err(Error::user("SYNTAX_ERROR", format!("operator {other} is not supported"))),
         }
     }

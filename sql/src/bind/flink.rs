@@ -9,18 +9,18 @@
 //! TO_TIMESTAMP(s, format)      CAST(parse_datetime(s, format) AS TIMESTAMP(3))
 //! ```
 //!
-//! Invariant: queries keep to Trino, which refuses all of this.
+//! Invariant: queries keep to Trino, which refuses all of this; what is put in place keeps the places of what was
+//! written.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{self, DateTimeField as Unit, Expr, FunctionArg, FunctionArgExpr, FunctionArguments},
-    parser::Parser,
+    tokenizer::Span,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::at;
-use crate::parser::dialect::TrinoDialect;
 
 /// An interval whose unit may be in the plural, as Trino writes it.
 pub(crate) fn singular(interval: &ast::Interval) -> ast::Interval {
@@ -63,7 +63,7 @@ fn rewritten(node: &Expr) -> Result<Option<Expr>> {
             if name != "TO_TIMESTAMP" && name != "TO_TIMESTAMP_LTZ" {
                 return Ok(None);
             }
-            at(moment(&name, &values(function)), node).map(Some)
+            at(moment(&name, function), node).map(Some)
         }
         _ => Ok(None),
     }
@@ -78,11 +78,13 @@ fn values(function: &ast::Function) -> Vec<&Expr> {
     list.args.iter().filter_map(value).collect()
 }
 
-fn moment(name: &str, values: &[&Expr]) -> Result<Expr> {
-    const EPOCH: &str = "TIMESTAMP '1970-01-01 00:00:00.000'";
-    let text = match (name, values) {
-        ("TO_TIMESTAMP", [text]) => format!("CAST({text} AS TIMESTAMP(3))"),
-        ("TO_TIMESTAMP", [text, format]) => format!("CAST(parse_datetime({text}, {format}) AS TIMESTAMP(3))"),
+fn moment(name: &str, function: &ast::Function) -> Result<Expr> {
+    match (name, values(function).as_slice()) {
+        ("TO_TIMESTAMP", [text]) => Ok(as_timestamp((*text).clone())),
+        ("TO_TIMESTAMP", [text, format]) => {
+            let args = vec![(*text).clone(), (*format).clone()];
+            Ok(as_timestamp(called(function, "parse_datetime", args)))
+        }
         ("TO_TIMESTAMP_LTZ", [number, precision]) => {
             let unit = match precision.to_string().as_str() {
                 "0" => "second",
@@ -92,17 +94,37 @@ fn moment(name: &str, values: &[&Expr]) -> Result<Expr> {
                     return Err(Error::user("INVALID_FUNCTION_ARGUMENT", message));
                 }
             };
-            format!("date_add('{unit}', {number}, {EPOCH})")
+            let args = vec![Expr::Value(text_of(unit)), (*number).clone(), epoch()];
+            Ok(called(function, "date_add", args))
         }
-        _ => {
-            return Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name} does not take these arguments"))
-                .with_hint("write TO_TIMESTAMP(text), TO_TIMESTAMP(text, format) or TO_TIMESTAMP_LTZ(number, 3)"));
-        }
-    };
-    let mut parser = Parser::new(&TrinoDialect).try_with_sql(&text);
-    let parsed = parser
-        .as_mut()
-        .map_err(|error| error.to_string())
-        .and_then(|parser| parser.parse_expr().map_err(|error| error.to_string()));
-    parsed.map_err(|error| Error::internal(format!("{text} is not well formed: {error}")))
+        _ => Err(Error::user("INVALID_FUNCTION_ARGUMENT", format!("{name} does not take these arguments"))
+            .with_hint("write TO_TIMESTAMP(text), TO_TIMESTAMP(text, format) or TO_TIMESTAMP_LTZ(number, 3)")),
+    }
+}
+
+/// Another function in the place of one.
+fn called(function: &ast::Function, name: &str, args: Vec<Expr>) -> Expr {
+    let mut call = function.clone();
+    let written = function.name.0.first().and_then(ast::ObjectNamePart::as_ident);
+    let span = written.map_or_else(Span::empty, |ident| ident.span);
+    call.name = ast::Ident { value: name.to_owned(), quote_style: None, span }.into();
+    if let FunctionArguments::List(list) = &mut call.args {
+        list.args = args.into_iter().map(|value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value))).collect();
+    }
+    Expr::Function(call)
+}
+
+fn as_timestamp(value: Expr) -> Expr {
+    let data_type = ast::DataType::Timestamp(Some(3), ast::TimezoneInfo::None);
+    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(value), data_type, array: false, format: None }
+}
+
+fn epoch() -> Expr {
+    let data_type = ast::DataType::Timestamp(None, ast::TimezoneInfo::None);
+    let value = text_of("1970-01-01 00:00:00.000");
+    Expr::TypedString(ast::TypedString { data_type, value, uses_odbc_syntax: false })
+}
+
+fn text_of(text: &str) -> ast::ValueWithSpan {
+    ast::Value::SingleQuotedString(text.to_owned()).with_empty_span()
 }

@@ -107,6 +107,8 @@ pub trait TableResolver {
 pub struct OutputColumn {
     /// Its name; `_colN` where the query gives none.
     pub name: String,
+    /// Whether the query gives it a name.
+    pub is_named: bool,
     /// Its type.
     pub data_type: Type,
 }
@@ -175,6 +177,7 @@ pub fn bind_query(query: &ast::Query, environment: Environment<'_>) -> Result<Bo
         .enumerate()
         .map(|(index, field)| OutputColumn {
             name: field.name.clone().unwrap_or_else(|| format!("_col{index}")),
+            is_named: field.name.is_some(),
             data_type: field.data_type.clone(),
         })
         .collect();
@@ -246,7 +249,7 @@ pub(crate) struct Binder<'a> {
 }
 
 /// How deep expressions and queries may nest.
-const DEPTH_MAX: usize = 200;
+pub(crate) const DEPTH_MAX: usize = 200;
 
 impl Binder<'_> {
     /// A new internal name for a column of a type.

@@ -3,15 +3,16 @@
 //! Invariant: both sides of a comparison have one type; where DataFusion's comparison means the same it is used, so
 //! that filters reach the files.
 
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{BinaryExpr, Expr, Operator, expr::InList},
+    logical_expr::{BinaryExpr, Cast, Expr, Operator, expr::InList},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, Value, at,
+    Binder, DEPTH_MAX, Value, at,
     expr::{Negation, boolean},
     scope::Context,
 };
@@ -21,6 +22,53 @@ use crate::{
 };
 
 impl Binder<'_> {
+    /// `a + b - c ..`, from the left, however long it is.
+    pub(crate) fn chained(&self, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
+        let (mut links, mut first): (Vec<Link<'_>>, _) = (Vec::new(), node);
+        while let ast::Expr::BinaryOp { left, op, right } = first
+            && let Some(computation) = computation(op)
+        {
+            links.push((first, computation, right.as_ref()));
+            first = left;
+        }
+        let mut value = self.expr(first, context)?;
+        if links.len() > DEPTH_MAX {
+            return self.long_text(value, &links, context);
+        }
+        for (whole, computation, right) in links.into_iter().rev() {
+            let right = self.expr(right, context)?;
+            let made = match computation {
+                Computation::Arithmetic(kind) => self.arithmetic(kind, value, right),
+                Computation::Concat => self.concat(value, right),
+            };
+            value = at(made, whole)?;
+        }
+        Ok(value)
+    }
+
+    /// Many texts joined, as a tree that is no deeper than it must be; what else is computed of as many is refused, for
+    /// every step of planning would be slower than the one before.
+    fn long_text(&self, first: Value, links: &[Link<'_>], context: &Context<'_>) -> Result<Value> {
+        let mut texts = vec![first];
+        for (_, _, right) in links.iter().rev() {
+            texts.push(self.expr(right, context)?);
+        }
+        let is_text = |value: &Value| matches!(value.data_type, Type::Varchar(_));
+        if texts.iter().all(is_text) && links.iter().all(|(_, kind, _)| matches!(kind, Computation::Concat)) {
+            return self.concat_texts(texts);
+        }
+        let message = format!("more than {DEPTH_MAX} operators of arithmetic follow one another");
+        Err(Error::user("EXCEEDED_NESTING_DEPTH", message).with_hint("add up an array with reduce, or rows with sum"))
+    }
+
+    fn concat_texts(&self, mut texts: Vec<Value>) -> Result<Value> {
+        let later = texts.split_off(texts.len() / 2);
+        match (texts.len(), later.len()) {
+            (0, _) => later.into_iter().next().ok_or_else(|| Error::internal("a text is missing")),
+            _ => self.concat(self.concat_texts(texts)?, self.concat_texts(later)?),
+        }
+    }
+
     /// `left op right` of numbers, times and intervals.
     pub(crate) fn arithmetic(&self, kind: Arithmetic, left: Value, right: Value) -> Result<Value> {
         let mismatch = || {
@@ -160,6 +208,11 @@ impl Binder<'_> {
             .with_hint("cast one side to the type of the other")
         };
         let both = as_instants(common(&left.data_type, &right.data_type).ok_or_else(cannot)?);
+        if let Some(scale) = wider_scale(&left, &right) {
+            let wide = DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale);
+            let side = |value: Value| Box::new(Expr::Cast(Cast::new(Box::new(value.expr), wide.clone())));
+            return Ok(boolean(Expr::BinaryExpr(BinaryExpr::new(side(left), operator(kind), side(right)))));
+        }
         let allowed = match kind {
             Comparison::Equal | Comparison::NotEqual | Comparison::Distinct | Comparison::NotDistinct => {
                 both.is_comparable()
@@ -238,6 +291,29 @@ impl Binder<'_> {
     }
 }
 
+/// An operator of a chain: its node, what it computes and its right side.
+type Link<'n> = (&'n ast::Expr, Computation, &'n ast::Expr);
+
+/// What an operator computes of its two sides.
+pub(crate) enum Computation {
+    Arithmetic(Arithmetic),
+    Concat,
+}
+
+/// What an operator computes, if it is no comparison.
+pub(crate) fn computation(op: &ast::BinaryOperator) -> Option<Computation> {
+    use ast::BinaryOperator as B;
+    Some(Computation::Arithmetic(match op {
+        B::Plus => Arithmetic::Add,
+        B::Minus => Arithmetic::Subtract,
+        B::Multiply => Arithmetic::Multiply,
+        B::Divide => Arithmetic::Divide,
+        B::Modulo => Arithmetic::Modulus,
+        B::StringConcat => return Some(Computation::Concat),
+        _ => return None,
+    }))
+}
+
 /// What a comparison or another test compares first, if an expression is one.
 fn tested(node: &ast::Expr) -> Option<&ast::Expr> {
     use ast::{BinaryOperator as B, Expr as E};
@@ -260,12 +336,28 @@ pub(crate) fn is_chained(node: &ast::Expr) -> bool {
     against_not || tested(node).is_some_and(|inner| tested(inner).is_some())
 }
 
-/// Timestamps are compared as instants, whatever zones they are in.
+/// Timestamps are compared as instants, whatever zones they are in, also inside of arrays, maps and rows.
 pub(crate) fn as_instants(of: Type) -> Type {
     match of {
         Type::ZonedEach(p) => Type::TimestampTz(p, "UTC".into()),
+        Type::Array(element) => Type::array(as_instants(*element)),
+        Type::Map(key, value) => Type::map(as_instants(*key), as_instants(*value)),
+        Type::Row(fields) => Type::Row(fields.into_iter().map(|(name, of)| (name, as_instants(of))).collect()),
         other => other,
     }
+}
+
+/// The scale that a decimal is compared with one written out, where no decimal has room for the digits of both.
+fn wider_scale(a: &Value, b: &Value) -> Option<i8> {
+    let written = |value: &Value| matches!(value.expr, Expr::Literal(..));
+    let (a, b) = if written(a) || written(b) { (&a.data_type, &b.data_type) } else { return None };
+    if !matches!((a, b), (Type::Decimal(..), _) | (_, Type::Decimal(..))) {
+        return None;
+    }
+    let ((p, s), (q, t)) = (decimal_of(a)?, decimal_of(b)?);
+    let scale = s.max(t);
+    let whole = (i16::from(p) - i16::from(s)).max(i16::from(q) - i16::from(t));
+    (whole + i16::from(scale) > i16::from(DECIMAL128_MAX_PRECISION)).then_some(scale)
 }
 
 fn joined(left: Value, right: Value, of: Type) -> Value {

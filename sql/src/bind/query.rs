@@ -233,7 +233,7 @@ impl Binder<'_> {
                 None => self.expr(&one.expr, &context)?,
             };
             aggregates::sortable(&value)?;
-            sorts.push(aggregates::sort(value.expr, &one.options));
+            sorts.push(aggregates::sort(self.instants_of(value)?.expr, &one.options));
         }
         let plan = self.sorted(bound.plan, sorts, limits)?;
         Ok(Bound { plan, scope: bound.scope })

@@ -2,15 +2,18 @@
 //!
 //! Invariant: every relation in FROM gives its columns internal names of its own, so a self-join has no clash.
 
+use std::cell::RefCell;
+
 use datafusion::{
-    common::{JoinType, TableReference},
-    logical_expr::{Expr, LogicalPlanBuilder},
+    common::{JoinType, TableReference, tree_node::TreeNode},
+    logical_expr::{Expr, LogicalPlanBuilder, Subquery, utils::conjunction},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
 
 use super::{
     Binder, Bound, Relation, at, column,
+    conditions::has_subquery,
     ctes::{Ctes, Meaning},
     json_table,
     loaded::looked_up_name,
@@ -130,7 +133,11 @@ impl Binder<'_> {
             ast::JoinConstraint::On(node) => {
                 let scope = both(&left.scope, &right.scope);
                 let context = Context::new(&scope, outer, ctes, "JOIN ON clause");
+                if kind == JoinType::Inner && !dependent {
+                    return self.inner_join(left, right, node, &context);
+                }
                 let condition = self.condition(node, &context)?.expr;
+                at(refuse_correlated(&condition, &scope), node)?;
                 if dependent {
                     return self.dependent_join(left, right, kind, split(condition));
                 }
@@ -142,6 +149,31 @@ impl Binder<'_> {
                 Err(Error::not_supported("NATURAL JOIN is not supported").with_hint("write JOIN .. USING (..)"))
             }
         }
+    }
+
+    /// Pairs of rows for which a condition holds; its subqueries are of a filter over the pairs.
+    fn inner_join(&self, left: Bound, right: Bound, node: &ast::Expr, context: &Context<'_>) -> Result<Bound> {
+        let laterals = RefCell::default();
+        let condition = self.condition(node, &context.filtering().joining(&laterals))?.expr;
+        let laterals: Vec<Bound> = laterals.take();
+        let made: Vec<&str> =
+            laterals.iter().flat_map(|made| &made.scope.fields).map(|field| field.column.as_str()).collect();
+        let later = |part: &Expr| {
+            has_subquery(part) || part.column_refs().iter().any(|column| made.contains(&column.name.as_str()))
+        };
+        let (later, first): (Vec<Expr>, Vec<Expr>) = split(condition).into_iter().partition(later);
+        let scope = context.scope.clone();
+        let plan = LogicalPlanBuilder::from(left.plan);
+        let plan = match first.is_empty() {
+            true => plan.cross_join(right.plan)?,
+            false => plan.join_on(right.plan, JoinType::Inner, first)?,
+        };
+        let mut plan = self.with_laterals(Bound { plan: plan.build()?, scope: scope.clone() }, laterals)?.plan;
+        if let Some(condition) = conjunction(later) {
+            let pairs = scope.fields.iter().map(Field::expr).collect();
+            plan = self.project(LogicalPlanBuilder::from(plan).filter(condition)?.build()?, pairs)?;
+        }
+        Ok(Bound { plan, scope })
     }
 
     fn join_using(&self, left: Bound, right: Bound, kind: JoinType, names: &[ast::ObjectName]) -> Result<Bound> {
@@ -401,6 +433,30 @@ fn cross(left: Bound, right: Bound) -> Result<Bound> {
     let scope = both(&left.scope, &right.scope);
     let plan = LogicalPlanBuilder::from(left.plan).cross_join(right.plan)?.build()?;
     Ok(Bound { plan, scope })
+}
+
+/// Refuses subqueries that look at the rows which are being joined, where unmatched rows are kept.
+fn refuse_correlated(condition: &Expr, scope: &Scope) -> Result<()> {
+    let looks = |subquery: &Subquery| {
+        let names = subquery.outer_ref_columns.iter().filter_map(|outer| match outer {
+            Expr::OuterReferenceColumn(_, column) => Some(column.name.as_str()),
+            _ => None,
+        });
+        names.into_iter().any(|name| scope.fields.iter().any(|field| field.column == name))
+    };
+    let found = condition.exists(|node| {
+        Ok(match node {
+            Expr::ScalarSubquery(subquery) => looks(subquery),
+            Expr::Exists(exists) => looks(&exists.subquery),
+            Expr::InSubquery(inside) => looks(&inside.subquery),
+            _ => false,
+        })
+    })?;
+    if !found {
+        return Ok(());
+    }
+    Err(Error::not_supported("a subquery in the ON of LEFT, RIGHT and FULL JOIN that looks at the joined rows")
+        .with_hint("compute it in a query around one side of the join"))
 }
 
 fn split(condition: Expr) -> Vec<Expr> {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use datafusion::{
     common::Column,
     logical_expr::Expr,
-    sql::sqlparser::ast::{Function, FunctionArguments, Ident},
+    sql::sqlparser::ast::{Function, FunctionArguments, Ident, ObjectNamePart},
 };
 use headwater_engine::error::{Error, Location, Result};
 
@@ -146,8 +146,9 @@ impl<'c> Context<'c> {
 
 /// Whether the parser took a name for a function's: `user` and `session_user` are names like others.
 pub(crate) fn is_word(function: &Function) -> bool {
+    let last = function.name.0.last().and_then(ObjectNamePart::as_ident);
     matches!(function.args, FunctionArguments::None)
-        && matches!(function.name.to_string().to_lowercase().as_str(), "user" | "session_user")
+        && last.is_some_and(|name| matches!(name.value.to_lowercase().as_str(), "user" | "session_user"))
 }
 
 /// Where a name was found.
@@ -164,7 +165,8 @@ impl Binder<'_> {
 
     /// A name that the parser took for a function's.
     pub(crate) fn bare_word(&self, function: &Function, context: &Context<'_>) -> Result<Value> {
-        self.compound(&[Ident::new(function.name.to_string())], context)
+        let parts: Vec<Ident> = function.name.0.iter().filter_map(ObjectNamePart::as_ident).cloned().collect();
+        self.compound(&parts, context)
     }
 
     /// A name of several parts: a column, with or without its relation, then fields of rows.

@@ -97,7 +97,7 @@ impl Binder<'_> {
     }
 
     /// Rows with the values of scalar subqueries beside them.
-    fn with_laterals(&self, from: Bound, laterals: Vec<Bound>) -> Result<Bound> {
+    pub(crate) fn with_laterals(&self, from: Bound, laterals: Vec<Bound>) -> Result<Bound> {
         laterals.into_iter().try_fold(from, |from, right| {
             self.dependent_join(from, right, datafusion::common::JoinType::Left, Vec::new())
         })
@@ -270,7 +270,8 @@ impl Binder<'_> {
                     made
                 }
             };
-            sorts.push(aggregates::sort(column(&name), options));
+            let key = self.instants_of(Value::new(column(&name), value.data_type.clone()))?;
+            sorts.push(aggregates::sort(key.expr, options));
         }
         let extra = exprs.len() > fields.len();
         let mut plan = self.project(plan, exprs)?;

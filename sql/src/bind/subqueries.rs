@@ -26,6 +26,7 @@ use super::{
     calls::unsupported,
     column,
     expr::{Negation, boolean, row},
+    operators::as_instants,
     scope::Context,
     select::replace,
 };
@@ -130,7 +131,7 @@ impl Binder<'_> {
 
     fn in_subquery(&self, value: Value, bound: Bound, negated: bool, filter: bool) -> Result<Value> {
         let (plan, candidate) = self.one_column(bound)?;
-        let all = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
+        let shared = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user(
                 "TYPE_MISMATCH",
                 format!(
@@ -139,6 +140,7 @@ impl Binder<'_> {
                 ),
             )
         })?;
+        let all = as_instants(shared);
         let value = self.convert(value, &all)?;
         let made = self.column(Some("in"), &all);
         let plan = self.project(plan, vec![self.convert(candidate, &all)?.expr.alias(made)])?;
@@ -193,6 +195,7 @@ impl Binder<'_> {
         let both = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user("TYPE_MISMATCH", format!("cannot compare {} with {}", value.data_type, candidate.data_type))
         })?;
+        let both = as_instants(both);
         let candidate = self.convert(candidate, &both)?;
         let value = self.convert(value, &both)?;
         let scalar = |aggregate: Expr, data_type: &Type| -> Result<Value> {

@@ -57,8 +57,8 @@ impl Binder<'_> {
         let collected = must_collect(context, &call.name, false)?;
         let inner = Context { inside: Inside::Window, ..*context };
         let spec = self.window_spec(call, context)?;
-        let partition_by =
-            spec.partition_by.iter().map(|node| Ok(self.expr(node, &inner)?.expr)).collect::<Result<Vec<_>>>()?;
+        let parted = |node| Ok(self.instants_of(self.expr(node, &inner)?)?.expr);
+        let partition_by = spec.partition_by.iter().map(parted).collect::<Result<Vec<_>>>()?;
         if matches!(call.name.as_str(), "lag" | "lead") && spec.order_by.is_empty() {
             return Err(Error::user("MISSING_ORDER_BY", format!("{} requires ORDER BY", call.name)));
         }
@@ -66,11 +66,7 @@ impl Binder<'_> {
             return Err(Error::not_supported("FILTER is not supported for window functions")
                 .with_hint("use CASE inside the call"));
         }
-        let key = |one: &ast::OrderByExpr| {
-            let value = self.expr(&one.expr, &inner)?;
-            let instants = super::operators::as_instants(value.data_type.clone());
-            self.convert(value, &instants)
-        };
+        let key = |one: &ast::OrderByExpr| self.instants_of(self.expr(&one.expr, &inner)?);
         let order_values = spec.order_by.iter().map(key).collect::<Result<Vec<_>>>()?;
         let order_by = self.sort_exprs(&spec.order_by, &inner)?;
         if is_ranking(&call.name) && spec.window_frame.is_some() {

@@ -152,7 +152,8 @@ async fn explain_leaves_every_file_as_it_is() {
     assert!(before.len() >= 2);
     let script = "PREPARE p FROM INSERT INTO kept SELECT 5; EXECUTE p; EXECUTE IMMEDIATE 'INSERT INTO kept SELECT 8';
         EXPLAIN ANALYZE SELECT * FROM kept; INSERT OVERWRITE kept SELECT 9; DROP TABLE kept; DROP DATABASE db CASCADE;
-        CREATE TABLE kept AS SELECT 'x' AS b; SELECT b FROM kept";
+        CREATE TABLE kept AS SELECT 'x' AS b; SELECT b FROM kept; EXPLAIN CREATE TABLE shown AS SELECT 1 AS a;
+        CREATE TABLE shown AS SELECT 'x' AS b; SELECT b FROM shown";
     let statements = session.parse(script).unwrap();
     let style = style(&Results::default(), &Environment::default());
     let (watched, _running) = watch::channel(None);

@@ -72,7 +72,8 @@ async fn entry(session: &Session, create: &CreateView, name: TableName) -> Resul
         comment: None,
     });
     let columns: Vec<Column> = columns.collect();
-    if let Some(index) = columns.iter().position(|column| column.name.starts_with("_col")) {
+    let unnamed = bound.columns.iter().position(|column| !column.is_named);
+    if let Some(index) = unnamed.filter(|_| create.columns.is_empty()) {
         let message = format!("column {} of the view's query has no name", index + 1);
         return Err(Error::user("MISSING_COLUMN_NAME", message).with_hint("name it with AS").at(create.name.at()));
     }

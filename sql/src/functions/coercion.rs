@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::signature::map_parts;
 use crate::{
+    kernels::zoned,
     sketches::Sketch,
     types::{Type, common},
 };
@@ -17,6 +18,13 @@ pub fn coerces(from: &DataType, to: &DataType) -> Option<u32> {
     };
     if from == to {
         return Some(0);
+    }
+    if let Some(unit) = zoned::unit_of(to) {
+        return match from {
+            Null | Date32 => Some(1),
+            Timestamp(own, _) => (unit >= *own).then_some(1),
+            from => zoned::unit_of(from).filter(|own| unit >= *own).map(|_| 1),
+        };
     }
     match (from, to) {
         (Null, _) => Some(1),

@@ -5,7 +5,7 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, make_comparator},
+    array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, make_comparator},
     compute::{SortOptions, kernels::cmp},
     datatypes::{DataType, Float32Type, Float64Type},
 };
@@ -168,7 +168,7 @@ pub fn same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Result<bool> {
         }
         (DataType::Struct(_), DataType::Struct(_)) => {
             let (a, b) = (a.as_struct(), b.as_struct());
-            all(a.num_columns().min(b.num_columns()), |at| same(a.column(at), i, b.column(at), j))
+            all(compared(a, b), |at| same(a.column(at), i, b.column(at), j))
         }
         (DataType::Map(..), DataType::Map(..)) => {
             let (a, b) = (a.as_map().value(i), b.as_map().value(j));
@@ -182,6 +182,11 @@ pub fn same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Result<bool> {
         }
         _ => Ok(scalar_order(a, i, b, j)? == Some(Ordering::Equal) || both_nan(a, i, b, j)),
     }
+}
+
+/// How many columns decide a comparison of rows: of an instant beside its zone, the instant.
+fn compared(a: &StructArray, b: &StructArray) -> usize {
+    if super::zoned::unit_of(a.data_type()).is_some() { 1 } else { a.num_columns().min(b.num_columns()) }
 }
 
 fn all(count: usize, mut holds: impl FnMut(usize) -> Result<bool>) -> Result<bool> {
@@ -222,7 +227,7 @@ pub fn equal(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Result<Option<bo
         }
         (DataType::Struct(_), DataType::Struct(_)) => {
             let (a, b) = (a.as_struct(), b.as_struct());
-            conjunction(a.num_columns().min(b.num_columns()), |at| equal(a.column(at), i, b.column(at), j))
+            conjunction(compared(a, b), |at| equal(a.column(at), i, b.column(at), j))
         }
         (DataType::Map(..), DataType::Map(..)) => {
             let (a, b) = (a.as_map().value(i), b.as_map().value(j));
@@ -265,7 +270,7 @@ pub fn order(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Result<Option<Or
         }
         (DataType::Struct(_), DataType::Struct(_)) => {
             let (a, b) = (a.as_struct(), b.as_struct());
-            lexical(a.num_columns().min(b.num_columns()), |at| order(a.column(at), i, b.column(at), j))
+            lexical(compared(a, b), |at| order(a.column(at), i, b.column(at), j))
         }
         _ => scalar_order(a, i, b, j),
     }

@@ -276,17 +276,63 @@ fn floating(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<Stri
     if !number.is_finite() {
         return Ok(render::double(number));
     }
+    let negative = number.is_sign_negative();
     if conversion.kind.eq_ignore_ascii_case(&'e') {
-        let text = format!("{:.places$e}", number.abs());
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
-        return Ok(signed(conversion, number.is_sign_negative(), format!("{mantissa}e{sign}{digits:0>2}")));
+        let (digits, exponent) = significant(number, places + 1);
+        return Ok(signed(conversion, negative, scientific(&digits, exponent)));
+    }
+    if conversion.kind.eq_ignore_ascii_case(&'g') {
+        let count = places.max(1);
+        let (digits, exponent) = significant(number, count);
+        return Ok(match usize::try_from(exponent) {
+            Ok(place) if place < count => {
+                let (whole, rest) = digits.split_at(place + 1);
+                let point = if rest.is_empty() { "" } else { "." };
+                grouped_fraction(conversion, negative, &format!("{whole}{point}{rest}"))
+            }
+            Err(_) if exponent >= -4 => {
+                let zeros = "0".repeat(exponent.unsigned_abs() as usize - 1);
+                grouped_fraction(conversion, negative, &format!("0.{zeros}{digits}"))
+            }
+            _ => signed(conversion, negative, scientific(&digits, exponent)),
+        });
     }
     let rounded = super::decimal::parse(&format!("{:e}", number.abs()), places.min(38) as i8)
         .and_then(arrow::datatypes::i256::to_i128)
         .map(|unscaled| super::decimal::text(unscaled, places.min(38) as i8));
     let text = rounded.unwrap_or_else(|| format!("{:.places$}", number.abs()));
-    Ok(grouped_fraction(conversion, number.is_sign_negative(), &text))
+    Ok(grouped_fraction(conversion, negative, &text))
+}
+
+/// So many digits of a number, rounded half up as it is written, and the power of ten of the first.
+fn significant(number: f64, count: usize) -> (String, i32) {
+    let text = format!("{:e}", number.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let mut exponent = exponent.parse().unwrap_or(0);
+    let mut digits: Vec<char> = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let up = digits.get(count).is_some_and(|digit| *digit >= '5');
+    digits.resize(count, '0');
+    if up {
+        while digits.last() == Some(&'9') {
+            digits.pop();
+        }
+        match digits.last_mut() {
+            Some(last) => *last = char::from(*last as u8 + 1),
+            None => {
+                digits.push('1');
+                exponent += 1;
+            }
+        }
+        digits.resize(count, '0');
+    }
+    (digits.into_iter().collect(), exponent)
+}
+
+/// `1.2345e+08`
+fn scientific(digits: &str, exponent: i32) -> String {
+    let (first, rest) = digits.split_at(digits.len().min(1));
+    let (point, sign) = (if rest.is_empty() { "" } else { "." }, if exponent < 0 { '-' } else { '+' });
+    format!("{first}{point}{rest}e{sign}{:02}", exponent.unsigned_abs())
 }
 
 fn grouped_fraction(conversion: &Conversion, negative: bool, text: &str) -> String {

@@ -58,7 +58,11 @@ pub fn unit_of(data_type: &DataType) -> Option<TimeUnit> {
 pub fn with_zones(values: &ArrayRef, zones: &ArrayRef, local: bool, result: &Type) -> Result<ArrayRef> {
     let mut names: HashMap<&str, String> = HashMap::new();
     let zones = zones.as_string::<i32>();
-    for zone in zones.iter().flatten() {
+    let missing = values.logical_nulls();
+    let is_missing = |row: usize| missing.as_ref().is_some_and(|missing| missing.is_null(row));
+    for (row, zone) in zones.iter().enumerate() {
+        // What has no instant may say anything of its zone.
+        let Some(zone) = zone.filter(|_| !is_missing(row)) else { continue };
         if !names.contains_key(zone) {
             names.insert(zone, time::Zone::canonical(zone)?);
         }
@@ -93,6 +97,11 @@ pub fn beside_zones(array: &ArrayRef, from: &Type, precision: u8) -> Result<Arra
         Type::TimestampTz(_, zone) => Arc::clone(zone),
         _ => "UTC".into(),
     };
+    if matches!(from, Type::Varchar(_)) {
+        let instants = super::cast::evaluate(array, from, &Type::TimestampTz(precision, zone), false)?;
+        let zones = zones_of_texts(Notation::Plain, std::slice::from_ref(array))?;
+        return with_zones(&instants, &zones, false, &result);
+    }
     let instants = super::cast::evaluate(array, from, &Type::TimestampTz(precision, Arc::clone(&zone)), false)?;
     let zones: ArrayRef = Arc::new(StringArray::from(vec![zone.as_ref(); array.len()]));
     with_zones(&instants, &zones, false, &result)

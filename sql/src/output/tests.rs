@@ -229,6 +229,44 @@ fn a_parquet_file_says_what_its_columns_are() {
     );
 }
 
+/// What Parquet has no type for is text, in arrays and rows as well.
+#[test]
+fn a_parquet_file_holds_texts_inside_of_values() {
+    let list = |values: ArrayRef| -> ArrayRef {
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([values.len()]), values, None))
+    };
+    let uuids = FixedSizeBinaryArray::try_from_iter([[7_u8; 16]].iter()).unwrap();
+    let instants: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0]).with_timezone("UTC"));
+    let zones: ArrayRef = Arc::new(StringArray::from(vec!["Asia/Tokyo"]));
+    let DataType::Struct(fields) = crate::kernels::zoned::arrow_type(TimeUnit::Millisecond) else { panic!("a row") };
+    let zoned: ArrayRef = Arc::new(StructArray::new(fields, vec![instants, zones], None));
+    let addresses: ArrayRef =
+        Arc::new(LargeBinaryArray::from_vec(vec![&[0_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1][..]]));
+    let row = StructArray::from(vec![(
+        Arc::new(Field::new("took", DataType::Duration(TimeUnit::Millisecond), true)),
+        Arc::new(DurationMillisecondArray::from(vec![90_000])) as ArrayRef,
+    )]);
+    let rows = batch(vec![
+        ("ids", list(Arc::new(uuids))),
+        ("took", list(Arc::new(DurationMillisecondArray::from(vec![90_000])))),
+        ("row", Arc::new(row)),
+        ("address", addresses),
+        ("at", zoned.clone()),
+        ("ats", list(zoned)),
+    ]);
+    let look = Look { format: Format::Parquet, width_max: None, expanded: Expanded::Off };
+    let mut writer = Rows::begin(look, rows.schema(), Vec::new()).unwrap();
+    writer.write(&rows).unwrap();
+    let bytes = bytes::Bytes::from(writer.finish().unwrap());
+    let mut reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
+    let back = reader.next().unwrap().unwrap();
+    assert_eq!(*back.column(4).data_type(), DataType::Utf8);
+    let text = render(Format::Tsv, &back);
+    assert_eq!(text.lines().nth(1), render(Format::Tsv, &rows).lines().nth(1));
+    assert!(text.contains("[0 00:01:30.000]") && text.contains("1970-01-01 09:00:00.000 Asia/Tokyo"), "{text}");
+}
+
 #[test]
 fn a_table_without_rows_shows_its_columns() {
     let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true)]));

@@ -260,7 +260,14 @@ fn value(input: &[TokenWithSpan], path: &[TokenWithSpan], rest: &[TokenWithSpan]
     let text = made.call("$json_value", arguments);
     let Some(data_type) = data_type else { return Some(text) };
     Some(match on_error {
-        "error" => made.cast("CAST", text, data_type),
+        // What the cast makes nothing of is an error of JSON_VALUE.
+        "error" => {
+            let value = made.cast("TRY_CAST", text.clone(), data_type);
+            let refused = made.cast("TRY_CAST", made.call("$json_unfit", vec![text]), data_type);
+            let mut out = vec![made.token(Token::make_word("coalesce", None))];
+            out.extend(made.list(Token::LParen, vec![value, refused], Token::RParen));
+            out
+        }
         "default" => {
             let value = made.cast("TRY_CAST", text, data_type);
             let mut out = vec![made.token(Token::make_word("coalesce", None))];

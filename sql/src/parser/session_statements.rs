@@ -146,7 +146,7 @@ pub(super) fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
         cursor.list(|cursor| explain_option(cursor, &mut kind, &mut format))?;
     }
     let statement = parse(cursor)?;
-    Ok(StatementKind::Explain(Box::new(Explain { analyze, verbose, kind, format, statement })))
+    Ok(StatementKind::Explain(Box::new(Explain { analyze, verbose, kind, format, statement, is_instead: false })))
 }
 
 fn explain_option(cursor: &mut Cursor<'_>, kind: &mut ExplainKind, format: &mut ExplainFormat) -> Result<()> {

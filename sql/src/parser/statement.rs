@@ -178,6 +178,8 @@ pub struct Explain {
     pub format: ExplainFormat,
     /// The statement explained.
     pub statement: Statement,
+    /// Whether it takes the place of the statement where nothing may run, and was not written.
+    pub is_instead: bool,
 }
 
 /// `TYPE` of an EXPLAIN.

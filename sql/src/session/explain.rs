@@ -33,6 +33,7 @@ pub(crate) fn instead_of(statement: &Statement) -> Option<Explain> {
         kind: ExplainKind::default(),
         format: ExplainFormat::default(),
         statement: statement.clone(),
+        is_instead: true,
     };
     match &statement.kind {
         StatementKind::Query(_)
@@ -89,7 +90,7 @@ impl Session {
             physical_text(physical.as_ref(), explain.format)?
         };
         if let StatementKind::CreateTableAs(create) = &explain.statement.kind
-            && self.plans_only()
+            && explain.is_instead
         {
             crate::write::declare(self, create).await?;
         }

@@ -78,6 +78,9 @@ pub fn common(a: &Type, b: &Type) -> Option<Type> {
             let p = *x.max(y);
             Some(if zone == other { T::TimestampTz(p, zone.clone()) } else { T::ZonedEach(p) })
         }
+        (T::TimestampTz(p, zone), T::Date) | (T::Date, T::TimestampTz(p, zone)) if zone.as_ref() != "UTC" => {
+            Some(T::ZonedEach(*p))
+        }
         (T::TimestampTz(x, zone), T::Timestamp(y)) | (T::Timestamp(y), T::TimestampTz(x, zone)) => {
             // What has no zone is of the session's, which is UTC.
             let p = *x.max(y);

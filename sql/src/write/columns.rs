@@ -172,7 +172,7 @@ pub(super) fn of_query(query: &[OutputColumn], names: &[Identifier], at: Locatio
     let mut columns: Vec<Column> = Vec::with_capacity(query.len());
     for (index, column) in query.iter().enumerate() {
         let name = names.get(index).map_or(&column.name, |name| &name.value);
-        if names.is_empty() && name.starts_with("_col") {
+        if names.is_empty() && !column.is_named {
             let message = format!("column {} of the query has no name", index + 1);
             return Err(Error::user("MISSING_COLUMN_NAME", message).with_hint("name it with AS").at(at));
         }

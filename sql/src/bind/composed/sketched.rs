@@ -35,7 +35,7 @@ impl Composition<'_, '_> {
 
     /// `approx_distinct(x [, error])`
     pub(super) fn distinct_count(&self, x: &Value, error: Option<&Value>) -> Result<Value> {
-        let x = &self.binder.convert(x.clone(), &crate::bind::operators::as_instants(x.data_type.clone()))?;
+        let x = &self.binder.instants_of(x.clone())?;
         let error = error.map(|error| self.binder.convert(error.clone(), &Type::Double)).transpose()?;
         if let Some(Expr::Literal(ScalarValue::Float64(Some(error)), _)) = error.as_ref().map(|error| &error.expr) {
             Hll::bits_for(*error)?;
@@ -190,6 +190,7 @@ impl Composition<'_, '_> {
             [one] if pairs => {
                 let key = self.binder.expr(&one.expr, self.inner)?;
                 super::super::aggregates::sortable(&key)?;
+                let key = self.binder.instants_of(key)?;
                 let order = (!one.options.asc.unwrap_or(true), one.options.nulls_first.unwrap_or(false));
                 return self.sorted_over(&value, key, order, filter);
             }
@@ -198,7 +199,7 @@ impl Composition<'_, '_> {
                 for (at, one) in several.iter().enumerate().take(u64::BITS as usize) {
                     let key = self.binder.expr(&one.expr, self.inner)?;
                     super::super::aggregates::sortable(&key)?;
-                    keys.push((None, key));
+                    keys.push((None, self.binder.instants_of(key)?));
                     descending |= u64::from(!one.options.asc.unwrap_or(true)) << at;
                     nulls_first |= u64::from(one.options.nulls_first.unwrap_or(false)) << at;
                 }

@@ -8,6 +8,7 @@ use arrow::{
     array::ArrayRef,
     datatypes::{DataType, TimeUnit},
 };
+use datafusion::common::ScalarValue;
 use headwater_engine::error::{Error, Result};
 
 use super::{
@@ -197,6 +198,9 @@ fn in_zone(typing: &Typing<'_>) -> Result<DataType> {
         return like_first(typing);
     };
     let kept = zone.as_deref().unwrap_or("UTC").to_owned();
+    if typing.constants.first().copied().flatten().is_some_and(ScalarValue::is_null) {
+        return Ok(zoned(*unit, &kept));
+    }
     Ok(zoned(*unit, &typing.zone(1)?.map_or(Ok(kept), canonical_name)?))
 }
 
