@@ -57,9 +57,10 @@ impl MemoryBudget {
         KEPT_BYTES.min(self.0.limit / 4)
     }
 
-    /// A lease for a buffer that may fill up: `wanted` bytes, or half of what is free, but `least` in any case.
+    /// A lease for a buffer that may fill up: `wanted` bytes, or half of what is free of half the limit, so that buffers
+    /// leave room for state, but `least` in any case.
     pub fn buffer(&self, wanted: usize, least: usize) -> MemoryLease {
-        let free = self.limit().saturating_sub(self.used());
+        let free = (self.limit() / 2).saturating_sub(self.used());
         let mut lease = self.lease();
         lease.resize(wanted.min(free / 2).max(least));
         lease
@@ -175,8 +176,8 @@ mod tests {
         let first = budget.buffer(400, 100);
         let second = budget.buffer(400, 100);
         let third = budget.buffer(400, 200);
-        assert_eq!([first.bytes(), second.bytes(), third.bytes(), budget.used()], [400, 300, 200, 900]);
+        assert_eq!([first.bytes(), second.bytes(), third.bytes(), budget.used()], [250, 125, 200, 575]);
         drop(first);
-        assert_eq!(budget.used(), 500);
+        assert_eq!(budget.used(), 325);
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use headwater_engine::{
     catalog::Properties,
     error::{Error, ErrorKind, Result},
+    memory::{MemoryBudget, MemoryLease},
 };
 use parking_lot::Mutex;
 use rdkafka::{
@@ -41,9 +42,10 @@ const ASK_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 const FETCH_BYTES_MIN: usize = 1 << 20;
 const FETCH_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes one of so many clients may hold in its queue: a part of the memory limit, of which it takes a lease.
-pub(super) fn queue_bytes(limit: usize, clients: usize) -> usize {
-    (limit / 8 / clients.max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX)
+/// The bytes one of so many clients of a table may hold in its queue: a part of what the job may have.
+pub(super) fn queue(memory: &MemoryBudget, clients: usize) -> MemoryLease {
+    let wanted = (memory.limit() / 8 / clients.max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+    memory.buffer(wanted, FETCH_BYTES_MIN)
 }
 
 /// Events a client is polled for to learn why there is no connection.
@@ -426,6 +428,17 @@ mod tests {
             },
         );
         (answer, asked.get())
+    }
+
+    #[test]
+    fn the_queues_of_many_clients_leave_half_of_the_memory_to_others() {
+        let memory = MemoryBudget::new(1 << 30);
+        let mut queues: Vec<MemoryLease> = (0..16).map(|_| queue(&memory, 1)).collect();
+        assert_eq!((queues[0].bytes(), queues[1].bytes()), (64 << 20, 64 << 20));
+        assert!(queues.iter().all(|queue| queue.bytes() >= FETCH_BYTES_MIN));
+        assert!(memory.used() <= (1 << 29) + 16 * FETCH_BYTES_MIN, "{}", memory.used());
+        queues.clear();
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

@@ -35,6 +35,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
 const MARKER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long giving up a transaction may take; one that stays open is aborted when the next producer begins.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest record a broker takes unless it is set up otherwise, as the client has it.
+const RECORD_BYTES_MAX: usize = 1_000_000;
 /// How long to wait when the producer's bounded queue is full before trying again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(50);
 
@@ -196,7 +198,9 @@ fn config(properties: &Properties, queue_bytes: usize) -> Result<ClientConfig> {
         config.remove(consumer_only);
     }
     if config.get("queue.buffering.max.kbytes").is_none() {
-        config.set("queue.buffering.max.kbytes", (queue_bytes / 1024).to_string());
+        // The queue has to take the largest record there may be, which the client counts with its key.
+        let largest = config.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(RECORD_BYTES_MAX);
+        config.set("queue.buffering.max.kbytes", (queue_bytes.max(2 * largest) / 1024).to_string());
     }
     if config.get("partitioner").is_none() {
         config.set("partitioner", "murmur2_random");
@@ -218,9 +222,16 @@ fn send_all(producer: &KafkaProducer, topic: &str, records: &[Record]) -> Result
         message.timestamp = record.timestamp_ms;
         message.headers.clone_from(&record.headers);
         loop {
+            let is_empty = producer.in_flight_count() == 0;
             producer.context().sending();
             match producer.send(message).inspect_err(|_| producer.context().not_sent()) {
                 Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if is_empty => {
+                    let message =
+                        format!("a record of {} bytes does not fit into the producer's queue", record.bytes());
+                    return Err(Error::user("INVALID_TABLE_PROPERTY", message)
+                        .with_hint("raise 'properties.queue.buffering.max.kbytes', or leave it out"));
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
                     // The queue is the backpressure: wait until some of it is confirmed.
@@ -231,4 +242,35 @@ fn send_all(producer: &KafkaProducer, topic: &str, records: &[Record]) -> Result
         }
     }
     producer.context().check()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(given: &[(&str, &str)]) -> Properties {
+        let servers = [("bootstrap.servers", "localhost:1")];
+        servers.iter().chain(given).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_queue_takes_the_largest_record() -> Result<()> {
+        let kbytes = |given: &[(&str, &str)]| -> Result<Option<String>> {
+            Ok(config(&properties(given), 4 << 20)?.get("queue.buffering.max.kbytes").map(str::to_owned))
+        };
+        assert_eq!(kbytes(&[])?.as_deref(), Some("4096"));
+        assert_eq!(kbytes(&[("message.max.bytes", "10485760")])?.as_deref(), Some("20480"));
+        assert_eq!(kbytes(&[("queue.buffering.max.kbytes", "77")])?.as_deref(), Some("77"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_record_that_never_fits_is_an_error() -> Result<()> {
+        let given = [("queue.buffering.max.kbytes", "1")];
+        let sender = Sender::new(&properties(&given), "t", 1 << 20)?;
+        let record = Record { key: None, value: Some(vec![b'x'; 5_000].into()), timestamp_ms: None, headers: None };
+        let error = sender.send(&[record]).unwrap_err();
+        assert!(error.message().starts_with("a record of 5064 bytes does not fit"), "{error:?}");
+        Ok(())
+    }
 }

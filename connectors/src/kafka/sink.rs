@@ -54,7 +54,7 @@ struct Committer {
     transactions: Option<Transactions>,
     delivered: Option<Delivered>,
     /// The producer's queue.
-    _queued: MemoryLease,
+    queued: MemoryLease,
 }
 
 impl KafkaSink {
@@ -140,8 +140,7 @@ impl Sink for KafkaSink {
             return Ok(Box::new(OutboxWriter { task: task.index, number, rows: Vec::new(), held: job.memory.lease() }));
         }
         let encoder = self.encoder(&task.schema)?;
-        let mut queued = job.memory.lease();
-        queued.resize(client::queue_bytes(job.memory.limit(), task.count));
+        let queued = client::queue(&job.memory, task.count);
         let sender = Sender::new(&self.options.properties, &self.topic, queued.bytes())?;
         let wait = self.options.delivery == Delivery::AtLeastOnce;
         Ok(Box::new(DirectWriter { encoder, sender, wait, _queued: queued }))
@@ -152,11 +151,10 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         let insert = if facts.insert.is_empty() { self.options.table.clone() } else { facts.insert.clone() };
-        let (transactions, read_back) = self.open(job, &insert).await?;
+        let queued = client::queue(&job.memory, 1);
+        let (transactions, read_back) = self.open(job, &insert, queued.bytes()).await?;
         let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
-        let mut queued = job.memory.lease();
-        queued.resize(client::queue_bytes(job.memory.limit(), 1));
-        let committer = Committer { insert, transactions: Some(transactions), delivered, _queued: queued };
+        let committer = Committer { insert, transactions: Some(transactions), delivered, queued };
         *self.committer.lock() = Some(Arc::new(Mutex::new(committer)));
         Ok(())
     }
@@ -182,8 +180,8 @@ impl KafkaSink {
         let committer = self.committer()?;
         if committer.lock().transactions.is_none() {
             job.fence.check().await?;
-            let insert = committer.lock().insert.clone();
-            let (transactions, read_back) = self.open(job, &insert).await?;
+            let (insert, queue_bytes) = (committer.lock().insert.clone(), committer.lock().queued.bytes());
+            let (transactions, read_back) = self.open(job, &insert, queue_bytes).await?;
             let mut committer = committer.lock();
             committer.transactions = Some(transactions);
             committer.delivered = committer.delivered.max(read_back);
@@ -206,10 +204,14 @@ impl KafkaSink {
     }
 
     /// Takes the sink's transactions over, and reads back how far they went.
-    async fn open(&self, job: &JobContext, insert: &str) -> Result<(Transactions, Option<Delivered>)> {
+    async fn open(
+        &self,
+        job: &JobContext,
+        insert: &str,
+        queue_bytes: usize,
+    ) -> Result<(Transactions, Option<Delivered>)> {
         let identity = self.identity(job, insert);
         let (properties, topic) = (self.options.properties.clone(), self.topic.clone());
-        let queue_bytes = client::queue_bytes(job.memory.limit(), 1);
         let transactions = blocking(move || Transactions::open(&properties, &topic, &identity, queue_bytes)).await?;
         job.fence.check().await?;
         blocking(move || {

@@ -138,10 +138,8 @@ impl Source for KafkaSource {
     }
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let fetch_bytes = client::queue_bytes(job.memory.limit(), request.tasks);
-        let mut lease = job.memory.lease();
-        lease.resize(fetch_bytes);
-        let consumer = client::consumer(&self.options.properties, &job.job, fetch_bytes)?;
+        let lease = client::queue(&job.memory, request.tasks);
+        let consumer = client::consumer(&self.options.properties, &job.job, lease.bytes())?;
         let assembler = Assembler::new(self, &request, Arc::clone(&job.clock))?;
         let reader =
             KafkaReader::start((consumer, lease), self.options.clone(), assembler, request.bound, request.splits)?;
