@@ -141,6 +141,11 @@ pub struct JobContext {
 pub trait Fence: fmt::Debug + Send + Sync {
     /// Fails with [`ErrorKind::Fenced`](crate::error::ErrorKind::Fenced) once a larger generation has claimed the job.
     async fn check(&self) -> Result<()>;
+
+    /// Whether a larger generation can claim the job at all.
+    fn can_be_lost(&self) -> bool {
+        true
+    }
 }
 
 /// A fence for what runs outside a job (batch statements, tests): nobody else can take over.
@@ -151,5 +156,9 @@ pub struct Unfenced;
 impl Fence for Unfenced {
     async fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn can_be_lost(&self) -> bool {
+        false
     }
 }

@@ -94,10 +94,11 @@ impl DynamoSink {
         self.options.fencing.unwrap_or(default)
     }
 
-    /// How a unit's writes are fenced, which was made when its job was told so.
-    fn fencing_of(&self, detail: &Detail) -> Fencing {
+    /// How a unit's writes are fenced, which was made when its job was told so. A statement has no other copy: were it
+    /// to take the entries of the fencing table, statements at the same time would end one another.
+    fn fencing_of(&self, job: &JobContext, detail: &Detail) -> Fencing {
         match (self.options.fencing, detail.item_versions) {
-            (Some(Fencing::Transaction), _) => Fencing::Transaction,
+            (Some(Fencing::Transaction), _) if job.fence.can_be_lost() => Fencing::Transaction,
             (_, true) => Fencing::Item,
             (_, false) => Fencing::Check,
         }
@@ -173,8 +174,8 @@ impl Sink for DynamoSink {
         job.fence.check().await?;
         let target = self.target().await?;
         match &target.fencing_table {
-            Some(fencing_table) => fencing_table.claim(&target.client, job).await,
-            None => Ok(()),
+            Some(fencing_table) if job.fence.can_be_lost() => fencing_table.claim(&target.client, job).await,
+            _ => Ok(()),
         }
     }
 
@@ -188,7 +189,7 @@ impl Sink for DynamoSink {
         for mut unit in work {
             let detail: Detail = serde_json::from_str(&unit.detail)
                 .map_err(|error| Error::internal(format!("unit \"{}\" has no detail: {error}", unit.unit)))?;
-            delivery.fence_by(self.fencing_of(&detail)).await?;
+            delivery.fence_by(self.fencing_of(job, &detail)).await?;
             let mut writes = None;
             while let Some(changes) = unit.rows.next().await {
                 let changes = changes?;

@@ -60,10 +60,12 @@ pub(super) async fn drop(session: &Session, name: &Identifier, if_exists: bool, 
     match session.catalog().drop_database(&name.value, cascade).await {
         Ok(()) => {
             session.leave_database(&name.value.to_lowercase());
+            // No table of it can be dropped again: each is tried, whatever becomes of the others.
+            let mut failed = None;
             for table in &tables {
-                discard(session, table).await?;
+                failed = discard(session, table).await.err().or(failed);
             }
-            Ok(Outcome::done())
+            failed.map_or_else(|| Ok(Outcome::done()), Err)
         }
         Err(error) if error.code().0 == "SCHEMA_NOT_FOUND" && if_exists => Ok(Outcome::done()),
         Err(error) if error.code().0 == "SCHEMA_NOT_FOUND" => Err(not_found(session, name).await),

@@ -110,8 +110,9 @@ enum Newest {
 
 /// How long an exclusive statement waits for the one before it.
 const CLAIM_WAIT_MS: u64 = 600_000;
-/// How long it waits for the files of statements that are decided.
-pub(super) const DECIDED_WAIT_MS: u64 = 60_000;
+/// How long it waits for the files of statements that are decided: longer than it takes to see that one has died, after
+/// which its files are moved for it.
+pub(super) const DECIDED_WAIT_MS: u64 = super::LEASE_MS as u64 + 60_000;
 /// Pause between two looks at the one before.
 pub(super) const CLAIM_POLL_MS: u64 = 100;
 

@@ -237,7 +237,7 @@ async fn a_generation_that_has_lost_the_job_writes_nothing() -> Result<()> {
 
 /// A job whose log stops nobody, at this generation.
 fn unstopped(incarnation: &str, generation: u64) -> JobContext {
-    job_with(incarnation, generation, Arc::new(headwater_engine::connector::Unfenced))
+    job_with(incarnation, generation, Arc::new(Taken::default()))
 }
 
 const NOTHING: CommitFacts = CommitFacts { insert: String::new(), published: None, committed: None };
@@ -308,8 +308,9 @@ async fn transactions_arrive_whole_while_half_of_all_calls_fail_and_name_the_row
     let schema =
         Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("n", DataType::LargeUtf8, true)]));
     let sink = sink(&spec(&proxy.endpoint, "many", Arc::clone(&schema), &options))?;
-    sink.check(&job(), Arc::clone(&schema)).await?;
-    sink.recover(&job(), &NOTHING).await?;
+    let job = unstopped("inc1", 1);
+    sink.check(&job, Arc::clone(&schema)).await?;
+    sink.recover(&job, &NOTHING).await?;
     let bad = format!("{{\"n\":{}}}", "1234567890".repeat(5));
     let batch = |n: usize| -> Result<ChangeBatch> {
         let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(|id| format!("id{id}"))));
@@ -318,13 +319,31 @@ async fn transactions_arrive_whole_while_half_of_all_calls_fail_and_name_the_row
         Ok(inserts(RecordBatch::try_new(Arc::clone(&schema), vec![ids, docs])?))
     };
     for _ in 0..2 {
-        let report = sink.commit(&job(), Epoch(1), vec![unit(vec![batch(1)?, batch(2)?], true)]).await?;
+        let report = sink.commit(&job, Epoch(1), vec![unit(vec![batch(1)?, batch(2)?], true)]).await?;
         assert_eq!(report.refused.len(), 1, "{:?}", report.refused);
         assert!(report.refused[0].raw.contains("\"id500\""), "{:?}", report.refused);
         assert_eq!(total(&client, "many").await?, (999, 2 * 999));
     }
     let requests = proxy.requests("TransactWriteItems");
     assert!(requests < 1_000, "{requests} transactions for 2,000 items");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_at_the_same_time_do_not_end_one_another() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    let options = [("sink.fencing", "transaction"), ("sink.fencing.table-name", "fencing_of_statements")];
+    create(&client, "fencing_of_statements", &[("entry", ScalarAttributeType::S)]).await?;
+    create(&client, "of_two", &[("id", ScalarAttributeType::S)]).await?;
+    let spec = spec(&server.endpoint, "of_two", counts_schema(), &options);
+    let statement = |incarnation: &str| job_with(incarnation, 1, Arc::new(headwater_engine::connector::Unfenced));
+    let (one, other) = (sink(&spec)?, sink(&spec)?);
+    one.recover(&statement("a"), &NOTHING).await?;
+    other.recover(&statement("b"), &NOTHING).await?;
+    one.commit(&statement("a"), Epoch(1), vec![unit(vec![inserts(counts(&[("a", 1)]))], false)]).await?;
+    other.commit(&statement("b"), Epoch(1), vec![unit(vec![inserts(counts(&[("b", 2)]))], false)]).await?;
+    assert_eq!(total(&client, "of_two").await?, (2, 3));
     Ok(())
 }
 
