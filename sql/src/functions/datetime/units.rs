@@ -133,7 +133,7 @@ pub fn add(unit: Unit, count: i64, ticks: i64, scale: Scale) -> Result<i64> {
     let step = if unit >= Unit::Day {
         count.checked_mul(unit.millis() / 86_400_000).and_then(|days| days.checked_mul(scale.per_day))
     } else if unit == Unit::Millisecond && scale.per_second < 1_000 {
-        Some((count + 500).div_euclid(1_000))
+        count.checked_add(500).map(|count| count.div_euclid(1_000))
     } else {
         count.checked_mul(unit.millis() * scale.per_second / 1_000)
     };
