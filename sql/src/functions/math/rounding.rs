@@ -194,7 +194,7 @@ fn decimal_places(divide: fn(i256, i256) -> i256) -> Kernel {
     whole(move |call: &Call<'_>| {
         let scale = scale_of(call)?;
         value2::<Dec, I32, ToDec>(move |x, places| {
-            let dropped = scale - places;
+            let dropped = scale.saturating_sub(places);
             if dropped <= 0 {
                 return Ok(Some(x));
             }
