@@ -109,9 +109,11 @@ impl ReadFormat {
         matches!(self, Self::Delimited(options) if options.is_by_line())
     }
 
-    /// Whether the start of a file says how the parts after it are read.
-    pub fn has_header(&self) -> bool {
-        matches!(self, Self::Delimited(options) if options.is_named())
+    /// Whether the start of a file says how a part is read that begins at a byte: by the names there, or, where a header
+    /// may reach so far, by how much of it is left.
+    pub fn needs_header(&self, start: u64, header_bytes_max: u64) -> bool {
+        let Self::Delimited(options) = self else { return false };
+        start > 0 && (options.is_named() || options.skips() && start < header_bytes_max)
     }
 
     /// Whether a record of a file with this name is a line of its bytes.

@@ -135,6 +135,11 @@ impl DelimitedOptions {
         self.is_named
     }
 
+    /// Whether files begin with lines that are passed over.
+    pub(crate) fn skips(&self) -> bool {
+        self.skip > 0
+    }
+
     /// Whether columns can be found in the files.
     pub(crate) fn is_inferable(&self) -> bool {
         match self.habits {
@@ -448,17 +453,18 @@ impl RowReader for DelimitedReader {
     }
 
     fn follows(&mut self, file_start: &[u8]) {
-        if !self.options.is_named {
-            return;
-        }
-        let mut at = 0;
-        for line in 0..=self.options.skip {
-            let Some(length) = self.splitter.record(&file_start[at..], &mut Scan::default(), false) else { return };
+        // The part may begin within the header, where a file grew by a line at a time.
+        let (mut at, mut line) = (0, 0);
+        while (at as u64) < self.offset && line < self.options.skip + usize::from(self.options.is_named) {
+            let Some(length) = self.splitter.record(&file_start[at..], &mut Scan::default(), false) else { break };
             if line == self.options.skip {
                 self.name(without_mark(trim_end(&file_start[at..at + length]), at as u64));
             }
             at += length;
+            line += 1;
         }
+        self.to_skip = self.options.skip.saturating_sub(line);
+        self.needs_names = self.options.is_named && line <= self.options.skip;
     }
 
     fn keep_starts(&mut self) {

@@ -73,7 +73,7 @@ pub(crate) async fn read(scan: &Arc<LakeScan>, units: &[Unit], output: &mut Outp
             None => {
                 let unit = &units[chunk.request.unit];
                 let mut begun = Open::new(scan, unit, &chunk, std::mem::take(&mut spare))?;
-                if begun.start > 0 && scan.format.has_header() {
+                if scan.format.needs_header(begun.start, HEADER_BYTES_MAX) {
                     let length = HEADER_BYTES_MAX.min(scan.listing.files[unit.file].size);
                     begun.reader.follows(&fetch_range(scan, unit.file, 0..length, Vec::new()).await?);
                 }
