@@ -113,7 +113,9 @@ impl ShardReader {
         let mut from = match &start.at {
             StartAt::Offset(offset) => From::parse(offset),
             StartAt::TableDefault if self.options.position == Position::Latest => From::Latest,
-            StartAt::TableDefault | StartAt::Beginning => From::Beginning,
+            StartAt::TableDefault => From::Beginning,
+            // It follows a shard that was read: nothing of it may be missed either.
+            StartAt::Beginning => From::Since(0),
         };
         let mut iterator = self.iterator(split, &mut from).await?;
         let mut is_from_the_end = from == From::Latest;
@@ -261,12 +263,17 @@ impl ShardReader {
 
     /// Where to go on when the position is no longer kept (24 hours).
     fn lost(&self, split: &SplitId, from: &From) -> Result<From> {
-        let From::After(sequence) = from else { return Ok(From::Beginning) };
+        let what = match from {
+            From::Beginning | From::Latest => return Ok(From::Beginning),
+            From::Since(0) => "its beginning".to_owned(),
+            From::Since(_) => "what was written since it was opened".to_owned(),
+            From::After(sequence) => format!("what follows sequence number {sequence}"),
+        };
         match self.options.on_offset_lost {
             OnOffsetLost::Earliest => Ok(From::Beginning),
             OnOffsetLost::Latest => Ok(From::Latest),
             OnOffsetLost::Fail => {
-                let message = format!("shard \"{split}\" no longer has what follows sequence number {sequence}");
+                let message = format!("shard \"{split}\" no longer has {what}");
                 Err(Error::data("OFFSET_LOST", message)
                     .with_hint("'scan.on-offset-lost' = 'earliest' goes on with what is left"))
             }

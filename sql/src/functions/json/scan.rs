@@ -210,9 +210,15 @@ impl<'a> Scanner<'a> {
             }
             at = digits(bytes, at)?;
         }
-        self.at = at;
-        let next = bytes.get(at);
-        (!next.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'"'))).then_some(kind)
+        let start = std::mem::replace(&mut self.at, at);
+        let is_whole = match bytes.get(at) {
+            None | Some(b',' | b']' | b'}') => true,
+            Some(byte) if byte.is_ascii_whitespace() => true,
+            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'"') => false,
+            // A number that is the document ends with it or at a space: a date is none.
+            Some(_) => !self.text.get(..start)?.trim().is_empty(),
+        };
+        is_whole.then_some(kind)
     }
 }
 

@@ -241,6 +241,16 @@ async fn what_a_change_stream_no_longer_has_stops_the_job_unless_told_otherwise(
             }
         }
     }
+    // A shard that had nothing yet when it was opened, and is wholly gone when the job comes back.
+    let opened = position.keys().map(|split| (split.clone(), Offset::new("since@1795268853869"))).collect();
+    let proxy = Proxy::start(&server.endpoint, |operation, _| match operation {
+        "GetShardIterator" => Verdict::Refuse("ResourceNotFoundException"),
+        _ => Verdict::Pass,
+    })
+    .await?;
+    let source = DynamoDbStreams.source(&stream_spec(&proxy.endpoint, "trimmed", &[]))?;
+    let said = read(&*source, &opened).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(said.contains("no longer has what was written since it was opened"), "{said}");
     Ok(())
 }
 
