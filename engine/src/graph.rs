@@ -48,7 +48,7 @@ pub struct Node {
 #[derive(Debug)]
 pub enum NodeKind {
     /// Reads a table.
-    Source(SourceNode),
+    Source(Box<SourceNode>),
     /// Computes.
     Operator(OperatorNode),
     /// Writes a table.

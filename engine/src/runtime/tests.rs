@@ -97,7 +97,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
     let mut graph = Graph::default();
     let source = graph.add(
         "source:log",
-        NodeKind::Source(SourceNode {
+        NodeKind::Source(Box::new(SourceNode {
             table: "log".into(),
             source: Arc::new(log.clone()),
             columns: schema(),
@@ -125,7 +125,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
             malformed: Malformed::Reject,
             not_null: Vec::new(),
             whole: None,
-        }),
+        })),
     );
     let input = |from, exchange| Input { from, branch: 0, exchange };
     let keys = Exchange::Hash(aggregate.exchange_keys());

@@ -326,7 +326,7 @@ pub(super) fn assemble(lowering: Lowering) -> Result<Graph> {
     let mut graph = Graph::default();
     for source in lowering.sources {
         let name = format!("source:{}", source.table()?.name);
-        graph.add(name, NodeKind::Source(sources::node(source)?));
+        graph.add(name, NodeKind::Source(Box::new(sources::node(source)?)));
     }
     for (name, kind) in lowering.nodes {
         graph.add(name, kind);

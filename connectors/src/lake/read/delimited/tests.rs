@@ -241,7 +241,9 @@ fn a_part_of_a_file_is_read_by_the_files_header() {
         reader.feed(Bytes::from(&file[start..]));
         reader.finish_input();
         let found = reader.next_rows().unwrap().unwrap().rows;
-        let last = |column| ArrayFormatter::try_new(column, &FormatOptions::new()).unwrap().value(rows - 1).to_string();
+        let last = |column: &arrow::array::ArrayRef| {
+            ArrayFormatter::try_new(column, &FormatOptions::new()).unwrap().value(rows - 1).to_string()
+        };
         assert_eq!(found.num_rows(), rows, "from {start}");
         assert_eq!(found.columns().iter().map(last).collect::<Vec<_>>(), ["2", "z"]);
     }
