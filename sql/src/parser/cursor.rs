@@ -290,7 +290,22 @@ impl<'a> Cursor<'a> {
 
     /// The query that these tokens are.
     pub fn query(&self, tokens: &[Token]) -> Result<Box<ast::Query>> {
-        self.sqlparser(tokens, "a query", |parser| parser.parse_query())
+        let parsed = self.sqlparser(tokens, "a query", |parser| parser.parse_query());
+        parsed.map_err(|error| self.of_the_past(tokens).unwrap_or(error))
+    }
+
+    /// The refusal of `FOR TIMESTAMP AS OF`, where that is what a query cannot be read for.
+    fn of_the_past(&self, tokens: &[Token]) -> Option<Error> {
+        let refused = |at: usize| {
+            let here = self.over(&tokens[at..]);
+            let kind = ["TIMESTAMP", "VERSION"].into_iter().find(|kind| here.is_at(&["FOR", kind, "AS", "OF"]))?;
+            Some(
+                Error::not_supported(format!("FOR {kind} AS OF is not supported"))
+                    .with_hint("files have no history; keep what a table is now with CREATE TABLE AS")
+                    .at(here.location()),
+            )
+        };
+        (0..tokens.len()).find_map(refused)
     }
 
     /// The expression that these tokens are.

@@ -10,6 +10,13 @@ use super::{
     ddl_statements::{table_to_end, values},
 };
 
+/// What others show, and what is to be done instead.
+const NOT_SHOWN: &[(&str, &str)] = &[
+    ("STATS", "statistics are taken from the files when they are read; EXPLAIN ANALYZE shows what a query read"),
+    ("GRANTS", "access is that of the credentials in use"),
+    ("ROLES", "access is that of the credentials in use"),
+];
+
 /// What can be shown.
 const SHOWN: &[&str] = &[
     "DATABASES",
@@ -37,6 +44,11 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Show> {
 }
 
 fn show(cursor: &mut Cursor<'_>) -> Result<Show> {
+    if let Some((word, instead)) = NOT_SHOWN.iter().find(|(word, _)| cursor.is_at(&[word])) {
+        return Err(Error::not_supported(format!("SHOW {word} is not supported"))
+            .with_hint(*instead)
+            .at(cursor.location()));
+    }
     if cursor.take(&["DATABASES"]) || cursor.take(&["SCHEMAS"]) {
         scope(cursor)?;
         return Ok(Show::Databases { pattern: pattern(cursor)? });

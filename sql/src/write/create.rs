@@ -25,9 +25,7 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
         if create.if_not_exists {
             return Ok(Outcome::done());
         }
-        return Err(Error::user("TABLE_ALREADY_EXISTS", format!("table \"{name}\" exists already"))
-            .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")
-            .at(create.table.at()));
+        return Err(exists(create, &name));
     }
     // A catalog that cannot be written says so before the query runs.
     session.catalog().id().await?;
@@ -46,11 +44,21 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
     let plan = columns::assigned(bound, &from)?;
     let mode = Mode::CreateNew { table: Some(Box::new(table)) };
     match super::run(plan, &state, target, mode, stats).await {
-        Err(error) if create.if_not_exists && was_first(&error) && session.catalog().table(&name).await?.is_some() => {
-            Ok(Outcome::done())
+        Err(error) if was_first(&error) && session.catalog().table(&name).await?.is_some() => {
+            if create.if_not_exists {
+                Ok(Outcome::done())
+            } else {
+                Err(exists(create, &name))
+            }
         }
         done => done,
     }
+}
+
+fn exists(create: &CreateTableAs, name: &TableName) -> Error {
+    Error::user("TABLE_ALREADY_EXISTS", format!("table \"{name}\" exists already"))
+        .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")
+        .at(create.table.at())
 }
 
 /// Whether another statement made the table in the meantime; any other failure is one of ours.
