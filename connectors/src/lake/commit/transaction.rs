@@ -254,11 +254,28 @@ impl Transaction {
     pub async fn roll_back(mut self) -> Result<()> {
         self.stop_heartbeat().await;
         self.ended = true;
+        // Whoever took the begin record away left an abort, which is for this statement alone to find.
+        let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
+        let was_ended = self.gave_up || self.site.place.read(&begin).await?.is_none();
         apply_all(&self.site, self.id, Step::RollBack, None).await?;
-        match self.gave_up {
-            true => forget(&self.site, self.id).await,
-            false => Ok(()),
+        if !was_ended {
+            return Ok(());
         }
+        forget(&self.site, self.id).await?;
+        self.delete_own_claims().await
+    }
+
+    /// Deletes its claims of a folder that nobody may look at again.
+    async fn delete_own_claims(&self) -> Result<()> {
+        let mut own = Vec::new();
+        for entry in self.site.place.list(&record::claims(&self.site.root)).await? {
+            let Some(bytes) = self.site.place.read(&entry.path).await? else { continue };
+            let claim: Claim = record::decode(&entry.path, &bytes)?;
+            if claim.statement == self.id.to_string() {
+                own.push(entry.path);
+            }
+        }
+        self.site.place.delete(&own).await
     }
 
     async fn decide(&mut self, mut effect: Effect) -> Result<Effect> {

@@ -56,10 +56,24 @@ async fn a_statement_under_way_writes_nothing_after_its_table_is_dropped() {
         discard(&now).await.unwrap();
         let late = transaction.stage("t/p=5", "json").await.unwrap();
         drop(late.finish().await.unwrap());
-        let error = transaction.commit(Effect { files, ..Effect::default() }).await.unwrap_err();
+        let effect = Effect { files, ..Effect::default() };
+        let error = match kind {
+            StatementKind::Append => transaction.commit(effect).await.unwrap_err(),
+            StatementKind::Exclusive => transaction.commit_exclusive(async |_| Ok(effect)).await.unwrap_err(),
+        };
         assert_eq!(error.code().0, "TABLE_NOT_FOUND", "{kind:?}");
         assert_eq!(all_files(&now).await, Vec::<String>::new(), "{kind:?}: neither data nor records are left");
     }
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_by_itself_after_its_table_is_dropped_leaves_nothing() {
+    let now = site(Arc::new(in_memory(InMemory::new())), Arc::new(OneTable::default()), "t", Arc::new(SystemClock));
+    let transaction = Transaction::begin(now.clone(), StatementKind::Append).await.unwrap();
+    let _staged = stage_all(&transaction, "t").await.unwrap();
+    discard(&now).await.unwrap();
+    transaction.roll_back().await.unwrap();
+    assert_eq!(all_files(&now).await, Vec::<String>::new());
 }
 
 /// The decision of whoever drops comes first, and stays for the owner to find.
