@@ -259,14 +259,6 @@ async fn check(name: &str, text: &str) -> anyhow::Result<()> {
     if std::env::var("TRINO_CASES").is_err() { compare(name, &differing, &seen) } else { Ok(()) }
 }
 
-/// Runs the statements of a file of which so many in a hundred must be right; what differs in it is not listed yet.
-async fn at_least(percent: usize, name: &str, text: &str) -> anyhow::Result<()> {
-    let (differing, seen) = run(name, text).await?;
-    let right = seen.len() - differing.len();
-    anyhow::ensure!(right * 100 >= seen.len() * percent, "{right} of {} is below the floor", seen.len());
-    Ok(())
-}
-
 /// Runs statements; gives those that differ, and all.
 async fn run(name: &str, text: &str) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
     let only = std::env::var("TRINO_CASES").ok();
@@ -315,7 +307,7 @@ async fn sample() -> anyhow::Result<()> {
 async fn recorded() -> anyhow::Result<()> {
     match std::env::var("TRINO_FILE").ok().map(std::fs::read_to_string).transpose()? {
         Some(given) => run("given", &given).await.map(|_| ()),
-        None => at_least(98, "recorded", include_str!("../trino/recorded.tsv")).await,
+        None => check("recorded", include_str!("../trino/recorded.tsv")).await,
     }
 }
 
@@ -331,5 +323,5 @@ async fn syntax() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn written() -> anyhow::Result<()> {
-    at_least(96, "written", include_str!("../trino/written.tsv")).await
+    check("written", include_str!("../trino/written.tsv")).await
 }
