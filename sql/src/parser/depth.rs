@@ -75,6 +75,8 @@ fn link(text: &str, tokens: &[Token], index: usize) -> Link {
         TokenKind::Symbol('<') if opens_type(index) => Link::Opens,
         TokenKind::Symbol(')' | ']') => Link::Closes,
         TokenKind::Symbol(',' | ';') => Link::Begins,
+        // `||` is one operator.
+        TokenKind::Symbol('|') if index > 0 && tokens[index - 1].kind == TokenKind::Symbol('|') => Link::None,
         TokenKind::Symbol('+' | '-' | '*' | '/' | '%' | '|') => Link::Adds,
         TokenKind::Word => match word(index).as_str() {
             "AND" | "OR" | "NOT" | "UNION" | "INTERSECT" | "EXCEPT" | "EXPLAIN" | "JOIN" | "CASE" => Link::Adds,
@@ -98,6 +100,7 @@ mod tests {
     fn long_is_not_deep() {
         of(&format!("SELECT * FROM (VALUES {})", vec!["(1 + 1, -2)"; 9_000].join(", "))).unwrap();
         of(&format!("SELECT CASE {} END", "WHEN a = 1 OR b = 2 THEN -1 ".repeat(9_000))).unwrap();
+        of(&format!("SELECT 'a'{}", " || 'a'".repeat(1_900))).unwrap();
         of(&format!("SELECT x IN ({})", vec!["-1"; 9_000].join(", "))).unwrap();
     }
 
