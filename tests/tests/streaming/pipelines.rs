@@ -39,8 +39,25 @@ static RECORDS: LazyLock<BTreeMap<&'static str, Records>> = LazyLock::new(|| {
         ("crimes", Dataset::Crimes, DatasetFormat::Stream, 250),
         ("telemetry", Dataset::Telemetry, DatasetFormat::Ndjson, 300),
     ];
-    all.into_iter().map(|(name, dataset, format, rows)| (name, Records::generated(dataset, format, rows))).collect()
+    let generated =
+        all.into_iter().map(|(name, dataset, format, rows)| (name, Records::generated(dataset, format, rows)));
+    generated.chain([("app_events", Records::new(&lists_of_events(120)))]).collect()
 });
+
+/// Lists of up to three events of an app, of which some say less than others.
+fn lists_of_events(lists: u64) -> Vec<String> {
+    let event = |list: u64, place: u64| {
+        let context = match (list + place) % 4 {
+            0 => String::new(),
+            n => format!(
+                r#","eventContext":{{"ip":"10.0.0.{n}","app":{{"name":"maps"}},"device":{{"os":"os{place}"}}}}"#
+            ),
+        };
+        format!(r#"{{"eventId":"{list}-{place}","eventName":"tap"{context},"eventPayload":{{"durationMs":{list}}}}}"#)
+    };
+    let list = |list| (0..list % 4).map(|place| event(list, place)).collect::<Vec<_>>().join(",");
+    (0..lists).map(|number| format!("[{}]", list(number))).collect()
+}
 
 struct Records {
     rows: RecordBatch,
@@ -57,9 +74,13 @@ impl Records {
         let mut files: Vec<PathBuf> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         assert_eq!(lines.len() as u64, rows, "records of {dataset:?}");
-        let arrivals = (0..rows as i64).map(|row| ARRIVED + row * 60_000);
+        Self::new(&lines)
+    }
+
+    fn new(lines: &[String]) -> Self {
+        let arrivals = (0..lines.len() as i64).map(|row| ARRIVED + row * 60_000);
         let schema = Schema::new(vec![
             Field::new(PAYLOAD, DataType::Binary, false),
             Field::new(ARRIVAL, DataType::Timestamp(TimeUnit::Millisecond, None), false),
@@ -119,6 +140,7 @@ fn read_as(table: &str) -> Option<(&'static str, &'static str)> {
         "change_files" => ("sales", "raw"),
         "events_stream_json" => ("telemetry", "json"),
         "event_files" => ("telemetry", "raw"),
+        "app_events" => ("app_events", "json"),
         _ => return None,
     })
 }
