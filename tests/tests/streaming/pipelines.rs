@@ -55,7 +55,7 @@ fn lists_of_events(lists: u64) -> Vec<String> {
         };
         format!(r#"{{"eventId":"{list}-{place}","eventName":"tap"{context},"eventPayload":{{"durationMs":{list}}}}}"#)
     };
-    let list = |list| (0..list % 4).map(|place| event(list, place)).collect::<Vec<_>>().join(",");
+    let list = |list| (0..=list % 3).map(|place| event(list, place)).collect::<Vec<_>>().join(",");
     (0..lists).map(|number| format!("[{}]", list(number))).collect()
 }
 
