@@ -10,8 +10,8 @@ use aws_sdk_kinesis::{
     types::{PutRecordsRequestEntry, StreamStatus},
 };
 use headwater_tests::{
-    scripts::{self, RunningJob, Until},
-    services::{Gate, KinesisLocal, Ministack, Proxy, Verdict},
+    scripts::{self, Until},
+    services::{KinesisLocal, Ministack, Proxy, Verdict},
 };
 
 pub(crate) fn client(endpoint: &str) -> Client {
@@ -181,58 +181,6 @@ async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
     scripts::run_once(&script, &parameters, &state).await?;
     let expected: Vec<u64> = (0..800).collect();
     assert_eq!(kept(&out)?, expected);
-    Ok(())
-}
-
-/// Waits until so many numbers are kept.
-async fn wait_kept(job: &mut RunningJob, out: &std::path::Path, count: usize) -> Result<()> {
-    let begun = std::time::Instant::now();
-    while kept(out)?.len() < count {
-        anyhow::ensure!(job.is_running().await?, "the job has ended");
-        anyhow::ensure!(begun.elapsed() < Duration::from_secs(120), "{} of {count} are kept", kept(out)?.len());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fan_out_goes_on_through_splits_crashes_and_connections_that_die_in_silence() -> Result<()> {
-    let stack = Ministack::start()?;
-    let gate = Gate::start(&stack.endpoint).await?;
-    let (client, folder) = (client(&stack.endpoint), tempfile::tempdir()?);
-    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
-    std::fs::create_dir_all(&out)?;
-    let parameters = [("endpoint", gate.endpoint.as_str()), ("out", &*out.to_string_lossy())];
-    create(&client, "numbers", 1).await?;
-    let fan_out = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests', 'format' = 'json');
-    CREATE TABLE kept";
-    let script = INTO_FILES.replacen("'format' = 'json');\n    CREATE TABLE kept", fan_out, 1);
-    let at_once = "'path' = '${out}', 'sink.rolling-policy.rollover-interval' = '500 ms'";
-    let script = script.replacen("'path' = '${out}'", at_once, 1);
-
-    let own = script.replacen("'EFO'", "'EFO', 'source.efo.lifecycle' = 'SELF_MANAGED'", 1);
-    let missing = scripts::run_once(&own, &parameters, &folder.path().join("own")).await;
-    let said = missing.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    assert!(said.contains("has no consumer \"tests\""), "{said}");
-
-    let mut job = scripts::start(&script, &parameters, &state, Until::Stopped).await?;
-    put(&client, "numbers", 0..300).await?;
-    wait_kept(&mut job, &out, 300).await?;
-    split(&client, "numbers").await?;
-    put(&client, "numbers", 300..500).await?;
-    merge(&client, "numbers").await?;
-    put(&client, "numbers", 500..600).await?;
-    wait_kept(&mut job, &out, 600).await?;
-    // The subscriptions of the job that is gone are in use for a while.
-    drop(job);
-    let mut job = scripts::start(&script, &parameters, &state, Until::Stopped).await?;
-    put(&client, "numbers", 600..700).await?;
-    wait_kept(&mut job, &out, 700).await?;
-    gate.freeze();
-    put(&client, "numbers", 700..800).await?;
-    wait_kept(&mut job, &out, 800).await?;
-    job.stop().await?;
-    assert_eq!(kept(&out)?, (0..800).collect::<Vec<u64>>());
     Ok(())
 }
 
