@@ -113,7 +113,7 @@ impl ReadFormat {
     /// may reach so far, by how much of it is left.
     pub fn needs_header(&self, start: u64, header_bytes_max: u64) -> bool {
         let Self::Delimited(options) = self else { return false };
-        start > 0 && (options.is_named() || options.skips() && start < header_bytes_max)
+        start > 0 && (options.is_named() || options.skip > 0 && start < header_bytes_max)
     }
 
     /// Whether a record of a file with this name is a line of its bytes.

@@ -71,7 +71,7 @@ pub struct DelimitedOptions {
     text: TextOptions,
     habits: Habits,
     /// Lines before the first record.
-    skip: usize,
+    pub(crate) skip: usize,
     /// The first line names the columns.
     is_named: bool,
     /// Fields that files from before the last columns were added have.
@@ -133,11 +133,6 @@ impl DelimitedOptions {
     /// Whether the first line of a file says what its fields are.
     pub(crate) fn is_named(&self) -> bool {
         self.is_named
-    }
-
-    /// Whether files begin with lines that are passed over.
-    pub(crate) fn skips(&self) -> bool {
-        self.skip > 0
     }
 
     /// Whether columns can be found in the files.
