@@ -160,6 +160,22 @@ pub struct OperatorContext {
     pub running: RunningTime,
 }
 
+#[cfg(test)]
+impl OperatorContext {
+    /// The place of an operator that runs alone, with so many bytes of memory.
+    pub(crate) fn alone(memory: usize) -> Self {
+        Self {
+            name: "test".to_owned(),
+            task: 0,
+            tasks: 1,
+            key_groups: 0..128,
+            memory: MemoryBudget::new(memory),
+            spill: std::env::temp_dir(),
+            running: RunningTime::default(),
+        }
+    }
+}
+
 /// How long a job has been running over all attempts, which its checkpoints carry on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunningTime {

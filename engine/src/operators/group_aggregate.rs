@@ -400,12 +400,8 @@ impl Operator for Grouped {
     }
 
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
-        self.lifetime.moves_to(now);
-        if self.lifetime.is_sweep_due() {
-            let over = self.groups.iter().filter(|(_, group)| self.lifetime.is_over(group.written));
-            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
-            over.iter().for_each(|key| self.forget(key));
-        }
+        let over = self.lifetime.swept(now, self.groups.iter().map(|(key, group)| (key, group.written)));
+        over.iter().for_each(|key| self.forget(key));
         Ok(Progress::Done)
     }
 

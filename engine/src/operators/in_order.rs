@@ -249,19 +249,7 @@ mod tests {
     }
 
     fn operator() -> Box<dyn Operator> {
-        spec().create(&operator_context()).unwrap()
-    }
-
-    fn operator_context() -> OperatorContext {
-        OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory: MemoryBudget::new(1 << 30),
-            spill: std::env::temp_dir(),
-            running: crate::operator::RunningTime::default(),
-        }
+        spec().create(&OperatorContext::alone(1 << 30)).unwrap()
     }
 
     /// Key, order, value and what it does.
@@ -337,14 +325,14 @@ mod tests {
             }
             values
         };
-        let mut first = once.create(&operator_context()).unwrap();
+        let mut first = once.create(&OperatorContext::alone(1 << 30)).unwrap();
         let news = kept(first.as_mut(), &[(1, Some("e1"), Some("1")), (2, Some("e1"), Some("9")), (3, None, None)]);
         assert_eq!(news, [1, 3]);
         let mut writer = StateWriter::new(false);
         first.snapshot(&mut writer).unwrap();
         let saved = writer.into_increments().into_iter().flat_map(|increment| increment.batches).collect();
         let saved = StateReader::new(vec![(TABLE.to_owned(), saved)], &(0..128), Watermark::MIN).unwrap();
-        let mut second = once.create(&operator_context()).unwrap();
+        let mut second = once.create(&OperatorContext::alone(1 << 30)).unwrap();
         second.restore(&saved).unwrap();
         let news = kept(second.as_mut(), &[(4, Some("e1"), Some("99")), (5, None, None), (6, Some("e2"), None)]);
         assert_eq!(news, [5, 6]);

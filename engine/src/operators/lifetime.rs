@@ -13,7 +13,7 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Int64Type},
 };
 
-use crate::{operator::RunningTime, time::Instant};
+use crate::{operator::RunningTime, operators::keys::Key, time::Instant};
 
 /// The last column of state tables with a lifetime: when a row's key was written, in milliseconds of running time.
 const WRITTEN: &str = "headwater_written_ms";
@@ -83,6 +83,15 @@ impl Lifetime {
             self.next_sweep = self.now.saturating_add((limit / SWEEPS).max(SWEEP_MIN));
         }
         is_due
+    }
+
+    /// The keys to forget now, of those there are with when they were written: none while no sweep is due.
+    pub(crate) fn swept<'a>(&mut self, now: Instant, keys: impl Iterator<Item = (&'a Key, i64)>) -> Vec<Key> {
+        self.moves_to(now);
+        if !self.is_sweep_due() {
+            return Vec::new();
+        }
+        keys.filter(|(_, written)| self.is_over(*written)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The column of when a row was written, if state has a lifetime.

@@ -281,7 +281,6 @@ impl Operator for Looking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryBudget;
     use arrow::{
         array::{Array, AsArray, Int64Array},
         datatypes::{DataType, Int64Type},
@@ -329,18 +328,7 @@ mod tests {
         let schemas = [schema(["k", "v"]), schema(["id", "name"])];
         let refresh = Some(Duration::from_secs(1));
         let lookup = Lookup::new(Arc::new(Names::default()), schemas, [vec![0], vec![0]], true, refresh);
-        let memory = MemoryBudget::new(1 << 20);
-        let spill = std::env::temp_dir();
-        let context = OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory,
-            spill,
-            running: crate::operator::RunningTime::default(),
-        };
-        let mut operator = lookup.create(&context).unwrap();
+        let mut operator = lookup.create(&OperatorContext::alone(1 << 20)).unwrap();
         let first = [(Some(1), Some(10)), (Some(1), Some(20)), (Some(2), None), (None, None)];
         assert_eq!(joined(&mut operator, 0).await, first);
         assert_eq!(joined(&mut operator, 999).await, first);

@@ -433,7 +433,7 @@ impl KeyedOperator for RunningRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{memory::MemoryBudget, runtime::micros, time::Watermark};
+    use crate::{runtime::micros, time::Watermark};
     use arrow::{array::AsArray, datatypes::Int64Type};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::collections::BTreeMap;
@@ -447,19 +447,6 @@ mod tests {
         let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
         let (rank_name, ties, ttl) = (Some("r".into()), Ties::InTurn, None);
         Rank { partition: vec![0, 2], order, limit, window_end, rank_name, ties, input, ttl, is_updated: false }
-    }
-
-    fn context() -> OperatorContext {
-        let memory = MemoryBudget::new(1 << 30);
-        OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory,
-            spill: std::env::temp_dir(),
-            running: crate::operator::RunningTime::default(),
-        }
     }
 
     fn rows(events: &[(i64, i64, i64)]) -> ChangeBatch {
@@ -504,7 +491,7 @@ mod tests {
             let mut random = SmallRng::seed_from_u64(5);
             let spec = spec(2, window_end);
             let table_name = if window_end.is_some() { "rows" } else { "best" };
-            let mut operator = spec.create(&context()).unwrap();
+            let mut operator = spec.create(&OperatorContext::alone(1 << 30)).unwrap();
             let (mut all, mut table, mut saved) = (Vec::new(), BTreeMap::new(), Vec::new());
             for _ in 0..50 {
                 let event = |_| (random.random_range(0..3), random.random_range(0..50), 10 * random.random_range(1..3));
@@ -516,7 +503,7 @@ mod tests {
                 let mut writer = StateWriter::new(false);
                 operator.snapshot(&mut writer).unwrap();
                 saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
-                operator = spec.create(&context()).unwrap();
+                operator = spec.create(&OperatorContext::alone(1 << 30)).unwrap();
                 let tables = vec![(table_name.to_owned(), saved.clone())];
                 operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
             }

@@ -275,12 +275,8 @@ impl Operator for Running {
     }
 
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
-        self.lifetime.moves_to(now);
-        if self.lifetime.is_sweep_due() {
-            let over = self.groups.iter().filter(|(_, saved)| self.lifetime.is_over(saved.written));
-            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
-            over.iter().for_each(|key| self.forget_if_over(key));
-        }
+        let over = self.lifetime.swept(now, self.groups.iter().map(|(key, saved)| (key, saved.written)));
+        over.iter().for_each(|key| self.forget_if_over(key));
         Ok(Progress::Done)
     }
 

@@ -107,7 +107,6 @@ impl Operator for Unnest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryBudget;
     use arrow::{
         array::{Int8Array, Int64Array, RecordBatch},
         datatypes::{Field, Int64Type, Schema},
@@ -129,18 +128,7 @@ mod tests {
         let rows = RecordBatch::try_new(input, vec![Arc::new(lists), keys]).unwrap();
         let output = Arc::new(Schema::new(["k", "e"].map(|name| Field::new(name, DataType::Int64, true)).to_vec()));
         let unnest = Unnest::new(0, vec![1, 0], output).unwrap();
-        let memory = MemoryBudget::new(1 << 20);
-        let spill = std::env::temp_dir();
-        let context = OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory,
-            spill,
-            running: crate::operator::RunningTime::default(),
-        };
-        let mut operator = unnest.create(&context).unwrap();
+        let mut operator = unnest.create(&OperatorContext::alone(1 << 20)).unwrap();
         let mut out = Output::default();
         let changes = ChangeBatch::new(rows, Some(Int8Array::from(vec![3, 0, 0, 0])));
         let _ = operator.on_changes(0, changes, &mut out).unwrap();

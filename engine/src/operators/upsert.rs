@@ -332,14 +332,10 @@ impl Operator for Keeping {
     }
 
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
-        self.lifetime.moves_to(now);
-        if self.lifetime.is_sweep_due() {
-            let over = self.written.iter().filter(|(_, written)| self.lifetime.is_over(**written));
-            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
-            for key in &over {
-                self.written.remove(key);
-                self.forget(key);
-            }
+        let over = self.lifetime.swept(now, self.written.iter().map(|(key, written)| (key, *written)));
+        for key in &over {
+            self.written.remove(key);
+            self.forget(key);
         }
         Ok(Progress::Done)
     }

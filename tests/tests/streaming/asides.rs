@@ -5,20 +5,14 @@
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use headwater_connectors::{catalogs::memory::MemoryCatalog, memory::Memory};
 use headwater_engine::{
     checkpoint::store::{CheckpointStore, MemoryStore},
     inspect,
     runtime::job::{JobConfig, JobSummary, run},
 };
-use headwater_sql::{
-    lower::lower_inserts,
-    parser::{Parameters, StatementKind, parse},
-    session::{Session, SessionConfig},
-};
 use tokio_util::sync::CancellationToken;
 
-use crate::{connector::Kept, edges::lines};
+use crate::{connector::Kept, declared::Declared, edges::lines};
 
 /// A log of payloads, as what it holds and as a table. A watermark of ten seconds through `v` is five seconds behind.
 const TABLES: &str = "
@@ -56,29 +50,13 @@ struct Job {
 
 /// Runs the INSERTs of a script once over these lines.
 async fn job(script: &str) -> Job {
-    let kept = Arc::new(Kept::default());
-    let folder = tempfile::tempdir().unwrap();
-    let config = SessionConfig {
-        connectors: vec![Arc::clone(&kept) as _, Arc::new(Memory::default())],
-        ..SessionConfig::in_directory(folder.path().to_string_lossy())
-    };
-    let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
-    let mut inserts = Vec::new();
-    for statement in parse(script, &Parameters::default()).unwrap() {
-        match &statement.kind {
-            StatementKind::Insert(insert) => inserts.push(insert.clone()),
-            _ => drop(session.execute(&statement).await.unwrap()),
-        }
-    }
+    let declared = Declared::new(script, &[]).await;
     let values = LINES.map(|line| format!("('{line}')")).join(", ");
-    for statement in parse(&format!("INSERT INTO feed VALUES {values}"), &Parameters::default()).unwrap() {
-        drop(session.execute(&statement).await.unwrap());
-    }
-    let graph = lower_inserts(&session, &inserts, true).await.unwrap();
+    declared.execute(&format!("INSERT INTO feed VALUES {values}")).await;
     let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let config = JobConfig { once: true, ..JobConfig::new("job", Arc::clone(&store), folder.path()) };
-    let summary = run(Arc::new(graph), config, CancellationToken::new()).await.unwrap();
-    Job { kept, store, summary }
+    let config = JobConfig { once: true, ..JobConfig::new("job", Arc::clone(&store), declared.folder.path()) };
+    let summary = run(declared.graph(true).await, config, CancellationToken::new()).await.unwrap();
+    Job { kept: declared.kept, store, summary }
 }
 
 impl Job {

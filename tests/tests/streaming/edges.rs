@@ -10,7 +10,6 @@ use arrow::{
     datatypes::{DataType, Field, Schema, TimeUnit},
     util::display::{ArrayFormatter, FormatOptions},
 };
-use headwater_connectors::catalogs::memory::MemoryCatalog;
 use headwater_engine::{
     checkpoint::{
         manifest::Manifest,
@@ -22,14 +21,9 @@ use headwater_engine::{
     testing::{MemoryLog, StepClock},
     time::Instant,
 };
-use headwater_sql::{
-    lower::lower_inserts,
-    parser::{Parameters, StatementKind, parse},
-    session::{Session, SessionConfig},
-};
 use tokio_util::sync::CancellationToken;
 
-use crate::connector::Kept;
+use crate::{connector::Kept, declared::Declared};
 
 /// 2026-01-01 in milliseconds: also what the clock says.
 const NOW: i64 = 1_767_225_600_000;
@@ -67,22 +61,7 @@ struct Job {
 
 /// Runs a script to the end of its logs.
 async fn job(script: &str, logs: &[(&str, MemoryLog)], parallelism: usize) -> Job {
-    let kept = Arc::new(Kept::default());
-    kept.logs.lock().unwrap().extend(logs.iter().map(|(name, log)| ((*name).to_owned(), log.clone())));
-    let folder = tempfile::tempdir().unwrap();
-    let config = SessionConfig {
-        connectors: vec![Arc::clone(&kept) as _],
-        ..SessionConfig::in_directory(folder.path().to_string_lossy())
-    };
-    let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
-    let mut inserts = Vec::new();
-    for statement in parse(script, &Parameters::default()).unwrap() {
-        match &statement.kind {
-            StatementKind::Insert(insert) => inserts.push(insert.clone()),
-            _ => drop(session.execute(&statement).await.unwrap()),
-        }
-    }
-    let graph = lower_inserts(&session, &inserts, false).await.unwrap();
+    let declared = Declared::new(script, logs).await;
     let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
     let (observer, mut newest) = Observer::channel();
     let config = JobConfig {
@@ -90,10 +69,10 @@ async fn job(script: &str, logs: &[(&str, MemoryLog)], parallelism: usize) -> Jo
         interval: Duration::from_millis(5),
         parallelism,
         observer,
-        ..JobConfig::new("job", Arc::clone(&store), folder.path())
+        ..JobConfig::new("job", Arc::clone(&store), declared.folder.path())
     };
     let mut manifests = Vec::new();
-    let running = run(Arc::new(graph), config, CancellationToken::new());
+    let running = run(declared.graph(false).await, config, CancellationToken::new());
     tokio::pin!(running);
     let summary = loop {
         tokio::select! {
@@ -102,7 +81,7 @@ async fn job(script: &str, logs: &[(&str, MemoryLog)], parallelism: usize) -> Jo
             ended = &mut running => break ended.unwrap(),
         }
     };
-    Job { kept, store, summary, manifests }
+    Job { kept: declared.kept, store, summary, manifests }
 }
 
 pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {

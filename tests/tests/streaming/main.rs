@@ -10,6 +10,7 @@
 mod asides;
 mod connector;
 mod data;
+mod declared;
 mod edges;
 mod pipelines;
 mod spill;

@@ -9,20 +9,14 @@ use arrow::{
     array::{AsArray, Int64Array, RecordBatch, TimestampMillisecondArray},
     datatypes::{DataType, Field, Int64Type, Schema, TimeUnit},
 };
-use headwater_connectors::catalogs::memory::MemoryCatalog;
 use headwater_engine::{
     checkpoint::store::MemoryStore,
     runtime::job::{JobConfig, Observer, run},
     testing::{MemoryLog, MemoryTable},
 };
-use headwater_sql::{
-    lower::lower_inserts,
-    parser::{Parameters, StatementKind, parse, statement::Insert},
-    session::{Session, SessionConfig},
-};
 use tokio_util::sync::CancellationToken;
 
-use crate::connector::Kept;
+use crate::{connector::Kept, declared::Declared};
 
 const SUMS: &str = "
 CREATE TABLE events (k BIGINT, v BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'kept');
@@ -58,11 +52,8 @@ fn log(keys: i64) -> MemoryLog {
 
 /// A job over the logs of its tables, life after life.
 struct Lives {
-    session: Session,
-    kept: Arc<Kept>,
-    inserts: Vec<Insert>,
+    declared: Declared,
     store: Arc<MemoryStore>,
-    folder: tempfile::TempDir,
 }
 
 /// When a life is stopped.
@@ -75,27 +66,11 @@ enum Until {
 
 impl Lives {
     async fn new(script: &str, logs: &[(&str, MemoryLog)]) -> Self {
-        let kept = Arc::new(Kept::default());
-        kept.logs.lock().unwrap().extend(logs.iter().map(|(name, log)| ((*name).to_owned(), log.clone())));
-        let folder = tempfile::tempdir().unwrap();
-        let config = SessionConfig {
-            connectors: vec![Arc::clone(&kept) as _],
-            ..SessionConfig::in_directory(folder.path().to_string_lossy())
-        };
-        let session = Session::with_catalog(config, Arc::new(MemoryCatalog::default())).unwrap();
-        let mut inserts = Vec::new();
-        for statement in parse(script, &Parameters::default()).unwrap() {
-            match &statement.kind {
-                StatementKind::Insert(insert) => inserts.push(insert.clone()),
-                _ => drop(session.execute(&statement).await.unwrap()),
-            }
-        }
-        Self { session, kept, inserts, store: Arc::default(), folder }
+        Self { declared: Declared::new(script, logs).await, store: Arc::default() }
     }
 
     /// Runs the job; the most bytes a checkpoint saw on local disk, over all operators.
     async fn live(&self, parallelism: usize, memory_limit: usize, until: Until) -> u64 {
-        let graph = lower_inserts(&self.session, &self.inserts, false).await.unwrap();
         let (observer, mut newest) = Observer::channel();
         let interval = Duration::from_millis(if until == Until::End { 500 } else { 20 });
         let config = JobConfig {
@@ -103,10 +78,10 @@ impl Lives {
             parallelism,
             memory_limit,
             observer,
-            ..JobConfig::new("job", Arc::clone(&self.store) as _, self.folder.path())
+            ..JobConfig::new("job", Arc::clone(&self.store) as _, self.declared.folder.path())
         };
         let stop = CancellationToken::new();
-        let running = run(Arc::new(graph), config, stop.clone());
+        let running = run(self.declared.graph(false).await, config, stop.clone());
         tokio::pin!(running);
         let mut spilled = 0;
         loop {
@@ -129,7 +104,7 @@ impl Lives {
     /// The rows of the table "sums", by key.
     fn sums(&self) -> Vec<(i64, i64, i64)> {
         let mut sums = Vec::new();
-        for rows in self.kept.tables.lock().unwrap()["sums"].0.rows() {
+        for rows in self.declared.kept.tables.lock().unwrap()["sums"].0.rows() {
             let column = |index: usize| rows.column(index).as_primitive::<Int64Type>().values().to_vec();
             sums.extend(column(0).into_iter().zip(column(1)).zip(column(2)).map(|((k, n), s)| (k, n, s)));
         }
@@ -201,7 +176,7 @@ async fn state_on_disk_comes_back_at_another_parallelism() {
     const KEYS: i64 = 2_000;
     let straight = Lives::new(SHAPES, &[("events", log(KEYS)), ("others", log(KEYS))]).await;
     assert_eq!(straight.live(1, usize::MAX, Until::End).await, 0);
-    let expected = tables(&straight.kept);
+    let expected = tables(&straight.declared.kept);
     let lengths = expected.values().map(Vec::len).filter(|length| *length > 0);
     assert_eq!(lengths.collect::<Vec<_>>(), [2000, 2000, 8000, 2000, 2000]);
     let logs = [("events", MemoryLog::new(false, 64)), ("others", MemoryLog::new(false, 64))];
@@ -214,5 +189,5 @@ async fn state_on_disk_comes_back_at_another_parallelism() {
     logs.iter().for_each(|(_, log)| log.close());
     // All of it fits again.
     lives.live(2, usize::MAX, Until::End).await;
-    assert!(tables(&lives.kept) == expected, "a restored table differs");
+    assert!(tables(&lives.declared.kept) == expected, "a restored table differs");
 }

@@ -3,7 +3,7 @@
 //! Invariant: every changelog here is folded, and may only take back what it said.
 
 use super::*;
-use crate::{memory::MemoryBudget, time::Watermark};
+use crate::time::Watermark;
 use arrow::array::Float64Array;
 use arrow::array::StringArray;
 use datafusion::physical_expr::expressions::Column;
@@ -43,24 +43,11 @@ fn spec() -> GroupAggregate {
     GroupAggregate::new(vec![(key, field)], calls, &input(), true).unwrap()
 }
 
-fn context() -> OperatorContext {
-    let memory = MemoryBudget::new(1 << 30);
-    OperatorContext {
-        name: "test".to_owned(),
-        task: 0,
-        tasks: 1,
-        key_groups: 0..128,
-        memory,
-        spill: std::env::temp_dir(),
-        running: crate::operator::RunningTime::default(),
-    }
-}
-
 /// Folds what comes out by key and checks it against the rows that were not taken back, over a restore.
 #[test]
 fn a_folded_changelog_equals_the_aggregate_of_what_is_left() {
     let mut random = SmallRng::seed_from_u64(3);
-    let mut operator = spec().create(&context()).unwrap();
+    let mut operator = spec().create(&OperatorContext::alone(1 << 30)).unwrap();
     let (mut alive, mut at): (Vec<(String, i64, i64)>, i64) = (Vec::new(), 0);
     let mut table: HashMap<String, Vec<Option<i64>>> = HashMap::new();
     let mut saved: Vec<RecordBatch> = Vec::new();
@@ -92,7 +79,7 @@ fn a_folded_changelog_equals_the_aggregate_of_what_is_left() {
         let mut writer = StateWriter::new(false);
         operator.snapshot(&mut writer).unwrap();
         saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
-        operator = spec().create(&context()).unwrap();
+        operator = spec().create(&OperatorContext::alone(1 << 30)).unwrap();
         let tables = vec![("groups".to_owned(), saved.clone())];
         operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
     }
@@ -147,7 +134,7 @@ fn totals(values: ArrayRef, kinds: &[RowKind], result: &DataType, average: &Data
     let grouped = GroupAggregate::new(Vec::new(), calls, &input, false).unwrap();
     let (mut saved, mut last) = (Vec::new(), Vec::new());
     for (row, kind) in kinds.iter().enumerate() {
-        let mut operator = grouped.create(&context()).unwrap();
+        let mut operator = grouped.create(&OperatorContext::alone(1 << 30)).unwrap();
         let tables = vec![("groups".to_owned(), saved.clone())];
         operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
         let rows = RecordBatch::try_new(Arc::clone(&input), vec![values.slice(row, 1)]).unwrap();
@@ -199,7 +186,7 @@ fn a_batch_may_pass_the_range_of_its_sum() {
     let field = Arc::new(Field::new("s", DataType::Int64, true));
     let (aggregate, argument) = (Retractable::Sum, Some(value));
     let call = RetractableCall { aggregate, argument, filter: None, order: Vec::new(), ignores_nulls: false, field };
-    let mut operator = GroupAggregate::new(Vec::new(), vec![call], &input, false).unwrap().create(&context()).unwrap();
+    let mut operator = GroupAggregate::new(Vec::new(), vec![call], &input, false).unwrap().create(&OperatorContext::alone(1 << 30)).unwrap();
     let change = |values: Vec<i64>| {
         let rows = RecordBatch::try_new(Arc::clone(&input), vec![Arc::new(Int64Array::from(values))]).unwrap();
         ChangeBatch::inserts(rows)

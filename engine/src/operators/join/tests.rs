@@ -10,7 +10,6 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
-    memory::MemoryBudget,
     message::{ChangeBatch, RowKind},
     operator::{Output, Progress},
     runtime::micros,
@@ -78,26 +77,13 @@ fn expected(kind: JoinKind, left: &[Row], right: &[Row], within: impl Fn(i64, i6
     bag
 }
 
-fn context() -> OperatorContext {
-    let memory = MemoryBudget::new(1 << 30);
-    OperatorContext {
-        name: "test".to_owned(),
-        task: 0,
-        tasks: 1,
-        key_groups: 0..128,
-        memory,
-        spill: std::env::temp_dir(),
-        running: crate::operator::RunningTime::default(),
-    }
-}
-
 fn restart(join: &Join, operator: &mut Box<dyn Operator>, saved: &mut [Vec<RecordBatch>; 2], watermark: Watermark) {
     let mut writer = StateWriter::new(false);
     operator.snapshot(&mut writer).unwrap();
     for increment in writer.into_increments() {
         saved[usize::from(increment.table == "right")].extend(increment.batches);
     }
-    *operator = join.create(&context()).unwrap();
+    *operator = join.create(&OperatorContext::alone(1 << 30)).unwrap();
     let tables = vec![("left".to_owned(), saved[0].clone()), ("right".to_owned(), saved[1].clone())];
     operator.restore(&StateReader::new(tables, &(0..128), watermark).unwrap()).unwrap();
 }
@@ -109,7 +95,7 @@ fn without_bound_the_folded_changelog_equals_the_join_of_what_is_left() {
     for kind in KINDS {
         let join = Join::new(kind, JoinBound::None, [vec![0], vec![0]], None, [side(), side()]).unwrap();
         let mut random = SmallRng::seed_from_u64(9);
-        let mut operator = join.create(&context()).unwrap();
+        let mut operator = join.create(&OperatorContext::alone(1 << 30)).unwrap();
         let (mut alive, mut saved, mut bag) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], Bag::new());
         for step in 0..120 {
             let input: usize = random.random_range(0..2);
@@ -144,7 +130,7 @@ fn within_an_interval_it_equals_the_join_of_all_rows() {
         let bound = JoinBound::Interval { times: [2, 2], lower, upper };
         let join = Join::new(kind, bound, [vec![0], vec![0]], None, [side(), side()]).unwrap();
         let mut random = SmallRng::seed_from_u64(4);
-        let mut operator = join.create(&context()).unwrap();
+        let mut operator = join.create(&OperatorContext::alone(1 << 30)).unwrap();
         let (mut all, mut saved, mut bag) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], Bag::new());
         for step in 0..200i64 {
             let input: usize = random.random_range(0..2);
@@ -174,7 +160,7 @@ fn within_windows_it_equals_the_join_of_equal_window_ends() {
             Join::new(kind, JoinBound::Window { ends: [2, 2] }, [vec![0, 2], vec![0, 2]], None, [side(), side()]);
         let join = join.unwrap();
         let mut random = SmallRng::seed_from_u64(8);
-        let mut operator = join.create(&context()).unwrap();
+        let mut operator = join.create(&OperatorContext::alone(1 << 30)).unwrap();
         let (mut all, mut saved, mut bag) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], Bag::new());
         for step in 0..60i64 {
             let input: usize = random.random_range(0..2);

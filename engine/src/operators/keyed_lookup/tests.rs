@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     connector::{LookupCache, PartialCache},
-    memory::MemoryBudget,
 };
 
 /// Key k has the rows (k, 10 k) and, if it is even, (k, 10 k + 1); from 100 on there are none.
@@ -73,12 +72,7 @@ impl Joined {
             key_names: vec![Some("id".to_owned())],
         };
         let lookup = KeyedLookup::new(asked, &schema(["k", "v"]), [vec![0], vec![0]], keeps_unmatched);
-        let memory = MemoryBudget::new(1 << 20);
-        let spill = std::env::temp_dir();
-        let running = crate::operator::RunningTime::default();
-        let context =
-            OperatorContext { name: "test".to_owned(), task: 0, tasks: 1, key_groups: 0..128, memory, spill, running };
-        Self { table, operator: lookup.create(&context).unwrap() }
+        Self { table, operator: lookup.create(&OperatorContext::alone(1 << 20)).unwrap() }
     }
 
     /// `(key, value found)` of each row that comes out.

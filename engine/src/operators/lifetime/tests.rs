@@ -9,7 +9,6 @@ use datafusion::physical_expr::{PhysicalExpr, expressions::Column};
 
 use super::*;
 use crate::{
-    memory::MemoryBudget,
     message::{ChangeBatch, RowKind},
     operator::{Operator, OperatorContext, OperatorFactory, Output},
     operators::{
@@ -101,18 +100,7 @@ impl<'f> Run<'f> {
 }
 
 fn create(factory: &dyn OperatorFactory, running: RunningTime) -> Box<dyn Operator> {
-    let (memory, spill) = (MemoryBudget::new(1 << 30), std::env::temp_dir());
-    factory
-        .create(&OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory,
-            spill,
-            running,
-        })
-        .unwrap()
+    factory.create(&OperatorContext { running, ..OperatorContext::alone(1 << 30) }).unwrap()
 }
 
 /// A key is written at 0, 9 and, after a restart, 18 s of running time: alive. At 28 s it is gone.

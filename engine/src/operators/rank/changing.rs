@@ -244,12 +244,8 @@ impl Operator for ChangingRank {
     }
 
     fn on_time(&mut self, now: Instant, _: &mut Output) -> Result<Progress> {
-        self.lifetime.moves_to(now);
-        if self.lifetime.is_sweep_due() {
-            let over = self.groups.iter().filter(|(_, group)| self.lifetime.is_over(group.written));
-            let over: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
-            over.iter().for_each(|key| self.forget(key));
-        }
+        let over = self.lifetime.swept(now, self.groups.iter().map(|(key, group)| (key, group.written)));
+        over.iter().for_each(|key| self.forget(key));
         Ok(Progress::Done)
     }
 
@@ -305,7 +301,7 @@ impl KeyedOperator for ChangingRank {
 mod tests {
     use super::*;
     use crate::operator::OperatorFactory;
-    use crate::{memory::MemoryBudget, operators::rank::Ties, time::Watermark};
+    use crate::{operators::rank::Ties, time::Watermark};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     fn spec(limit: usize, is_ranked: bool) -> Rank {
@@ -320,18 +316,6 @@ mod tests {
             input: Arc::new(Schema::new(vec![number("k"), number("v")])),
             ttl: None,
             is_updated: true,
-        }
-    }
-
-    fn context() -> OperatorContext {
-        OperatorContext {
-            name: "test".to_owned(),
-            task: 0,
-            tasks: 1,
-            key_groups: 0..128,
-            memory: MemoryBudget::new(1 << 30),
-            spill: std::env::temp_dir(),
-            running: crate::operator::RunningTime::default(),
         }
     }
 
@@ -373,7 +357,7 @@ mod tests {
         for is_ranked in [true, false] {
             let mut random = SmallRng::seed_from_u64(9);
             let spec = spec(3, is_ranked);
-            let mut operator = spec.create(&context()).unwrap();
+            let mut operator = spec.create(&OperatorContext::alone(1 << 30)).unwrap();
             let (mut alive, mut table, mut saved): (Vec<(i64, i64)>, _, _) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..80 {
                 let mut rows: Vec<((i64, i64), RowKind)> = Vec::new();
@@ -398,7 +382,7 @@ mod tests {
                 let mut writer = StateWriter::new(false);
                 operator.snapshot(&mut writer).unwrap();
                 saved.extend(writer.into_increments().into_iter().flat_map(|increment| increment.batches));
-                operator = spec.create(&context()).unwrap();
+                operator = spec.create(&OperatorContext::alone(1 << 30)).unwrap();
                 let tables = vec![(TABLE.to_owned(), saved.clone())];
                 operator.restore(&StateReader::new(tables, &(0..128), Watermark::MIN).unwrap()).unwrap();
             }

@@ -14,9 +14,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::*;
 use crate::{
     checkpoint::files::decode,
-    memory::MemoryBudget,
     message::RowKind,
-    operator::{OperatorFactory, RunningTime},
+    operator::OperatorFactory,
     operators::{
         group_aggregate::{GroupAggregate, Retractable, RetractableCall},
         groups::Grouping,
@@ -75,15 +74,7 @@ fn rows(random: &mut SmallRng, round: i64, keys: i64) -> ChangeBatch {
 }
 
 fn context(limit: usize, folder: &Scratch) -> OperatorContext {
-    OperatorContext {
-        name: "test".to_owned(),
-        task: 0,
-        tasks: 1,
-        key_groups: 0..128,
-        memory: MemoryBudget::new(limit),
-        spill: folder.0.clone(),
-        running: RunningTime::default(),
-    }
+    OperatorContext { spill: folder.0.clone(), ..OperatorContext::alone(limit) }
 }
 
 /// An operator with what came out of it and what its checkpoint holds.

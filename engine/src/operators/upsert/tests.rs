@@ -1,7 +1,7 @@
 //! Random changes through each kind, restored after every batch, against a fold by hand.
 
 use super::*;
-use crate::{memory::MemoryBudget, time::Watermark};
+use crate::time::Watermark;
 use arrow::{array::Int64Array, datatypes::Int64Type};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::collections::BTreeMap;
@@ -14,17 +14,7 @@ fn spec(keeps: Keeps) -> ByKey {
 }
 
 fn operator(keeps: Keeps) -> Box<dyn Operator> {
-    let memory = MemoryBudget::new(1 << 30);
-    let context = OperatorContext {
-        name: "test".to_owned(),
-        task: 0,
-        tasks: 1,
-        key_groups: 0..128,
-        memory,
-        spill: std::env::temp_dir(),
-        running: crate::operator::RunningTime::default(),
-    };
-    spec(keeps).create(&context).unwrap()
+    spec(keeps).create(&OperatorContext::alone(1 << 30)).unwrap()
 }
 
 fn batch(changes: &[Change]) -> ChangeBatch {

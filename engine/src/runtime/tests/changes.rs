@@ -55,7 +55,7 @@ async fn rows_that_are_published_are_not_dropped_with_their_sink_unless_allowed(
     let table = MemoryTable::new(ChangelogMode::Append, 1);
     let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
     let down = FaultySink::by_seed(&table, 1, 1.0);
-    let refusing = Arc::new(DownInCommit(down));
+    let refusing = Arc::new(Fronted::down(down));
     killed_before_its_commit(graph_into(&log, TUMBLE, refusing), config(Arc::clone(&store), 2)).await;
     assert!(table.rows().is_empty());
     log.close();
@@ -65,7 +65,7 @@ async fn rows_that_are_published_are_not_dropped_with_their_sink_unless_allowed(
     let said = ["\"sink:out\" has", "published but not delivered, and writes to memory table now"];
     assert!(said.iter().all(|part| error.message().contains(part)), "{error}");
     // As it was, it delivers what it has published.
-    let again = Arc::new(UpAgain(table.clone()));
+    let again = Arc::new(Fronted::up(table.clone()));
     run(graph_into(&log, TUMBLE, again), config(store, 3), CancellationToken::new()).await.unwrap();
     assert_eq!(actual(&table), expected(&events, TUMBLE));
     assert!(other.rows().is_empty());
@@ -78,7 +78,7 @@ async fn rows_of_another_sink_are_not_put_into_this_one() {
     fill(&log, &events, 2);
     let table = MemoryTable::new(ChangelogMode::Append, 1);
     let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let refusing = Arc::new(DownInCommit(FaultySink::by_seed(&table, 1, 1.0)));
+    let refusing = Arc::new(Fronted::down(FaultySink::by_seed(&table, 1, 1.0)));
     killed_before_its_commit(graph_into(&log, TUMBLE, refusing), config(Arc::clone(&store), 2)).await;
     log.close();
     let other = MemoryTable::new(ChangelogMode::Append, 1);
@@ -90,30 +90,34 @@ async fn rows_of_another_sink_are_not_put_into_this_one() {
     assert!(found.iter().all(|(key, value)| all.get(key) == Some(value)));
 }
 
-/// A sink whose commit never succeeds.
+/// A sink in front of another: it keeps what it is told at its start, and its commits fail while it is down.
 #[derive(Debug)]
-struct DownInCommit(FaultySink);
+struct Fronted {
+    sink: Arc<dyn Sink>,
+    is_down: bool,
+    told: Arc<Mutex<Vec<CommitFacts>>>,
+}
 
-/// The same one when its system is back.
-#[derive(Debug)]
-struct UpAgain(MemoryTable);
+impl Fronted {
+    fn up(sink: impl Sink + 'static) -> Self {
+        Self { sink: Arc::new(sink), is_down: false, told: Arc::default() }
+    }
 
-impl fmt::Display for DownInCommit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("table of that name")
+    fn down(sink: impl Sink + 'static) -> Self {
+        Self { is_down: true, ..Self::up(sink) }
     }
 }
 
-impl fmt::Display for UpAgain {
+impl fmt::Display for Fronted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("table of that name")
     }
 }
 
 #[async_trait]
-impl Sink for DownInCommit {
+impl Sink for Fronted {
     fn accepts(&self) -> ChangelogMode {
-        self.0.accepts()
+        self.sink.accepts()
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -125,80 +129,19 @@ impl Sink for DownInCommit {
     }
 
     async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
-        self.0.writer(job, task, open).await
-    }
-
-    async fn recover(&self, _: &JobContext, _: &CommitFacts) -> Result<()> {
-        Ok(())
-    }
-
-    async fn commit(&self, _: &JobContext, _: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
-        if work.is_empty() { Ok(CommitReport::default()) } else { Err(Error::unavailable("down")) }
-    }
-}
-
-#[async_trait]
-impl Sink for UpAgain {
-    fn accepts(&self) -> ChangelogMode {
-        self.0.accepts()
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::ExactlyOnce
-    }
-
-    async fn check(&self, _: &JobContext, _: SchemaRef) -> Result<()> {
-        Ok(())
-    }
-
-    async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
-        self.0.writer(job, task, open).await
+        self.sink.writer(job, task, open).await
     }
 
     async fn recover(&self, job: &JobContext, facts: &CommitFacts) -> Result<()> {
-        self.0.recover(job, facts).await
+        self.told.lock().unwrap().push(facts.clone());
+        if self.is_down { Ok(()) } else { self.sink.recover(job, facts).await }
     }
 
     async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
-        self.0.commit(job, epoch, work).await
-    }
-}
-
-/// A sink that keeps what it is told at its start.
-#[derive(Debug)]
-struct Told(MemoryTable, Arc<Mutex<Vec<CommitFacts>>>);
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("table that is told")
-    }
-}
-
-#[async_trait]
-impl Sink for Told {
-    fn accepts(&self) -> ChangelogMode {
-        self.0.accepts()
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::ExactlyOnce
-    }
-
-    async fn check(&self, _: &JobContext, _: SchemaRef) -> Result<()> {
-        Ok(())
-    }
-
-    async fn writer(&self, job: &JobContext, task: SinkTask, open: Vec<OpenUnit>) -> Result<Box<dyn SinkWriter>> {
-        self.0.writer(job, task, open).await
-    }
-
-    async fn recover(&self, _: &JobContext, facts: &CommitFacts) -> Result<()> {
-        self.1.lock().unwrap().push(facts.clone());
-        Ok(())
-    }
-
-    async fn commit(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
-        self.0.commit(job, epoch, work).await
+        if self.is_down && !work.is_empty() {
+            return Err(Error::unavailable("down"));
+        }
+        self.sink.commit(job, epoch, work).await
     }
 }
 
@@ -212,7 +155,7 @@ async fn a_sink_is_told_of_the_epochs_it_had_a_part_in() {
     run(graph(&log, &table, TUMBLE), once(), CancellationToken::new()).await.unwrap();
     let facts = Arc::default();
     for _ in 0..2 {
-        let sink = Arc::new(Told(table.clone(), Arc::clone(&facts)));
+        let sink = Arc::new(Fronted { told: Arc::clone(&facts), ..Fronted::up(table.clone()) });
         run(graph_into(&log, TUMBLE, sink), once(), CancellationToken::new()).await.unwrap();
     }
     let facts: Vec<CommitFacts> = std::mem::take(&mut facts.lock().unwrap());

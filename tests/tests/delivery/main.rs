@@ -2,28 +2,15 @@
 //!
 //! Invariant: every record sent is in the rows, in an error object, or left out by WHERE; and in the backup.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
-};
+mod demos;
+mod restarts;
+
+use std::path::Path;
 
 use anyhow::Result;
-use async_trait::async_trait;
-use axum::body::Bytes;
 use base64::Engine;
-
-use headwater_engine::{
-    checkpoint::store::{CheckpointStore, Created, LocalStore},
-    error::{Error, ErrorKind},
-};
-use headwater_sql::generate::{Dataset, DatasetFormat, Options, generate};
 use headwater_tests::{
     http::{self, listening, post},
-    jobs::JobFolder,
     scripts::{self, Until},
     services::free_port,
 };
@@ -127,176 +114,6 @@ async fn each_record_is_delivered_aside_or_left_out_and_backed_up_over_a_crash()
     let mut all: Vec<&str> = LINES.iter().flat_map(|line| [*line, *line]).collect();
     all.sort_unstable();
     assert_eq!(backup, all);
-    Ok(())
-}
-
-const CHANGES: &str = "
-    CREATE TABLE changes (event_name VARCHAR, new_image ROW<n BIGINT>)
-    WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'dynamodb-cdc',
-          'dynamodb-cdc.mode' = 'events');
-    CREATE TABLE kept (event_name VARCHAR, share BIGINT)
-    WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json', 'sink.prefix' = 'rows/!{timestamp:yyyy}/',
-          'sink.error-prefix' = 'errors/!{firehose:error-output-type}/', 'sink.backup-prefix' = 'backup/');
-    INSERT INTO kept SELECT event_name, 12 / new_image.n FROM changes WHERE event_name <> 'REMOVE';";
-
-/// A change record as Kinesis Data Streams for DynamoDB has it: with a name and without a sequence number.
-fn change(id: &str, event: &str, n: u32) -> String {
-    format!(
-        r#"{{"eventID":"{id}","eventName":"{event}","dynamodb":{{"ApproximateCreationDateTime":{n},"Keys":{{"k":{{"S":"a"}}}},"NewImage":{{"n":{{"N":"{n}"}}}}}}}}"#
-    )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_comes_again_after_a_restart_is_not_delivered_again() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
-    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
-    let port_text = port.to_string();
-    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
-    let (one, two, three) = (change("e1", "INSERT", 1), change("e2", "MODIFY", 2), change("e3", "MODIFY", 3));
-    let (failing, removed) = (change("e4", "MODIFY", 0), change("e5", "REMOVE", 4));
-    for sent in [vec![&one, &one, &two, &failing], vec![&two, &one, &three, &removed]] {
-        let mut job = scripts::start(CHANGES, &parameters, &state, Until::Stopped).await?;
-        listening(&mut job, port).await?;
-        for record in &sent {
-            post(port, "/changes", record).await?;
-        }
-        job.stop().await?;
-    }
-    let rows: Vec<String> = parsed(&out.join("rows"))?.iter().map(|row| row["share"].to_string()).collect();
-    assert_eq!(rows, ["12", "4", "6"]);
-    assert_eq!(errors(&out, "processing-failed")?, [(failing, "Expression.Failed".to_owned())]);
-    assert_eq!(scripts::lines(&out.join("backup"))?.len(), 8, "the backup has every record as it came");
-    Ok(())
-}
-
-/// A store that refuses every write while it is told to.
-#[derive(Debug)]
-struct Breaking {
-    store: LocalStore,
-    is_broken: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
-}
-
-impl fmt::Display for Breaking {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a store that breaks")
-    }
-}
-
-impl Breaking {
-    fn check(&self) -> headwater_engine::error::Result<()> {
-        if !self.is_broken.load(SeqCst) {
-            return Ok(());
-        }
-        self.refused.fetch_add(1, SeqCst);
-        Err(Error::new(ErrorKind::Conflict, "OUTAGE", "nothing is written now"))
-    }
-}
-
-#[async_trait]
-impl CheckpointStore for Breaking {
-    async fn create(&self, path: &str, bytes: Bytes) -> headwater_engine::error::Result<Created> {
-        self.check()?;
-        self.store.create(path, bytes).await
-    }
-
-    async fn put(&self, path: &str, bytes: Bytes) -> headwater_engine::error::Result<()> {
-        self.check()?;
-        self.store.put(path, bytes).await
-    }
-
-    async fn get(&self, path: &str) -> headwater_engine::error::Result<Option<Bytes>> {
-        self.store.get(path).await
-    }
-
-    async fn folders(&self) -> headwater_engine::error::Result<Vec<String>> {
-        self.store.folders().await
-    }
-
-    async fn list(&self, prefix: &str) -> headwater_engine::error::Result<Vec<String>> {
-        self.store.list(prefix).await
-    }
-
-    async fn delete(&self, path: &str) -> headwater_engine::error::Result<()> {
-        self.store.delete(path).await
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_that_were_read_before_an_attempt_failed_are_read_and_delivered_after_it() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
-    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
-    let port_text = port.to_string();
-    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
-    let (is_broken, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let store = LocalStore::new(state.clone());
-    let store = Arc::new(Breaking { store, is_broken: Arc::clone(&is_broken), refused: Arc::clone(&refused) });
-    let mut job = scripts::start_on(store, CHANGES, &parameters, (&state, Until::Stopped)).await?;
-    listening(&mut job, port).await?;
-    post(port, "/changes", &change("e1", "INSERT", 1)).await?;
-    is_broken.store(true, SeqCst);
-    post(port, "/changes", &change("e2", "INSERT", 2)).await?;
-    let begun = std::time::Instant::now();
-    while refused.load(SeqCst) < 2 {
-        anyhow::ensure!(job.is_running().await?, "the job has ended");
-        anyhow::ensure!(begun.elapsed().as_secs() < 60, "no attempt fails");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    is_broken.store(false, SeqCst);
-    listening(&mut job, port).await?;
-    post(port, "/changes", &change("e3", "INSERT", 3)).await?;
-    job.stop().await?;
-    let rows: Vec<String> = parsed(&out.join("rows"))?.iter().map(|row| row["share"].to_string()).collect();
-    assert_eq!(rows, ["12", "4", "6"]);
-    Ok(())
-}
-
-/// Whether a file below a folder has bytes.
-fn has_bytes(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| match path.is_dir() {
-        true => has_bytes(&path),
-        false => path.metadata().is_ok_and(|file| file.len() > 0),
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_embedded_pipeline_as_one_job_loses_nothing_over_a_crash_and_restarts() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (state, lake) = (folder.path().join("state"), folder.path().join("lake"));
-    generate(&Options {
-        dataset: Dataset::Crimes,
-        rows: Some(300),
-        seed: 3,
-        format: Some(DatasetFormat::Stream),
-        target: lake.join("crimes_lines"),
-    })?;
-    let files = ["embedded", "tables", "send", "decode"].map(|name| {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../queries/crimes/{name}.sql")))
-    });
-    let script = files.into_iter().collect::<std::io::Result<String>>()?;
-    let lake_text = lake.to_string_lossy().into_owned();
-    let parameters = [("lake", lake_text.as_str())];
-    let mut job = scripts::start(&script, &parameters, &state, Until::Stopped).await?;
-    let begun = std::time::Instant::now();
-    while !has_bytes(&lake.join(".streams")) {
-        anyhow::ensure!(job.is_running().await?, "the job has ended");
-        anyhow::ensure!(begun.elapsed().as_secs() < 60, "nothing is put on the stream");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    // The files are taken; what they hold is on the stream and nowhere else.
-    drop(job);
-    for _ in 0..2 {
-        scripts::run_once(&script, &parameters, &state).await?;
-    }
-    let mut sent = scripts::lines(&lake.join("crimes_lines"))?;
-    let mut kept = scripts::lines(&lake.join("crimes_backup"))?;
-    sent.sort();
-    kept.sort();
-    assert_eq!(kept, sent, "every line once");
-    assert_eq!(scripts::lines(&lake.join("crimes_raw"))?.len(), 300);
     Ok(())
 }
 
@@ -514,70 +331,5 @@ async fn a_body_that_is_refused_is_answered() -> Result<()> {
         assert_eq!(status, expected, "{method} {path}");
     }
     job.stop().await?;
-    Ok(())
-}
-
-/// Runs a demo on a small data set: its folder, and what it said.
-fn demo(name: &str) -> Result<(tempfile::TempDir, String)> {
-    let job = JobFolder::new(env!("CARGO_BIN_EXE_headwater-under-test"), "none.sql", "", "")?;
-    let output = job.ended(&["--format", "ndjson", "demo", name, "--rows", "600"])?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{said}");
-    let kept = tempfile::tempdir()?;
-    std::fs::rename(job.path().join("state/demo").join(name), kept.path().join(name))?;
-    Ok((kept, said))
-}
-
-/// The sum of a column over all rows that have it.
-fn sum_of(said: &str, column: &str) -> i64 {
-    let rows = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    rows.filter_map(|row| row[column].as_i64()).sum()
-}
-
-#[test]
-fn the_demo_of_crimes_shows_what_was_decoded() -> Result<()> {
-    let (folder, said) = demo("crimes")?;
-    let lake = folder.path().join("crimes");
-    assert_eq!(scripts::lines(&lake.join("crimes_backup"))?.len(), 600);
-    assert_eq!(scripts::lines(&lake.join("crimes_raw"))?.len(), 600);
-    assert!(said.contains("queries/crimes/embedded.sql") && said.contains("queries/crimes/send.sql"), "{said}");
-    assert_eq!(said.matches("\"crime_time\":").count(), 10, "{said}");
-    Ok(())
-}
-
-#[test]
-fn the_demo_of_telemetry_delivers_both_streams() -> Result<()> {
-    let (folder, said) = demo("telemetry")?;
-    let streamed = folder.path().join("telemetry/streamed");
-    let sent = scripts::lines(&folder.path().join("telemetry/raw"))?.len();
-    assert_eq!(scripts::lines(&streamed.join("events_raw/json"))?.len(), sent);
-    assert!(streamed.join("events_raw/parquet/name=anonymous_visited").is_dir());
-    assert!(said.contains("queries/telemetry/embedded.sql") && said.contains("queries/telemetry/send.sql"), "{said}");
-    assert!(said.contains("queries/telemetry/delivered.sql"), "{said}");
-    let sent = i64::try_from(sent)?;
-    assert_eq!((sum_of(&said, "json_events"), sum_of(&said, "parquet_events")), (sent, sent), "{said}");
-    Ok(())
-}
-
-#[test]
-fn the_demo_of_engagement_counts_every_event_and_joins_the_posts() -> Result<()> {
-    let (folder, said) = demo("engagement")?;
-    let events = scripts::lines(&folder.path().join("engagement/rawData/stream"))?.len();
-    assert_eq!(events, scripts::lines(&folder.path().join("engagement/engagements"))?.len());
-    for file in ["report.sql", "report_days.sql", "busiest.sql", "report_stream.sql"] {
-        assert!(said.contains(&format!("queries/engagement/{file}")), "{file}: {said}");
-    }
-    assert!(said.contains("\"day\":") && said.contains("\"window_start\":"), "{said}");
-    Ok(())
-}
-
-#[test]
-fn the_demo_of_sales_shows_what_was_delivered_and_the_orders_as_they_are() -> Result<()> {
-    let (folder, said) = demo("sales")?;
-    let delivered = i64::try_from(scripts::lines(&folder.path().join("sales/sales"))?.len())?;
-    let rows = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let by_day: i64 = rows.filter(|row| row["partition_0"].is_string()).filter_map(|row| row["changes"].as_i64()).sum();
-    assert_eq!(by_day, delivered, "{said}");
-    assert!(said.contains("\"worth\":"), "{said}");
     Ok(())
 }
