@@ -27,7 +27,7 @@ use files::{Files, Roll, Shape};
 /// Which data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dataset {
-    /// Product telemetry: user sessions as events with a JSON payload (707,000 rows of 100,000 sessions).
+    /// Product telemetry: user sessions as events with a JSON payload (711,530 rows of 100,000 sessions).
     Telemetry,
     /// Social-media posts with 18 columns (100,000 rows).
     Posts,

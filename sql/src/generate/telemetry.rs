@@ -36,7 +36,7 @@ pub(super) const PARQUET_COLUMNS: &[Column] = COLUMNS.split_at(1).1;
 
 const SESSIONS: u64 = 100_000;
 /// Events of the default number of sessions, near enough to choose the number of passes.
-const EVENTS_EXPECTED: u64 = 707_000;
+const EVENTS_EXPECTED: u64 = 711_530;
 /// Events sorted in memory at once; more take one pass over the sessions for each range of MD5.
 const EVENTS_IN_MEMORY: u64 = 1_000_000;
 /// The day the events were delivered.
