@@ -15,7 +15,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::SchemaRef;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::{physical_expr::PhysicalExpr, physical_expr_common::physical_expr::is_volatile};
 
 use crate::{
     connector::{Carries, ChangelogMode, Sink, Source},
@@ -333,8 +333,13 @@ impl Graph {
             for input in node.kind.inputs() {
                 self.schema_of(input)?;
             }
-            if let NodeKind::Sink(sink) = &node.kind {
-                self.validate_sink(sink)?;
+            match &node.kind {
+                NodeKind::Sink(sink) => self.validate_sink(sink)?,
+                NodeKind::Source(source) => {
+                    let mut rows = source.branches.iter().filter(|branch| branch.input == BranchInput::Rows);
+                    rows.try_for_each(|branch| check_filters(&branch.steps, source.source.changelog()))?;
+                }
+                NodeKind::Operator(_) => {}
             }
         }
         Ok(())
@@ -351,6 +356,19 @@ impl Graph {
         );
         Err(Error::not_supported(message)
             .with_hint("group by a window, or write to a sink with a PRIMARY KEY (upsert-kafka, dynamodb, memory)"))
+    }
+}
+
+/// Refuses filters that answer otherwise when a row is taken back than when it came, so that it would stay for ever.
+pub(crate) fn check_filters(steps: &[Step], changes: ChangelogMode) -> Result<()> {
+    let wavers = |step: &&Step| matches!(step, Step::Filter(expr) if is_volatile(expr));
+    match steps.iter().find(wavers) {
+        Some(Step::Filter(expr)) if changes != ChangelogMode::Append => {
+            let message = format!("the filter {expr} goes by the clock or by chance, over rows that change");
+            Err(Error::not_supported(message)
+                .with_hint("filter the rows before they are grouped or joined, or the table when it is read"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing in the engine reads the machine's clock except [`SystemClock`].
 
-use std::{fmt, time::Duration};
+use std::{cell::Cell, fmt, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,28 @@ impl Instant {
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+}
+
+thread_local! {
+    static BATCH: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does work on one batch, for which [`batch_instant`] is `now`. DataFusion hands an expression its rows and nothing else,
+/// so this is how functions of the clock learn the time of the job.
+pub(crate) fn as_of<T>(now: Instant, work: impl FnOnce() -> T) -> T {
+    struct Outer(Option<Instant>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            BATCH.set(self.0);
+        }
+    }
+    let _outer = Outer(BATCH.replace(Some(now)));
+    work()
+}
+
+/// The time of the batch that a task of a job works on in this thread; `None` outside of jobs.
+pub fn batch_instant() -> Option<Instant> {
+    BATCH.get()
 }
 
 /// Where "now" comes from, and what waiting means.

@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::{
     connector::{ChangelogMode, RefusedRow},
     error::{Error, Result},
-    graph::Step,
+    graph::{Step, check_filters},
     message::ChangeBatch,
     operator::{Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::groups::mask,
@@ -57,7 +57,9 @@ impl OperatorFactory for Steps {
     }
 
     fn output(&self, inputs: &[ChangelogMode]) -> Result<ChangelogMode> {
-        Ok(inputs.iter().copied().max().unwrap_or(ChangelogMode::Append))
+        let changes = inputs.iter().copied().max().unwrap_or(ChangelogMode::Append);
+        check_filters(&self.steps, changes)?;
+        Ok(changes)
     }
 
     fn fingerprint(&self) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::{
         source_batch::{self, Rejected},
         splits::{Assignment, SplitTable},
     },
-    time::Watermark,
+    time::{Watermark, as_of},
 };
 
 /// What is read of a table.
@@ -152,7 +152,9 @@ impl Reading {
 
     fn changes(&mut self, batch: crate::connector::SourceBatch) -> Result<ChangeBatch> {
         let (split, mut watermark, now) = (batch.split.clone(), Watermark::MIN, self.job.clock.now());
-        let (prepared, _) = source_batch::prepare(&self.node, self.decoder.as_mut(), batch, &mut watermark, now)?;
+        let decoder = self.decoder.as_mut();
+        let prepared = as_of(now, || source_batch::prepare(&self.node, decoder, batch, &mut watermark, now));
+        let (prepared, _) = prepared?;
         match (self.what, self.node.malformed, prepared.rejected.first()) {
             (What::Rejected, _, _) => Ok(ChangeBatch::inserts(aside::rejected_batch(&split, &prepared.rejected)?)),
             (What::Rows, Malformed::Fail, Some(row)) => Err(malformed(&self.node.table, &split, row)),

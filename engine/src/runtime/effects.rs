@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     message::{Barrier, Epoch, Generation},
     operator::Observation,
-    time::{Clock, Watermark},
+    time::{Clock, Instant, Watermark},
 };
 use std::sync::Arc;
 
@@ -83,6 +83,8 @@ pub(super) struct TaskAck {
 pub(super) struct Effects {
     log: Log,
     clock: Arc<dyn Clock>,
+    /// When the event came that the task works on.
+    at: Instant,
     generation: Generation,
     /// The epoch being filled.
     epoch: Epoch,
@@ -93,11 +95,22 @@ pub(super) struct Effects {
 
 impl Effects {
     pub(super) fn new(log: Log, clock: Arc<dyn Clock>, generation: Generation, epoch: Epoch, task: String) -> Self {
-        Self { log, clock, generation, epoch, task, files: 0, parts: AckParts::default() }
+        let at = clock.now();
+        Self { log, clock, at, generation, epoch, task, files: 0, parts: AckParts::default() }
     }
 
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// An event has come.
+    pub(super) fn begin(&mut self) {
+        self.at = self.clock.now();
+    }
+
+    /// When the event came that the task works on: what functions of the clock say of all its rows.
+    pub(super) fn at(&self) -> Instant {
+        self.at
     }
 
     pub(super) fn parts(&mut self) -> &mut AckParts {

@@ -24,7 +24,7 @@ use crate::{
         exchange::Outgoing,
     },
     state::{StateWriter, TableIncrement},
-    time::{Instant, Watermark},
+    time::{Instant, Watermark, as_of},
 };
 
 /// Files a state table may have before its whole state is written again.
@@ -112,7 +112,7 @@ fn push<'a>(
             if let Some(work) = slot.operator.between_calls(now) {
                 work.await?;
             }
-            let progress = slot.call(input, &event, first)?;
+            let progress = as_of(effects.at(), || slot.call(input, &event, first))?;
             first = false;
             while let Some(changes) = slot.out.next_changes() {
                 push(rest, outlets, 0, Event::Message(Message::Changes(changes)), effects).await?;

@@ -31,7 +31,7 @@ use crate::{
         source_batch,
         splits::Assignment,
     },
-    time::{Instant, Watermark},
+    time::{Instant, Watermark, as_of},
 };
 
 mod sides;
@@ -195,7 +195,7 @@ impl SourceHead {
 
     /// Takes what the reader said.
     pub(super) async fn take(&mut self, event: SourceEvent, effects: &mut Effects) -> Result<Option<SplitNews>> {
-        let now = effects.clock().now();
+        let now = effects.at();
         match event {
             SourceEvent::Batch(batch) => {
                 self.take_batch(batch, now, effects).await?;
@@ -243,7 +243,8 @@ impl SourceHead {
         if run.state.idle {
             run.watermark = run.watermark.max(woken);
         }
-        let (prepared, origin) = source_batch::prepare(node, self.decoder.as_mut(), batch, &mut run.watermark, now)?;
+        let (decoder, watermark) = (self.decoder.as_mut(), &mut run.watermark);
+        let (prepared, origin) = as_of(now, || source_batch::prepare(node, decoder, batch, watermark, now))?;
         if let (Malformed::Fail, Some(row)) = (node.malformed, prepared.rejected.first()) {
             return Err(bounded::malformed(&node.table, &split, row));
         }

@@ -108,6 +108,7 @@ impl Task {
     }
 
     async fn tick(&mut self) -> Result<()> {
+        self.effects.begin();
         match &mut self.head {
             Head::Source { head, .. } => head.tick(&mut self.effects).await,
             Head::Gate { pipe, .. } => {
@@ -118,6 +119,7 @@ impl Task {
     }
 
     async fn command(&mut self, command: Command) -> Result<()> {
+        self.effects.begin();
         let Head::Source { head, .. } = &mut self.head else { return Ok(()) };
         match command {
             Command::Assign(splits) => head.assign(splits).await,
@@ -137,6 +139,7 @@ impl Task {
     }
 
     async fn source_event(&mut self, event: Option<SourceEvent>) -> Result<()> {
+        self.effects.begin();
         let Head::Source { head, node, .. } = &mut self.head else { return Ok(()) };
         let Some(event) = event else { return head.forward_watermark(&mut self.effects).await };
         let Some(news) = head.take(event, &mut self.effects).await? else { return Ok(()) };
@@ -144,6 +147,7 @@ impl Task {
     }
 
     async fn channel_message(&mut self, channel: usize, message: Message) -> Result<()> {
+        self.effects.begin();
         let Head::Gate { gate, aligner, pipe } = &mut self.head else { return Ok(()) };
         match aligner.next(channel, message) {
             Aligned::Nothing => Ok(()),

@@ -24,6 +24,7 @@ pub struct Definition {
     example: Option<Example>,
     overloads: Vec<(&'static str, Option<ResultType>, KernelBox)>,
     volatility: Volatility,
+    is_clock: bool,
 }
 
 struct KernelBox(Kernel);
@@ -44,6 +45,7 @@ pub fn scalar(family: Family, name: &'static str, summary: &'static str) -> Defi
         example: None,
         overloads: Vec::new(),
         volatility: Volatility::Immutable,
+        is_clock: false,
     }
 }
 
@@ -69,11 +71,19 @@ impl Definition {
         self
     }
 
-    /// Each row gets a value of its own (random numbers), or a value fixed per query (the clock).
+    /// Each row gets a value of its own (random numbers), or a value fixed per query (the session's).
     #[must_use]
     pub fn volatility(mut self, volatility: Volatility) -> Self {
         self.volatility = volatility;
         self
+    }
+
+    /// The value is fixed per query, and per batch of a job.
+    #[must_use]
+    pub fn of_the_clock(mut self) -> Self {
+        self.is_clock = true;
+        // To a planner that does not know the query's time.
+        self.volatility(Volatility::Volatile)
     }
 
     /// A statement and what it answers; ends the definition.
@@ -93,7 +103,7 @@ impl Definition {
             .into_iter()
             .map(|(text, result, kernel)| Ok(Overload { signature: Signature::parse(text)?, result, kernel: kernel.0 }))
             .collect::<Result<Vec<_>>>()?;
-        let function = ScalarFunction::new(name, self.aliases, overloads, self.volatility);
+        let function = ScalarFunction::new(name, self.aliases, overloads, self.volatility, self.is_clock);
         let shared = Arc::new(function.clone());
         Ok(Function {
             name,

@@ -131,6 +131,8 @@ pub struct ScalarFunction {
     aliases: Vec<String>,
     overloads: Vec<Overload>,
     signature: PlanSignature,
+    /// Whether its value is that of the query's time, or of a batch's.
+    is_clock: bool,
 }
 
 /// How a call is to be made.
@@ -144,9 +146,15 @@ pub struct Resolution {
 
 impl ScalarFunction {
     /// A function of its overloads.
-    pub fn new(name: &'static str, aliases: &[&str], overloads: Vec<Overload>, volatility: Volatility) -> Self {
+    pub fn new(
+        name: &'static str,
+        aliases: &[&str],
+        overloads: Vec<Overload>,
+        volatility: Volatility,
+        is_clock: bool,
+    ) -> Self {
         let aliases = aliases.iter().map(|&alias| alias.to_owned()).collect();
-        Self { name, aliases, overloads, signature: PlanSignature::user_defined(volatility) }
+        Self { name, aliases, overloads, signature: PlanSignature::user_defined(volatility), is_clock }
     }
 
     /// Its overloads.
@@ -241,7 +249,7 @@ impl ScalarUDFImpl for ScalarFunction {
         let (true, Some(now)) = (args.is_empty(), clock) else {
             return Ok(ExprSimplifyResult::Original(args));
         };
-        if self.signature.volatility != Volatility::Stable {
+        if !self.is_clock {
             return Ok(ExprSimplifyResult::Original(args));
         }
         let resolution = self.resolve(&[], &[])?;
@@ -260,7 +268,7 @@ impl ScalarUDFImpl for ScalarFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
         let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
         let (overload, _) = self.choose(&types)?;
-        let fold = self.signature.volatility != Volatility::Volatile
+        let fold = (self.is_clock || self.signature.volatility != Volatility::Volatile)
             && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if fold { 1 } else { args.number_rows };
         let arguments = args.args.iter().map(argument).collect::<PlanResult<Vec<_>>>()?;

@@ -144,6 +144,26 @@ async fn null_times_and_late_rows_are_kept_with_split_and_offset_and_feed_other_
     }
 }
 
+#[tokio::test]
+async fn functions_of_the_clock_say_the_time_of_each_batch_in_the_job() {
+    let script = "
+        CREATE TABLE events (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'kept');
+        CREATE TABLE seen (id BIGINT, day DATE, is_now BOOLEAN, are_one BOOLEAN) WITH ('connector' = 'kept');
+        CREATE TABLE counts (day DATE, n BIGINT) WITH ('connector' = 'kept');
+        INSERT INTO seen SELECT id, current_date, localtimestamp BETWEEN TIMESTAMP '2026-01-01 00:00:00'
+          AND TIMESTAMP '2026-01-01 01:00:00', now() = current_timestamp AND PROCTIME() = localtimestamp
+          FROM events WHERE ts <= localtimestamp;
+        INSERT INTO counts SELECT current_date, count(*) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' DAY))
+          GROUP BY window_start, window_end HAVING max(ts) > localtimestamp;";
+    let log = MemoryLog::new(false, 2);
+    log.append("p-0", events(&[(1, Some(-1)), (2, Some(7200))]));
+    log.close();
+    // The clock of the job, which is in the past: a planner that reads the machine's keeps both rows.
+    let job = job(script, &[("events", log)], 1).await;
+    assert_eq!(job.table("seen"), ["1 | 2026-01-01 | true | true"]);
+    assert_eq!(job.table("counts"), ["2026-01-01 | 1"]);
+}
+
 /// The windows of `TABLES` as others, read as they are and through operators that keep nothing.
 fn in_windows(function: &str) -> [String; 3] {
     let plain = TABLES.replace("TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND)", function);

@@ -15,6 +15,7 @@ use crate::{
         pipe::Event,
         source_batch::{self, Origin, Prepared, Rejected},
     },
+    time::as_of,
 };
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ impl SourceHead {
             let (index, branch) = branch;
             let Some(run) = self.splits.get_mut(&origin.split) else { continue };
             let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            let mut done = source_batch::branch(branch, prepared, tally)?;
+            let mut done = as_of(effects.at(), || source_batch::branch(branch, prepared, tally))?;
             source_batch::carry(branch, prepared, origin, &mut done)?;
             debug_assert!(tally.is_balanced(), "{tally:?}");
             for row in done.late {
@@ -157,7 +158,7 @@ impl SourceHead {
         for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == which) {
             let Some(run) = self.splits.get_mut(&origin.split) else { continue };
             let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            if let Some(changes) = source_batch::branch(branch, &side, tally)?.changes {
+            if let Some(changes) = as_of(effects.at(), || source_batch::branch(branch, &side, tally))?.changes {
                 self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
             }
         }

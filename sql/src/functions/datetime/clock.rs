@@ -1,7 +1,7 @@
 //! The clock: `now`, `current_date` and their kin.
 //!
-//! Invariant: within a query all calls show the same instant, that of its `StatementClock`. A stream has none: a call
-//! reads the clock once per batch.
+//! Invariant: within a query all calls show the same instant, that of its `StatementClock`. A job has none: there all
+//! calls show the instant of the batch they are evaluated on, and no planner may compute them.
 
 use std::{any::Any, sync::Arc};
 
@@ -15,7 +15,7 @@ use datafusion::{
     error::DataFusionError,
     logical_expr::Volatility,
 };
-use headwater_engine::error::Result;
+use headwater_engine::{error::Result, time::batch_instant};
 
 use super::{
     super::{
@@ -67,16 +67,17 @@ fn ticks(at: DateTime<Utc>, data_type: &DataType) -> i64 {
     }
 }
 
+/// What the clock says in a type, for all rows of a call.
+fn read(call: &Call<'_>) -> Result<ArrayRef> {
+    let of_batch = || batch_instant().and_then(|now| DateTime::from_timestamp_millis(now.0));
+    let now = call.now.or_else(of_batch).unwrap_or_else(Utc::now);
+    ticks_array(vec![Some(ticks(now, call.result)); call.rows], call.result)
+}
+
 fn clock(name: &'static str, summary: &'static str, signature: &'static str) -> Definition {
     scalar(Family::DateTime, name, summary)
-        .on(
-            signature,
-            whole(|call: &Call<'_>| -> Result<ArrayRef> {
-                let now = ticks(call.now.unwrap_or_else(Utc::now), call.result);
-                ticks_array(vec![Some(now); call.rows], call.result)
-            }),
-        )
-        .volatility(Volatility::Stable)
+        .on(signature, whole(read))
+        .of_the_clock()
 }
 
 /// The functions.
@@ -96,15 +97,8 @@ pub(super) fn definitions() -> Vec<Definition> {
         )
         .example("SELECT proctime() = localtimestamp()", "true"),
         scalar(Family::DateTime, "localtime", "the time of day when the query began")
-            .on_typed(
-                "localtime() -> time(p)",
-                |_| Ok(DataType::Time32(TimeUnit::Millisecond)),
-                whole(|call| {
-                    let now = ticks(call.now.unwrap_or_else(Utc::now), call.result);
-                    ticks_array(vec![Some(now); call.rows], call.result)
-                }),
-            )
-            .volatility(Volatility::Stable)
+            .on_typed("localtime() -> time(p)", |_| Ok(DataType::Time32(TimeUnit::Millisecond)), whole(read))
+            .of_the_clock()
             .example("SELECT hour(localtime()) = hour(now())", "true"),
         scalar(Family::DateTime, "current_timezone", "the session's time zone")
             .on(
