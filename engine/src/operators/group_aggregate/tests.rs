@@ -186,7 +186,10 @@ fn a_batch_may_pass_the_range_of_its_sum() {
     let field = Arc::new(Field::new("s", DataType::Int64, true));
     let (aggregate, argument) = (Retractable::Sum, Some(value));
     let call = RetractableCall { aggregate, argument, filter: None, order: Vec::new(), ignores_nulls: false, field };
-    let mut operator = GroupAggregate::new(Vec::new(), vec![call], &input, false).unwrap().create(&OperatorContext::alone(1 << 30)).unwrap();
+    let mut operator = GroupAggregate::new(Vec::new(), vec![call], &input, false)
+        .unwrap()
+        .create(&OperatorContext::alone(1 << 30))
+        .unwrap();
     let change = |values: Vec<i64>| {
         let rows = RecordBatch::try_new(Arc::clone(&input), vec![Arc::new(Int64Array::from(values))]).unwrap();
         ChangeBatch::inserts(rows)

@@ -9,9 +9,7 @@ use arrow::{
 use async_trait::async_trait;
 
 use super::*;
-use crate::{
-    connector::{LookupCache, PartialCache},
-};
+use crate::connector::{LookupCache, PartialCache};
 
 /// Key k has the rows (k, 10 k) and, if it is even, (k, 10 k + 1); from 100 on there are none.
 #[derive(Debug)]

@@ -75,9 +75,7 @@ fn read(call: &Call<'_>) -> Result<ArrayRef> {
 }
 
 fn clock(name: &'static str, summary: &'static str, signature: &'static str) -> Definition {
-    scalar(Family::DateTime, name, summary)
-        .on(signature, whole(read))
-        .of_the_clock()
+    scalar(Family::DateTime, name, summary).on(signature, whole(read)).of_the_clock()
 }
 
 /// The functions.
