@@ -78,7 +78,9 @@ pub fn undelivered(graph: &Graph, manifest: &Manifest) -> Vec<StateVerdict> {
             Some(sink) if is_same_destination(state, sink) && sink.sink.guarantee() == Guarantee::ExactlyOnce => {
                 return None;
             }
-            Some(sink) => format!("{begun}, and writes to {} now; start the job once as it was", sink.sink),
+            Some(sink) => {
+                format!("{begun}, and writes to {} now; start the job once as it was", sink.sink.destination())
+            }
             None => format!("{begun}, and is no longer there; start the job once as it was"),
         };
         Some(verdict(name, Verdict::Dropped, why))
@@ -95,12 +97,12 @@ pub(crate) fn taken_up(graph: &Graph, mut manifest: Manifest) -> Manifest {
 /// Whether a node delivered an epoch, through its outbox and to where it writes now.
 pub(crate) fn delivered_by(manifest: &Manifest, name: &str, sink: &SinkNode) -> bool {
     let destination = manifest.sinks.get(name).and_then(|state| state.destination.as_deref());
-    destination.is_some_and(|destination| destination == sink.sink.to_string())
+    destination.is_some_and(|destination| destination == sink.sink.destination())
 }
 
 /// Whether units go where the sink writes now.
 pub(crate) fn is_same_destination(state: &SinkState, sink: &SinkNode) -> bool {
-    state.destination.as_deref().is_none_or(|destination| destination == sink.sink.to_string())
+    state.destination.as_deref().is_none_or(|destination| destination == sink.sink.destination())
 }
 
 fn sink_of<'a>(graph: &'a Graph, name: &str) -> Option<&'a SinkNode> {
@@ -155,7 +157,7 @@ fn of_node(graph: &Graph, node: &Node, manifest: &Manifest) -> Vec<StateVerdict>
         },
         NodeKind::Sink(sink) => match manifest.sinks.get(name) {
             Some(state) if !state.open.is_empty() && !is_same_destination(state, sink) => {
-                let why = format!("has rows that are not committed, and writes to {} now", sink.sink);
+                let why = format!("has rows that are not committed, and writes to {} now", sink.sink.destination());
                 vec![verdict(name, Verdict::Dropped, why)]
             }
             Some(sink) if !sink.open.is_empty() => {

@@ -85,6 +85,13 @@ impl Sink for MemorySink {
         Guarantee::ExactlyOnce
     }
 
+    fn destination(&self) -> String {
+        match self.log.folder() {
+            Some(folder) => format!("memory log \"{}\" in {}", self.name, folder.display()),
+            None => format!("memory log \"{}\"", self.name),
+        }
+    }
+
     fn distribution(&self) -> Distribution {
         if self.shard_by.is_empty() { Distribution::Any } else { Distribution::ByKey(self.shard_by.clone()) }
     }

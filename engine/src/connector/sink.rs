@@ -43,6 +43,12 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
 
+    /// Where its units go: another text is another place, and a checkpoint's units are not put there. It is kept in
+    /// checkpoints and shown, so that no credential is in it.
+    fn destination(&self) -> String {
+        self.to_string()
+    }
+
     /// What EXPLAIN says of writing such changes: where the guarantee has a limit that a user should know.
     fn caution(&self, _changes: ChangelogMode) -> Option<String> {
         None

@@ -358,7 +358,7 @@ impl Coordinator {
             }
         }
         for (name, sink) in self.delivery.exactly_once() {
-            self.begin.sinks.entry(name.to_owned()).or_default().destination = Some(sink.sink.to_string());
+            self.begin.sinks.entry(name.to_owned()).or_default().destination = Some(sink.sink.destination());
         }
         for (name, state) in &mut operators {
             state.reads = self.delivery.graph.sources_of(name);
