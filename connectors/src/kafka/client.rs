@@ -39,13 +39,14 @@ pub(super) const ASK_AGAIN_FOR: Duration = Duration::from_secs(60);
 const ASK_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 
 /// Bytes a consumer fetches ahead: as many as the least of its settings allows, and the most it gets from the memory budget.
-const FETCH_BYTES_MIN: usize = 1 << 20;
+pub(super) const FETCH_BYTES_MIN: usize = 1 << 20;
 const FETCH_BYTES_MAX: usize = 64 << 20;
 
-/// The bytes one of so many clients of a table may hold in its queue: a part of what the job may have.
-pub(super) fn queue(memory: &MemoryBudget, clients: usize) -> MemoryLease {
+/// The bytes one of so many clients of a table may hold in its queue: a part of what the job may have, but `least` in any
+/// case.
+pub(super) fn queue(memory: &MemoryBudget, clients: usize, least: usize) -> MemoryLease {
     let wanted = (memory.limit() / 8 / clients.max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-    memory.buffer(wanted, FETCH_BYTES_MIN)
+    memory.buffer(wanted.max(least), least)
 }
 
 /// Events a client is polled for to learn why there is no connection.
@@ -433,7 +434,7 @@ mod tests {
     #[test]
     fn the_queues_of_many_clients_leave_half_of_the_memory_to_others() {
         let memory = MemoryBudget::new(1 << 30);
-        let mut queues: Vec<MemoryLease> = (0..16).map(|_| queue(&memory, 1)).collect();
+        let mut queues: Vec<MemoryLease> = (0..16).map(|_| queue(&memory, 1, FETCH_BYTES_MIN)).collect();
         assert_eq!((queues[0].bytes(), queues[1].bytes()), (64 << 20, 64 << 20));
         assert!(queues.iter().all(|queue| queue.bytes() >= FETCH_BYTES_MIN));
         assert!(memory.used() <= (1 << 29) + 16 * FETCH_BYTES_MIN, "{}", memory.used());

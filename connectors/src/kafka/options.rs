@@ -2,7 +2,11 @@
 //!
 //! Invariant: everything is checked here, before a client exists; a secret of `properties.*` is in no message.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use headwater_engine::{
@@ -145,6 +149,13 @@ impl KafkaOptions {
             )
             .with_hint("give 'topic' a single name")),
         }
+    }
+
+    /// The brokers a client asks first, in an order of their own.
+    pub(super) fn servers(&self) -> String {
+        let given = self.properties.get("bootstrap.servers").map(String::as_str).unwrap_or_default();
+        let servers: BTreeSet<&str> = given.split(',').map(str::trim).filter(|server| !server.is_empty()).collect();
+        servers.into_iter().collect::<Vec<_>>().join(",")
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use headwater_engine::{
     catalog::Properties,
     error::{Error, Result},
+    memory::{MemoryBudget, MemoryLease},
 };
 use parking_lot::{Condvar, Mutex};
 use rdkafka::{
@@ -192,15 +193,29 @@ impl Transactions {
     }
 }
 
+/// The bytes one of so many producers of a table may hold in its queue: as many as a property says, or enough for the
+/// largest record there may be, which the client counts with its key.
+pub(super) fn queue(properties: &Properties, memory: &MemoryBudget, producers: usize) -> Result<MemoryLease> {
+    let config = client::config(properties)?;
+    let number =
+        |key: &str| config.get(key).and_then(|number| number.parse::<u32>().ok()).map(|number| number as usize);
+    if let Some(kbytes) = number("queue.buffering.max.kbytes") {
+        let mut lease = memory.lease();
+        lease.resize(kbytes * 1024);
+        return Ok(lease);
+    }
+    let largest = number("message.max.bytes").unwrap_or(RECORD_BYTES_MAX);
+    let least = (2 * largest).next_multiple_of(1024).max(client::FETCH_BYTES_MIN);
+    Ok(client::queue(memory, producers, least))
+}
+
 fn config(properties: &Properties, queue_bytes: usize) -> Result<ClientConfig> {
     let mut config = client::config(properties)?;
     for consumer_only in ["group.id", "isolation.level", "client.rack"] {
         config.remove(consumer_only);
     }
     if config.get("queue.buffering.max.kbytes").is_none() {
-        // The queue has to take the largest record there may be, which the client counts with its key.
-        let largest = config.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(RECORD_BYTES_MAX);
-        config.set("queue.buffering.max.kbytes", (queue_bytes.max(2 * largest) / 1024).to_string());
+        config.set("queue.buffering.max.kbytes", (queue_bytes / 1024).max(1).to_string());
     }
     if config.get("partitioner").is_none() {
         config.set("partitioner", "murmur2_random");
@@ -254,13 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_takes_the_largest_record() -> Result<()> {
-        let kbytes = |given: &[(&str, &str)]| -> Result<Option<String>> {
-            Ok(config(&properties(given), 4 << 20)?.get("queue.buffering.max.kbytes").map(str::to_owned))
+    fn the_queue_takes_the_largest_record_and_no_more_than_its_lease() -> Result<()> {
+        let kbytes = |limit: usize, given: &[(&str, &str)]| -> Result<(usize, Option<String>)> {
+            let (given, memory) = (properties(given), MemoryBudget::new(limit));
+            let lease = queue(&given, &memory, 1)?;
+            assert_eq!(memory.used(), lease.bytes());
+            let config = config(&given, lease.bytes())?;
+            Ok((lease.bytes() / 1024, config.get("queue.buffering.max.kbytes").map(str::to_owned)))
         };
-        assert_eq!(kbytes(&[])?.as_deref(), Some("4096"));
-        assert_eq!(kbytes(&[("message.max.bytes", "10485760")])?.as_deref(), Some("20480"));
-        assert_eq!(kbytes(&[("queue.buffering.max.kbytes", "77")])?.as_deref(), Some("77"));
+        let same = |kbytes: usize| (kbytes, Some(kbytes.to_string()));
+        assert_eq!(kbytes(32 << 20, &[])?, same(4096));
+        assert_eq!(kbytes(1 << 20, &[])?, same(1954), "twice the largest record, where there is less");
+        assert_eq!(kbytes(32 << 20, &[("message.max.bytes", "100000000")])?, same(195_313));
+        assert_eq!(kbytes(1 << 30, &[("message.max.bytes", "100000000")])?, same(195_313));
+        assert_eq!(kbytes(32 << 20, &[("queue.buffering.max.kbytes", "77")])?, same(77));
         Ok(())
     }
 

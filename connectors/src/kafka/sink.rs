@@ -31,7 +31,7 @@ use super::{
     Mode, client,
     commit::{self, Delivered, Remaining},
     options::{Delivery, KafkaOptions},
-    producer::{Sender, Transactions},
+    producer::{self, Sender, Transactions},
     rows::{Record, RowEncoder},
 };
 
@@ -112,6 +112,10 @@ impl Sink for KafkaSink {
         }
     }
 
+    fn destination(&self) -> String {
+        format!("{self} at {}", self.options.servers())
+    }
+
     fn distribution(&self) -> Distribution {
         let keys: Option<Vec<usize>> =
             self.options.key_fields.iter().map(|field| self.table.schema.index_of(field).ok()).collect();
@@ -140,7 +144,7 @@ impl Sink for KafkaSink {
             return Ok(Box::new(OutboxWriter { task: task.index, number, rows: Vec::new(), held: job.memory.lease() }));
         }
         let encoder = self.encoder(&task.schema)?;
-        let queued = client::queue(&job.memory, task.count);
+        let queued = producer::queue(&self.options.properties, &job.memory, task.count)?;
         let sender = Sender::new(&self.options.properties, &self.topic, queued.bytes())?;
         let wait = self.options.delivery == Delivery::AtLeastOnce;
         Ok(Box::new(DirectWriter { encoder, sender, wait, _queued: queued }))
@@ -151,7 +155,7 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         let insert = if facts.insert.is_empty() { self.options.table.clone() } else { facts.insert.clone() };
-        let queued = client::queue(&job.memory, 1);
+        let queued = producer::queue(&self.options.properties, &job.memory, 1)?;
         let (transactions, read_back) = self.open(job, &insert, queued.bytes()).await?;
         let delivered = commit::delivered_at_start(facts, read_back, self.options.on_marker_lost, &self.options.table)?;
         let committer = Committer { insert, transactions: Some(transactions), delivered, queued };
@@ -178,9 +182,12 @@ impl Sink for KafkaSink {
 impl KafkaSink {
     async fn deliver(&self, job: &JobContext, epoch: Epoch, work: Vec<Committable>) -> Result<CommitReport> {
         let committer = self.committer()?;
-        if committer.lock().transactions.is_none() {
+        let (is_open, insert, queue_bytes) = {
+            let held = committer.lock();
+            (held.transactions.is_some(), held.insert.clone(), held.queued.bytes())
+        };
+        if !is_open {
             job.fence.check().await?;
-            let (insert, queue_bytes) = (committer.lock().insert.clone(), committer.lock().queued.bytes());
             let (transactions, read_back) = self.open(job, &insert, queue_bytes).await?;
             let mut committer = committer.lock();
             committer.transactions = Some(transactions);
@@ -343,3 +350,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .await
         .map_err(|error| Error::internal(format!("a Kafka request ended: {error}")))?
 }
+
+#[cfg(test)]
+mod tests;

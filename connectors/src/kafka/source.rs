@@ -138,7 +138,7 @@ impl Source for KafkaSource {
     }
 
     async fn open(&self, job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
-        let lease = client::queue(&job.memory, request.tasks);
+        let lease = client::queue(&job.memory, request.tasks, client::FETCH_BYTES_MIN);
         let consumer = client::consumer(&self.options.properties, &job.job, lease.bytes())?;
         let assembler = Assembler::new(self, &request, Arc::clone(&job.clock))?;
         let reader =
