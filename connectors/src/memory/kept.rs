@@ -1,13 +1,17 @@
 //! The file of a log that outlives its process (`'log.path'`).
 //!
 //! ```text
-//! "HWLOG 1\n"   identity (8 bytes)   shards u32   then for each unit: length u32, CRC-32C u32, body
+//! "HWLOG 2\n"   identity (8 bytes)   shards u32   CRC-32C of these three   then for each unit: head, body
+//! head: length of the body u32, CRC-32C of the body u32, CRC-32C of these two u32
 //! body: an Arrow IPC stream, a batch per stretch; the unit's name and time of arrival are metadata of its schema, the
 //!       last two columns are the stretch's shard and what its rows do
 //! ```
 //!
-//! Invariant: a unit is on disk, whole, before a reader sees it. Only what a crash cut off at the end is taken away; a file
-//! of something else and a damaged unit with others behind it are errors, and the file stays as it is.
+//! A crash leaves a part of a unit at the end, or zeros: the file grew and its bytes never came. That is nothing, and the
+//! next unit is written over it.
+//!
+//! Invariant: a unit is on disk, whole, before a reader sees it. Reading never changes the file; one of something else, a
+//! head that is not what was written and a damaged unit with others behind it are errors.
 
 use std::{
     collections::HashMap,
@@ -27,10 +31,13 @@ use headwater_engine::{
     message::ChangeBatch,
 };
 
-const MAGIC: &[u8] = b"HWLOG 1\n";
+const MAGIC: &[u8] = b"HWLOG 2\n";
+/// What the magic of every version begins with.
+const MAGIC_NAME: &[u8] = b"HWLOG ";
 const IDENTITY_LENGTH: usize = 8;
-const START_LENGTH: usize = MAGIC.len() + IDENTITY_LENGTH + 4;
-const HEAD_LENGTH: usize = 8;
+const START_LENGTH: usize = MAGIC.len() + IDENTITY_LENGTH + 4 + CHECKSUM_LENGTH;
+const HEAD_LENGTH: usize = 8 + CHECKSUM_LENGTH;
+const CHECKSUM_LENGTH: usize = 4;
 const UNIT: &str = "headwater.unit";
 const ARRIVAL: &str = "headwater.arrival";
 const SHARD: &str = "headwater_shard";
@@ -83,19 +90,15 @@ impl KeptLog {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
-        // A crash may have left a part of what a new file begins with.
-        let is_ours = MAGIC.starts_with(&bytes) || bytes.starts_with(MAGIC);
-        if is_ours && bytes.len() < START_LENGTH {
+        if is_unbegun(&bytes) {
             let shards = u32::try_from(shards).unwrap_or(u32::MAX).to_le_bytes();
-            let start = [MAGIC, identity.as_bytes(), &shards].concat();
+            let start = checked([MAGIC, identity.as_bytes(), &shards].concat());
             file.rewind().and_then(|()| file.write_all(&start)).and_then(|()| file.sync_all()).map_err(failed)?;
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
             bytes = start;
         }
         let (identity, shards, good, units) = read(&path, &bytes)?;
-        let mut file = Self { path, file, good, is_torn: true };
-        file.tear_off()?;
-        Ok(Opened { file, identity, shards, units })
+        Ok(Opened { file: Self { path, file, good, is_torn: true }, identity, shards, units })
     }
 
     /// Takes away what stands behind the last whole unit.
@@ -113,9 +116,7 @@ impl KeptLog {
         let body = encoded(unit)?;
         let length = u32::try_from(body.len())
             .map_err(|_| Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", "an epoch of a memory table is over 4 GB"))?;
-        let mut record = Vec::with_capacity(HEAD_LENGTH + body.len());
-        record.extend_from_slice(&length.to_le_bytes());
-        record.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        let mut record = checked([length.to_le_bytes(), crc32c::crc32c(&body).to_le_bytes()].concat());
         record.extend_from_slice(&body);
         self.tear_off()?;
         self.is_torn = true;
@@ -138,33 +139,66 @@ fn file_name(name: &str) -> String {
     file + ".log"
 }
 
+/// Bytes with their checksum behind them.
+fn checked(mut bytes: Vec<u8>) -> Vec<u8> {
+    let checksum = crc32c::crc32c(&bytes).to_le_bytes();
+    bytes.extend_from_slice(&checksum);
+    bytes
+}
+
+/// Bytes before their checksum, if it is theirs.
+fn unchecked(bytes: &[u8]) -> Option<&[u8]> {
+    let (own, checksum) = bytes.split_last_chunk::<CHECKSUM_LENGTH>()?;
+    (crc32c::crc32c(own).to_le_bytes() == *checksum).then_some(own)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether a file holds no more than what a crash may have left of its start.
+fn is_unbegun(bytes: &[u8]) -> bool {
+    let is_part = MAGIC.starts_with(bytes) || (bytes.starts_with(MAGIC) && bytes.len() < START_LENGTH);
+    is_part || (bytes.len() <= START_LENGTH && is_zero(bytes))
+}
+
 /// Identity and shards of a file, how many of its bytes are whole, and its units.
 fn read(path: &Path, bytes: &[u8]) -> Result<(String, usize, u64, Vec<KeptUnit>)> {
     let damaged = |at: usize, what: &str| {
         let message = format!("{} is damaged at byte {at}: {what}", path.display());
         Error::data("EXTERNAL", message).with_hint("bring it back from a copy; without the file the log begins anew")
     };
-    let Some((identity, rest)) = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(IDENTITY_LENGTH))
-    else {
-        let message = format!("{} is not a log of this connector", path.display());
+    if !bytes.starts_with(MAGIC) {
+        let what = if bytes.starts_with(MAGIC_NAME) { "of another version" } else { "not a log of this connector" };
+        let message = format!("{} is {what}", path.display());
         return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint("give the table another 'log.path'"));
-    };
-    let Some((shards, mut rest)) = rest.split_first_chunk::<4>() else { return Err(damaged(MAGIC.len(), "it is cut")) };
+    }
+    let start = bytes.split_at_checked(START_LENGTH).and_then(|(start, rest)| Some((unchecked(start)?, rest)));
+    let (start, mut rest) = start.ok_or_else(|| damaged(0, "its start is not what was written"))?;
+    let (identity, shards) = start[MAGIC.len()..].split_at(IDENTITY_LENGTH);
+    let shards = shards.iter().rev().fold(0, |shards, byte| shards << 8 | usize::from(*byte));
     let mut units = Vec::new();
     while let Some((head, after)) = rest.split_first_chunk::<HEAD_LENGTH>() {
-        let [a, b, c, d, checksum @ ..] = *head;
+        let at = bytes.len() - rest.len();
+        let [a, b, c, d, checksum @ .., _, _, _, _] = *head;
+        if is_zero(rest) {
+            break;
+        }
+        if unchecked(head).is_none() {
+            return Err(damaged(at, "the head of a unit is not what was written"));
+        }
         let Some((body, next)) = after.split_at_checked(u32::from_le_bytes([a, b, c, d]) as usize) else { break };
         if crc32c::crc32c(body) != u32::from_le_bytes(checksum) {
-            if next.is_empty() {
+            if is_zero(next) {
                 break;
             }
-            return Err(damaged(bytes.len() - rest.len(), "a unit is not what was written, and others follow it"));
+            return Err(damaged(at, "a unit is not what was written, and others follow it"));
         }
-        units.push(decoded(body)?);
+        units.push(decoded(body).map_err(|error| damaged(at, error.message()))?);
         rest = next;
     }
     let good = (bytes.len() - rest.len()) as u64;
-    Ok((String::from_utf8_lossy(identity).into_owned(), u32::from_le_bytes(*shards) as usize, good, units))
+    Ok((String::from_utf8_lossy(identity).into_owned(), shards, good, units))
 }
 
 fn failure(path: &Path, error: &std::io::Error) -> Error {

@@ -159,12 +159,21 @@ async fn a_file_that_is_no_log_or_is_damaged_stays_as_it_is() {
             sink.commit(&job(), Epoch(epoch), vec![unit(&epoch.to_string(), 0..30)]).await.unwrap();
         }
     }
-    let mut bytes = std::fs::read(&file).unwrap();
-    let whole = bytes.clone();
-    bytes[60] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let second = 24 + 12 + u32::from_le_bytes(whole[24..28].try_into().unwrap()) as usize;
+    // The log's identity; the length of the first unit, made larger than the file and smaller; its body; the next one's.
+    for (byte, at) in [(9, 0), (27, 24), (24, 24), (60, 24), (second + 3, second), (second + 40, second)] {
+        let mut bytes = whole.clone();
+        bytes[byte] ^= 0x7f;
+        std::fs::write(&file, bytes).unwrap();
+        let said = refused().await;
+        assert!(said.contains(&format!("t.log is damaged at byte {at}:")), "byte {byte}: {said}");
+    }
+    std::fs::write(&file, [whole.as_slice(), &[0; 12], b"x"].concat()).unwrap();
     let said = refused().await;
-    assert!(said.contains("is damaged at byte 20:"), "{said}");
+    assert!(said.contains(&format!("t.log is damaged at byte {}:", whole.len())), "{said}");
+    std::fs::write(&file, [b"HWLOG 1\n", &whole[8..]].concat()).unwrap();
+    assert!(refused().await.ends_with("t.log is of another version"));
     std::fs::write(&file, whole).unwrap();
     let again = Memory::default();
     assert_eq!(read(again.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 90);
@@ -179,6 +188,54 @@ async fn a_file_that_is_no_log_or_is_damaged_stays_as_it_is() {
         (error.code().0, error.message()),
         ("OFFSET_LOST", "the log ends at row 90, before row 91 of the checkpoint")
     );
+}
+
+/// A crash may cut a unit anywhere, or leave zeros where its bytes should have come.
+#[tokio::test]
+async fn what_a_crash_leaves_at_the_end_is_nothing_and_stays_until_the_next_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let table = spec(&[("log.path", path.as_str())], &["name"]);
+    let file = folder.path().join("t.log");
+    let mut ends = Vec::new();
+    {
+        let sink = Memory::default().sink(&table).unwrap();
+        for epoch in 0..2 {
+            sink.commit(&job(), Epoch(epoch), vec![unit(&epoch.to_string(), 0..30)]).await.unwrap();
+            ends.push(std::fs::metadata(&file).unwrap().len() as usize);
+        }
+    }
+    let whole = std::fs::read(&file).unwrap();
+    let (first, zeros) = (&whole[..ends[0]], vec![0; 4096]);
+    let mut left: Vec<Vec<u8>> = [1, 11, 12, 13, 300].map(|more| whole[..ends[0] + more].to_vec()).into();
+    left.push(whole[..ends[1] - 1].to_vec());
+    left.push([first, &zeros].concat());
+    left.push([first, &zeros[..5]].concat());
+    left.push([&whole[..ends[0] + 300], &zeros].concat());
+    for bytes in left {
+        std::fs::write(&file, &bytes).unwrap();
+        let memory = Memory::default();
+        assert_eq!(read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 30);
+        assert!(std::fs::read(&file).unwrap() == bytes, "a reader changed the file of {} bytes", bytes.len());
+        memory.sink(&table).unwrap().commit(&job(), Epoch(1), vec![unit("1", 0..30)]).await.unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().len() as usize, ends[1]);
+        drop(memory);
+        let again = Memory::default();
+        assert_eq!(read(again.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 60);
+    }
+    // Of the start of a new file, too.
+    for bytes in [&whole[..3], &whole[..15], &zeros[..24]] {
+        std::fs::write(&file, bytes).unwrap();
+        let memory = Memory::default();
+        assert_eq!(read(memory.source(&table).unwrap().as_ref(), StartAt::Beginning).await.0.len(), 0);
+    }
+}
+
+#[test]
+fn a_destination_is_the_log_and_where_it_is_kept() {
+    let of = |options: &[(&str, &str)]| Memory::default().sink(&spec(options, &[])).unwrap().destination();
+    assert_eq!(of(&[]), "memory log \"t\"");
+    assert_eq!(of(&[("name", "m"), ("log.path", "/a")]), "memory log \"m\" in /a");
 }
 
 #[tokio::test]
