@@ -124,7 +124,14 @@ impl OperatorFactory for GroupAggregate {
     }
 
     fn fingerprint(&self) -> Option<String> {
-        Some(format!("group-aggregate 1: {}", self.describe()))
+        let is_sum = |call: &RetractableCall| matches!(call.aggregate, Retractable::Sum | Retractable::Avg);
+        let sums = self.calls.iter().zip(&self.kept).filter(|(call, _)| is_sum(call));
+        let sums: Vec<String> = sums.map(|(_, kept)| stored(kept).to_string()).collect();
+        // Sums were kept in the types of their values before they were kept exactly.
+        match sums.as_slice() {
+            [] => Some(format!("group-aggregate 1: {}", self.describe())),
+            sums => Some(format!("group-aggregate 2: {}; sums as {}", self.describe(), sums.join(", "))),
+        }
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {

@@ -180,24 +180,28 @@ impl Cell {
 
     /// Takes over what a state file has.
     pub(super) fn restore(&mut self, values: &ArrayRef, counts: &Int64Array, encoder: &mut KeyEncoder) -> Result<()> {
-        let first = counts.values().first().copied().unwrap_or(0);
+        let no_state = || {
+            Error::internal(format!(
+                "a checkpoint keeps an aggregate as {}, which is not its state",
+                values.data_type()
+            ))
+        };
+        let first = || counts.values().first().copied().ok_or_else(no_state);
         match self {
-            Cell::Count(count) => *count = first,
+            Cell::Count(count) => *count = first()?,
             Cell::Whole { sum, count } => {
-                *count = first;
-                if let Some(kept) = values.as_primitive_opt::<Decimal256Type>().filter(|kept| !kept.is_empty()) {
-                    *sum = kept.value(0);
-                }
+                *count = first()?;
+                let kept = values.as_primitive_opt::<Decimal256Type>().filter(|kept| kept.len() == 1);
+                *sum = kept.ok_or_else(no_state)?.value(0);
             }
             Cell::Exact { sum, count } => {
-                *count = first;
-                let parts = values.as_primitive::<Float64Type>().values();
+                *count = first()?;
+                let parts = values.as_primitive_opt::<Float64Type>().ok_or_else(no_state)?.values();
                 let numbers = counts.values().get(1..).unwrap_or_default();
-                let kept = ExactSum::from_lists(parts, numbers);
-                *sum = kept.ok_or_else(|| Error::internal("a sum of doubles that no checkpoint writes"))?;
+                *sum = ExactSum::from_lists(parts, numbers).ok_or_else(no_state)?;
             }
             Cell::Sum { sum, count } => {
-                *count = first;
+                *count = first()?;
                 *sum = (!values.is_empty()).then(|| ScalarValue::try_from_array(values, 0)).transpose()?;
             }
             Cell::Values(map) => {

@@ -201,3 +201,35 @@ fn a_batch_may_pass_the_range_of_its_sum() {
     let error = operator.on_changes(0, change(vec![1]), &mut out).unwrap_err();
     assert!(error.to_string().contains("Overflow"), "{error}");
 }
+
+#[test]
+fn state_of_another_type_is_an_error_and_never_a_sum_of_nothing() {
+    let restored = |kept: &DataType, values: ArrayRef, counts: Vec<i64>| {
+        let mut cell = Cell::sum_of(kept);
+        let mut encoder = KeyEncoder::new([kept.clone()]).unwrap();
+        cell.restore(&values, &Int64Array::from(counts), &mut encoder).map(|()| cell.total(kept, kept).unwrap())
+    };
+    let whole = DataType::Decimal256(76, 0);
+    let number = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
+    let error = restored(&whole, number(300), vec![2]).unwrap_err();
+    assert_eq!(error.message(), "a checkpoint keeps an aggregate as Int64, which is not its state");
+    assert!(restored(&DataType::Float64, number(300), vec![2, 1, 0, 0, 0]).is_err());
+    assert!(restored(&DataType::Float64, Arc::new(Float64Array::from(vec![300.0])), vec![2]).is_err());
+    let none = arrow::array::new_empty_array(&whole);
+    assert!(restored(&whole, Arc::clone(&none), vec![2]).is_err() && restored(&whole, none, vec![]).is_err());
+    let kept = Float64Array::from(vec![300.0]);
+    let total = restored(&DataType::Float64, Arc::new(kept), vec![2, 1, 0, 0, 0]).unwrap();
+    assert_eq!(total, ScalarValue::Float64(Some(300.0)));
+}
+
+/// What older checkpoints have of sums is not taken up; what they have of other aggregates is.
+#[test]
+fn the_fingerprint_says_how_sums_are_kept() {
+    let of = |aggregate| {
+        let call = spec().calls.into_iter().find(|call| call.aggregate == aggregate).unwrap();
+        GroupAggregate::new(Vec::new(), vec![call], &input(), true).unwrap().fingerprint().unwrap()
+    };
+    let sum = of(Retractable::Sum);
+    assert!(sum.starts_with("group-aggregate 2: ") && sum.ends_with("sums as Decimal256(76, 0)"), "{sum}");
+    assert!(of(Retractable::Max).starts_with("group-aggregate 1: "));
+}
