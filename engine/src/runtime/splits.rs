@@ -108,8 +108,8 @@ impl SplitTable {
         joined
     }
 
-    /// Takes splits that are new, such as the children of one that ended. A child joins with the least watermark of its
-    /// parents once all of them have ended, before that with `watermark`.
+    /// Takes splits that are new, such as the children of one that ended. They join with `watermark`, a child with the least
+    /// watermark of its parents where all of them have ended and were further.
     pub fn add(&mut self, listing: Vec<Split>, watermark: Watermark) -> Joined {
         let first = !std::mem::replace(&mut self.listed_once, true);
         let mut joined = Joined::default();
@@ -118,7 +118,8 @@ impl SplitTable {
             if self.entries.contains_key(&split.id) {
                 continue;
             }
-            let start = self.start_of(&split).unwrap_or(watermark);
+            // A parent that was idle did not hold the table's watermark, and may be far below it.
+            let start = self.start_of(&split).map_or(watermark, |start| start.max(watermark));
             joined.0.push((split.id.clone(), start));
             self.order.push(split.id.clone());
             let state = SplitState {
@@ -330,6 +331,22 @@ mod tests {
         let assigned = table.assign();
         assert_eq!(ids(&assigned), [(0, "c")]);
         assert_eq!(assigned[0].start.at, StartAt::Beginning);
+    }
+
+    #[test]
+    fn children_of_a_parent_that_was_idle_start_with_the_tables_watermark() {
+        let mut table = SplitTable::restore(None, 1);
+        table.listed(vec![Split::new("silent"), Split::new("empty"), Split::new("busy")], Watermark::MIN);
+        table.assign();
+        for (parent, last) in [("silent", Watermark(5)), ("empty", Watermark::MIN), ("busy", Watermark(120))] {
+            table.ended(&SplitId::new(parent), last);
+            let name = format!("{parent}1");
+            let joined = table.add(vec![child(&name, &[parent])], Watermark(100));
+            let expected = Watermark(100).max(last);
+            assert_eq!(joined.0, [(SplitId::new(&name), expected)]);
+            let assigned = table.assign();
+            assert_eq!((ids(&assigned), assigned[0].state.watermark), (vec![(0, &*name)], Some(expected)));
+        }
     }
 
     #[test]

@@ -213,6 +213,38 @@ async fn a_split_that_was_idle_before_a_restart_takes_no_late_rows() {
     assert_eq!(total, 5, "what is released is in the result");
 }
 
+/// A silent split holds no window; those that carry it on take no rows of windows that have fired meanwhile.
+#[tokio::test]
+async fn children_of_an_idle_split_take_no_late_rows() {
+    let minute = 60_000;
+    let row = |minutes: i64, value| ("a".to_owned(), START + minutes * minute, value);
+    let log = MemoryLog::new(false, 10);
+    log.append("busy", rows(&[row(0, 1), row(1, 2), row(30, 3)]));
+    log.append("silent", rows(&[row(0, 4)]));
+    let table = MemoryTable::new(ChangelogMode::Append, 1);
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
+    let graph = idle_after(graph(&log, &table, TUMBLE), Duration::from_secs(5));
+    let (observer, mut newest) = crate::runtime::job::Observer::channel();
+    let job = run(graph, JobConfig { observer, ..config(store, 1) }, CancellationToken::new());
+    let rows_come = async {
+        let is_idle = |manifest: &Arc<crate::checkpoint::manifest::Manifest>| {
+            manifest.split("source:log", &SplitId::new("silent")).is_some_and(|split| split.idle)
+        };
+        newest.wait_for(|manifest| manifest.as_ref().is_some_and(is_idle)).await.unwrap();
+        after_steps(200).await;
+        assert_eq!(actual(&table).len(), 2, "the first two windows have fired");
+        log.append("child", rows(&[row(1, 5), row(31, 6)]));
+        log.divide("silent", &["child"]);
+        after_steps(200).await;
+        log.close();
+    };
+    let (summary, ()) = tokio::join!(job, rows_come);
+    let tally = &summary.unwrap().ledger["log"]["out"];
+    assert_eq!((tally.read, tally.late, tally.released), (6, 1, 5), "{tally:?}");
+    let total: i64 = actual(&table).values().map(|(count, _)| count).sum();
+    assert_eq!(total, 5, "what is released is in the result");
+}
+
 /// A log that fails once, when the job is asked to stop.
 #[derive(Debug)]
 struct FailsAtStop {
