@@ -61,11 +61,11 @@ pub async fn lower_inserts(session: &Session, inserts: &[Insert], once: bool) ->
 pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool) -> Result<(Graph, Vec<String>)> {
     let mut planned: Vec<Planned> = Vec::with_capacity(inserts.len());
     for insert in inserts {
-        let next = plan(session, insert, once).await?;
-        let repeats = planned.iter().filter(|other| other.sink.name == next.sink.name).count();
-        let name = if repeats == 0 { next.name } else { format!("{}-{}", next.name, repeats + 1) };
-        planned.push(Planned { name, ..next });
+        planned.push(plan(session, insert, once).await?);
     }
+    let tables: Vec<&str> = planned.iter().map(|one| one.sink.name.as_str()).collect();
+    let names = names(&tables);
+    planned.iter_mut().zip(names).for_each(|(one, name)| one.name = name);
     let sources = sources::collect(planned.iter().map(|one| &one.plan))?;
     let settings = session.settings();
     let ttl = Some(settings.state_ttl).filter(|ttl| !ttl.is_zero());
@@ -79,6 +79,22 @@ pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool)
     }
     let notes = std::mem::take(&mut lowering.notes);
     Ok((assemble(lowering)?, notes))
+}
+
+/// A name for each INSERT, given the tables they write to: the table's, with a number where it has one already.
+fn names(tables: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(tables.len());
+    for (index, table) in tables.iter().enumerate() {
+        let repeats = tables[..index].iter().filter(|other| *other == table).count();
+        let mut name = (*table).to_owned();
+        let mut number = repeats;
+        while repeats > 0 && (tables.contains(&name.as_str()) || names.contains(&name)) {
+            number += 1;
+            name = format!("{table}-{number}");
+        }
+        names.push(name);
+    }
+    names
 }
 
 /// What makes the result depend on when the job runs, not on its rows alone.
@@ -333,4 +349,16 @@ pub(super) fn assemble(lowering: Lowering) -> Result<Graph> {
     }
     graph.validate()?;
     Ok(graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn inserts_of_a_job_have_names_of_their_own() {
+        assert_eq!(names(&["o", "p", "o", "o"]), ["o", "p", "o-2", "o-3"]);
+        assert_eq!(names(&["o", "o", "o-2"]), ["o", "o-3", "o-2"]);
+        assert_eq!(names(&["o-2", "o", "o", "o", "o-2"]), ["o-2", "o", "o-3", "o-4", "o-2-2"]);
+    }
 }
