@@ -64,6 +64,11 @@ async fn rows_that_are_published_are_not_dropped_with_their_sink_unless_allowed(
     let error = run(changed(), config(Arc::clone(&store), 2), CancellationToken::new()).await.unwrap_err();
     let said = ["\"sink:out\" has", "published but not delivered, and writes to memory table now"];
     assert!(said.iter().all(|part| error.message().contains(part)), "{error}");
+    // One of the same name elsewhere is another sink.
+    let elsewhere = Arc::new(Fronted { place: "elsewhere", ..Fronted::up(other.clone()) });
+    let error = run(graph_into(&log, TUMBLE, elsewhere), config(Arc::clone(&store), 2), CancellationToken::new()).await;
+    let said = error.unwrap_err();
+    assert!(said.message().contains("and writes to table of that name elsewhere now"), "{said}");
     // As it was, it delivers what it has published.
     let again = Arc::new(Fronted::up(table.clone()));
     run(graph_into(&log, TUMBLE, again), config(store, 3), CancellationToken::new()).await.unwrap();
@@ -94,13 +99,14 @@ async fn rows_of_another_sink_are_not_put_into_this_one() {
 #[derive(Debug)]
 struct Fronted {
     sink: Arc<dyn Sink>,
+    place: &'static str,
     is_down: bool,
     told: Arc<Mutex<Vec<CommitFacts>>>,
 }
 
 impl Fronted {
     fn up(sink: impl Sink + 'static) -> Self {
-        Self { sink: Arc::new(sink), is_down: false, told: Arc::default() }
+        Self { sink: Arc::new(sink), place: "here", is_down: false, told: Arc::default() }
     }
 
     fn down(sink: impl Sink + 'static) -> Self {
@@ -122,6 +128,10 @@ impl Sink for Fronted {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn destination(&self) -> String {
+        format!("{self} {}", self.place)
     }
 
     async fn check(&self, _: &JobContext, _: SchemaRef) -> Result<()> {
