@@ -11,11 +11,12 @@ use std::{
 use headwater_engine::error::{Error, ErrorKind, Result};
 
 use super::{
+    claim::{CLAIM_POLL_MS, DECIDED_WAIT_MS},
     protocol::Step,
     record::{self, Decision, RecordKind},
     recovery::{apply_all, create_or_read, recover},
     statement::StatementId,
-    transaction::{CLAIM_POLL_MS, DECIDED_WAIT_MS, Site},
+    transaction::Site,
     visible::Records,
 };
 

@@ -27,12 +27,23 @@
 //! | no | abort or commit | any | | collect after its retention |
 //! | no | none | yes | | collect |
 //!
+//! An owner that fails rolls itself back in the same way, and then deletes what would stay for it alone
+//! ([`protocol::after_own_roll_back`] is this table):
+//!
+//! | decision asked for | begin | table | deletes also |
+//! |---|---|---|---|
+//! | yes | any | any | nothing: its commit may be under way still, and an abort keeps it out |
+//! | no | there, or not known | not known to be dropped | nothing |
+//! | no | gone | not known to be dropped | the abort of whoever took it away |
+//! | no | any | dropped | that abort, and its claims, which nobody looks at again |
+//!
 //! Whether an owner is dead is a guess (its process is gone, or its heartbeat is older than the lease). A wrong guess
 //! never loses or doubles a row: the decision is created once, and an owner that finds an abort fails its statement.
 //!
 //! Invariant: outside `_headwater/` no file of a statement exists before its decision is `commit`; our readers see all
 //! files of a statement and none it replaced, or the other way round ([`visible::resolve`]).
 
+mod claim;
 pub mod discard;
 pub mod owner;
 pub mod place;
@@ -40,6 +51,7 @@ pub mod protocol;
 pub mod record;
 pub mod recovery;
 pub mod registrar;
+mod rollback;
 pub mod site;
 pub mod statement;
 pub mod transaction;

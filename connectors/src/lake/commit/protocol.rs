@@ -74,6 +74,39 @@ fn collect_after(retention_ms: i64, age_ms: i64) -> Step {
     if age_ms > retention_ms { Step::Collect } else { Step::Leave }
 }
 
+/// What an owner knows of its statement when it rolls it back itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// It has asked for a decision; whether the request arrived, and will not arrive later, is not known.
+    pub asked: bool,
+    /// Its begin record was there before; `None` if that could not be read.
+    pub begun: Option<bool>,
+    /// Its table is known to be dropped.
+    pub dropped: bool,
+}
+
+/// What an owner deletes of its own records after it has rolled its statement back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing: they keep something out, or nothing is known to be there.
+    Keep,
+    /// The abort, which was for it alone to find.
+    DeleteAbort,
+    /// The abort and its claims.
+    DeleteAbortAndClaims,
+}
+
+/// The second table of the module's documentation.
+pub fn after_own_roll_back(own: Own) -> Remains {
+    match (own.asked, own.begun, own.dropped) {
+        (true, _, _) => Remains::Keep,
+        (false, _, true) => Remains::DeleteAbortAndClaims,
+        // Whoever took the begin record away left an abort.
+        (false, Some(false), false) => Remains::DeleteAbort,
+        (false, Some(true) | None, false) => Remains::Keep,
+    }
+}
+
 /// One effect on the store or the catalog; repeating it changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action<'a> {

@@ -157,11 +157,6 @@ pub(super) async fn apply_all(site: &Site, id: StatementId, step: Step, effect: 
     Ok(())
 }
 
-/// Deletes the decision of a statement that was rolled back by its owner, who asks for none again.
-pub(super) async fn forget(site: &Site, id: StatementId) -> Result<()> {
-    apply(site, id, Action::Delete(RecordKind::Decision), None).await
-}
-
 async fn publish_all(site: &Site, files: &[&StagedFile]) -> Result<()> {
     use futures::{StreamExt, TryStreamExt};
     let files: Vec<StagedFile> = files.iter().map(|file| (*file).clone()).collect();
@@ -172,7 +167,7 @@ async fn publish_all(site: &Site, files: &[&StagedFile]) -> Result<()> {
     publications.buffer_unordered(PUBLISH_CONCURRENCY).try_collect().await
 }
 
-async fn apply(site: &Site, id: StatementId, action: Action<'_>, effect: Option<&Effect>) -> Result<()> {
+pub(super) async fn apply(site: &Site, id: StatementId, action: Action<'_>, effect: Option<&Effect>) -> Result<()> {
     let Site { place, root, .. } = site;
     match action {
         Action::Register => match effect {
@@ -242,15 +237,17 @@ async fn abort_uploads(site: &Site, id: StatementId) -> Result<()> {
     Ok(())
 }
 
-/// Creates a record, or gives the one that is there; so an unclear reply is cleared up by its own content.
+/// Creates a record, or gives the one that is there; so an unclear reply is cleared up by its own content. What became
+/// of the creation is what an error tells: a record that is there and cannot be read may be this one.
 pub(super) async fn create_or_read(place: &dyn Place, path: &str, ours: bytes::Bytes) -> Result<bytes::Bytes> {
     let created = place.create(path, ours.clone()).await;
     if let Ok(Created::Now) = created {
         return Ok(ours);
     }
-    match (place.read(path).await?, created) {
-        (Some(found), _) => Ok(found),
-        (None, Err(error)) => Err(error),
-        (None, Ok(_)) => Err(Error::unavailable(format!("record \"{path}\" came and went"))),
+    match (place.read(path).await, created) {
+        (Ok(Some(found)), _) => Ok(found),
+        (_, Err(error)) => Err(error),
+        (Ok(None), Ok(_)) => Err(Error::unavailable(format!("record \"{path}\" came and went"))),
+        (Err(error), Ok(_)) => Err(Error::unavailable(format!("record \"{path}\" cannot be read: {error}"))),
     }
 }

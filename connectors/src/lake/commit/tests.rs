@@ -6,6 +6,7 @@ mod dropped;
 mod faults;
 mod readers;
 mod table;
+mod undone;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -20,11 +20,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     HEARTBEAT_MS, LISTINGS_MAX,
+    claim::Queue,
     owner::Owner,
     place::{Entry, Place, Spot, StagedWriter},
     protocol::Step,
-    record::{self, Begin, Claim, Decision, Effect, RecordKind, Staged, StagedFile},
-    recovery::{apply_all, create_or_read, finish_or_give_up, forget, recover},
+    record::{self, Begin, Decision, Effect, RecordKind, Staged, StagedFile},
+    recovery::{apply_all, create_or_read, finish_or_give_up, recover},
+    rollback::{is_dropped, roll_back},
     statement::{StatementId, StatementKind},
     visible::Records,
 };
@@ -91,30 +93,14 @@ pub struct Transaction {
     id: StatementId,
     next_file: AtomicUsize,
     heartbeat: Option<JoinHandle<()>>,
+    /// Whether there is nothing left to undo, or only the records know.
     ended: bool,
-    /// It never asks for a decision, so an abort of others is not needed once it is rolled back.
-    gave_up: bool,
+    /// Whether it asked for a decision: the request may arrive later, so an abort that keeps it out must stay.
+    asked: bool,
+    /// Whether its table was dropped while it ran.
+    dropped: bool,
     stats: Arc<ScanStats>,
 }
-
-/// The newest claim of a folder.
-#[derive(Debug, Clone, Copy)]
-enum Newest {
-    /// Nobody ever claimed it.
-    None,
-    /// Its number, and whose it is.
-    Claim(u64, StatementId),
-    /// It went between the look at the list and the look at it.
-    Gone,
-}
-
-/// How long an exclusive statement waits for the one before it.
-const CLAIM_WAIT_MS: u64 = 600_000;
-/// How long it waits for the files of statements that are decided: longer than it takes to see that one has died, after
-/// which its files are moved for it.
-pub(super) const DECIDED_WAIT_MS: u64 = super::LEASE_MS as u64 + 60_000;
-/// Pause between two looks at the one before.
-pub(super) const CLAIM_POLL_MS: u64 = 100;
 
 impl Transaction {
     /// Begins a statement, after finishing or undoing what dead ones left.
@@ -126,7 +112,8 @@ impl Transaction {
         site.place.create(&path, record::encode(&begin)?).await?;
         let heartbeat = tokio::spawn(beat(site.place.clone(), path, begin));
         let (next_file, heartbeat) = (AtomicUsize::new(0), Some(heartbeat));
-        Ok(Self { site, id, next_file, heartbeat, ended: false, gave_up: false, stats: Arc::default() })
+        let (ended, asked, dropped) = (false, false, false);
+        Ok(Self { site, id, next_file, heartbeat, ended, asked, dropped, stats: Arc::default() })
     }
 
     /// The same, saying in the counters of its statement when it is not to be cut short.
@@ -172,8 +159,9 @@ impl Transaction {
         F: AsyncFnOnce(&Site) -> Result<Effect>,
     {
         let claimed = async {
-            self.claim().await?;
-            self.await_decided().await?;
+            let queue = Queue::new(&self.site, self.id);
+            queue.claim().await?;
+            queue.await_decided().await?;
             let effect = prepare(&self.site).await?;
             self.decide(effect).await
         };
@@ -181,101 +169,12 @@ impl Transaction {
         self.conclude(decided).await
     }
 
-    async fn claim(&self) -> Result<()> {
-        let mut waited_ms = 0;
-        loop {
-            let number = match self.newest_claim().await? {
-                Newest::None => Some(0),
-                Newest::Claim(number, earlier) if self.has_ended(earlier).await? => Some(number + 1),
-                Newest::Claim(_, earlier) if waited_ms >= CLAIM_WAIT_MS => return Err(self.claimed_by(earlier)),
-                // A claim is deleted once there is a newer one: it is in the next list.
-                Newest::Claim(..) | Newest::Gone => None,
-            };
-            if let Some(number) = number
-                && self.claim_number(number).await?
-            {
-                return self.delete_claims_below(number).await;
-            }
-            tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
-            waited_ms += CLAIM_POLL_MS;
-        }
-    }
-
-    /// Waits until the files of every statement that is decided can be seen: what is in no listing cannot be replaced.
-    async fn await_decided(&self) -> Result<()> {
-        let mut waited_ms = 0;
-        while let Some(open) = self.decided_and_open().await? {
-            if waited_ms >= DECIDED_WAIT_MS {
-                let message =
-                    format!("an earlier statement on \"{}\" is committed and not finished: {open}", self.site.root);
-                return Err(Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message).with_hint(
-                    "its files cannot be moved into place yet: see that the folder can be written, then try again",
-                ));
-            }
-            tokio::time::sleep(Duration::from_millis(CLAIM_POLL_MS)).await;
-            waited_ms += CLAIM_POLL_MS;
-            recover(&self.site).await?;
-        }
-        Ok(())
-    }
-
-    /// A statement whose files nobody sees yet although it happened.
-    pub(super) async fn decided_and_open(&self) -> Result<Option<StatementId>> {
-        let mut records = Records::default();
-        for entry in self.site.place.list(&record::folder(&self.site.root)).await? {
-            records.add(&entry.path);
-        }
-        for id in records.unfinished().into_iter().filter(|id| *id != self.id) {
-            let path = record::path(&self.site.root, id, RecordKind::Decision);
-            let decision = self.site.place.read(&path).await?.map(|bytes| record::decode(&path, &bytes)).transpose()?;
-            if matches!(decision, Some(Decision::Commit(_))) {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes a number; `false` if another statement has it, or took a larger one meanwhile: this one is then worth
-    /// nothing, since who looks for the newest does not see it.
-    async fn claim_number(&self, number: u64) -> Result<bool> {
-        let path = record::claim(&self.site.root, number);
-        let ours = record::encode(&Claim { statement: self.id.to_string() })?;
-        if self.create_or_read(&path, ours.clone()).await? != ours {
-            return Ok(false);
-        }
-        if self.largest_claim().await?.is_some_and(|largest| largest > number) {
-            self.site.place.delete(&[path]).await?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    /// Deletes what was staged; the statement never happens.
+    /// Deletes what was staged; the statement never happens. If that fails it is tried once more in the background.
     pub async fn roll_back(mut self) -> Result<()> {
         self.stop_heartbeat().await;
+        roll_back(&self.site, self.id, self.asked, self.dropped).await?;
         self.ended = true;
-        // Whoever took the begin record away left an abort, which is for this statement alone to find.
-        let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
-        let was_ended = self.gave_up || self.site.place.read(&begin).await?.is_none();
-        apply_all(&self.site, self.id, Step::RollBack, None).await?;
-        if !was_ended {
-            return Ok(());
-        }
-        forget(&self.site, self.id).await?;
-        self.delete_own_claims().await
-    }
-
-    /// Deletes its claims of a folder that nobody may look at again.
-    async fn delete_own_claims(&self) -> Result<()> {
-        let mut own = Vec::new();
-        for entry in self.site.place.list(&record::claims(&self.site.root)).await? {
-            let Some(bytes) = self.site.place.read(&entry.path).await? else { continue };
-            let claim: Claim = record::decode(&entry.path, &bytes)?;
-            if claim.statement == self.id.to_string() {
-                own.push(entry.path);
-            }
-        }
-        self.site.place.delete(&own).await
+        Ok(())
     }
 
     async fn decide(&mut self, mut effect: Effect) -> Result<Effect> {
@@ -286,9 +185,7 @@ impl Transaction {
         let begin = record::path(&self.site.root, self.id, RecordKind::Begin);
         let is_there = self.site.place.read(&begin).await?.is_some();
         let expected = self.site.registrar.expect_table().await;
-        if expected.is_err() || !is_there {
-            self.gave_up = true;
-        }
+        self.dropped = is_dropped(&expected);
         expected?;
         if !is_there {
             return Err(self.aborted("its begin record is gone"));
@@ -299,7 +196,7 @@ impl Transaction {
         let ours = record::encode(&decision)?;
         self.stats.committing.store(true, Relaxed);
         // From here on only the records know whether it happened.
-        self.ended = true;
+        (self.ended, self.asked) = (true, true);
         let found = match self.create_or_read(&path, ours).await {
             Ok(found) => found,
             Err(error) if matches!(error.kind(), ErrorKind::Limit | ErrorKind::Denied) => {
@@ -346,7 +243,8 @@ impl Transaction {
             Ok(effect) => effect,
             Err(error) => {
                 if !self.ended {
-                    self.roll_back().await?;
+                    // What cannot be undone now is undone by the next statement.
+                    let _ = self.roll_back().await;
                 }
                 return Err(error);
             }
@@ -372,43 +270,6 @@ impl Transaction {
         create_or_read(&*self.site.place, path, ours).await
     }
 
-    async fn largest_claim(&self) -> Result<Option<u64>> {
-        let claims = self.site.place.list(&record::claims(&self.site.root)).await?;
-        Ok(claims.iter().filter_map(claim_number).max())
-    }
-
-    async fn newest_claim(&self) -> Result<Newest> {
-        let Some(number) = self.largest_claim().await? else { return Ok(Newest::None) };
-        let path = record::claim(&self.site.root, number);
-        let Some(bytes) = self.site.place.read(&path).await? else { return Ok(Newest::Gone) };
-        let claim: Claim = record::decode(&path, &bytes)?;
-        Ok(Newest::Claim(number, claim.statement.parse()?))
-    }
-
-    async fn has_ended(&self, earlier: StatementId) -> Result<bool> {
-        if earlier == self.id {
-            return Ok(true);
-        }
-        recover(&self.site).await?;
-        let mut records = Records::default();
-        for entry in self.site.place.list(&record::folder(&self.site.root)).await? {
-            records.add(&entry.path);
-        }
-        Ok(!records.unfinished().contains(&earlier))
-    }
-
-    async fn delete_claims_below(&self, number: u64) -> Result<()> {
-        let claims = self.site.place.list(&record::claims(&self.site.root)).await?;
-        let below = |entry: &&Entry| claim_number(entry).is_some_and(|found| found < number);
-        let paths: Vec<String> = claims.iter().filter(below).map(|entry| entry.path.clone()).collect();
-        self.site.place.delete(&paths).await
-    }
-
-    fn claimed_by(&self, earlier: StatementId) -> Error {
-        let message = format!("another statement is replacing files of \"{}\": {earlier}", self.site.root);
-        Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message).with_hint("try again when it has ended")
-    }
-
     fn aborted(&self, reason: &str) -> Error {
         let message = format!("the statement was rolled back by another one on \"{}\": {reason}", self.site.root);
         Error::new(ErrorKind::Conflict, "TRANSACTION_CONFLICT", message)
@@ -419,14 +280,15 @@ impl Transaction {
 impl Drop for Transaction {
     /// A dropped statement (Ctrl-C, an error elsewhere) is rolled back in the background, or by the next one.
     fn drop(&mut self) {
-        let Some(heartbeat) = self.heartbeat.take() else { return };
-        heartbeat.abort();
+        if let Some(heartbeat) = self.heartbeat.take() {
+            heartbeat.abort();
+        }
         if self.ended {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (site, id) = (self.site.clone(), self.id);
-            runtime.spawn(async move { apply_all(&site, id, Step::RollBack, None).await });
+            let (site, id, asked, dropped) = (self.site.clone(), self.id, self.asked, self.dropped);
+            runtime.spawn(async move { roll_back(&site, id, asked, dropped).await });
         }
     }
 }
@@ -434,10 +296,6 @@ impl Drop for Transaction {
 fn committed_but_unfinished(error: Error) -> Error {
     let hint = "the statement is committed; the next one on this table makes its files visible";
     error.context("committed but not finished").with_hint(hint)
-}
-
-fn claim_number(entry: &Entry) -> Option<u64> {
-    entry.path.rsplit('/').next()?.parse().ok()
 }
 
 /// Renews a begin record until it is aborted; a renewal that fails is tried again at the next beat.

@@ -103,7 +103,8 @@ pub async fn write_statement(
     match written {
         Ok(written) => commit(transaction, written, target, mode).await,
         Err(error) => {
-            transaction.roll_back().await?;
+            // What cannot be undone now is undone by the next statement.
+            let _ = transaction.roll_back().await;
             Err(error)
         }
     }

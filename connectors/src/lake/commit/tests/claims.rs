@@ -8,11 +8,13 @@ use headwater_engine::{error::Result, time::SystemClock};
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
 
-use super::{Catalog, ObjectPlace, Place, Site, StatementKind, Transaction, in_memory, site};
+use super::{Catalog, Later, ObjectPlace, Place, Site, StatementKind, Transaction, in_memory, site};
 use crate::lake::commit::{
     Effect, StatementId,
+    claim::Queue,
     place::{Created, Entry, Spot, StagedWriter},
     record::{self, Claim, Decision, OpenUpload, RecordKind, StagedFile},
+    recover,
 };
 
 /// A store in which another statement claims the folder between two looks at the claims.
@@ -31,6 +33,8 @@ enum Moment {
     Read,
     /// A claim is about to be created: it and the next one are taken, and the first is gone again.
     Create,
+    /// A claim is about to be created: the one before it went, and the count began anew.
+    Anew,
 }
 
 impl Overtaken {
@@ -40,6 +44,10 @@ impl Overtaken {
         let Some((other, _)) = due else { return Ok(()) };
         let number: u64 = path.rsplit('/').next().and_then(|name| name.parse().ok()).unwrap_or_default();
         let claim = record::encode(&Claim { statement: other.to_string() })?;
+        if moment == Moment::Anew {
+            self.place.delete(&[record::claim("t", number - 1)]).await?;
+            return self.place.create(&record::claim("t", 0), claim).await.map(drop);
+        }
         self.place.create(&record::claim("t", number + 1), claim).await?;
         self.place.delete(&[record::claim("t", number)]).await
     }
@@ -62,6 +70,7 @@ impl Place for Overtaken {
     }
     async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         self.overtake(path, Moment::Create).await?;
+        self.overtake(path, Moment::Anew).await?;
         self.steps.lock().extend(path.ends_with(".decision").then(|| "decided".to_owned()));
         self.place.create(path, bytes).await
     }
@@ -91,7 +100,7 @@ impl Place for Overtaken {
 
 #[tokio::test]
 async fn a_statement_overtaken_at_any_look_waits_for_the_one_before() -> Result<()> {
-    for moment in [Moment::Read, Moment::Create] {
+    for moment in [Moment::Read, Moment::Create, Moment::Anew] {
         let place = in_memory(InMemory::new());
         let catalog = Arc::new(Catalog::default());
         let plain = site(Arc::new(place.clone()), catalog, "t", Arc::new(SystemClock));
@@ -123,6 +132,45 @@ async fn a_statement_overtaken_at_any_look_waits_for_the_one_before() -> Result<
     Ok(())
 }
 
+/// Two that have taken numbers at once: the smaller one is given back, and who waits for it goes on.
+#[tokio::test]
+async fn a_smaller_claim_that_is_given_back_holds_nobody() -> Result<()> {
+    let place = in_memory(InMemory::new());
+    let plain = site(Arc::new(place.clone()), Arc::new(Catalog::default()), "t", Arc::new(SystemClock));
+    let first = Transaction::begin(plain.clone(), StatementKind::Exclusive).await?;
+    first.commit_exclusive(async |_: &Site| Ok(Effect::default())).await?;
+    let other = Transaction::begin(plain.clone(), StatementKind::Exclusive).await?;
+    let by = Mutex::new(Some((other.id(), Moment::Anew)));
+    let overtaken = Site { place: Arc::new(Overtaken { place, by, steps: Mutex::default() }), ..plain.clone() };
+    let ours = Transaction::begin(overtaken, StatementKind::Exclusive).await?;
+    let ours = ours.commit_exclusive(async |_: &Site| Ok(Effect::default()));
+    let given_back = async {
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        plain.place.delete(&[record::claim("t", 0)]).await
+    };
+    let (ours, given_back) = futures::join!(ours, given_back);
+    ours?;
+    given_back?;
+    other.roll_back().await
+}
+
+#[tokio::test]
+async fn the_newest_claim_of_a_table_stays_whoever_ended_its_statement() -> Result<()> {
+    let plain = site(Arc::new(in_memory(InMemory::new())), Arc::new(Catalog::default()), "t", Arc::new(SystemClock));
+    let ours = Transaction::begin(plain.clone(), StatementKind::Exclusive).await?;
+    let later = Site { clock: Arc::new(Later), ..plain.clone() };
+    let ended = ours.commit_exclusive(async |_: &Site| {
+        recover(&later).await?;
+        Ok(Effect::default())
+    });
+    let error = ended.await.unwrap_err();
+    assert_eq!(error.code().0, "TRANSACTION_CONFLICT", "{error}");
+    assert_eq!(plain.place.list(&record::claims("t")).await?.len(), 1, "who has read it takes the next number");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_decided_and_not_to_be_seen_is_not_passed_over() -> Result<()> {
     let plain = site(Arc::new(in_memory(InMemory::new())), Arc::new(Catalog::default()), "t", Arc::new(SystemClock));
@@ -131,9 +179,10 @@ async fn what_is_decided_and_not_to_be_seen_is_not_passed_over() -> Result<()> {
     let commit = Decision::Commit(Box::default());
     plain.place.create(&decision, record::encode(&commit)?).await?;
     let replace = Transaction::begin(plain, StatementKind::Exclusive).await?;
-    assert_eq!(replace.decided_and_open().await?, Some(open.id()));
+    let queue = Queue::new(replace.site(), replace.id());
+    assert_eq!(queue.decided_and_open().await?, Some(open.id()));
     open.commit(Effect::default()).await?;
-    assert_eq!(replace.decided_and_open().await?, None);
+    assert_eq!(queue.decided_and_open().await?, None);
     replace.commit_exclusive(async |_: &Site| Ok(Effect::default())).await?;
     Ok(())
 }

@@ -76,6 +76,45 @@ async fn a_statement_that_fails_by_itself_after_its_table_is_dropped_leaves_noth
     assert_eq!(all_files(&now).await, Vec::<String>::new());
 }
 
+/// Ctrl-C while it waits, or while it looks at what it replaces.
+#[tokio::test]
+async fn a_statement_that_is_dropped_after_its_table_leaves_nothing() {
+    let catalog = Arc::new(OneTable::default());
+    let now = site(Arc::new(in_memory(InMemory::new())), catalog.clone(), "t", Arc::new(SystemClock));
+    let transaction = Transaction::begin(now.clone(), StatementKind::Exclusive).await.unwrap();
+    let _staged = stage_all(&transaction, "t").await.unwrap();
+    catalog.is_gone.store(true, Relaxed);
+    discard(&now).await.unwrap();
+    let is_asked = tokio::sync::Notify::new();
+    let replaces = transaction.commit_exclusive(async |_: &Site| {
+        is_asked.notify_one();
+        std::future::pending().await
+    });
+    tokio::select! {
+        _ = replaces => unreachable!("it never ends"),
+        () = is_asked.notified() => {}
+    }
+    assert_eq!(all_files(&now).await.len(), 2, "an abort for it, and its claim");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(all_files(&now).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn no_folder_of_a_dropped_table_is_left() {
+    let (_folder, root) = on_disk();
+    let catalog = Arc::new(OneTable::default());
+    let now = site(Arc::new(LocalPlace), catalog.clone(), &root, Arc::new(SystemClock));
+    let transaction = Transaction::begin(now.clone(), StatementKind::Exclusive).await.unwrap();
+    let files = stage_all(&transaction, &root).await.unwrap();
+    catalog.is_gone.store(true, Relaxed);
+    discard(&now).await.unwrap();
+    let effect = Effect { files, ..Effect::default() };
+    transaction.commit_exclusive(async |_: &Site| Ok(effect)).await.unwrap_err();
+    assert!(!std::path::Path::new("/").join(&root).exists());
+}
+
 /// The decision of whoever drops comes first, and stays for the owner to find.
 #[tokio::test]
 async fn a_drop_between_the_look_and_the_decision_wins() {

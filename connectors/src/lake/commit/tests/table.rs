@@ -14,7 +14,7 @@ use super::{
 use crate::lake::commit::{
     ABORT_RETENTION_MS, RETENTION_MS, Records,
     owner::Fate,
-    protocol::{Facts, Step, Verdict, next_step},
+    protocol::{Facts, Own, Remains, Step, Verdict, after_own_roll_back, next_step},
     recover,
 };
 
@@ -307,6 +307,22 @@ fn every_row_of_the_table_has_its_step() {
     assert_eq!(row(false, abort, false, dead, ABORT_RETENTION_MS), Step::Leave);
     assert_eq!(row(false, abort, false, dead, ABORT_RETENTION_MS + 1), Step::Collect);
     assert_eq!(row(false, None, true, dead, 0), Step::Collect);
+}
+
+#[test]
+fn every_row_of_an_owner_that_undoes_its_own_has_its_remains() {
+    for begun in [Some(true), Some(false), None] {
+        for dropped in [false, true] {
+            let remains = |asked| after_own_roll_back(Own { asked, begun, dropped });
+            assert_eq!(remains(true), Remains::Keep, "a late commit is kept out: {begun:?} {dropped}");
+            let expected = match (dropped, begun) {
+                (true, _) => Remains::DeleteAbortAndClaims,
+                (false, Some(false)) => Remains::DeleteAbort,
+                (false, Some(true) | None) => Remains::Keep,
+            };
+            assert_eq!(remains(false), expected, "{begun:?} {dropped}");
+        }
+    }
 }
 
 /// The walk through all facts: each step leads to facts whose step is another one, until there is nothing to do.
