@@ -1,9 +1,11 @@
 //! The memory of request bodies: a share of it for each request, as large as what has come so far.
 //!
-//! Invariant: all requests of a listener together hold no more bytes of bodies than its tables have given it.
+//! Invariant: all requests of a listener together hold no more bytes of bodies than its tables have given it. What a table
+//! takes back while requests have it goes as they end, before anybody else gets it.
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes a body may have at most.
@@ -13,36 +15,58 @@ const UNIT: usize = 1 << 10;
 
 /// What all requests share.
 #[derive(Debug, Clone)]
-pub(super) struct Bodies(Arc<Semaphore>);
+pub(super) struct Bodies(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    free: Arc<Semaphore>,
+    /// Units that a table has taken back and requests still have; held whenever units come or go for good.
+    owed: Mutex<usize>,
+}
 
 /// A request's share, for as long as it lasts.
 #[derive(Debug)]
 pub(super) struct Share {
-    of: Arc<Semaphore>,
+    of: Arc<Pool>,
     permit: OwnedSemaphorePermit,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
+        Self(Arc::new(Pool { free: Arc::new(Semaphore::new(0)), owed: Mutex::default() }))
     }
 }
 
 impl Bodies {
     /// So many bytes more.
     pub(super) fn add(&self, bytes: usize) {
-        self.0.add_permits(bytes / UNIT);
+        let mut owed = self.0.owed.lock();
+        let paid = (bytes / UNIT).min(*owed);
+        *owed -= paid;
+        self.0.free.add_permits(bytes / UNIT - paid);
     }
 
-    /// So many bytes less, of those that no request has.
+    /// So many bytes less: of those that no request has, and the rest as requests end.
     pub(super) fn remove(&self, bytes: usize) {
-        self.0.forget_permits(bytes / UNIT);
+        let mut owed = self.0.owed.lock();
+        *owed += bytes / UNIT - self.0.free.forget_permits(bytes / UNIT);
     }
 
     /// A share of so many bytes; `None` when there is no room.
     pub(super) fn share(&self, bytes: usize) -> Option<Share> {
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(units(bytes)).ok()?;
+        let permit = Arc::clone(&self.0.free).try_acquire_many_owned(units(bytes)).ok()?;
         Some(Share { of: Arc::clone(&self.0), permit })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut owed = self.of.owed.lock();
+        let paid = self.permit.num_permits().min(*owed);
+        if let Some(permit) = self.permit.split(paid) {
+            permit.forget();
+            *owed -= paid;
+        }
     }
 }
 
@@ -53,7 +77,7 @@ impl Share {
         if more == 0 {
             return true;
         }
-        let Ok(permit) = Arc::clone(&self.of).try_acquire_many_owned(more) else { return false };
+        let Ok(permit) = Arc::clone(&self.of.free).try_acquire_many_owned(more) else { return false };
         self.permit.merge(permit);
         true
     }
@@ -77,5 +101,24 @@ mod tests {
         assert!(!shares[0].grow(100 << 20) && bodies.share(100 << 20).is_none());
         shares.truncate(1);
         assert!(shares[0].grow(MAX_BODY) && bodies.share(MAX_BODY / 2).is_some());
+    }
+
+    #[test]
+    fn what_a_table_takes_back_goes_as_requests_end() {
+        let bodies = Bodies::default();
+        (0..2).for_each(|_| bodies.add(10 * UNIT));
+        let (large, small) = (bodies.share(13 * UNIT).unwrap(), bodies.share(UNIT).unwrap());
+        bodies.remove(10 * UNIT);
+        assert!(bodies.share(0).is_none(), "four units were free, six are owed");
+        drop(small);
+        assert!(bodies.share(0).is_none(), "two of them are paid");
+        drop(large);
+        let whole = bodies.share(9 * UNIT).unwrap();
+        assert!(bodies.share(0).is_none(), "one table is left, with ten units");
+        bodies.remove(10 * UNIT);
+        bodies.add(10 * UNIT);
+        assert!(bodies.share(0).is_none(), "a new table's units are those that requests have");
+        drop(whole);
+        assert!(bodies.share(9 * UNIT).is_some());
     }
 }
