@@ -78,6 +78,18 @@ pub struct Decoded {
 pub trait Decoder: fmt::Debug + Send {
     /// Decodes all payloads; an error is a defect or a limit, never a bad row.
     fn decode(&mut self, payloads: &Payloads) -> Result<Decoded>;
+
+    /// For each row of the last batch its place among all rows of its payload, where some are left out without a word;
+    /// `None` where they come one after another.
+    fn places(&self) -> Option<&[u32]> {
+        None
+    }
+
+    /// A decoder into columns of `schema` for payloads that were decoded before: one that leaves out no row for having
+    /// been there already. `None` where any decoder of the table is one.
+    fn again(&self, _schema: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        Ok(None)
+    }
 }
 
 /// Turns rows into payloads, one each.

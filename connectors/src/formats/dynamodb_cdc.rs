@@ -105,7 +105,7 @@ impl Format for DynamoDbCdc {
         let mut shared = self.seen.lock();
         let seen = shared.upgrade().unwrap_or_default();
         *shared = Arc::downgrade(&seen);
-        Ok(Box::new(CdcDecoder { decoder, mode: self.mode, seen }))
+        Ok(Box::new(CdcDecoder { decoder, mode: self.mode, seen: Some(seen), places: Vec::new() }))
     }
 
     fn encoder(&self, _: SchemaRef) -> Result<Box<dyn Encoder>> {
@@ -118,16 +118,20 @@ impl Format for DynamoDbCdc {
 struct CdcDecoder {
     decoder: ChangeDecoder,
     mode: ChangeMode,
-    seen: Arc<Mutex<Seen>>,
+    /// What is known of the changes; without it all are news, for reading what was read.
+    seen: Option<Arc<Mutex<Seen>>>,
+    /// For each row of the last batch the number of its change within its payload.
+    places: Vec<u32>,
 }
 
 impl Decoder for CdcDecoder {
     fn decode(&mut self, payloads: &Payloads) -> Result<Decoded> {
-        let (mut changes, mut payload_of, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut payload_of, mut places, mut rejected) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for payload in 0..payloads.len() {
             match read_all(payloads.payload(payload)) {
                 Ok(read) => {
                     payload_of.extend(std::iter::repeat_n(payload as u32, read.len()));
+                    places.extend(0..read.len() as u32);
                     changes.extend(read);
                 }
                 Err(reason) => rejected.push(RejectedRow::whole(payloads, payload, reason)),
@@ -137,14 +141,24 @@ impl Decoder for CdcDecoder {
         for (index, reason) in decoded.misfits {
             rejected.push(RejectedRow::whole(payloads, payload_of[index] as usize, reason));
         }
-        let mut seen = self.seen.lock();
-        let news: Vec<bool> =
-            decoded.kept.iter().map(|index| seen.is_news(self.mode, &changes[*index as usize])).collect();
+        let mut seen = self.seen.as_ref().map(|seen| seen.lock());
+        let mut is_news = |change: &Change| seen.as_mut().is_none_or(|seen| seen.is_news(self.mode, change));
+        let news: Vec<bool> = decoded.kept.iter().map(|index| is_news(&changes[*index as usize])).collect();
         drop(seen);
-        let kept = decoded.kept.iter().zip(&news).filter(|(_, is_news)| **is_news);
-        let payload_of_row = kept.map(|(index, _)| payload_of[*index as usize]).collect();
+        let kept = decoded.kept.iter().zip(&news).filter(|(_, is_news)| **is_news).map(|(index, _)| *index as usize);
+        let (payload_of_row, places) = kept.map(|index| (payload_of[index], places[index])).unzip();
+        self.places = places;
         let rows = filtered(decoded.rows, news)?;
         Ok(Decoded { rows, payload_of_row: Some(payload_of_row), rejected, values_nulled: 0 })
+    }
+
+    fn places(&self) -> Option<&[u32]> {
+        Some(&self.places)
+    }
+
+    fn again(&self, schema: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
+        let decoder = ChangeDecoder::new(self.mode, schema, &[])?;
+        Ok(Some(Box::new(Self { decoder, mode: self.mode, seen: None, places: Vec::new() })))
     }
 }
 
@@ -294,6 +308,31 @@ mod tests {
             assert_eq!((rows(first.as_mut()), rows(other.as_mut())), (1, 0), "one change for all readers");
             drop((first, other));
             assert_eq!(rows(format.decoder(schema()).unwrap().as_mut()), 1);
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_read_again_whole_and_in_its_places() {
+        let format = DynamoDbCdc::new(ChangeMode::Changelog);
+        let (first, second) = (kinesis("k1", "INSERT", 10, "1"), kinesis("k2", "MODIFY", 20, "2"));
+        let both = format!("[{first},{second}]");
+        let payloads = |parts: &[&str]| Payloads {
+            ends: parts
+                .iter()
+                .scan(0, |end, part| {
+                    *end += part.len();
+                    Some(*end)
+                })
+                .collect(),
+            buffer: parts.concat().into_bytes().into(),
+        };
+        let mut decoder = format.decoder(schema()).unwrap();
+        assert_eq!(prices(&decoder.decode(&payloads(&[&first, &both])).unwrap()), [1.0, 2.0]);
+        assert_eq!(decoder.places(), Some([0, 1].as_slice()), "of the list the second change is news");
+        let mut again = decoder.again(schema()).unwrap().unwrap();
+        for _ in 0..2 {
+            assert_eq!(prices(&again.decode(&payloads(&[&both])).unwrap()), [1.0, 2.0]);
+            assert_eq!(again.places(), Some([0, 1].as_slice()));
         }
     }
 

@@ -121,6 +121,7 @@ pub(super) fn decoded_again(
         ends.push(buffer.len());
     }
     let decoded = decoder.decode(&Payloads { buffer: buffer.into(), ends })?;
+    let places = decoder.places();
     let rows = decoded.rows.num_rows();
     let payload_of = |row: usize| decoded.payload_of_row.as_ref().map_or(row, |payloads| payloads[row] as usize);
     let of_row: UInt32Array = (0..rows).map(|row| records.get(payload_of(row)).copied()).collect();
@@ -140,6 +141,9 @@ pub(super) fn decoded_again(
     let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
     let batch = RecordBatch::try_new_with_options(Arc::clone(&whole.columns), columns, &options)?;
     let place = |(record, nth): (u32, u32)| {
+        if let Some(places) = places {
+            return (0..rows).find(|row| of_row.value(*row) == record && places[*row] == nth).map(|row| row as u32);
+        }
         let first = of_row.values().iter().position(|other| *other == record)? + nth as usize;
         (first < rows && of_row.value(first) == record).then_some(first as u32)
     };

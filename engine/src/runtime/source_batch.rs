@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     pub(super) ahead: u64,
     /// The record each row came from, of the rows as they were decoded.
     records: Option<Vec<u32>>,
+    /// The place of each of these rows among all of its record, where some were left out.
+    places: Option<Vec<u32>>,
     /// Where each row was among those, once some have been left out.
     decoded: Option<Vec<u32>>,
     /// What could not become a row.
@@ -130,7 +132,7 @@ impl Prepared {
     /// Rows that come without records, times and rejects.
     pub(super) fn of_rows(changes: ChangeBatch) -> Self {
         let (before, rejected) = (Vec::new(), Vec::new());
-        Self { changes, times: None, before, ahead: 0, records: None, decoded: None, rejected }
+        Self { changes, times: None, before, ahead: 0, records: None, places: None, decoded: None, rejected }
     }
 
     /// Where a row was among those that were decoded.
@@ -143,11 +145,14 @@ impl Prepared {
         self.records.as_ref().map_or(decoded, |records| records[decoded] as usize)
     }
 
-    /// The record of a row, and how many rows of that record were decoded before it.
+    /// The record of a row, and its place among the rows of that record.
     pub(super) fn place_in_record(&self, row: usize) -> (u32, u32) {
         let decoded = self.decoded_at(row);
         let Some(records) = &self.records else { return (decoded as u32, 0) };
         let record = records[decoded];
+        if let Some(places) = &self.places {
+            return (record, places[decoded]);
+        }
         let before = records[..decoded].iter().rev().take_while(|other| **other == record).count();
         (record, before as u32)
     }
@@ -210,6 +215,7 @@ fn decode(
     origin: &Origin,
 ) -> Result<Prepared> {
     let decoded = decoder.decode(payloads)?;
+    let places = decoder.places().map(<[u32]>::to_vec);
     let rejected = decoded.rejected.into_iter().map(|row| {
         let raw = payloads.buffer.get(row.start..row.end).map(<[u8]>::to_vec);
         origin.rejected(row.payload, raw, row.reason)
@@ -241,7 +247,7 @@ fn decode(
         &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows)),
     )?;
     let changes = ChangeBatch::new(rows, decoded.rows.kinds);
-    Ok(Prepared { records: decoded.payload_of_row, rejected, ..Prepared::of_rows(changes) })
+    Ok(Prepared { records: decoded.payload_of_row, places, rejected, ..Prepared::of_rows(changes) })
 }
 
 /// Rejects rows that have no value in a column where there must be one. A row that goes may name its key alone.

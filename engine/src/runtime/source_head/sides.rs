@@ -2,6 +2,8 @@
 //!
 //! Invariant: a row kept aside is written before the barrier of the epoch it was read in.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use arrow::record_batch::RecordBatch;
 
 use super::{SourceHead, physical, source_of};
@@ -17,7 +19,6 @@ use crate::{
     },
     time::as_of,
 };
-use std::collections::BTreeMap;
 
 /// Rejected or late rows a task keeps before it writes them as a segment.
 const SEGMENT_ROWS: usize = 8192;
@@ -98,7 +99,11 @@ impl SourceHead {
         let again = if origin.has_payloads() {
             let decoder = match self.whole_decoder.take() {
                 Some(decoder) => Some(decoder),
-                None => node.source.decoder(physical(&whole.columns, &whole.metadata))?,
+                None => {
+                    let columns = physical(&whole.columns, &whole.metadata);
+                    let again = self.decoder.as_ref().map(|decoder| decoder.again(Arc::clone(&columns)));
+                    again.transpose()?.flatten().map_or_else(|| node.source.decoder(columns), |own| Ok(Some(own)))?
+                }
             };
             let mut decoder = decoder.ok_or_else(|| Error::internal("a source of payloads without a decoder"))?;
             let again = aside::decoded_again(decoder.as_mut(), (node, whole), (prepared, origin), late)?;
