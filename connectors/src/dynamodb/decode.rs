@@ -41,6 +41,8 @@ type Cell<'a> = (usize, Option<&'a AttributeValue>);
 #[derive(Debug, Clone)]
 pub(crate) struct ItemDecoder {
     schema: SchemaRef,
+    /// Columns that no row has, but that decide whether an item is one.
+    judged: Vec<FieldRef>,
 }
 
 /// Rows, which items they came from, and why the others are none.
@@ -63,21 +65,32 @@ impl ItemDecoder {
         for field in schema.fields() {
             check(field.name(), field.data_type())?;
         }
-        Ok(Self { schema })
+        Ok(Self { schema, judged: Vec::new() })
+    }
+
+    /// The same, so that an item is a row only if it fits all these columns: whichever of them are wanted, the same ones are.
+    #[must_use]
+    pub(crate) fn judging(self, declared: &SchemaRef) -> Self {
+        let is_new = |field: &&FieldRef| self.schema.field_with_name(field.name()).is_err();
+        let judged = declared.fields().iter().filter(is_new).filter(|field| may_refuse(field.data_type()));
+        Self { judged: judged.cloned().collect(), ..self }
     }
 
     /// Rows of items, one each unless one of its attributes does not fit.
     pub(crate) fn decode(&self, items: &[Option<&Item>]) -> Result<DecodedItems> {
         let mut misfits = Misfits::new();
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for field in self.schema.fields() {
+        for (index, field) in self.schema.fields().iter().chain(&self.judged).enumerate() {
             let cells: Vec<Cell<'_>> = items
                 .iter()
                 .enumerate()
                 .map(|(row, item)| (row, item.and_then(|item| find(item, field.name()))))
                 .collect();
             let mut wrong = Misfits::new();
-            columns.push(column(field.data_type(), &cells, &mut wrong)?);
+            let values = column(field.data_type(), &cells, &mut wrong)?;
+            if index < self.schema.fields().len() {
+                columns.push(values);
+            }
             for (row, reason) in wrong {
                 misfits.entry(row).or_insert_with(|| format!("attribute \"{}\" {reason}", field.name()));
             }
@@ -91,6 +104,11 @@ impl ItemDecoder {
         let mask: BooleanArray = (0..items.len()).map(|row| Some(!misfits.contains_key(&row))).collect();
         Ok(DecodedItems { rows: filter_record_batch(&rows, &mask)?, kept, misfits })
     }
+}
+
+/// Whether some attribute does not fit a column of this type.
+pub(crate) fn may_refuse(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::Utf8 | DataType::LargeUtf8)
 }
 
 /// An attribute by its exact name, else without regard to case.

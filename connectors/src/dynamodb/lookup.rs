@@ -4,7 +4,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, SchemaRef},
+};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
 use futures::{StreamExt, TryStreamExt};
@@ -83,6 +86,27 @@ fn needs_key(table: &str, key: &str) -> Error {
         .with_hint(format!("join ON .. = {table}.{key}, or read the table whole with 'lookup.cache' = 'FULL'"))
 }
 
+/// Whether a key of some kind has one attribute for each value of a column.
+fn can_be_asked(data_type: &DataType) -> bool {
+    ["S", "N", "B"].iter().any(|kind| is_spelt_one_way(data_type, kind))
+}
+
+fn has_spellings(table: &str, key: &str, data_type: &DataType) -> Error {
+    let shown = match data_type {
+        DataType::Timestamp(..) => "a time".to_owned(),
+        DataType::Date32 => "a date".to_owned(),
+        DataType::Float32 | DataType::Float64 => "a float".to_owned(),
+        other => format!("{other}"),
+    };
+    let message = format!(
+        "a join looks rows of \"{table}\" up by \"{key}\", which is {shown}: more than one key of the DynamoDB table is read as \
+         one value"
+    );
+    Error::user("NOT_SUPPORTED", message).with_hint(format!(
+        "declare \"{key}\" as VARCHAR and join by the text the items have, or read the table whole with 'lookup.cache' = 'FULL'"
+    ))
+}
+
 impl fmt::Debug for DynamoLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DynamoLookup").field("table", &self.options.table_name).finish_non_exhaustive()
@@ -105,7 +129,15 @@ impl KeyedTable for DynamoLookup {
     fn check(&self, columns: &[&str]) -> Result<()> {
         let Some(first) = self.spec.primary_key.first() else { return Ok(()) };
         let is_key = |column: &&str| self.spec.primary_key.iter().any(|key| key.eq_ignore_ascii_case(column));
-        if columns.iter().any(is_key) { Ok(()) } else { Err(needs_key(&self.options.table, first)) }
+        if !columns.iter().any(is_key) {
+            return Err(needs_key(&self.options.table, first));
+        }
+        match self.spec.schema.field_with_name(first) {
+            Ok(field) if self.spec.primary_key.len() == 1 && !can_be_asked(field.data_type()) => {
+                Err(has_spellings(&self.options.table, first, field.data_type()))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn rows(&self, keys: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch> {
@@ -116,7 +148,11 @@ impl KeyedTable for DynamoLookup {
             true => outside.items(asked.keys).await?,
             false => outside.partitions(asked.keys).await?,
         };
-        let decoded = ItemDecoder::new(Arc::clone(columns))?.decode(&items.iter().map(Some).collect::<Vec<_>>())?;
+        let mut decoder = ItemDecoder::new(Arc::clone(columns))?;
+        if self.malformed == Malformed::Reject {
+            decoder = decoder.judging(&self.spec.schema);
+        }
+        let decoded = decoder.decode(&items.iter().map(Some).collect::<Vec<_>>())?;
         let Some(reason) = decoded.misfits.values().next() else { return Ok(decoded.rows) };
         let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.options.table_name);
         if self.malformed == Malformed::Reject {
@@ -148,6 +184,10 @@ impl Asked {
         let names = part.keys.iter().map(|key| key.name.clone()).collect();
         let encoder = ItemEncoder::new(&keys.schema(), names, &Default::default(), true)?;
         part.check_types(table, &encoder, &(0..places.len()).collect::<Vec<_>>())?;
+        let (first, kind) = (keys.schema().field(0).data_type().clone(), &part.keys[0].kind);
+        if !is_spelt_one_way(&first, kind) {
+            return Err(has_spellings(table, &part.keys[0].name, &first));
+        }
         // A sort key that can be spelt in other ways too is looked for among all items of its partition.
         if let (Some(sort), Some(key)) = (places.get(1), description.keys.get(1))
             && !is_spelt_one_way(schema.field(*sort).data_type(), &key.kind)
@@ -266,7 +306,33 @@ mod tests {
         let by_time = keys_of(vec![("window", times), ("post_id", posts())]);
         let asked = Asked::new(&timed, &by_time, "t").unwrap().unwrap();
         assert_eq!((asked.keys.len(), asked.is_whole), (1, false), "a time is spelt in more than one way");
+        let by_time = keys_of(vec![("post_id", Arc::new(TimestampMillisecondArray::from(vec![1])) as ArrayRef)]);
+        for description in [description(), Description { keys: description().keys[..1].to_vec(), ..description() }] {
+            let refused = Asked::new(&description, &by_time, "t").err().unwrap();
+            assert_eq!(refused.code().0, "NOT_SUPPORTED", "an item of the same time in other words would not be found");
+            assert!(refused.message().contains("\"post_id\", which is a time"), "{refused}");
+        }
         let number = keys_of(vec![("post_id", Arc::new(Int64Array::from(vec![1])))]);
         assert_eq!(Asked::new(&description(), &number, "t").err().map(|e| e.code().0), Some("TYPE_MISMATCH"));
+    }
+
+    #[test]
+    fn a_key_that_can_be_none_of_the_service_s_is_refused_before_the_job_runs() {
+        let lookup = |data_type| {
+            let spec = TableSpec {
+                name: "t".into(),
+                schema: Arc::new(Schema::new(vec![Field::new("at", data_type, true)])),
+                metadata: Vec::new(),
+                options: [("table-name".to_owned(), "T".to_owned())].into(),
+                partitioned_by: Vec::new(),
+                primary_key: vec!["at".to_owned()],
+            };
+            DynamoLookup::new(&spec, Malformed::Fail).unwrap().check(&["at"])
+        };
+        assert!(lookup(DataType::Utf8).is_ok() && lookup(DataType::Int64).is_ok());
+        for spelt in [DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None), DataType::Date32] {
+            let hint = lookup(spelt).unwrap_err().hint().map(ToOwned::to_owned);
+            assert!(hint.is_some_and(|hint| hint.contains("'lookup.cache' = 'FULL'")));
+        }
     }
 }

@@ -132,6 +132,12 @@ impl DynamoTable {
         Ok((values.len() <= KEYS_MAX).then_some(values))
     }
 
+    /// Where items are left out, all columns decide which, so that every query of the table leaves out the same ones.
+    fn decoder(&self, schema: SchemaRef) -> Result<ItemDecoder> {
+        let decoder = ItemDecoder::new(schema)?;
+        Ok(if self.malformed == Malformed::Reject { decoder.judging(&self.spec.schema) } else { decoder })
+    }
+
     fn names(&self, filter: &Expr) -> bool {
         self.spec.schema.fields().iter().any(|field| equal_to(filter, field.name()).is_some())
     }
@@ -199,7 +205,7 @@ impl TableProvider for DynamoTable {
             attributes: Vec::new(),
             clock: Arc::new(SystemClock),
         };
-        let decoder = ItemDecoder::new(Arc::clone(&schema))?;
+        let decoder = self.decoder(Arc::clone(&schema))?;
         let scan = Scan { pages, decoder, malformed: self.malformed, limit, stats };
         let partitions = lanes(&parts);
         Ok(Arc::new(LeafExec::new(Parts { scan: Arc::new(scan), parts }, schema, partitions)))
@@ -244,7 +250,7 @@ impl Scan {
                 let message = format!("an item of the DynamoDB table \"{}\": {reason}", self.pages.table);
                 return Err(Error::data("TYPE_MISMATCH", message).with_hint(MISFIT_HINT));
             }
-            left = left.saturating_sub(page.items.len());
+            left = left.saturating_sub(decoded.rows.num_rows());
             if decoded.rows.num_rows() > 0 && rows.send(Ok(decoded.rows)).await.is_err() {
                 return Ok(());
             }

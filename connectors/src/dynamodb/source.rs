@@ -19,7 +19,7 @@ use headwater_engine::{
 use super::{
     SERVICE,
     attributes::{item_of_json, tagged_json},
-    decode::ItemDecoder,
+    decode::{ItemDecoder, may_refuse},
     options::DynamoOptions,
     pages::{Pages, Part},
     pump::{Events, PumpedReader, ReadSplit},
@@ -58,6 +58,10 @@ impl fmt::Display for DynamoSource {
 impl Source for DynamoSource {
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
+    }
+
+    fn may_refuse(&self, data_type: &arrow::datatypes::DataType) -> bool {
+        may_refuse(data_type)
     }
 
     fn decoder(&self, _: arrow::datatypes::SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

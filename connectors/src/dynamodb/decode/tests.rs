@@ -137,3 +137,26 @@ fn a_decimal_is_the_very_number_or_none() {
         assert_eq!(of(text), None, "{text}");
     }
 }
+
+#[test]
+fn an_item_is_judged_by_columns_that_are_not_wanted_too() {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let texts = DataType::List(Arc::new(field("item", DataType::Utf8)));
+    let declared =
+        Arc::new(Schema::new(vec![field("id", DataType::Utf8), field("n", DataType::Int64), field("texts", texts)]));
+    let items = [
+        item(&[("id", s("a")), ("n", n("1"))]),
+        item(&[("id", s("b")), ("n", s("x"))]),
+        item(&[("id", s("c")), ("texts", s("no list"))]),
+        item(&[("id", n("4")), ("n", n("4"))]),
+    ];
+    let items: Vec<Option<&Item>> = items.iter().map(Some).collect();
+    for wanted in [vec![], vec![0], vec![1], vec![2, 0], vec![0, 1, 2]] {
+        let schema = Arc::new(declared.project(&wanted).unwrap());
+        let decoder = ItemDecoder::new(Arc::clone(&schema)).unwrap();
+        assert_eq!(decoder.clone().decode(&[]).unwrap().rows.schema(), schema);
+        let decoded = decoder.judging(&declared).decode(&items).unwrap();
+        assert_eq!((decoded.kept, decoded.rows.num_rows(), decoded.rows.schema()), (vec![0, 3], 2, schema));
+        assert!(decoded.misfits[&1].contains("\"n\" is no Int64") && decoded.misfits[&2].contains("\"texts\""));
+    }
+}

@@ -34,7 +34,7 @@ use self::{
 use super::{
     SERVICE,
     changes::{ChangeDecoder, ChangeMode},
-    decode::ItemDecoder,
+    decode::{ItemDecoder, may_refuse},
     keys,
     pages::Pages,
     pump::PumpedReader,
@@ -135,6 +135,10 @@ impl Source for StreamSource {
 
     fn discovery_interval(&self) -> Option<Duration> {
         Some(self.options.discovery)
+    }
+
+    fn may_refuse(&self, data_type: &arrow::datatypes::DataType) -> bool {
+        may_refuse(data_type)
     }
 
     fn decoder(&self, _: arrow::datatypes::SchemaRef) -> Result<Option<Box<dyn Decoder>>> {

@@ -1,6 +1,7 @@
 //! DynamoDB's tables and streams against DynamoDB Local, with a throttling proxy in front where that matters.
 
 mod lookup;
+mod misfits;
 pub(crate) mod pipelines;
 mod reading;
 mod sink;
