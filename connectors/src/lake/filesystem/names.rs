@@ -26,7 +26,7 @@ impl Names {
 
     /// Why no file can be begun with this path, to which the file's own name is added.
     pub(super) fn refusal(self, path: &str) -> Option<String> {
-        if path.chars().any(char::is_control) {
+        if path.bytes().any(|byte| byte.is_ascii_control()) {
             return Some(format!("the path {path:?} has control characters"));
         }
         let (folders, begun) = path.rsplit_once('/').unwrap_or(("", path));
@@ -59,5 +59,7 @@ mod tests {
         assert!(local.refusal(&format!("t/{}", "a".repeat(100))).is_some());
         assert!(objects.refusal(&"k/".repeat(450)).is_some() && local.refusal(&"k/".repeat(450)).is_none());
         assert!(local.refusal("t/a\u{0}b/").is_some() && local.refusal("t/k=%00/").is_none());
+        // Beyond ASCII, no character is refused by any store.
+        assert!(local.refusal("t/a\u{85}b/").is_none() && objects.refusal("t/a\u{85}b/").is_none());
     }
 }

@@ -105,7 +105,7 @@ impl Prefix {
         if relative.contains("//") {
             return Err(invalid("a folder has no name: \"//\""));
         }
-        if relative.chars().any(char::is_control) {
+        if relative.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(invalid("it has control characters"));
         }
         let (mut parts, mut rest) = (Vec::new(), relative);
@@ -154,7 +154,7 @@ impl Prefix {
                 Part::Time(parts) => parts.iter().for_each(|part| part.write(facts.time, &mut out)),
                 Part::Key(_) => {
                     let key = keys.next().map(String::as_str).unwrap_or_default();
-                    if key.chars().any(char::is_control) {
+                    if key.bytes().any(|byte| byte.is_ascii_control()) {
                         return Err(format!("the partition key {key:?} has control characters"));
                     }
                     out.push_str(key);

@@ -25,7 +25,7 @@ use super::{
     failure::{Failure, Undelivered},
     keys_query::KeysQuery,
     options::SinkOptions,
-    prefix::{Facts, Key, KeyFrom, Prefix},
+    prefix::{self, Facts, Key, KeyFrom, Prefix},
     sink::FilesystemSink,
     units::{Kind, Portion, Units},
 };
@@ -174,7 +174,8 @@ impl UnitWriter {
         let names = self.target.sink.names();
         match values.first() {
             Some(Some(prefix)) if has_prefix => {
-                names.refusal(&format!("{}/{prefix}", layout.root)).map(Failure::no_key)
+                let settled = prefix::settled(prefix);
+                names.refusal(&format!("{}/{settled}", layout.root)).map(Failure::no_key)
             }
             _ => names.refusal(&format!("{}/", layout.folder(values))).map(Failure::not_partitioned),
         }
@@ -347,7 +348,15 @@ impl SinkWriter for UnitWriter {
         let now = self.job.clock.now();
         let refused = match self.target.role {
             Role::Errors => self.write_rejected(&changes.rows, now).map(|()| Vec::new())?,
-            Role::Rows | Role::Backup => self.write_rows(&changes.rows, now).await?,
+            Role::Rows => self.write_rows(&changes.rows, now).await?,
+            Role::Backup => match self.write_rows(&changes.rows, now).await?.first() {
+                None => Vec::new(),
+                // A backup takes every record, and has nowhere to put one aside.
+                Some(refused) => {
+                    let message = format!("'sink.backup-prefix': {}", refused.reason);
+                    return Err(Error::user("INVALID_TABLE_PROPERTY", message));
+                }
+            },
         };
         self.units.note_memory();
         Ok(refused)

@@ -76,14 +76,64 @@ async fn a_row_that_no_folder_can_be_called_after_is_an_error_and_the_rest_arriv
 }
 
 #[tokio::test]
+async fn a_random_text_is_in_the_prefixes_of_rows_and_of_records() -> Result<()> {
+    let mut bench = Bench::new();
+    let options = [
+        ("sink.prefix", "x/!{firehose:random-string}/"),
+        ("sink.backup-prefix", "bk/!{firehose:random-string}/"),
+        ("sink.error-prefix", "errors/!{firehose:error-output-type}/"),
+    ];
+    let sink = connector().sink(&bench.spec(&options, &[]))?;
+    let mut writer = writer_of(sink.as_ref(), &bench, Carries::Record.extend(&schema())).await;
+    let refused = writer.write(carried(&[(Some("a"), 1, NOW, "r1"), (Some("b"), 2, NOW, "r2")])).await?;
+    assert!(refused.is_empty(), "{refused:?}");
+    let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
+    let folders = |files: &BTreeMap<String, String>| -> Vec<(String, String, usize)> {
+        let parts = |path: &String| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+        files.iter().map(|(path, text)| (parts(path)[0].clone(), text.clone(), parts(path)[1].len())).collect()
+    };
+    let rows = "{\"p\":\"a\",\"n\":1}\n{\"p\":\"b\",\"n\":2}\n";
+    assert_eq!(folders(&files), [("x".to_owned(), rows.to_owned(), 11)]);
+
+    let mut bench = Bench::new();
+    let beside = connector().sink(&bench.spec(&options, &[]))?.beside();
+    let backup = beside.iter().find(|beside| beside.takes == BesideRows::Records).unwrap().sink.as_ref();
+    let mut writer = writer_of(backup, &bench, records_schema()).await;
+    writer.write(records(&[b"one\n", b"two"])).await?;
+    let files = delivered(&mut bench, backup, writer.as_mut()).await;
+    assert_eq!(folders(&files), [("bk".to_owned(), "one\ntwo\n".to_owned(), 11)]);
+    Ok(())
+}
+
+fn records(raw: &[&[u8]]) -> ChangeBatch {
+    let arrivals = TimestampMillisecondArray::from_value(NOW, raw.len());
+    let columns: Vec<ArrayRef> = vec![Arc::new(BinaryArray::from_vec(raw.to_vec())), Arc::new(arrivals)];
+    ChangeBatch::inserts(RecordBatch::try_new(records_schema(), columns).unwrap())
+}
+
+#[tokio::test]
+async fn records_that_no_backup_can_take_fail_the_job() -> Result<()> {
+    let bench = Bench::new();
+    let prefix = format!("{}/!{{timestamp:yyyy}}/", "b".repeat(300));
+    let beside = connector().sink(&bench.spec(&[("sink.backup-prefix", &prefix)], &[]))?.beside();
+    let backup = beside[0].sink.as_ref();
+    let mut writer = writer_of(backup, &bench, records_schema()).await;
+    let error = writer.write(records(&[b"one"])).await.unwrap_err();
+    assert!(error.message().contains("'sink.backup-prefix'") && error.message().contains("300 bytes"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_row_of_a_partition_that_no_folder_can_be_called_after_is_refused() -> Result<()> {
     let mut bench = Bench::new();
     let sink = connector().sink(&bench.spec(&[], &["p"]))?;
     let mut writer = sink.writer(&bench.job(1), task(), Vec::new()).await?;
-    let refused = writer.write(super::rows(&[("a\u{0}b", 1), (&"n".repeat(300), 2)])).await?;
+    let rows = [("a\u{0}b", 1), (&"n".repeat(300), 2), ("a\u{85}b", 3)];
+    let refused = writer.write(super::rows(&rows)).await?;
     assert!(refused.len() == 1 && refused[0].reason.starts_with("partitioning-failed"), "{refused:?}");
     let files = delivered(&mut bench, sink.as_ref(), writer.as_mut()).await;
-    assert!(files.len() == 1 && files.keys().all(|path| path.starts_with("p=a%00b/")), "{files:?}");
+    let folders: Vec<&str> = files.keys().filter_map(|path| Some(path.split_once('/')?.0)).collect();
+    assert_eq!(folders, ["p=a%00b", "p=a\u{85}b"]);
     Ok(())
 }
 
@@ -149,13 +199,10 @@ async fn rows_and_records_are_apart_as_the_delimiters_say() -> Result<()> {
 
         let mut bench = Bench::new();
         let beside = connector().sink(&bench.spec(&options, &[]))?.beside();
-        let records = beside[0].sink.as_ref();
-        let mut writer = writer_of(records, &bench, records_schema()).await;
-        let raw = BinaryArray::from_vec(vec![b"one\n", b"two"]);
-        let arrivals = TimestampMillisecondArray::from_value(NOW, 2);
-        let rows = RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)]).unwrap();
-        writer.write(ChangeBatch::inserts(rows)).await?;
-        let files = delivered(&mut bench, records, writer.as_mut()).await;
+        let backup = beside[0].sink.as_ref();
+        let mut writer = writer_of(backup, &bench, records_schema()).await;
+        writer.write(records(&[b"one\n", b"two"])).await?;
+        let files = delivered(&mut bench, backup, writer.as_mut()).await;
         assert_eq!(files.values().collect::<Vec<_>>(), [records_as], "{backup}");
     }
     let bench = Bench::new();
