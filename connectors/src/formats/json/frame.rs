@@ -274,14 +274,20 @@ impl Frame {
         let rest = &buffer[start..];
         let newline = memchr::memchr(b'\n', rest);
         let at_end = is_last.then_some(rest.len());
-        let length = if self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline)) {
+        let has_lines = self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline));
+        let length = if has_lines && !self.goes_on(rest, newline, is_last)? {
             let line = newline.or(at_end)?;
-            balanced_end(&rest[..line]).unwrap_or_else(|| {
-                self.leave_line();
-                line
-            })
+            self.after_line(rest, line, line)
+        } else if has_lines && self.rows_indent().1.is_none() {
+            let line = newline.or(at_end)?;
+            let row = next_line(rest, |_, line, before| is_open(line[0]) && !matches!(before, b':' | b'[' | b','));
+            let most = row.unwrap_or(rest.len());
+            if balanced_end(&rest[..most]).is_none() {
+                row.or(at_end)?;
+            }
+            self.after_line(rest, most, line)
         } else {
-            self.after_lines(rest, at_end)?
+            self.after_lines(rest, newline.filter(|_| has_lines), at_end)?
         };
         if at_end == Some(length) && balanced_end(rest) != Some(length) {
             // That the document is cut is said of what is cut.
@@ -290,24 +296,74 @@ impl Frame {
         Some((start + length.max(1)).min(buffer.len()))
     }
 
-    /// Length of a malformed row over several lines: up to its last bracket, if that comes before the next line on which a
-    /// row may start.
-    fn after_lines(&mut self, rest: &[u8], at_end: Option<usize>) -> Option<usize> {
+    /// Whether a malformed row may have more lines than its first one, although others end with their line; `None` when the
+    /// bytes do not say yet.
+    fn goes_on(&self, rest: &[u8], newline: Option<usize>, is_last: bool) -> Option<bool> {
+        let is_key = matches!(self.stack.last(), Some(Open { level: Level::Keys(_), .. }));
+        let is_in_array = !self.stack.is_empty() || self.indent_before.is_some();
+        let (Some(newline), false) = (newline, is_key) else { return Some(false) };
+        // Other text than a container, beside an array, is lines.
+        if !is_in_array && !is_open(rest[0]) {
+            return Some(false);
+        }
+        let last = rest[..newline].trim_ascii_end().last();
+        let next = rest.get(skip_separators(rest, newline));
+        if next.is_none() && !is_last {
+            return None;
+        }
+        Some(match (last, next) {
+            (Some(b'['), Some(b']')) => true,
+            (_, None | Some(b']')) => false,
+            (Some(b'{' | b'[' | b',' | b':'), _) => true,
+            (_, Some(b'{' | b'[')) => false,
+            (_, Some(_)) => is_in_array && rest[0] == b'{',
+        })
+    }
+
+    /// How far the children of the innermost array on lines of their own are from their start, and how many containers are
+    /// open up to it.
+    fn rows_indent(&self) -> (usize, Option<usize>) {
         let is_array = |open: &Open| !matches!(open.level, Level::Keys(_)) && open.indent.is_some();
-        let depth = self.stack.iter().rposition(is_array).map_or(0, |index| index + 1);
-        let indent = depth.checked_sub(1).map_or(self.indent_before, |index| self.stack[index].indent);
+        match self.stack.iter().rposition(is_array) {
+            Some(index) => (index + 1, self.stack[index].indent),
+            None => (0, self.indent_before),
+        }
+    }
+
+    /// Length of a malformed row that ends with its first line, unless its last bracket is among the first `most` bytes.
+    fn after_line(&mut self, rest: &[u8], most: usize, line: usize) -> usize {
+        balanced_end(&rest[..most]).unwrap_or_else(|| {
+            self.leave_line();
+            line
+        })
+    }
+
+    /// Length of a malformed row over several lines: up to its last bracket, if that comes before the next line on which a
+    /// row may start or the rows end. Where neither is to be found it is its first line, if others have one.
+    fn after_lines(&mut self, rest: &[u8], line: Option<usize>, at_end: Option<usize>) -> Option<usize> {
+        let (depth, rows) = self.rows_indent();
+        let indent = rows.unwrap_or(0);
+        let is_row = |blanks: usize, line: &[u8]| match line {
+            [b'{', ..] => blanks == indent,
+            [b']'] | [b']', b'\n' | b'\r' | b',' | b'}', ..] => blanks < indent,
+            _ => false,
+        };
+        if at_end.is_none() && rest.ends_with(b"]") {
+            // What follows says whether the rows end here.
+            return None;
+        }
         // Between rows of an array is a comma, between others none.
-        let follows = |before: u8| !matches!(before, b':' | b'[') && (indent.is_some() || before != b',');
-        let row = next_object_line(rest, indent.unwrap_or(0), follows);
+        let follows = |before: u8| !matches!(before, b':' | b'[') && (rows.is_some() || before != b',');
+        let row = next_line(rest, |blanks, line, before| is_row(blanks, line) && (line[0] == b']' || follows(before)));
         if let Some(length) = balanced_end(&rest[..row.unwrap_or(rest.len())]) {
             return Some(length);
         }
         row.or(at_end)?;
-        let next = next_object_line(rest, indent.unwrap_or(0), |_| true);
+        let next = next_line(rest, |blanks, line, _| is_row(blanks, line));
         if next.is_some() {
             self.leave(depth);
         }
-        next.or(at_end)
+        next.or(line).or(at_end)
     }
 
     /// Leaves the containers whose children do not start on lines of their own: they have ended with their line.
@@ -385,16 +441,20 @@ fn loose_string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The end of the line before the next one that starts with an object after `indent` blanks or commas, and after a line that ends with a byte that
-/// `follows` takes.
-fn next_object_line(bytes: &[u8], indent: usize, follows: impl Fn(u8) -> bool) -> Option<usize> {
-    let is_row = |newline: &usize| {
+fn is_open(byte: u8) -> bool {
+    matches!(byte, b'{' | b'[')
+}
+
+/// The end of the line before the next one of which `is_it` holds: of the number of blanks or commas it starts with, of what
+/// is behind them, at least a byte, and of the byte that the lines before end with.
+fn next_line(bytes: &[u8], is_it: impl Fn(usize, &[u8], u8) -> bool) -> Option<usize> {
+    let is_wanted = |newline: &usize| {
         let line = &bytes[newline + 1..];
         let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b',')).count();
         let before = bytes[..*newline].trim_ascii_end().last();
-        blanks == indent && line.get(blanks) == Some(&b'{') && before.is_some_and(|before| follows(*before))
+        before.is_some_and(|before| blanks < line.len() && is_it(blanks, &line[blanks..], *before))
     };
-    memchr::memchr_iter(b'\n', bytes).find(is_row)
+    memchr::memchr_iter(b'\n', bytes).find(is_wanted)
 }
 
 /// Whether a malformed row at the start of `bytes` is a line of its own, where no row has been read yet.

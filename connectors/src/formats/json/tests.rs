@@ -13,6 +13,7 @@ use headwater_engine::format::{Decoder, Payloads};
 use super::*;
 
 mod framing;
+mod mixed;
 
 fn schema(columns: &[(&str, &str)]) -> SchemaRef {
     let field = |(name, kind): &(&str, &str)| {
