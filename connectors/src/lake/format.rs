@@ -104,11 +104,6 @@ impl ReadFormat {
         }
     }
 
-    /// Whether every line end ends a record.
-    pub fn is_line(&self) -> bool {
-        matches!(self, Self::Delimited(options) if options.is_by_line())
-    }
-
     /// Whether the start of a file says how a part is read that begins at a byte: by the names there, or, where a header
     /// may reach so far, by how much of it is left.
     pub fn needs_header(&self, start: u64, header_bytes_max: u64) -> bool {

@@ -34,6 +34,7 @@ pub use options::{
 };
 pub use payloads::JsonDecoder;
 pub use reader::{FileRows, JsonReader, RejectedText};
+pub(crate) use rows::row_end;
 
 #[cfg(test)]
 mod agreement;

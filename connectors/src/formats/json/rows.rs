@@ -240,6 +240,23 @@ impl Rows {
     }
 }
 
+/// Where the row at the start of `bytes` ends as this dialect reads it, or else its line; `None` if that is not among them,
+/// unless they are all there is.
+pub(crate) fn row_end(dialect: Dialect, bytes: &[u8], is_all: bool) -> Option<usize> {
+    let mut tape = Tape::default();
+    let parsed = match tape.parse(bytes) {
+        Err(Fault::Bad { .. }) if dialect == Dialect::OpenX => lenient::parse(&mut tape, bytes),
+        parsed => parsed,
+    };
+    match parsed {
+        Ok(end) => Some(end),
+        Err(Fault::Incomplete) if !is_all => None,
+        Err(Fault::Incomplete | Fault::Bad { .. }) => {
+            memchr::memchr(b'\n', bytes).or_else(|| is_all.then_some(bytes.len()))
+        }
+    }
+}
+
 /// The column of a key; the Hive SerDe also takes `_colN` for the column at position N.
 fn find(names: &Names, dialect: Dialect, positions: &[Option<usize>], key: &[u8]) -> Option<usize> {
     let found = names.find(key);

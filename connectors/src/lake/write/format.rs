@@ -399,6 +399,8 @@ fn csv_options(storage: &Storage, properties: &Properties) -> Result<TextOptions
         None => quote,
     };
     options.style = match storage.serde {
+        // OpenCSVSerde takes the quote as its own escape for the backslash.
+        Some(_) if escape == quote => TextStyle::OpenCsv { quote, escape: b'\\' },
         Some(_) => TextStyle::OpenCsv { quote, escape },
         None => TextStyle::Csv { quote, escape },
     };

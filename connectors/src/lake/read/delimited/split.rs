@@ -77,12 +77,17 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub(super) fn new(options: &TextOptions, habits: Habits) -> Self {
-        let quotes = options.style.quotes().map(|(quote, escape)| {
-            // OpenCSVSerde takes the quote as its own escape for the backslash.
-            let escape = if habits == Habits::OpenCsv && escape == quote { b'\\' } else { escape };
-            (quote, escape)
-        });
+        let quotes = options.style.quotes();
         Self { delimiter: options.field_delimiter, quotes, escape: options.escape, habits }
+    }
+
+    /// Length of the first record with its line's end, and whether a quote in it is not closed: then it is its first line,
+    /// since what the quote has swallowed is lines of their own. `None` if it is not all there.
+    pub(super) fn first(&self, text: &[u8], is_last: bool) -> Option<(usize, bool)> {
+        let mut scan = Scan::default();
+        let length = self.record(text, &mut scan, is_last)?;
+        let line = memchr::memchr(b'\n', text).map(|at| at + 1).filter(|_| scan.is_open());
+        Some((line.unwrap_or(length), scan.is_open()))
     }
 
     /// Length of the first record with its line's end; `None` if it is not all there, and then `scan` says where to go on

@@ -6,7 +6,10 @@ use arrow::{
 };
 
 use super::*;
-use crate::lake::hive_type;
+use crate::lake::{
+    hive_type,
+    write::format::{TextOptions, TextStyle},
+};
 
 fn options(habits: Habits, text: TextOptions) -> DelimitedOptions {
     DelimitedOptions {
@@ -247,4 +250,62 @@ fn a_part_of_a_file_is_read_by_the_files_header() {
         assert_eq!(found.num_rows(), rows, "from {start}");
         assert_eq!(found.columns().iter().map(last).collect::<Vec<_>>(), ["2", "z"]);
     }
+}
+
+#[test]
+fn a_header_without_an_end_costs_later_parts_no_row() {
+    let named = DelimitedOptions { is_named: true, ..options(Habits::Csv, TextOptions::csv()) };
+    let schema = schema(&PAIR);
+    let rows_of = |file: &str, options: &DelimitedOptions, start: usize| {
+        let mut reader = DelimitedReader::new(Arc::clone(&schema), schema.fields(), options, start == 0);
+        reader.starts_at(start as u64, 1);
+        if start > 0 {
+            reader.follows(file.as_bytes());
+        }
+        reader.feed(Bytes::copy_from_slice(&file.as_bytes()[start..]));
+        reader.finish_input();
+        let found = reader.next_rows().unwrap().unwrap();
+        (found.rows.num_rows(), found.rejected.len())
+    };
+    // A quote of the header that is not closed, to the end or up to another one lines later.
+    for tail in ["1,x\n2,y\n", "1,x\n2,\"y\"\n"] {
+        let file = format!("\"n,t\n{tail}");
+        assert_eq!(rows_of(&file, &named, 0), (2, 1), "{file}");
+        assert_eq!(rows_of(&file, &named, 5), (2, 0), "{file}");
+    }
+    // One of a line before it.
+    let skips = DelimitedOptions { skip: 1, ..named.clone() };
+    let file = "\"note\nn,t\n1,x\n2,y\n";
+    for (start, rows) in [(0, 2), (6, 2), (10, 2), (14, 1)] {
+        assert_eq!(rows_of(file, &skips, start), (rows, 0), "from {start}");
+    }
+    // One that is longer than what is looked at: what the fields are is not known, and no record is taken for it.
+    let file = format!("n,{}t\n", " ".repeat(1 << 20));
+    let mut reader = DelimitedReader::new(Arc::clone(&schema), schema.fields(), &named, false);
+    reader.starts_at(file.len() as u64, 1);
+    reader.follows(&file.as_bytes()[..1 << 20]);
+    reader.feed(Bytes::from_static(b"1,x\n2,y\n"));
+    reader.finish_input();
+    let found = reader.next_rows().unwrap().unwrap();
+    assert_eq!((found.rows.num_rows(), found.rejected.len()), (0, 2));
+}
+
+#[test]
+fn a_record_found_again_is_the_one_that_was_read() {
+    let csv = options(Habits::Csv, TextOptions::csv());
+    let single = TextStyle::Csv { quote: b'\'', escape: b'\'' };
+    let single = options(Habits::Csv, TextOptions { style: single, ..TextOptions::csv() });
+    let open = options(Habits::OpenCsv, TextOptions::csv());
+    let tabs = options(Habits::Csv, TextOptions { field_delimiter: b'\t', ..TextOptions::csv() });
+    for (options, text, record) in [
+        (&csv, "a,5\" pipe,x,\nb,plain,oops,\nc,6\" tube,3,\n", "a,5\" pipe,x,"),
+        (&csv, "\"a\nb\",1\r\nc,2\n", "\"a\nb\",1"),
+        (&single, "'a\n\"b',1\nc,2\n", "'a\n\"b',1"),
+        (&open, "\"a,1\nb\",2\n", "\"a,1"),
+        (&tabs, "  a x\tzz\t\t\nb\t\t\t\n", "  a x\tzz\t\t"),
+    ] {
+        assert_eq!(options.record(text.as_bytes(), false), Some(record.as_bytes()), "{text}");
+    }
+    assert_eq!(csv.record(b"\"a\nb", false), None);
+    assert_eq!(csv.record(b"\"a\nb", true), Some(b"\"a".as_slice()));
 }
