@@ -225,6 +225,16 @@ impl TextRows {
         written == self.options.null.as_bytes()
     }
 
+    /// Refuses a nested value that would be read as none.
+    fn expect_no_null(&self, written: &[u8], kind: &str) -> Result<()> {
+        if !self.is_null_mark(written) {
+            return Ok(());
+        }
+        let message = format!("{kind} is written as {:?}, the mark of NULL", self.options.null);
+        Err(Error::data("HIVE_WRITER_DATA_ERROR", message)
+            .with_hint("declare another one (NULL DEFINED AS '..'), or write JSON or Parquet"))
+    }
+
     /// Arrays, maps and rows with one delimiter for each level, as Hive nests them.
     fn nested(&self, array: &ArrayRef, row: usize, level: u8, out: &mut Vec<u8>) -> Result<()> {
         if array.is_null(row) {
@@ -244,6 +254,7 @@ impl TextRows {
                 if items.len() == 1 && (out.len() == start || self.is_null_mark(&out[start..])) {
                     return Err(alone("an array"));
                 }
+                self.expect_no_null(&out[start..], "an array")?;
             }
             DataType::Struct(_) => {
                 for (index, column) in array.as_struct().columns().iter().enumerate() {
@@ -266,6 +277,7 @@ impl TextRows {
                     out.push(self.options.nested_delimiter(level + 1));
                     self.nested(entries.column(1), entry, level + 2, out)?;
                 }
+                self.expect_no_null(&out[start..], "a map")?;
             }
             DataType::Binary => {
                 let text = STANDARD.encode(array.as_binary::<i32>().value(row));
