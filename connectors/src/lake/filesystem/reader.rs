@@ -97,7 +97,16 @@ struct OpenSplit {
     begun: u64,
     last: u64,
     /// Reads rows once more.
-    again: Option<Again>,
+    again: Second,
+}
+
+/// The second reader of a split.
+enum Second {
+    /// No row has been asked for.
+    Unopened,
+    Reading(Again),
+    /// It met an error, and would meet it again.
+    Failed,
 }
 
 impl OpenSplit {
@@ -158,7 +167,7 @@ impl FileReader {
     ) -> Result<OpenSplit> {
         let (rows, rejects) = self.scan(&file, part.as_ref(), &self.columns)?;
         let modified_ms = file.1.modified.timestamp_millis();
-        let (begun, last, again) = (at.rows, at.rows, None);
+        let (begun, last, again) = (at.rows, at.rows, Second::Unopened);
         Ok(OpenSplit { id, rows, rejects, at, from, part, modified_ms, file, begun, last, again })
     }
 
@@ -324,9 +333,13 @@ impl SplitReader for FileReader {
         let open = &self.open[index];
         let first = open.last - open.begun;
         let numbers: Vec<u64> = rows.iter().map(|row| first + u64::from(*row)).collect();
-        let mut again = match self.open[index].again.take() {
-            Some(again) => again,
-            None => {
+        let mut again = match std::mem::replace(&mut self.open[index].again, Second::Unopened) {
+            Second::Failed => {
+                self.open[index].again = Second::Failed;
+                return Ok(None);
+            }
+            Second::Reading(again) => again,
+            Second::Unopened => {
                 let columns = columns_of(&self.table, schema, metadata)?;
                 let open = &self.open[index];
                 let (rows, rejects) = self.scan(&open.file, open.part.as_ref(), &columns)?;
@@ -335,10 +348,11 @@ impl SplitReader for FileReader {
         };
         match again.rows(&numbers).await {
             Ok(found) => {
-                self.open[index].again = Some(again);
+                self.open[index].again = Second::Reading(again);
                 found.map(|rows| as_wanted(&rows, schema)).transpose()
             }
             Err(error) => {
+                self.open[index].again = Second::Failed;
                 tracing::warn!(%error, %split, "late rows are kept without the columns that no INSERT uses");
                 Ok(None)
             }

@@ -140,6 +140,59 @@ async fn a_row_of_text_is_where_its_first_byte_is() -> Result<()> {
     Ok(())
 }
 
+/// A reader of the one file there is, and its first batch.
+async fn first_batch(
+    source: &Arc<dyn headwater_engine::connector::Source>,
+    job: &JobContext,
+) -> Result<(Box<dyn SplitReader>, headwater_engine::connector::SourceBatch)> {
+    let split = source.splits(job).await?.remove(0);
+    let request = OpenRequest {
+        splits: vec![SplitStart { split, at: StartAt::Beginning }],
+        bound: Bound::Table,
+        columns: schema(),
+        metadata: Vec::new(),
+        task: 0,
+        tasks: 1,
+    };
+    let mut reader = source.open(job, request).await?;
+    let SourceEvent::Batch(batch) = reader.next().await? else { panic!("a file of rows begins with them") };
+    Ok((reader, batch))
+}
+
+#[tokio::test]
+async fn a_record_is_found_again_as_it_was_cut() -> Result<()> {
+    for (options, text, expected) in [
+        (vec![("format", "csv")], "5\" a,1\n b ,2\n6\" c,3\n", vec!["5\" a,1", " b ,2", "6\" c,3"]),
+        (vec![("format", "csv"), ("csv.quote-character", "'")], "'a\nb',1\r\n\"c,2\n", vec!["'a\nb',1", "\"c,2"]),
+        (vec![], "{\"p\":\"a\\\"\",\n\"n\":1}{\"n\":2}\n", vec!["{\"p\":\"a\\\"\",\n\"n\":1}", "{\"n\":2}"]),
+    ] {
+        let bench = Bench::new();
+        put(&bench, "0", text, 100);
+        let source = Connector::source(&connector(), &bench.spec(&options, &[]))?;
+        let (mut reader, batch) = first_batch(&source, &bench.job(1)).await?;
+        let positions: Vec<i64> = (0..expected.len()).map(|row| batch.positions.text(row).parse().unwrap()).collect();
+        let found = reader.raw_records(&batch.split, &positions).await?.unwrap();
+        assert_eq!(found, expected, "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_again_is_not_read_from_its_first_row_for_each_batch() -> Result<()> {
+    let bench = Bench::new();
+    put(&bench, "0.json", "{\"p\":\"a\",\"n\":1}\n", 100);
+    let source = Connector::source(&connector(), &bench.spec(&[], &[]))?;
+    let (mut reader, batch) = first_batch(&source, &bench.job(1)).await?;
+    let (file, aside) = (bench.folder.path().join("out/0.json"), bench.folder.path().join("0.json"));
+    assert!(reader.read_again(&batch.split, &[0], (&schema(), &[])).await?.is_some());
+    let (mut reader, batch) = first_batch(&source, &bench.job(1)).await?;
+    std::fs::rename(&file, &aside).unwrap();
+    assert!(reader.read_again(&batch.split, &[0], (&schema(), &[])).await?.is_none());
+    std::fs::rename(&aside, &file).unwrap();
+    assert!(reader.read_again(&batch.split, &[0], (&schema(), &[])).await?.is_none());
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_overwritten_file_is_a_new_split_only_if_asked() -> Result<()> {
     let bench = Bench::new();
