@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StringViewArray, StructArray, new_null_array},
+    array::{
+        Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StringViewArray, StructArray, make_array,
+        new_null_array,
+    },
     datatypes::DataType,
 };
 use headwater_engine::error::{Error, Result};
@@ -177,6 +180,9 @@ fn to_time(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
             .collect::<Result<_>>()?;
         return time::column(values, to);
     }
+    if let Some(same) = same_ticks(array, from, to)? {
+        return Ok(same);
+    }
     let from_zone = zone(from)?;
     let to_zone = zone(to)?;
     let values = time::values(array)?.into_iter().map(|value| {
@@ -193,6 +199,20 @@ fn to_time(array: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
         })
     });
     time::column(values.collect(), to)
+}
+
+/// Timestamps of one precision with UTC and without a zone have the same ticks.
+fn same_ticks(array: &ArrayRef, from: &Type, to: &Type) -> Result<Option<ArrayRef>> {
+    let (precision, zone, other) = match (from, to) {
+        (Type::Timestamp(p), Type::TimestampTz(q, name)) | (Type::TimestampTz(p, name), Type::Timestamp(q)) => {
+            (p, name, q)
+        }
+        _ => return Ok(None),
+    };
+    if precision != other || **zone != *"UTC" || *array.data_type() != from.to_arrow() {
+        return Ok(None);
+    }
+    Ok(Some(make_array(array.to_data().into_builder().data_type(to.to_arrow()).build()?)))
 }
 
 fn zone(of: &Type) -> Result<Option<time::Zone>> {

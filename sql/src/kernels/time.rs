@@ -81,6 +81,7 @@ impl Zone {
     pub fn offset_seconds(self, nanos: i128) -> i32 {
         match self {
             Self::Fixed(offset) => offset.local_minus_utc(),
+            Self::Named(chrono_tz::UTC) => 0,
             Self::Named(tz) => match DateTime::from_timestamp(nanos.div_euclid(1_000_000_000) as i64, 0) {
                 Some(instant) => tz.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc(),
                 None => 0,
@@ -92,6 +93,7 @@ impl Zone {
     pub fn instant(self, local: i128) -> i128 {
         let offset = match self {
             Self::Fixed(offset) => offset.local_minus_utc(),
+            Self::Named(chrono_tz::UTC) => 0,
             Self::Named(tz) => match DateTime::from_timestamp(local.div_euclid(1_000_000_000) as i64, 0) {
                 Some(civil) => match tz.offset_from_local_datetime(&civil.naive_utc()) {
                     MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => {
