@@ -84,7 +84,7 @@ async fn read(endpoint: &Endpoint, parts: &Parts, sent: Body, share: &mut Share)
 }
 
 async fn events(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> Response<Body> {
-    let payloads = body::records(body, endpoint.options.format.name() == "json");
+    let payloads = body::records(body, body::is_json(endpoint.options.format.name()));
     if payloads.is_empty() {
         return reply::refused(StatusCode::BAD_REQUEST, "the body is empty");
     }

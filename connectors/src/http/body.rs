@@ -105,6 +105,11 @@ pub(super) fn unpacked(headers: &HeaderMap, bytes: Bytes, limit: usize, share: &
     }
 }
 
+/// Whether the payloads of a format are JSON values, which may have line ends in them.
+pub(super) fn is_json(format: &str) -> bool {
+    matches!(format, "json" | "debezium-json" | "dynamodb-cdc")
+}
+
 /// The records of a body: a JSON array's elements, one JSON value, else a record a line.
 pub(super) fn records(body: &Bytes, is_json: bool) -> Vec<Bytes> {
     let found = if is_json { json_records(body) } else { None };
@@ -226,6 +231,12 @@ mod tests {
     fn cut(body: &str, is_json: bool) -> Vec<String> {
         let cut = records(&Bytes::copy_from_slice(body.as_bytes()), is_json);
         cut.iter().map(|record| String::from_utf8_lossy(record).into_owned()).collect()
+    }
+
+    #[test]
+    fn formats_of_json_are_known() {
+        assert!(["json", "debezium-json", "dynamodb-cdc"].into_iter().all(is_json));
+        assert!(!is_json("csv") && !is_json("raw") && !is_json("avro"));
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn claim(folder: &Path, incarnation: &str) -> Result<()> {
     let file = folder.join(INCARNATION);
     match fs::read_to_string(&file) {
         Ok(known) if known == incarnation => Ok(()),
-        Ok(_) => Err(Error::user(
+        Ok(known) if !known.is_empty() => Err(Error::user(
             "LOG_OF_ANOTHER_JOB",
             format!(
                 "the log in \"{}\" holds what was sent to another job, or to this one before its state was dropped",
@@ -220,12 +220,15 @@ fn claim(folder: &Path, incarnation: &str) -> Result<()> {
             ),
         )
         .with_hint("restore that state, or move the folder away: what it holds and no checkpoint has will be missing")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::write(&file, incarnation)?;
-            File::open(&file)?.sync_all()?;
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        // Also where whoever began it was stopped before it was written: nothing is acknowledged before it is.
+        Ok(_) | Err(_) => {
+            let begun = folder.join(format!("{INCARNATION}.new"));
+            fs::write(&begun, incarnation)?;
+            File::open(&begun)?.sync_all()?;
+            fs::rename(&begun, &file)?;
             Ok(segment::sync_folder(folder)?)
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -382,6 +385,15 @@ mod tests {
             found.extend(read.iter().map(|record| record.arrival_ms));
         }
         found
+    }
+
+    #[test]
+    fn a_log_whose_first_life_ended_while_it_took_the_folder_is_taken_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(INCARNATION), "").unwrap();
+        claim(folder.path(), "two").unwrap();
+        claim(folder.path(), "two").unwrap();
+        assert_eq!(claim(folder.path(), "three").unwrap_err().code().0, "LOG_OF_ANOTHER_JOB");
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ const FIREHOSE_CALL: usize = 4 << 20;
 const KINESIS_RECORD: usize = 1 << 20;
 /// Bytes of a Kinesis call.
 const KINESIS_CALL: usize = 10 << 20;
+/// Streams that are listed at once unless the caller says how many.
+const STREAMS_LISTED: u64 = 10;
 /// Characters of a partition key.
 const KEY_CHARACTERS: usize = 256;
 
@@ -107,6 +109,25 @@ struct KinesisPut {
     partition_key: Option<String>,
 }
 
+/// The names of streams in order, from behind the one that is named, as many as are asked for.
+fn listed<'a>(streams: impl Iterator<Item = &'a str>, asked: &Value) -> Result<Value, ServiceError> {
+    let limit = match &asked["Limit"] {
+        Value::Null => STREAMS_LISTED,
+        limit => limit
+            .as_u64()
+            .filter(|limit| (1..=10_000).contains(limit))
+            .ok_or_else(|| invalid("limit", "Member must have value between 1 and 10000"))?,
+    };
+    let behind = asked["ExclusiveStartDeliveryStreamName"].as_str().unwrap_or_default();
+    // All streams here take records as they are put; none reads a Kinesis stream.
+    let is_meant = asked["DeliveryStreamType"].as_str().is_none_or(|kind| kind == "DirectPut");
+    let mut names: Vec<&str> = streams.filter(|name| is_meant && *name > behind).collect();
+    names.sort_unstable();
+    let more = names.len() as u64 > limit;
+    names.truncate(limit as usize);
+    Ok(json!({ "DeliveryStreamNames": names, "HasMoreDeliveryStreams": more }))
+}
+
 /// Does what a call asks for, on the tables its sender may use.
 pub(super) async fn call(
     service: Service,
@@ -132,9 +153,7 @@ pub(super) async fn call(
             named(endpoints, name, service).map(|_| json!({ "DeliveryStreamDescription": described(name) }))
         }
         (Service::Firehose, "ListDeliveryStreams") => {
-            let mut names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.options.stream.as_str()).collect();
-            names.sort_unstable();
-            Ok(json!({ "DeliveryStreamNames": names, "HasMoreDeliveryStreams": false }))
+            listed(endpoints.iter().map(|endpoint| endpoint.options.stream.as_str()), &parsed(body)?)
         }
         (Service::Kinesis, "PutRecord" | "PutRecords") => {
             let put: KinesisPut = parsed(body)?;
@@ -301,5 +320,22 @@ fn text(value: Value) -> String {
         Value::String(text) => text,
         Value::Null => String::new(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_listed_in_order_a_page_at_a_time() {
+        let list = |asked: Value| listed(["b", "a", "c"].into_iter(), &asked);
+        let page = |names: &[&str], more| json!({ "DeliveryStreamNames": names, "HasMoreDeliveryStreams": more });
+        assert_eq!(list(json!({})).ok(), Some(page(&["a", "b", "c"], false)));
+        assert_eq!(list(json!({ "Limit": 2 })).ok(), Some(page(&["a", "b"], true)));
+        let rest = json!({ "Limit": 2, "ExclusiveStartDeliveryStreamName": "b", "DeliveryStreamType": "DirectPut" });
+        assert_eq!(list(rest).ok(), Some(page(&["c"], false)));
+        assert_eq!(list(json!({ "DeliveryStreamType": "KinesisStreamAsSource" })).ok(), Some(page(&[], false)));
+        assert!(list(json!({ "Limit": 0 })).is_err());
     }
 }
