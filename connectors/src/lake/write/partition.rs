@@ -26,6 +26,9 @@ use crate::lake::{
     layout::{NULL_FOLDER, Value, folder_name},
 };
 
+/// Bytes of a folder's name, on a disk and on servers that keep objects as files.
+const NAME_BYTES_MAX: usize = 255;
+
 /// The text of each key's value; `None` is NULL.
 pub type Values = Vec<Option<String>>;
 
@@ -170,8 +173,12 @@ impl Layout {
 
     /// Refuses rows of a partition that no reader would find, or that readers would take for those of another one.
     pub fn check(&self, values: &Values) -> Result<()> {
+        if self.known.contains_key(values) {
+            return Ok(());
+        }
+        self.check_names(values)?;
         let is_projected = self.is_projected(values);
-        if self.known.contains_key(values) || (is_projected && !self.only_known && self.taken.is_empty()) {
+        if is_projected && !self.only_known && self.taken.is_empty() {
             return Ok(());
         }
         let name = || {
@@ -188,6 +195,23 @@ impl Layout {
             let message = format!("the folder of partition {} is that of another partition", name());
             return Err(Error::user("HIVE_PATH_ALREADY_EXISTS", message)
                 .with_hint("give it one of its own first: ALTER TABLE .. ADD PARTITION (..) LOCATION '..'"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a partition whose folder no store can have: the rows of the others could then not be finished either.
+    fn check_names(&self, values: &Values) -> Result<()> {
+        for (key, value) in self.keys.iter().zip(values) {
+            let name = folder_name(key, value.as_deref());
+            if name.len() > NAME_BYTES_MAX {
+                let begun: String = name.chars().take(40).collect();
+                let message = format!(
+                    "the folder \"{begun}..\" of a partition has a name of {} bytes; {NAME_BYTES_MAX} are allowed",
+                    name.len()
+                );
+                return Err(Error::user("INVALID_PARTITION_VALUE", message)
+                    .with_hint(format!("shorten the values of \"{key}\", or partition by another column")));
+            }
         }
         Ok(())
     }
