@@ -2,7 +2,7 @@
 //!
 //! Invariant: columns are named as in Athena, rows come in the order of their names, and nothing here changes anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use headwater_engine::{
     catalog::{Column, Table, TableKind},
@@ -12,7 +12,7 @@ use headwater_engine::{
 use super::{create_text, database, partitions, rows, run_table, table_named};
 use crate::{
     diagnostics::did_you_mean,
-    functions::{Callable, bound, library},
+    functions::{Callable, Example, bound, library},
     parser::{
         StatementKind,
         cursor::{Identifier, ObjectName},
@@ -58,6 +58,7 @@ pub(crate) async fn run(session: &Session, show: &Show) -> Result<Outcome> {
         }
         Show::TableProperties { table, key } => show_properties(session, table, key.as_deref()).await,
         Show::Functions { pattern } => functions(pattern),
+        Show::Function(name) => function(name),
         Show::Settings { pattern } => settings(session, pattern),
         Show::Catalogs => rows::lines("Catalog", [CATALOG.to_owned()]),
         Show::Describe { table, column: Some(column), .. } => describe_column(session, table, column).await,
@@ -174,33 +175,55 @@ async fn show_properties(session: &Session, name: &ObjectName, key: Option<&str>
 }
 
 /// Each signature of each function, in the order of names.
-fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
-    let library = library()?;
-    let mut shown: Vec<Vec<Option<String>>> = Vec::new();
-    for function in library.iter().filter(|function| !function.name.contains('$')) {
-        let names = std::iter::once(&function.name).chain(function.aliases);
-        for name in kept(pattern, names.map(|name| (*name).to_owned()))? {
-            let kind = match function.callable {
-                Callable::Scalar(..) | Callable::Higher(_) => "scalar",
-                Callable::Aggregate(_) => "aggregate",
-                Callable::Window(_) => "window",
-            };
-            let row = |signature: &&str| {
-                [&name, *signature, kind, function.summary].map(|text| Some(text.to_owned())).to_vec()
-            };
-            shown.extend(function.signatures.iter().map(row));
+/// What is told of a signature of a function: its name, the signature, the kind, the summary, the example, its result.
+type Told = [String; 6];
+
+/// All functions by all their names.
+fn all_functions() -> Result<Vec<Told>> {
+    let mut all: Vec<Told> = Vec::new();
+    let mut tell = |name: &str, signatures: &[&str], [kind, summary]: [&str; 2], example: &Example| {
+        let told =
+            |signature: &&str| [name, signature, kind, summary, example.statement, example.result].map(str::to_owned);
+        all.extend(signatures.iter().map(told));
+    };
+    for function in library()?.iter().filter(|function| !function.name.contains('$')) {
+        let kind = match function.callable {
+            Callable::Scalar(..) | Callable::Higher(_) => "scalar",
+            Callable::Aggregate(_) => "aggregate",
+            Callable::Window(_) => "window",
+        };
+        for name in std::iter::once(&function.name).chain(function.aliases) {
+            tell(name, &function.signatures, [kind, function.summary], &function.example);
         }
     }
     for function in bound::all() {
-        for name in kept(pattern, std::iter::once(function.name.to_owned()))? {
-            let row = |signature: &&str| {
-                [&name, *signature, function.kind, function.summary].map(|text| Some(text.to_owned()))
-            };
-            shown.extend(function.signatures.iter().map(|signature| row(signature).to_vec()));
-        }
+        tell(function.name, function.signatures, [function.kind, function.summary], &function.example);
     }
-    shown.sort();
+    all.sort();
+    Ok(all)
+}
+
+fn functions(pattern: &Option<Pattern>) -> Result<Outcome> {
+    let all = all_functions()?;
+    let names: BTreeSet<String> = kept(pattern, all.iter().map(|told| told[0].clone()))?.into_iter().collect();
+    let shown = all.into_iter().filter(|told| names.contains(&told[0]));
+    let shown = shown.map(|told| told.into_iter().take(4).map(Some).collect()).collect();
     rows::texts(&["Function", "Signature", "Function Type", "Description"], shown)
+}
+
+fn function(name: &Identifier) -> Result<Outcome> {
+    let all = all_functions()?;
+    let (shown, others): (Vec<Told>, Vec<Told>) =
+        all.into_iter().partition(|told| told[0].eq_ignore_ascii_case(&name.value));
+    if shown.is_empty() {
+        let error = Error::user("FUNCTION_NOT_FOUND", format!("function \"{}\" is not known", name.value));
+        let error = did_you_mean(error, &name.value, others.iter().map(|told| told[0].as_str()));
+        let error =
+            if error.hint().is_some() { error } else { error.with_hint("SHOW FUNCTIONS LIKE '%part%' lists them") };
+        return Err(error.at(name.at));
+    }
+    let shown = shown.into_iter().map(|told| told.map(Some).to_vec()).collect();
+    rows::texts(&["Function", "Signature", "Function Type", "Description", "Example", "Result"], shown)
 }
 
 fn settings(session: &Session, pattern: &Option<Pattern>) -> Result<Outcome> {

@@ -265,6 +265,8 @@ pub enum Show {
         /// Names to show.
         pattern: Option<Pattern>,
     },
+    /// `DESCRIBE FUNCTION name`.
+    Function(Identifier),
     /// `SHOW SETTINGS`, `SHOW SESSION`.
     Settings {
         /// Keys to show.

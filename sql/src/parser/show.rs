@@ -149,6 +149,13 @@ fn describe(cursor: &mut Cursor<'_>) -> Result<Show> {
             .with_hint("SELECT * FROM information_schema.schemata shows the databases")
             .at(cursor.location()));
     }
+    if cursor.is_at(&["FUNCTION"]) && cursor.rest().get(1).is_some_and(|next| !is_dot(&next.kind)) {
+        cursor.take(&["FUNCTION"]);
+        cursor.take(&["EXTENDED"]);
+        let name = cursor.identifier("the name of a function")?;
+        cursor.expect_end()?;
+        return Ok(Show::Function(name));
+    }
     let is_detailed = cursor.take(&["EXTENDED"]) || cursor.take(&["FORMATTED"]);
     if cursor.rest().len() > 1 && !cursor.rest().get(1).is_some_and(|next| is_dot(&next.kind)) {
         cursor.take(&["TABLE"]);

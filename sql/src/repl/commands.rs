@@ -22,6 +22,8 @@ pub(super) enum Command {
     Tables,
     /// List databases.
     Databases,
+    /// List functions, or those like a pattern.
+    Functions(Option<String>),
     /// Say after each statement what it did, or not; toggles if absent.
     Timing(Option<bool>),
     /// Show rows a value a line; toggles if absent.
@@ -39,6 +41,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     (r"\d [TABLE]", "describe a table, or list all"),
     (r"\dt", "list tables"),
     (r"\l", "list databases"),
+    (r"\df [PATTERN]", "list functions; DESCRIBE FUNCTION shows one with its example"),
     (r"\i FILE", "run the statements of a file"),
     (r"\o [FILE]", "write results to a file; without one, to the terminal again"),
     (r"\format FORMAT", "table, csv, tsv, json, ndjson or parquet (with \\o)"),
@@ -69,6 +72,7 @@ pub(super) fn parse(line: &str) -> Result<Command> {
         (r"\d", table) => Ok(Command::Describe(table.map(str::to_owned))),
         (r"\dt" | ".tables", None) => Ok(Command::Tables),
         (r"\l", None) => Ok(Command::Databases),
+        (r"\df", pattern) => Ok(Command::Functions(pattern.map(str::to_owned))),
         (r"\timing", choice) => Ok(Command::Timing(choice.map(|choice| on_or_off(name, choice)).transpose()?)),
         (r"\x", None) => Ok(Command::Expand(None)),
         (r"\x", Some("auto")) => Ok(Command::Expand(Some(Expanded::Auto))),
@@ -126,6 +130,7 @@ mod tests {
     fn commands_parse() {
         assert_eq!(parse(r"\d lake.events;").unwrap(), Command::Describe(Some("lake.events".into())));
         assert_eq!(parse(r"\d").unwrap(), Command::Describe(None));
+        assert_eq!(parse(r"\df json*").unwrap(), Command::Functions(Some("json*".into())));
         assert_eq!(parse(r"\x").unwrap(), Command::Expand(None));
         assert_eq!(parse(r"\x auto").unwrap(), Command::Expand(Some(Expanded::Auto)));
         assert_eq!(parse(r"\timing off").unwrap(), Command::Timing(Some(false)));

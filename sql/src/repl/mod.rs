@@ -12,8 +12,9 @@ use std::{fs::File, io::BufWriter, path::PathBuf, sync::Arc};
 use headwater_engine::error::{Error, Result};
 use nu_ansi_term::{Color, Style as Colour};
 use reedline::{
-    ColumnarMenu, DefaultHinter, DefaultPrompt, DefaultPromptSegment, Emacs, FileBackedHistory, KeyCode, KeyModifiers,
-    MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, DefaultHinter, DefaultPrompt, DefaultPromptSegment, Emacs, FileBackedHistory, InputMode, KeyCode,
+    KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult, Validator,
+    default_emacs_keybindings,
 };
 use tokio::{
     runtime::Runtime,
@@ -92,13 +93,15 @@ fn editor(session: &Arc<LazySession>, history: PathBuf, environment: &Environmen
     let mut keys = default_emacs_keybindings();
     let tab = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.into()), ReedlineEvent::MenuNext]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, tab);
+    // With the whole line: the tables of a query stand behind its columns.
+    let menu = ColumnarMenu::default().with_name(MENU).with_input_mode(InputMode::FullBuffer);
     let completer = complete::SqlCompleter::new(Arc::clone(session));
     let editor = Reedline::create()
         .with_validator(Box::new(UntilSemicolon))
         .with_completer(Box::new(completer))
         .with_quick_completions(true)
         .with_partial_completions(true)
-        .with_menu(ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU))))
+        .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_edit_mode(Box::new(Emacs::new(keys)))
         .with_ansi_colors(environment.has_colour());
     let editor = if environment.has_colour() {
@@ -182,6 +185,10 @@ impl Repl {
             Command::Describe(Some(table)) => self.statements(&format!("DESCRIBE {table}")),
             Command::Describe(None) | Command::Tables => self.statements("SHOW TABLES"),
             Command::Databases => self.statements("SHOW DATABASES"),
+            Command::Functions(None) => self.statements("SHOW FUNCTIONS"),
+            Command::Functions(Some(pattern)) => {
+                self.statements(&format!("SHOW FUNCTIONS LIKE '{}'", pattern.replace('\'', "''")))
+            }
             Command::Timing(choice) => {
                 let on = choice.unwrap_or(self.style.report == ReportStyle::Silent);
                 self.style.report = if on { ReportStyle::Every } else { ReportStyle::Silent };
