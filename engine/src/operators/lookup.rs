@@ -1,11 +1,17 @@
 //! Join with a table that is looked up: each row gets what the table holds when it passes.
 //!
-//! The table is read whole into memory, and again once `refresh` has passed. It is no state: a restart reads it anew, and
-//! what it held is outside the claim that a stream equals the batch query.
+//! The table is read whole into memory, once for all tasks, and again once `refresh` has passed. It is no state: a restart
+//! reads it anew, and what it held is outside the claim that a stream equals the batch query.
 //!
-//! Invariant: rows come out in the order they came; one that matches several rows of the table comes out once for each.
+//! Invariant: rows come out in the order they came; one that matches several rows of the table comes out once for each. No
+//! more of a table is read than the limit of memory lets be held.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, UInt32Array},
@@ -14,13 +20,14 @@ use arrow::{
 };
 use async_trait::async_trait;
 use datafusion::physical_expr::PhysicalExpr;
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use tokio::sync::Mutex;
 
 use crate::{
     connector::ChangelogMode,
     error::{Error, Result},
-    memory::MemoryLease,
-    message::ChangeBatch,
+    memory::{MemoryBudget, MemoryLease},
+    message::{ChangeBatch, batch_bytes},
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
     operators::{
         groups::{batch_of, mask},
@@ -34,7 +41,7 @@ use crate::{
 #[async_trait]
 pub trait LookupTable: fmt::Debug + Send + Sync {
     /// All rows as they are now, with the columns of the schema the join was made with.
-    async fn read(&self) -> Result<Vec<RecordBatch>>;
+    async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>>;
 }
 
 /// A lookup join. Output: the stream's columns, then the table's.
@@ -47,9 +54,11 @@ pub struct Lookup {
     residual: Option<Arc<dyn PhysicalExpr>>,
     refresh: Option<Duration>,
     schema: SchemaRef,
+    /// What the tasks look rows up in, while any of them holds it.
+    held: Arc<Mutex<Weak<Held>>>,
 }
 
-/// Rows of a lookup table that one task holds at most.
+/// Rows of a lookup table that are held at most.
 const TABLE_ROWS: usize = 50_000_000;
 /// Bytes a row takes beside its columns, in the map of keys.
 const ROW_BYTES: usize = 80;
@@ -67,7 +76,8 @@ impl Lookup {
     ) -> Self {
         let schema = joined_schema(&schemas, keeps_unmatched);
         let [_, table_schema] = schemas;
-        Self { table, table_schema, keys, keeps_unmatched, residual: None, refresh, schema }
+        let held = Arc::default();
+        Self { table, table_schema, keys, keeps_unmatched, residual: None, refresh, schema, held }
     }
 
     /// Adds a further condition over the joined columns.
@@ -105,12 +115,26 @@ impl OperatorFactory for Lookup {
         Ok(Box::new(Looking {
             spec: self.clone(),
             keys,
-            rows: None,
-            by_key: HashMap::new(),
-            read_at: Instant(i64::MIN),
+            held: None,
             name: context.name.clone(),
-            lease: context.memory.lease(),
+            task: context.task,
+            memory: context.memory.clone(),
         }))
+    }
+}
+
+/// A table as it was when it was read.
+#[derive(Debug)]
+struct Held {
+    rows: RecordBatch,
+    by_key: HashMap<Key, Vec<u32>>,
+    read_at: Instant,
+    _lease: MemoryLease,
+}
+
+impl Held {
+    fn is_old(&self, refresh: Option<Duration>, now: Instant) -> bool {
+        refresh.is_some_and(|refresh| now.since(self.read_at) >= refresh)
     }
 }
 
@@ -118,21 +142,20 @@ impl OperatorFactory for Lookup {
 struct Looking {
     spec: Lookup,
     keys: KeyEncoder,
-    rows: Option<RecordBatch>,
-    by_key: HashMap<Key, Vec<u32>>,
-    read_at: Instant,
+    held: Option<Arc<Held>>,
     name: String,
-    lease: MemoryLease,
+    task: usize,
+    memory: MemoryBudget,
 }
 
 impl Looking {
     fn is_due(&self, now: Instant) -> bool {
-        self.rows.is_none() || self.spec.refresh.is_some_and(|refresh| now.since(self.read_at) >= refresh)
+        self.held.as_ref().is_none_or(|held| held.is_old(self.spec.refresh, now))
     }
 
     /// The rows of pairs: columns of the input, then of the table.
     fn joined(&self, changes: &ChangeBatch, pairs: &[(u32, Option<u32>)]) -> Result<ChangeBatch> {
-        let table = self.rows.as_ref().ok_or_else(|| Error::internal("the lookup table has not been read"))?;
+        let table = &self.held()?.rows;
         let taken = take_changes(changes, &UInt32Array::from_iter_values(pairs.iter().map(|pair| pair.0)))?;
         let right: UInt32Array = pairs.iter().map(|pair| pair.1).collect();
         let looked_up =
@@ -142,16 +165,24 @@ impl Looking {
         Ok(taken.in_columns(rows))
     }
 
-    /// Counts the rows against the memory of the job; a table is held whole or not at all.
-    fn weigh(&mut self, rows: &RecordBatch) -> Result<()> {
-        let bytes = rows.get_array_memory_size() + rows.num_rows() * ROW_BYTES;
-        self.lease.resize(bytes);
-        let limit = self.lease.budget().limit();
+    fn held(&self) -> Result<&Held> {
+        self.held.as_deref().ok_or_else(unread)
+    }
+
+    /// Counts rows against the memory of the job; a table is held whole or not at all.
+    fn weigh(&self, lease: &mut MemoryLease, bytes: usize, rows: usize) -> Result<()> {
+        if rows > TABLE_ROWS {
+            let message = format!("a lookup table of more than {TABLE_ROWS} rows, which is what is held at most");
+            return Err(Error::not_supported(message).with_hint("join it as a stream"));
+        }
+        let bytes = bytes + rows * ROW_BYTES;
+        lease.resize(bytes);
+        let limit = self.memory.limit();
         if bytes <= limit.max(TABLE_BYTES_MIN) {
             return Ok(());
         }
         let message = format!(
-            "operator \"{}\": the lookup table takes {bytes} bytes, more than memory.limit ({limit} bytes)",
+            "operator \"{}\": the lookup table takes more than memory.limit ({limit} bytes)",
             self.name
         );
         let hint =
@@ -159,25 +190,49 @@ impl Looking {
         Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", message).with_hint(hint))
     }
 
+    /// Takes what another task has read, or reads the table for all of them.
     async fn load(&mut self, now: Instant) -> Result<()> {
-        let batches = self.spec.table.read().await?;
-        let rows = concat_batches(&self.spec.table_schema, &batches)?;
-        if rows.num_rows() > TABLE_ROWS {
-            let message = format!("a lookup table of {} rows; at most {TABLE_ROWS} are held", rows.num_rows());
-            return Err(Error::not_supported(message).with_hint("join it as a stream"));
-        }
-        self.weigh(&rows)?;
-        let columns = key_columns(&rows, &self.spec.keys[1]);
-        self.by_key.clear();
-        for (row, key) in self.keys.encode(&columns, rows.num_rows())?.into_iter().enumerate() {
-            if columns.iter().all(|column| column.is_valid(row)) {
-                self.by_key.entry(key).or_default().push(row as u32);
-            }
-        }
-        self.rows = Some(rows);
-        self.read_at = now;
+        let slot = Arc::clone(&self.spec.held);
+        let mut slot = slot.lock().await;
+        let known = slot.upgrade().filter(|held| !held.is_old(self.spec.refresh, now));
+        let held = match known {
+            Some(held) => held,
+            None => Arc::new(self.read(now).await?),
+        };
+        *slot = Arc::downgrade(&held);
+        self.held = Some(held);
         Ok(())
     }
+
+    async fn read(&mut self, now: Instant) -> Result<Held> {
+        let mut lease = self.memory.lease();
+        let (mut batches, mut bytes, mut count) = (Vec::new(), 0, 0);
+        let mut table = self.spec.table.read().await?;
+        while let Some(batch) = table.next().await {
+            let batch = batch?;
+            (bytes, count) = (bytes + batch_bytes(&batch), count + batch.num_rows());
+            self.weigh(&mut lease, bytes, count)?;
+            batches.push(batch);
+        }
+        drop(table);
+        // Both are held while one is made of the other.
+        lease.resize(lease.bytes() + bytes);
+        let rows = concat_batches(&self.spec.table_schema, &batches)?;
+        drop(batches);
+        self.weigh(&mut lease, rows.get_array_memory_size(), count)?;
+        let columns = key_columns(&rows, &self.spec.keys[1]);
+        let mut by_key: HashMap<Key, Vec<u32>> = HashMap::new();
+        for (row, key) in self.keys.encode(&columns, rows.num_rows())?.into_iter().enumerate() {
+            if columns.iter().all(|column| column.is_valid(row)) {
+                by_key.entry(key).or_default().push(row as u32);
+            }
+        }
+        Ok(Held { rows, by_key, read_at: now, _lease: lease })
+    }
+}
+
+fn unread() -> Error {
+    Error::internal("the lookup table has not been read")
 }
 
 /// The stream's columns, then the table's, which may be NULL where rows without a match stay.
@@ -250,10 +305,11 @@ impl Operator for Looking {
 
     fn on_changes(&mut self, _: usize, changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let columns = key_columns(&changes.rows, &self.spec.keys[0]);
+        let held = self.held.clone().ok_or_else(unread)?;
         let mut pairs: Vec<(u32, Option<u32>)> = Vec::new();
         for (row, key) in self.keys.encode(&columns, changes.num_rows())?.into_iter().enumerate() {
             let known = columns.iter().all(|column| column.is_valid(row));
-            let matches = self.by_key.get(&key).filter(|_| known);
+            let matches = held.by_key.get(&key).filter(|_| known);
             pairs.extend(matches.into_iter().flatten().map(|other| (row as u32, Some(*other))));
         }
         if let Some(residual) = &self.spec.residual {
@@ -269,7 +325,8 @@ impl Operator for Looking {
     }
 
     fn observe(&self) -> Observation {
-        let rows = self.rows.as_ref();
+        // One task speaks for the table that all of them look rows up in.
+        let rows = self.held.as_ref().filter(|_| self.task == 0).map(|held| &held.rows);
         Observation {
             state_bytes: rows.map_or(0, RecordBatch::get_array_memory_size) as u64,
             state_rows: rows.map_or(0, RecordBatch::num_rows) as u64,
@@ -301,11 +358,28 @@ mod tests {
 
     #[async_trait]
     impl LookupTable for Names {
-        async fn read(&self) -> Result<Vec<RecordBatch>> {
+        async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
             let reads = self.0.fetch_add(1, Ordering::Relaxed);
             let keys = vec![Some(1), Some(1), None];
-            Ok(vec![rows(["id", "name"], [keys, vec![Some(10 + reads), Some(20 + reads), Some(30)]])])
+            let batch = rows(["id", "name"], [keys, vec![Some(10 + reads), Some(20 + reads), Some(30)]]);
+            Ok(futures::stream::iter([Ok(batch)]).boxed())
         }
+    }
+
+    /// A table that does not end.
+    #[derive(Debug)]
+    struct Endless;
+
+    #[async_trait]
+    impl LookupTable for Endless {
+        async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+            let batch = || rows(["id", "name"], [vec![Some(1); 1000], vec![Some(2); 1000]]);
+            Ok(futures::stream::repeat_with(move || Ok(batch())).boxed())
+        }
+    }
+
+    fn context(task: usize, memory: MemoryBudget) -> OperatorContext {
+        OperatorContext { task, tasks: 2, memory, ..OperatorContext::alone(0) }
     }
 
     async fn joined(operator: &mut Box<dyn Operator>, now: i64) -> Vec<(Option<i64>, Option<i64>)> {
@@ -333,5 +407,40 @@ mod tests {
         assert_eq!(joined(&mut operator, 0).await, first);
         assert_eq!(joined(&mut operator, 999).await, first);
         assert_eq!(joined(&mut operator, 1000).await[0], (Some(1), Some(11)));
+    }
+
+    #[tokio::test]
+    async fn a_table_is_read_once_for_all_tasks_and_given_back_with_the_last() {
+        let (names, memory) = (Arc::new(Names::default()), MemoryBudget::new(1 << 20));
+        let schemas = || [schema(["k", "v"]), schema(["id", "name"])];
+        let refresh = Some(Duration::from_secs(1));
+        let lookup = Lookup::new(Arc::clone(&names) as _, schemas(), [vec![0], vec![0]], false, refresh);
+        let mut tasks = [0, 1].map(|task| lookup.create(&context(task, memory.clone())).unwrap());
+        for now in [0, 999] {
+            for task in &mut tasks {
+                assert_eq!(joined(task, now).await, [(Some(1), Some(10)), (Some(1), Some(20))]);
+            }
+        }
+        let held = memory.used();
+        assert!(held > 0 && tasks[0].observe().state_rows == 3 && tasks[1].observe().state_rows == 0);
+        assert_eq!(joined(&mut tasks[1], 1000).await[0], (Some(1), Some(11)));
+        assert_eq!(memory.used(), 2 * held, "one task has the old rows still");
+        assert_eq!(joined(&mut tasks[0], 1001).await[0], (Some(1), Some(11)));
+        assert_eq!((memory.used(), names.0.load(Ordering::Relaxed)), (held, 2));
+        drop(tasks);
+        assert_eq!(memory.used(), 0);
+        let mut again = lookup.create(&context(0, memory.clone())).unwrap();
+        assert_eq!(joined(&mut again, 1002).await[0], (Some(1), Some(12)), "a restart reads it anew");
+    }
+
+    #[tokio::test]
+    async fn a_table_over_the_limit_is_not_read_to_its_end() {
+        let memory = MemoryBudget::new(2 << 20);
+        let lookup =
+            Lookup::new(Arc::new(Endless), [schema(["k", "v"]), schema(["id", "name"])], [vec![0], vec![0]], false, None);
+        let mut operator = lookup.create(&context(0, memory.clone())).unwrap();
+        let error = operator.between_calls(Instant(0)).unwrap().await.unwrap_err();
+        assert_eq!(error.code().0, "EXCEEDED_LOCAL_MEMORY_LIMIT");
+        assert_eq!(memory.used(), 0);
     }
 }

@@ -16,8 +16,9 @@ use datafusion::{
     execution::SessionState,
     logical_expr::{Expr, Join as JoinPlan, LogicalPlan, LogicalPlanBuilder, utils::conjunction},
     physical_expr::PhysicalExpr,
-    physical_plan::collect,
+    physical_plan::execute_stream,
 };
+use futures::{StreamExt, stream::BoxStream};
 use headwater_engine::{
     connector::{KeyedTable, LookupCache},
     error::{Error, Result},
@@ -53,14 +54,16 @@ impl std::fmt::Debug for PlanTable {
 
 #[async_trait]
 impl LookupTable for PlanTable {
-    async fn read(&self) -> Result<Vec<RecordBatch>> {
+    async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let physical = self.state.create_physical_plan(&self.plan).await.classify()?;
-        let batches = collect(physical, self.state.task_ctx()).await.classify()?;
-        let named = |batch: RecordBatch| {
+        let rows = execute_stream(physical, self.state.task_ctx()).classify()?;
+        let schema = Arc::clone(&self.schema);
+        let named = move |batch: datafusion::error::Result<RecordBatch>| {
+            let batch = batch.classify()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?)
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
         };
-        batches.into_iter().map(named).collect()
+        Ok(rows.map(named).boxed())
     }
 }
 
