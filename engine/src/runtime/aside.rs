@@ -22,7 +22,7 @@ use crate::{
     format::{Decoder, Payloads},
     graph::{SourceNode, WholeColumn, WholeRows},
     runtime::{
-        narrow::project,
+        narrow,
         source_batch::{Origin, Prepared, Rejected},
     },
 };
@@ -83,26 +83,32 @@ pub(super) fn late_rows(source: &dyn Source, prepared: &Prepared, late: &LateRow
 
 /// The late rows in all columns that the table declares.
 pub(super) fn whole_rows(whole: &WholeRows, late: &RecordBatch, again: Option<ReadAgain>) -> Result<RecordBatch> {
-    let again = again.map(|again| computed(whole, again)).transpose()?;
+    let again = again.map(|again| computed(whole, &again)).transpose()?;
     let columns = whole.columns_of.iter().zip(whole.schema.fields()).map(|(column, field)| match (column, &again) {
         (WholeColumn::Used(index), _) => Ok(Arc::clone(late.column(*index))),
-        (WholeColumn::Again(index), Some((rows, places))) => Ok(take(rows.column(*index), places, None)?),
+        (WholeColumn::Again(index), Some(columns)) => match columns.get(*index) {
+            Some((values, places)) => Ok(take(values, places, None)?),
+            None => Err(Error::internal("a column of late rows that is not read again")),
+        },
         (WholeColumn::Again(_), None) => Ok(new_null_array(field.data_type(), late.num_rows())),
     });
     let options = RecordBatchOptions::new().with_row_count(Some(late.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(&whole.schema), columns.collect::<Result<_>>()?, &options)?)
 }
 
-/// The columns that are wanted of rows read again. A row on which one of them fails has none of them.
-fn computed(whole: &WholeRows, again: ReadAgain) -> Result<(RecordBatch, UInt32Array)> {
-    let (rows, failed) = project(&again.rows, &whole.project)?;
-    let place = |place: u32| {
-        let before = failed.iter().take_while(|(row, _)| *row < place).count() as u32;
-        let has_failed = failed.iter().any(|(row, _)| *row == place);
-        (!has_failed).then(|| place - before)
+/// The columns that are wanted of rows read again, each with where the late rows are in it. A row on which one of them
+/// fails has the others.
+fn computed(whole: &WholeRows, again: &ReadAgain) -> Result<Vec<(ArrayRef, UInt32Array)>> {
+    let column = |expr| {
+        let (values, failed) = narrow::column(expr, &again.rows)?;
+        let place = |place: u32| {
+            let before = failed.iter().take_while(|(row, _)| *row < place).count() as u32;
+            let has_failed = failed.iter().any(|(row, _)| *row == place);
+            (!has_failed).then(|| place - before)
+        };
+        Ok((values, again.places.iter().map(|found| found.and_then(place)).collect()))
     };
-    let places = again.places.into_iter().map(|found| found.and_then(place)).collect();
-    Ok((rows, places))
+    whole.project.exprs.iter().map(column).collect()
 }
 
 /// Decodes the payloads of late rows once more, into all columns.
@@ -148,4 +154,45 @@ pub(super) fn decoded_again(
         (first < rows && of_row.value(first) == record).then_some(first as u32)
     };
     Ok(ReadAgain { rows: batch, places: wanted.into_iter().map(place).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{AsArray, Int64Array},
+        datatypes::{DataType, Field, Int64Type, Schema},
+    };
+    use datafusion::{
+        logical_expr::Operator,
+        physical_expr::expressions::{BinaryExpr, Column, lit},
+    };
+
+    use super::*;
+    use crate::graph::Projection;
+
+    #[test]
+    fn a_column_that_fails_on_a_late_row_takes_no_other_with_it() {
+        let columns = |names: &[&str]| {
+            Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>()))
+        };
+        let divided = BinaryExpr::new(lit(10_i64), Operator::Divide, Arc::new(Column::new("n", 0)));
+        let exprs = vec![Arc::new(Column::new("n", 0)) as _, Arc::new(divided) as _];
+        let whole = WholeRows {
+            columns: columns(&["n"]),
+            metadata: Vec::new(),
+            project: Projection { exprs, schema: columns(&["n", "d"]) },
+            columns_of: vec![WholeColumn::Used(0), WholeColumn::Again(0), WholeColumn::Again(1)],
+            schema: columns(&["k", "n", "d"]),
+        };
+        let batch = |names: &[&str], values: &[i64]| {
+            RecordBatch::try_new(columns(names), vec![Arc::new(Int64Array::from(values.to_vec()))]).unwrap()
+        };
+        let late = batch(&["k"], &[7, 8, 9, 6]);
+        let again = ReadAgain { rows: batch(&["n"], &[0, 5, 2]), places: vec![Some(2), Some(0), Some(1), None] };
+        let rows = whole_rows(&whole, &late, Some(again)).unwrap();
+        let values = |index: usize| rows.column(index).as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+        assert_eq!(values(0), [Some(7), Some(8), Some(9), Some(6)]);
+        assert_eq!(values(1), [Some(2), Some(0), Some(5), None]);
+        assert_eq!(values(2), [Some(5), None, Some(2), None]);
+    }
 }
