@@ -68,10 +68,15 @@ impl MemoryBudget {
 
     /// Whether sinks hold so many rows that they should leave with a checkpoint before its time.
     pub fn is_checkpoint_due(&self) -> bool {
-        self.0.unpublished.load(Ordering::Relaxed) > (self.0.limit / UNPUBLISHED_PART).max(UNPUBLISHED_MIN)
+        self.0.unpublished.load(Ordering::Relaxed) > self.unpublished_max()
     }
 
-    /// Waits until a checkpoint is due before its time; may wake up without reason.
+    fn unpublished_max(&self) -> usize {
+        (self.0.limit / UNPUBLISHED_PART).max(UNPUBLISHED_MIN)
+    }
+
+    /// Waits until a checkpoint becomes due before its time; may wake up without reason. What stays due wakes nobody
+    /// again: ask [`Self::is_checkpoint_due`] after each checkpoint.
     pub async fn checkpoint_due(&self) {
         self.0.checkpoint_due.notified().await;
     }
@@ -133,8 +138,9 @@ impl Unpublished {
     /// More rows are held.
     pub fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
-        self.budget.0.unpublished.fetch_add(bytes, Ordering::Relaxed);
-        if self.budget.is_checkpoint_due() {
+        let before = self.budget.0.unpublished.fetch_add(bytes, Ordering::Relaxed);
+        let most = self.budget.unpublished_max();
+        if before <= most && before + bytes > most {
             self.budget.0.checkpoint_due.notify_one();
         }
     }
@@ -153,6 +159,8 @@ impl Drop for Unpublished {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -164,6 +172,8 @@ mod tests {
         second.add((1 << 20) + 1);
         assert!(budget.is_checkpoint_due());
         budget.checkpoint_due().await;
+        second.add(1);
+        assert!(budget.checkpoint_due().now_or_never().is_none(), "who waits is woken once");
         first.clear();
         drop(second);
         assert!(!budget.is_checkpoint_due());
