@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, Int8Array, Int64Array},
+    array::{Array, ArrayData, ArrayRef, Int8Array, Int64Array},
+    datatypes::DataType,
     record_batch::RecordBatch,
 };
 use serde::{Deserialize, Serialize};
@@ -69,10 +70,29 @@ pub struct ChangeBatch {
 
 /// Bytes of the values of a batch, without what its arrays share with others.
 pub fn batch_bytes(rows: &RecordBatch) -> usize {
-    let of =
-        |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+    let of = |array: &ArrayRef| {
+        let data = array.to_data();
+        let slice = data.get_slice_memory_size().map(|bytes| bytes + viewed_bytes(&data));
+        slice.unwrap_or_else(|_| array.get_array_memory_size())
+    };
     rows.columns().iter().map(of).sum()
 }
+
+/// Bytes of texts that stand beside their views, which the size of a slice leaves out.
+fn viewed_bytes(data: &ArrayData) -> usize {
+    let own: usize = match (data.data_type(), data.buffers().first()) {
+        (DataType::Utf8View | DataType::BinaryView, Some(views)) => {
+            let views = views.typed_data::<u128>().iter().skip(data.offset()).take(data.len());
+            // The lower half of a view's first word is the length; short texts are in the view itself.
+            views.map(|view| (*view as u32) as usize).filter(|length| *length > VIEW_HOLDS).sum()
+        }
+        _ => 0,
+    };
+    own + data.child_data().iter().map(viewed_bytes).sum::<usize>()
+}
+
+/// Bytes of a text that its view holds.
+const VIEW_HOLDS: usize = 12;
 
 impl ChangeBatch {
     /// Rows that take part in all their windows.
@@ -132,4 +152,28 @@ pub enum Message {
     Barrier(Barrier),
     /// Nothing follows.
     EndOfInput,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::{
+        array::{ListArray, StringArray, StringViewArray},
+        buffer::OffsetBuffer,
+        datatypes::Field,
+    };
+
+    #[test]
+    fn texts_count_whether_or_not_they_stand_beside_their_views() {
+        let texts = |range: std::ops::Range<usize>| range.map(|row| format!("{row:0>255}")).collect::<Vec<_>>();
+        let bytes = |column: ArrayRef| batch_bytes(&RecordBatch::try_from_iter([("c", column)]).unwrap());
+        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values(texts(0..100)));
+        let plain = bytes(Arc::new(StringArray::from_iter_values(texts(0..100))));
+        assert_eq!((bytes(Arc::clone(&views)), plain), (100 * (16 + 255), 100 * 255 + 101 * 4));
+        assert_eq!(bytes(views.slice(10, 20)), 20 * (16 + 255));
+        assert_eq!(bytes(Arc::new(StringViewArray::from_iter_values(["short"; 100]))), 100 * 16);
+        let field = Arc::new(Field::new_list_field(DataType::Utf8View, true));
+        let lists = ListArray::new(field, OffsetBuffer::from_lengths([50, 50]), views, None);
+        assert!(bytes(Arc::new(lists)) > 100 * (16 + 255));
+    }
 }
