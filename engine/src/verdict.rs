@@ -97,12 +97,17 @@ pub(crate) fn taken_up(graph: &Graph, mut manifest: Manifest) -> Manifest {
 /// Whether a node delivered an epoch, through its outbox and to where it writes now.
 pub(crate) fn delivered_by(manifest: &Manifest, name: &str, sink: &SinkNode) -> bool {
     let destination = manifest.sinks.get(name).and_then(|state| state.destination.as_deref());
-    destination.is_some_and(|destination| destination == sink.sink.destination())
+    destination.is_some_and(|destination| is_of(destination, sink))
 }
 
 /// Whether units go where the sink writes now.
 pub(crate) fn is_same_destination(state: &SinkState, sink: &SinkNode) -> bool {
-    state.destination.as_deref().is_none_or(|destination| destination == sink.sink.destination())
+    state.destination.as_deref().is_none_or(|destination| is_of(destination, sink))
+}
+
+/// Whether a destination is the sink's; older checkpoints have it as the sink is shown.
+fn is_of(destination: &str, sink: &SinkNode) -> bool {
+    destination == sink.sink.destination() || destination == sink.sink.to_string()
 }
 
 fn sink_of<'a>(graph: &'a Graph, name: &str) -> Option<&'a SinkNode> {
@@ -134,7 +139,7 @@ const NAMED: usize = 3;
 fn of_source(name: &str, source: &SourceNode, state: &SourceState) -> Vec<StateVerdict> {
     let open = state.splits.iter().filter(|split| split.status != SplitStatus::Ended).map(|split| &split.split.id);
     let gone: Vec<&SplitId> = open.filter(|split| !source.source.keeps(split, &state.origin)).collect();
-    let kept = state.splits.len() - gone.len();
+    let kept = state.splits.iter().filter(|split| source.source.keeps(&split.split.id, &state.origin)).count();
     let mut verdicts = Vec::new();
     if !gone.is_empty() {
         let named = gone.iter().take(NAMED).map(|split| format!("\"{split}\"")).collect::<Vec<_>>().join(", ");
