@@ -8,10 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arrow::{
-    array::{Array, ArrayRef},
-    compute::take,
-};
+use arrow::compute::take;
 use headwater_engine::{
     error::{Error, ErrorKind, Result},
     message::ChangeBatch,
@@ -105,9 +102,16 @@ impl Log {
         self.state.lock().identity.clone()
     }
 
-    /// The number of shards that a table asked for, if one did.
-    pub(super) fn shards_asked(&self) -> Option<usize> {
-        self.state.lock().asked
+    /// Has a table ask for so many shards; says how many there are if that is another number. A kept log that is not
+    /// open has any number as yet.
+    pub(super) fn ask(&self, shards: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        let is_unknown = self.folder.is_some() && state.kept.is_none();
+        if state.asked.is_none() && is_unknown {
+            (state.asked, state.shards) = (Some(shards), empty(shards));
+        }
+        let known = state.asked.unwrap_or(state.shards.len());
+        (known != shards).then_some(known)
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -178,9 +182,7 @@ impl State {
     /// The bytes of rows, if there is room for them.
     fn room_for(&self, parts: &[(usize, ChangeBatch)]) -> Result<usize> {
         // Rows that were read back share one buffer, so that each column counts for its own part of it.
-        let of_column = |column: &ArrayRef| column.to_data().get_slice_memory_size();
-        let columns = parts.iter().flat_map(|(_, changes)| changes.rows.columns());
-        let bytes = columns.map(of_column).sum::<Result<usize, _>>()?;
+        let bytes: usize = parts.iter().map(|(_, changes)| changes.bytes()).sum();
         if self.bytes + bytes > BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::User,

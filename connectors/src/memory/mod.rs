@@ -76,17 +76,17 @@ impl Memory {
             let message = format!("table \"{}\": {what}", table.name);
             Error::user("INVALID_TABLE_PROPERTY", message).with_hint(hint)
         };
-        if let Some((wanted, known)) = shards.zip(log.shards_asked().or(Some(log.shards())))
-            && wanted != known
-        {
-            let what = format!("its log has {known} shards, not {wanted}");
-            return Err(differs(&what, "the first table of a name decides; leave 'shards' out of the others"));
-        }
         if folder.is_some() && folder.as_deref() != log.folder() {
             let kept =
                 log.folder().map_or("is not kept".to_owned(), |folder| format!("is kept in {}", folder.display()));
             let what = format!("its log \"{name}\" {kept}");
             return Err(differs(&what, "the first table of a name decides: give that one the 'log.path'"));
+        }
+        if let Some(wanted) = shards
+            && let Some(known) = log.ask(wanted)
+        {
+            let what = format!("its log has {known} shards, not {wanted}");
+            return Err(differs(&what, "the first table of a name decides; leave 'shards' out of the others"));
         }
         let (is_bounded, from_latest) = (is_bounded.unwrap_or_default(), from_latest.unwrap_or_default());
         Ok(MemoryOptions { log, name, is_bounded, from_latest, format })
