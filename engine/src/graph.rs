@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::{physical_expr::PhysicalExpr, physical_expr_common::physical_expr::is_volatile};
 
 use crate::{
-    connector::{Carries, ChangelogMode, Sink, Source},
+    connector::{Carries, ChangelogMode, Sink, Source, TextLength},
     error::{Error, Result},
     operator::OperatorRef,
     window::WindowSpec,
@@ -231,6 +231,8 @@ pub struct SinkNode {
     pub sink: Arc<dyn Sink>,
     /// Columns that must have a value: a row without one is refused.
     pub not_null: Vec<usize>,
+    /// Columns of text with a length: a row with a longer one is refused.
+    pub lengths: Vec<(usize, TextLength)>,
     /// Schema of the rows.
     pub schema: SchemaRef,
 }

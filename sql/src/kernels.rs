@@ -22,7 +22,10 @@ use datafusion::{
         Volatility, expr::ScalarFunction,
     },
 };
-use headwater_engine::error::{Error, Result};
+use headwater_engine::{
+    connector::TextLength,
+    error::{Error, Result},
+};
 
 use crate::{functions::lambda::Closed, types::Type};
 
@@ -117,7 +120,9 @@ pub enum Op {
     /// `value IN (array)`; a NULL array is an empty one.
     Among,
     /// A text as a column of a table with a length holds it.
-    Stored(stored::Length),
+    Stored(TextLength),
+    /// A value of the column of this name, which has no NULL.
+    Present(String),
     /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
     Truth,
 }
@@ -143,6 +148,7 @@ impl Op {
             | Self::MovedPerZone(_)
             | Self::Lazy(..)
             | Self::Stored(_)
+            | Self::Present(_)
             | Self::Total(_) => true,
             Self::Compare(..)
             | Self::Field(_)
@@ -200,6 +206,7 @@ impl Op {
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
             Self::Stored(_) => "stored",
+            Self::Present(_) => "present",
             Self::Truth => "truth",
         }
     }
@@ -269,6 +276,7 @@ impl Op {
                 nested::among(a, b)
             }
             Self::Stored(length) => stored::evaluate(one(args)?, length),
+            Self::Present(column) => stored::present(one(args)?, column),
             Self::Truth => Ok(arrow::compute::cast(one(args)?, &DataType::Boolean)?),
         }
     }

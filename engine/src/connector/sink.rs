@@ -15,12 +15,12 @@
 //!
 //! Invariant: what `commit` does is a function of its arguments, so that repeating it repeats nothing outside.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::{
-    array::Array,
+    array::{Array, AsArray, StringArray, UInt32Array},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
-    record_batch::RecordBatch,
+    record_batch::{RecordBatch, RecordBatchOptions},
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connector::JobContext,
-    error::Result,
+    error::{Error, Result},
     message::{ChangeBatch, Epoch, RowKind},
     runtime::exchange::take_changes,
     time::Watermark,
@@ -331,5 +331,100 @@ impl RefusedRow {
         }
         *changes = take_changes(changes, &kept.into())?;
         Ok(refused)
+    }
+
+    /// Leaves out the changes with a text that is too long for its column, and returns them; the others are as their
+    /// columns hold them. A row that goes may name what never came.
+    pub fn too_long(changes: &mut ChangeBatch, lengths: &[(usize, TextLength)]) -> Result<Vec<Self>> {
+        if lengths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
+        let mut columns = changes.rows.columns().to_vec();
+        for (index, length) in lengths {
+            let texts: &StringArray =
+                columns[*index].as_string_opt().ok_or_else(|| Error::internal("a column with a length holds text"))?;
+            if texts.iter().flatten().all(|text| length.holds(text)) {
+                continue;
+            }
+            let stored = texts.iter().enumerate().map(|(row, text)| {
+                let fitted = length.fitted(text?);
+                if let Err(error) = &fitted
+                    && changes.kind(row) != RowKind::Delete
+                {
+                    reasons.entry(row as u32).or_insert_with(|| error.message().to_owned());
+                }
+                fitted.ok().or(text)
+            });
+            columns[*index] = Arc::new(stored.collect::<StringArray>());
+        }
+        let of = |(row, reason): (&u32, &String)| Self::of(&changes.rows, *row as usize, reason.clone());
+        let refused = reasons.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(changes.num_rows()));
+        *changes = changes.in_columns(RecordBatch::try_new_with_options(changes.rows.schema(), columns, &options)?);
+        if !refused.is_empty() {
+            let kept = (0..changes.num_rows() as u32).filter(|row| !reasons.contains_key(row));
+            *changes = take_changes(changes, &UInt32Array::from_iter_values(kept))?;
+        }
+        Ok(refused)
+    }
+}
+
+/// What a column declared `varchar(n)` or `char(n)` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TextLength {
+    /// Name of the column.
+    pub column: String,
+    /// Characters, at most.
+    pub most: usize,
+    /// Whether blanks at the end are none of a value's, as in `char(n)`.
+    pub is_padded: bool,
+}
+
+impl TextLength {
+    /// Whether a text is held as it is; may say no of one that is.
+    fn holds(&self, text: &str) -> bool {
+        text.len() <= self.most && !(self.is_padded && text.ends_with(' '))
+    }
+
+    /// The text as the column holds it: only blanks at its end are cut off, one that is longer without them is refused.
+    pub fn fitted<'a>(&self, text: &'a str) -> Result<&'a str> {
+        let text = if self.is_padded { text.trim_end_matches(' ') } else { text };
+        let Some((end, _)) = text.char_indices().nth(self.most) else { return Ok(text) };
+        if text[end..].bytes().all(|byte| byte == b' ') {
+            return Ok(&text[..end]);
+        }
+        let kind = if self.is_padded { "char" } else { "varchar" };
+        let (start, column, most) = (text.chars().take(50).collect::<String>(), &self.column, self.most);
+        let message = format!("the value {start:?} is longer than column \"{column}\", which is {kind}({most})");
+        Err(Error::user("INVALID_CAST_ARGUMENT", message)
+            .with_hint(format!("cut it off with CAST(.. AS {kind}({most})), or declare the column longer")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int8Array, Int64Array};
+
+    #[test]
+    fn a_text_too_long_is_refused_and_blanks_at_its_end_are_cut_off() {
+        let length = |column: &str, is_padded| TextLength { column: column.to_owned(), most: 3, is_padded };
+        let lengths = [(1, length("v", false)), (2, length("c", true))];
+        let texts = |texts: &[Option<&str>]| Arc::new(StringArray::from(texts.to_vec())) as arrow::array::ArrayRef;
+        let some = [Some("abc"), Some("abc  "), Some("abcdef"), None, Some("\u{e4}\u{f6}\u{fc}"), Some("gone")];
+        let ids = Arc::new(Int64Array::from_iter_values(0..6));
+        let rows = RecordBatch::try_from_iter([("id", ids as _), ("v", texts(&some)), ("c", texts(&some))]).unwrap();
+        let kinds = [0, 0, 0, 0, 0, RowKind::Delete as i8];
+        let mut changes = ChangeBatch::new(rows, Some(Int8Array::from(kinds.to_vec())));
+        let refused = RefusedRow::too_long(&mut changes, &lengths).unwrap();
+        let reasons: Vec<&str> = refused.iter().map(|row| row.reason.as_str()).collect();
+        assert_eq!(reasons, ["the value \"abcdef\" is longer than column \"v\", which is varchar(3)"]);
+        assert!(refused[0].raw.contains("\"id\":2"), "{}", refused[0].raw);
+        let kept = [Some("abc"), Some("abc"), None, Some("\u{e4}\u{f6}\u{fc}"), Some("gone")];
+        for column in [1, 2] {
+            assert_eq!(changes.rows.column(column).as_ref(), texts(&kept).as_ref());
+        }
+        assert_eq!(changes.kind(4), RowKind::Delete);
     }
 }

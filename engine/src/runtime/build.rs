@@ -375,8 +375,9 @@ impl<'a> Builder<'a> {
         let metrics = Arc::clone(&self.metrics);
         let is_held = sink.sink.guarantee() == Guarantee::ExactlyOnce;
         let unpublished = is_held.then(|| self.job.memory.unpublished());
-        let (table, not_null, refused) = (sink.table.clone(), sink.not_null.clone(), Vec::new());
-        Ok(SinkSlot { node: name, table, task, writer, not_null, refused, rows: 0, unpublished, metrics })
+        let (table, not_null, lengths) = (sink.table.clone(), sink.not_null.clone(), sink.lengths.clone());
+        let refused = Vec::new();
+        Ok(SinkSlot { node: name, table, task, writer, not_null, lengths, refused, rows: 0, unpublished, metrics })
     }
 }
 

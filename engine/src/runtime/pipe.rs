@@ -13,7 +13,7 @@ use crate::{
         manifest::{StateFile, UnitSegment},
         paths::DataFolder,
     },
-    connector::{RefusedRow, SinkWriter},
+    connector::{RefusedRow, SinkWriter, TextLength},
     error::{Error, Result},
     memory::Unpublished,
     message::{Barrier, ChangeBatch, Message},
@@ -81,6 +81,7 @@ pub(super) struct SinkSlot {
     pub(super) task: usize,
     pub(super) writer: Box<dyn SinkWriter>,
     pub(super) not_null: Vec<usize>,
+    pub(super) lengths: Vec<(usize, TextLength)>,
     pub(super) refused: Vec<RefusedRow>,
     pub(super) rows: u64,
     /// What the writer holds until the next checkpoint; `None` if it holds nothing.
@@ -240,8 +241,10 @@ impl SinkSlot {
     async fn take(&mut self, message: Message, effects: &mut Effects) -> Result<()> {
         match message {
             Message::Changes(mut changes) => {
-                self.refused.extend(RefusedRow::without_values(&mut changes, &self.not_null)?);
+                // Every row counts here, refused ones too: whoever wants those written takes the refused ones away.
                 self.rows += changes.num_rows() as u64;
+                self.refused.extend(RefusedRow::without_values(&mut changes, &self.not_null)?);
+                self.refused.extend(RefusedRow::too_long(&mut changes, &self.lengths)?);
                 let rows = changes.num_rows();
                 if let Some(unpublished) = &mut self.unpublished {
                     unpublished.add(changes.bytes());

@@ -138,6 +138,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
         input: input(counted, Exchange::Forward),
         sink: into,
         not_null: Vec::new(),
+        lengths: Vec::new(),
         schema: aggregate.output_schema(),
     };
     graph.add("sink:out", NodeKind::Sink(sink));

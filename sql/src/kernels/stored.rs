@@ -1,40 +1,39 @@
-//! Texts on their way into columns `varchar(n)` and `char(n)` of tables.
+//! Values on their way into columns `varchar(n)`, `char(n)` and `NOT NULL` of tables.
 //!
-//! Invariant: only blanks at the end are cut off; a text that is longer without them is refused.
+//! Invariant: only blanks at the end are cut off; a text that is longer without them is refused, and so is a NULL.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, StringArray};
-use headwater_engine::error::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use headwater_engine::{
+    connector::TextLength,
+    error::{Error, Result},
+};
 
-/// What a column can hold.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Length {
-    /// Name of the column.
-    pub column: String,
-    /// Characters, at most.
-    pub most: u32,
-    /// Whether blanks at the end are none of a value's, as in `char(n)`.
-    pub is_padded: bool,
+/// The length that a column `varchar(n)` or `char(n)` is declared with.
+pub(crate) fn declared(column: &str, type_text: &str) -> Option<TextLength> {
+    let (kind, most) = type_text.trim().strip_suffix(')')?.split_once('(')?;
+    let is_padded = match kind.trim().to_ascii_lowercase().as_str() {
+        "char" => true,
+        "varchar" => false,
+        _ => return None,
+    };
+    Some(TextLength { column: column.to_owned(), most: most.trim().parse().ok()?, is_padded })
 }
 
 /// The texts as the column holds them.
-pub(super) fn evaluate(texts: &ArrayRef, length: &Length) -> Result<ArrayRef> {
+pub(super) fn evaluate(texts: &ArrayRef, length: &TextLength) -> Result<ArrayRef> {
     let texts: &StringArray =
         texts.as_string_opt().ok_or_else(|| Error::internal("a column with a length holds text"))?;
-    let stored = texts.iter().map(|text| text.map(|text| fitted(text, length)).transpose());
+    let stored = texts.iter().map(|text| text.map(|text| length.fitted(text)).transpose());
     Ok(Arc::new(stored.collect::<Result<StringArray>>()?))
 }
 
-fn fitted<'a>(text: &'a str, length: &Length) -> Result<&'a str> {
-    let text = if length.is_padded { text.trim_end_matches(' ') } else { text };
-    let Some((end, _)) = text.char_indices().nth(length.most as usize) else { return Ok(text) };
-    if text[end..].bytes().all(|byte| byte == b' ') {
-        return Ok(&text[..end]);
+/// The values, if none is NULL.
+pub(super) fn present(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    if values.logical_null_count() > 0 {
+        return Err(Error::data("INVALID_ROW", format!("the sink refuses a row: column \"{column}\" is NULL"))
+            .with_hint("leave such rows out with WHERE, or give them a value with coalesce"));
     }
-    let kind = if length.is_padded { "char" } else { "varchar" };
-    let (start, column, most) = (text.chars().take(50).collect::<String>(), &length.column, length.most);
-    let message = format!("the value {start:?} is longer than column \"{column}\", which is {kind}({most})");
-    Err(Error::user("INVALID_CAST_ARGUMENT", message)
-        .with_hint(format!("cut it off with CAST(.. AS {kind}({most})), or declare the column longer")))
+    Ok(Arc::clone(values))
 }

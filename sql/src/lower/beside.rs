@@ -65,8 +65,8 @@ pub(super) fn add(lowering: &mut Lowering, origin: &Origin, input: &Input, other
         let input = lowering.branch(source, branch, Exchange::Forward);
         let (insert, sink) = (lowering.insert.clone(), Arc::clone(&other.sink));
         let table = format!("{table}${}", other.name);
-        let (not_null, schema) = (Vec::new(), Arc::clone(&schema));
-        lowering.add("sink", NodeKind::Sink(SinkNode { table, insert, input, sink, not_null, schema }));
+        let (not_null, lengths, schema) = (Vec::new(), Vec::new(), Arc::clone(&schema));
+        lowering.add("sink", NodeKind::Sink(SinkNode { table, insert, input, sink, not_null, lengths, schema }));
     }
     lowering.insert = own;
     Ok(())

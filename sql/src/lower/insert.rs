@@ -18,7 +18,7 @@ use datafusion::{
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_engine::{
     catalog::TableKind,
-    connector::ChangelogMode,
+    connector::{ChangelogMode, TextLength},
     error::{Error, Result},
     graph::{Exchange, Graph, NodeKind, SinkNode},
     operators::upsert::{ByKey, Keeps},
@@ -153,7 +153,8 @@ async fn plan(session: &Session, insert: &Insert, once: bool) -> Result<Planned>
     }
     let sink = target(session, insert).await.map_err(|error| error.at(at))?;
     let (bound, state) = session.bound_for_job(&insert.query, once).await?;
-    let plan = optimize(assign(insert, &sink, bound).map_err(|error| error.at(at))?, &state)?;
+    // A job refuses rows that are too long where it writes them: an expression that fails would end it.
+    let plan = optimize(assign(insert, &sink, bound, &[]).map_err(|error| error.at(at))?, &state)?;
     Ok(Planned { name: sink.name.clone(), plan, sink, state })
 }
 
@@ -169,7 +170,7 @@ pub(crate) async fn plan_for_sink(
     }
     let sink = target(session, insert).await.map_err(|error| error.at(at))?;
     let (bound, state) = session.bound(&insert.query, stats).await?;
-    let plan = assign(insert, &sink, bound).map_err(|error| error.at(at))?;
+    let plan = assign(insert, &sink, bound, &sink.lengths).map_err(|error| error.at(at))?;
     Ok((plan, state, sink))
 }
 
@@ -199,8 +200,13 @@ pub(super) fn optimize(plan: LogicalPlan, state: &SessionState) -> Result<Logica
     Ok(rules.optimize(plan, state, |_, _| {})?)
 }
 
-/// The plan whose columns are those of the sink's spec, in its order.
-fn assign(insert: &Insert, sink: &StreamTable, bound: BoundQuery) -> Result<LogicalPlan> {
+/// The plan whose columns are those of the sink's spec, in its order; it fails on a text that is too long for one of these.
+fn assign(
+    insert: &Insert,
+    sink: &StreamTable,
+    bound: BoundQuery,
+    lengths: &[(usize, TextLength)],
+) -> Result<LogicalPlan> {
     let writable = writable(sink);
     let given = given(insert, sink, &writable)?;
     if given.len() != bound.columns.len() {
@@ -226,6 +232,10 @@ fn assign(insert: &Insert, sink: &StreamTable, bound: BoundQuery) -> Result<Logi
                 }
                 convert(inputs[position].clone(), from, &to)
             }
+        };
+        let expr = match lengths.iter().find(|(column, _)| *column == index) {
+            Some((_, length)) => kernels::call(Op::Stored(length.clone()), vec![expr], to),
+            None => expr,
         };
         exprs.push(expr.alias(field.name().clone()));
     }
@@ -287,8 +297,8 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
     let carried = beside::carry(lowering, &origin, &input, sink.as_ref(), &table.name)?;
     let schema = carried.extend(&schema);
     let others = sink.beside();
-    let (insert, not_null) = (lowering.insert.clone(), table.not_null());
-    let node = SinkNode { table: table.name.clone(), insert, input: input.clone(), sink, not_null, schema };
+    let (insert, not_null, lengths) = (lowering.insert.clone(), table.not_null(), table.lengths);
+    let node = SinkNode { table: table.name.clone(), insert, input: input.clone(), sink, not_null, lengths, schema };
     lowering.add("sink", NodeKind::Sink(node));
     others.into_iter().try_for_each(|other| beside::add(lowering, &origin, &input, other, &table.name))
 }

@@ -22,7 +22,7 @@ use headwater_connectors::{
 };
 use headwater_engine::{
     catalog::{Properties, Table},
-    connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec},
+    connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec, TextLength},
     error::{Error, Result},
     graph::{Malformed, Projection},
 };
@@ -36,6 +36,7 @@ use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
     diagnostics::did_you_mean,
     functions::library,
+    kernels::stored,
     parser::{
         cursor::Identifier,
         stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
@@ -82,6 +83,8 @@ pub(crate) struct StreamTable {
     /// What a statement that scans it is to its system.
     pub(super) context: JobContext,
     pub(crate) allowed_lateness: Duration,
+    /// The spec's columns of text that are declared with a length.
+    pub(crate) lengths: Vec<(usize, TextLength)>,
     /// What reads it in batch, for a folder that is not watched.
     pub(crate) batch: Option<Arc<dyn TableProvider>>,
 }
@@ -136,6 +139,11 @@ impl StreamTable {
         let time = event_time(session, declared, &schema, own)?;
         let (malformed, malformed_in_batch) = (policy.unwrap_or(Malformed::Reject), policy.unwrap_or(Malformed::Fail));
         let context = statement_context(session);
+        let texts = declared.columns.iter().filter_map(|column| match &column.kind {
+            StreamColumnKind::Physical { type_text, .. } => Some((written(&column.name), type_text.as_str())),
+            StreamColumnKind::Metadata { .. } | StreamColumnKind::Computed { .. } => None,
+        });
+        let lengths = lengths(&spec.schema, texts);
         Ok(Self {
             name,
             connector,
@@ -147,6 +155,7 @@ impl StreamTable {
             malformed_in_batch,
             context,
             allowed_lateness,
+            lengths,
             batch: None,
         })
     }
@@ -230,6 +239,8 @@ impl StreamTable {
             primary_key: Vec::new(),
         };
         let columns = (0..schema.fields().len()).map(ColumnSource::Spec).collect();
+        let texts = table.columns.iter().chain(&table.partition_keys);
+        let lengths = lengths(&schema, texts.map(|column| (column.name.clone(), column.type_text.as_str())));
         let malformed = if fails { Malformed::Fail } else { Malformed::Reject };
         let connector = Arc::new(CatalogedTable::new(session.filesystem().clone(), table));
         let batch: Option<Arc<dyn TableProvider>> = (!is_watched).then_some(all);
@@ -244,6 +255,7 @@ impl StreamTable {
             malformed_in_batch: malformed,
             context: statement_context(session),
             allowed_lateness,
+            lengths,
             batch,
         })
     }
@@ -288,6 +300,15 @@ impl StreamTable {
     pub(crate) fn is_unbounded(&self) -> Result<bool> {
         Ok(self.connector.source(&self.spec)?.boundedness() == Boundedness::Unbounded)
     }
+}
+
+/// The columns of text among these that are declared with a length.
+fn lengths<'a>(schema: &Schema, declared: impl Iterator<Item = (String, &'a str)>) -> Vec<(usize, TextLength)> {
+    let of = |(name, type_text): (String, &str)| {
+        let index = schema.index_of(&name).ok().filter(|index| *schema.field(*index).data_type() == DataType::Utf8)?;
+        Some((index, stored::declared(&name, type_text)?))
+    };
+    declared.filter_map(of).collect()
 }
 
 /// What reads a declared folder in batch.

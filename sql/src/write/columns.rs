@@ -18,7 +18,7 @@ use headwater_engine::{
 
 use crate::{
     bind::{BoundQuery, OutputColumn},
-    kernels::{self, Op, stored::Length},
+    kernels::{self, Op, stored},
     parser::cursor::Identifier,
     types::{Type, coerces},
 };
@@ -55,12 +55,12 @@ pub(super) fn assigned(bound: BoundQuery, targets: &[(Column, From)]) -> Result<
             }
             From::Nothing => Expr::Literal(ScalarValue::try_from(&to.to_arrow())?, None),
         };
-        let is_within = |most: u32| match from {
-            From::Query(index) => matches!(bound.columns[*index].data_type, Type::Varchar(Some(n)) if n <= most),
+        let is_within = |most: usize| match from {
+            From::Query(index) => matches!(bound.columns[*index].data_type, Type::Varchar(Some(n)) if n as usize <= most),
             From::Text(_) => false,
             From::Nothing => true,
         };
-        let expr = match declared_length(column).filter(|length| length.is_padded || !is_within(length.most)) {
+        let expr = match stored::declared(&column.name, &column.type_text).filter(|length| length.is_padded || !is_within(length.most)) {
             Some(length) => kernels::call(Op::Stored(length), vec![expr], to),
             None => expr,
         };
@@ -69,15 +69,21 @@ pub(super) fn assigned(bound: BoundQuery, targets: &[(Column, From)]) -> Result<
     Ok(LogicalPlanBuilder::from(bound.plan).project(exprs)?.build()?)
 }
 
-/// The length that a column `varchar(n)` or `char(n)` is declared with.
-fn declared_length(column: &Column) -> Option<Length> {
-    let (kind, most) = column.type_text.trim().strip_suffix(')')?.split_once('(')?;
-    let is_padded = match kind.trim().to_ascii_lowercase().as_str() {
-        "char" => true,
-        "varchar" => false,
-        _ => return None,
-    };
-    Some(Length { column: column.name.clone(), most: most.trim().parse().ok()?, is_padded })
+/// The plan, failing on a row without a value in one of these columns.
+pub(super) fn with_values(plan: LogicalPlan, not_null: &[String]) -> Result<LogicalPlan> {
+    if not_null.is_empty() {
+        return Ok(plan);
+    }
+    let checked = plan.schema().iter().map(|(qualifier, field)| {
+        let column = Expr::Column(PlanColumn::new(qualifier.cloned(), field.name()));
+        if !not_null.iter().any(|name| name.eq_ignore_ascii_case(field.name())) {
+            return column;
+        }
+        let (present, of) = (Op::Present(field.name().clone()), Type::from_arrow(field.data_type()));
+        kernels::call(present, vec![column], of).alias(field.name().clone())
+    });
+    let checked: Vec<Expr> = checked.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(checked)?.build()?)
 }
 
 fn convert(expr: Expr, from: &Type, to: &Type) -> Expr {

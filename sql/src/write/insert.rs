@@ -20,7 +20,11 @@ use super::{
 };
 use crate::{
     diagnostics::did_you_mean,
-    parser::{cursor::Identifier, statement::Insert},
+    parser::{
+        cursor::Identifier,
+        statement::Insert,
+        stream_ddl::{StreamColumn, StreamColumnKind},
+    },
     session::{Outcome, Session},
     tables::{self, Found, RunTable},
 };
@@ -47,7 +51,7 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
         let index = index_of(&table, key)?;
         from[index].1 = if is_null(value) { From::Nothing } else { From::Text(value.clone()) };
     }
-    let plan = columns::assigned(bound, &from)?;
+    let plan = columns::with_values(columns::assigned(bound, &from)?, &not_null(session, &table))?;
     let change = if insert.overwrite { Change::Replaces } else { Change::Adds };
     let target = target::of_table(session, &table, change).await?;
     let mode = match change {
@@ -85,6 +89,15 @@ async fn target_table(session: &Session, insert: &Insert) -> Result<Arc<Table>> 
         Some(Found::Run(table)) => target::of_run_table(&name, &table).map_err(|error| error.at(at)),
         None => Err(tables::not_found(session.catalog().as_ref(), session.run_tables(), &name).await.at(at)),
     }
+}
+
+/// The columns of a table of the run that are declared `NOT NULL`.
+fn not_null(session: &Session, table: &Table) -> Vec<String> {
+    let tables = session.run_tables().read();
+    let Some(RunTable::Table(declared)) = tables.get(&table.name) else { return Vec::new() };
+    let is_not_null =
+        |column: &&StreamColumn| matches!(column.kind, StreamColumnKind::Physical { is_nullable: false, .. });
+    declared.columns.iter().filter(is_not_null).map(|column| column.name.value.clone()).collect()
 }
 
 fn column(table: &Table, index: usize) -> &Column {

@@ -68,6 +68,13 @@ impl Job {
         lines(&self.kept.tables.lock().unwrap()[name].0.rows())
     }
 
+    /// How many rows the sink of an INSERT was given, and how many of them it refused.
+    fn sink(&self, insert: &str) -> (u64, u64) {
+        let sinks = &self.summary.manifest.as_ref().unwrap().sinks;
+        let (_, sink) = sinks.iter().find(|(node, _)| node.starts_with(insert)).unwrap();
+        (sink.rows, sink.refused)
+    }
+
     async fn aside(&self, name: &str, columns: &[&str]) -> Vec<String> {
         let manifest = self.summary.manifest.clone().unwrap();
         let batches = inspect::accounting_rows(&self.store, &manifest, name).await.unwrap();
@@ -128,6 +135,23 @@ INSERT INTO named SELECT id, nullif(name, 'b') FROM s;"
     assert_eq!(job.table("named"), ["1 | a", "4 | d", "7 | g", "8 | h", "9 | i"]);
     let refused = job.aside("named$rejected", &["reason", "split"]).await;
     assert_eq!(refused, ["column \"name\" is NULL | sink"]);
+    assert_eq!(job.sink("named"), (6, 1), "rows it was given, and those of them it refused");
+}
+
+#[tokio::test]
+async fn a_sink_takes_no_text_longer_than_its_column() {
+    let script = format!(
+        "{TABLES}
+CREATE TABLE short (id BIGINT, v VARCHAR(3), c CHAR(3)) WITH ('connector' = 'kept');
+INSERT INTO short SELECT id, if(id = 4, 'abcdef', name || '   '), if(id = 7, 'abcdef', name || '   ') FROM s;"
+    );
+    let job = job(&script).await;
+    assert_eq!(job.table("short"), ["1 | a   | a", "2 | b   | b", "8 | h   | h", "9 | i   | i"]);
+    let mut refused = job.aside("short$rejected", &["reason"]).await;
+    refused.sort_unstable();
+    let too_long = |column: &str| format!("the value \"abcdef\" is longer than column {column}(3)");
+    assert_eq!(refused, [too_long("\"c\", which is char"), too_long("\"v\", which is varchar")]);
+    assert_eq!(job.sink("short"), (6, 2));
 }
 
 /// Changes that came before are dropped; the late one beside them is read again as it is, not for one of those.
