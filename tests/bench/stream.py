@@ -381,11 +381,13 @@ def while_running(args, python, work, sql, probe, *given):
     (state / "job.sql").write_text(sql)
     child = subprocess.Popen([args.headwater, "--state", str(state / "state"), "run", str(state / "job.sql")],
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(3)
-    text = subprocess.run([python, "-c", probe, *given], check=True, capture_output=True, text=True)
-    child.send_signal(signal.SIGTERM)
-    child.wait()
-    shutil.rmtree(state, ignore_errors=True)
+    try:
+        time.sleep(3)
+        text = subprocess.run([python, "-c", probe, *given], check=True, capture_output=True, text=True)
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        shutil.rmtree(state, ignore_errors=True)
     return map(float, text.stdout.split())
 
 

@@ -395,7 +395,6 @@ fn explain_shows_one_graph_with_keys_state_watermarks_and_changes_of_each_edge()
     Ok(())
 }
 
-/// A job on a terminal: a line that is written over each second, and makes way for what is said meanwhile.
 #[test]
 fn a_job_without_credentials_ends_and_says_so() -> Result<()> {
     let table = "CREATE TABLE s (n BIGINT) WITH ('connector' = 'kinesis', 'stream' = 's', 'aws.region' = 'us-east-1',
@@ -421,6 +420,7 @@ fn a_job_without_credentials_ends_and_says_so() -> Result<()> {
     Ok(())
 }
 
+/// A job on a terminal: a line that is written over each second, and makes way for what is said meanwhile.
 #[test]
 fn a_line_on_the_terminal_says_how_a_job_goes() -> Result<()> {
     let script = "
