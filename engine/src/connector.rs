@@ -18,7 +18,8 @@ mod source;
 pub use keyed::{KeyedTable, LookupCache, PartialCache};
 pub use sink::{
     ARRIVAL, Beside, BesideRows, Carries, ChangelogMode, CommitFacts, CommitReport, Committable, Cut, Distribution,
-    Guarantee, OpenUnit, OutboxRows, Prepared, PreparedUnit, RECORD, RefusedRow, Sink, SinkTask, SinkWriter, TextLength,
+    Guarantee, OpenUnit, OutboxRows, Prepared, PreparedUnit, RECORD, RefusedRow, Sink, SinkTask, SinkWriter,
+    TextLength,
 };
 pub use source::{
     Bound, Boundedness, Lag, Offset, OpenRequest, Positions, ReadsAgain, RejectedRecord, Source, SourceBatch,

@@ -181,10 +181,8 @@ impl Looking {
         if bytes <= limit.max(TABLE_BYTES_MIN) {
             return Ok(());
         }
-        let message = format!(
-            "operator \"{}\": the lookup table takes more than memory.limit ({limit} bytes)",
-            self.name
-        );
+        let message =
+            format!("operator \"{}\": the lookup table takes more than memory.limit ({limit} bytes)", self.name);
         let hint =
             "raise memory.limit, look up fewer columns and rows, or join it as a stream with 'source.monitor-interval'";
         Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", message).with_hint(hint))
@@ -436,8 +434,13 @@ mod tests {
     #[tokio::test]
     async fn a_table_over_the_limit_is_not_read_to_its_end() {
         let memory = MemoryBudget::new(2 << 20);
-        let lookup =
-            Lookup::new(Arc::new(Endless), [schema(["k", "v"]), schema(["id", "name"])], [vec![0], vec![0]], false, None);
+        let lookup = Lookup::new(
+            Arc::new(Endless),
+            [schema(["k", "v"]), schema(["id", "name"])],
+            [vec![0], vec![0]],
+            false,
+            None,
+        );
         let mut operator = lookup.create(&context(0, memory.clone())).unwrap();
         let error = operator.between_calls(Instant(0)).unwrap().await.unwrap_err();
         assert_eq!(error.code().0, "EXCEEDED_LOCAL_MEMORY_LIMIT");

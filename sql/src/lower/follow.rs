@@ -70,7 +70,18 @@ pub(crate) async fn follow(session: &Session, query: &ast::Query) -> Result<Opti
     let sink = Arc::new(Reader { rows: sender.clone(), schema: Arc::clone(&schema), updates });
     let input = lowering.input(flow, Exchange::Forward, Arc::clone(&inner), None)?;
     let (table, insert) = ("select".to_owned(), "select".to_owned());
-    lowering.add("sink", NodeKind::Sink(SinkNode { table, insert, input, sink, not_null: Vec::new(), lengths: Vec::new(), schema: inner }));
+    lowering.add(
+        "sink",
+        NodeKind::Sink(SinkNode {
+            table,
+            insert,
+            input,
+            sink,
+            not_null: Vec::new(),
+            lengths: Vec::new(),
+            schema: inner,
+        }),
+    );
     let running = run(session, assemble(lowering)?, sender);
     let rows = stream::unfold((receiver, running), |(mut receiver, running)| async move {
         let next = receiver.recv().await?;

@@ -56,11 +56,15 @@ pub(super) fn assigned(bound: BoundQuery, targets: &[(Column, From)]) -> Result<
             From::Nothing => Expr::Literal(ScalarValue::try_from(&to.to_arrow())?, None),
         };
         let is_within = |most: usize| match from {
-            From::Query(index) => matches!(bound.columns[*index].data_type, Type::Varchar(Some(n)) if n as usize <= most),
+            From::Query(index) => {
+                matches!(bound.columns[*index].data_type, Type::Varchar(Some(n)) if n as usize <= most)
+            }
             From::Text(_) => false,
             From::Nothing => true,
         };
-        let expr = match stored::declared(&column.name, &column.type_text).filter(|length| length.is_padded || !is_within(length.most)) {
+        let expr = match stored::declared(&column.name, &column.type_text)
+            .filter(|length| length.is_padded || !is_within(length.most))
+        {
             Some(length) => kernels::call(Op::Stored(length), vec![expr], to),
             None => expr,
         };
