@@ -13,6 +13,7 @@
 mod aggregate;
 pub(crate) mod aside;
 mod beside;
+mod columns;
 mod explain;
 mod facts;
 mod flow;

@@ -22,12 +22,13 @@ use headwater_connectors::{
 };
 use headwater_engine::{
     catalog::{Properties, Table},
-    connector::{Boundedness, Connector, JobContext, KeyedTable, MetadataField, TableSpec, TextLength},
+    connector::{Boundedness, Connector, JobContext, KeyedTable, TableSpec, TextLength},
     error::{Error, Result},
     graph::{Malformed, Projection},
 };
 
 use super::{
+    columns::{lengths, spec_columns},
     lake_time::lake_time,
     scan::{StreamScan, statement_context},
     sources::{projection, read_columns},
@@ -36,7 +37,6 @@ use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
     diagnostics::did_you_mean,
     functions::library,
-    kernels::stored,
     parser::{
         cursor::Identifier,
         stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
@@ -302,15 +302,6 @@ impl StreamTable {
     }
 }
 
-/// The columns of text among these that are declared with a length.
-fn lengths<'a>(schema: &Schema, declared: impl Iterator<Item = (String, &'a str)>) -> Vec<(usize, TextLength)> {
-    let of = |(name, type_text): (String, &str)| {
-        let index = schema.index_of(&name).ok().filter(|index| *schema.field(*index).data_type() == DataType::Utf8)?;
-        Some((index, stored::declared(&name, type_text)?))
-    };
-    declared.filter_map(of).collect()
-}
-
 /// What reads a declared folder in batch.
 fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn TableProvider>> {
     let name = session.table_name(&declared.name)?;
@@ -376,31 +367,6 @@ fn malformed(options: &mut Options) -> Result<Option<Malformed>> {
     )?;
     let ignore = options.flag("json.ignore-parse-errors")?;
     Ok(policy.or(ignore.map(|ignore| if ignore { Malformed::Reject } else { Malformed::Fail })))
-}
-
-fn spec_columns(connector: &dyn Connector, declared: &CreateStreamTable) -> Result<(Vec<Field>, Vec<MetadataField>)> {
-    let offered = connector.metadata_columns();
-    let (mut fields, mut metadata) = (Vec::new(), Vec::new());
-    for column in &declared.columns {
-        let name = written(&column.name);
-        match &column.kind {
-            StreamColumnKind::Physical { data_type, is_nullable, .. } => {
-                fields.push(Field::new(name, data_type.clone(), *is_nullable));
-            }
-            StreamColumnKind::Metadata { key, is_virtual, .. } => {
-                let key = key.clone().unwrap_or_else(|| name.clone());
-                let Some(found) = offered.iter().find(|column| column.key == key) else {
-                    let message = format!("connector \"{}\" offers no metadata \"{key}\"", connector.name());
-                    let error = Error::user("COLUMN_NOT_FOUND", message).at(column.name.at);
-                    return Err(did_you_mean(error, &key, offered.iter().map(|column| column.key)));
-                };
-                metadata.push(MetadataField { column: fields.len(), key, is_virtual: *is_virtual || !found.writable });
-                fields.push(Field::new(name, found.data_type.clone(), true));
-            }
-            StreamColumnKind::Computed { .. } => {}
-        }
-    }
-    Ok((fields, metadata))
 }
 
 fn declared_columns(

@@ -142,16 +142,14 @@ INSERT INTO named SELECT id, nullif(name, 'b') FROM s;"
 async fn a_sink_takes_no_text_longer_than_its_column() {
     let script = format!(
         "{TABLES}
-CREATE TABLE short (id BIGINT, v VARCHAR(3), c CHAR(3)) WITH ('connector' = 'kept');
-INSERT INTO short SELECT id, if(id = 4, 'abcdef', name || '   '), if(id = 7, 'abcdef', name || '   ') FROM s;"
+CREATE TABLE short (id BIGINT, v VARCHAR(3)) WITH ('connector' = 'kept');
+INSERT INTO short SELECT id, if(id = 4, 'abcdef', name || '   ') FROM s;"
     );
     let job = job(&script).await;
-    assert_eq!(job.table("short"), ["1 | a   | a", "2 | b   | b", "8 | h   | h", "9 | i   | i"]);
-    let mut refused = job.aside("short$rejected", &["reason"]).await;
-    refused.sort_unstable();
-    let too_long = |column: &str| format!("the value \"abcdef\" is longer than column {column}(3)");
-    assert_eq!(refused, [too_long("\"c\", which is char"), too_long("\"v\", which is varchar")]);
-    assert_eq!(job.sink("short"), (6, 2));
+    assert_eq!(job.table("short"), ["1 | a  ", "2 | b  ", "7 | g  ", "8 | h  ", "9 | i  "]);
+    let refused = job.aside("short$rejected", &["reason"]).await;
+    assert_eq!(refused, ["the value \"abcdef\" is longer than column \"v\", which is varchar(3)"]);
+    assert_eq!(job.sink("short"), (6, 1));
 }
 
 /// Changes that came before are dropped; the late one beside them is read again as it is, not for one of those.
