@@ -17,6 +17,7 @@ mod columns;
 mod explain;
 mod facts;
 mod flow;
+mod folder;
 mod follow;
 mod insert;
 mod join;

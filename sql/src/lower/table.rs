@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion::{
     catalog::{Session as CatalogSession, TableProvider},
     logical_expr::{Expr, TableProviderFilterPushDown, TableType},
-    physical_plan::{ExecutionPlan, projection::ProjectionExec},
+    physical_plan::ExecutionPlan,
     sql::sqlparser::ast,
 };
 use headwater_connectors::{
@@ -24,14 +24,13 @@ use headwater_engine::{
     catalog::{Properties, Table},
     connector::{Boundedness, Connector, JobContext, KeyedTable, TableSpec, TextLength},
     error::{Error, Result},
-    graph::{Malformed, Projection},
+    graph::Malformed,
 };
 
 use super::{
     columns::{lengths, spec_columns},
     lake_time::lake_time,
     scan::{StreamScan, statement_context},
-    sources::{projection, read_columns},
 };
 use crate::{
     bind::{Environment, bind_expression, flink, loaded::LoadedTables},
@@ -87,6 +86,8 @@ pub(crate) struct StreamTable {
     pub(crate) lengths: Vec<(usize, TextLength)>,
     /// What reads it in batch, for a folder that is not watched.
     pub(crate) batch: Option<Arc<dyn TableProvider>>,
+    /// Whether that takes the filters of a statement, and leaves files out by them.
+    pub(super) is_pruned: bool,
 }
 
 /// Where a declared column comes from.
@@ -157,6 +158,7 @@ impl StreamTable {
             allowed_lateness,
             lengths,
             batch: None,
+            is_pruned: false,
         })
     }
 
@@ -188,28 +190,7 @@ impl StreamTable {
         declared: &CreateStreamTable,
         folder: Arc<dyn TableProvider>,
     ) -> Result<Self> {
-        Ok(Self { batch: Some(folder), ..Self::new(session, declared)? })
-    }
-
-    /// A scan of the folder in batch, with the columns that are computed from its own.
-    async fn scan_folder(
-        &self,
-        folder: &Arc<dyn TableProvider>,
-        state: &dyn CatalogSession,
-        kept: &[usize],
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let there = folder.schema();
-        let read = read_columns(self, kept)?;
-        let name = |index: &usize| self.spec.schema.field(*index).name();
-        let places = read.iter().map(|index| there.index_of(name(index))).collect::<Result<Vec<usize>, _>>()?;
-        let rows = folder.scan(state, Some(&places), &[], None).await?;
-        let place = |index: usize| read.iter().position(|column| *column == index);
-        let (Projection { exprs, schema }, is_same) = projection(self, kept, &rows.schema(), &place)?;
-        if is_same {
-            return Ok(rows);
-        }
-        let named = exprs.into_iter().zip(schema.fields()).map(|(expr, field)| (expr, field.name().clone()));
-        Ok(Arc::new(ProjectionExec::try_new(named.collect::<Vec<_>>(), rows)?))
+        Ok(Self { batch: Some(folder), is_pruned: true, ..Self::new(session, declared)? })
     }
 
     /// A table of the catalog as a job reads and writes it.
@@ -257,6 +238,7 @@ impl StreamTable {
             allowed_lateness,
             lengths,
             batch,
+            is_pruned: false,
         })
     }
 
@@ -457,7 +439,7 @@ impl TableProvider for StreamTable {
     ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
         match self.query_table()? {
             Some(table) => table.supports_filters_pushdown(filters),
-            None => Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]),
+            None => self.folder_filters(filters),
         }
     }
 
@@ -473,7 +455,7 @@ impl TableProvider for StreamTable {
         }
         let columns = wanted.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         if let Some(folder) = &self.batch {
-            return self.scan_folder(folder, state, &columns).await;
+            return self.scan_folder(folder, state, &columns, (filters, limit)).await;
         }
         Ok(Arc::new(StreamScan::rows(self, self.context.clone(), &columns)?))
     }
