@@ -225,10 +225,10 @@ impl StatementTables {
         }
         let mut tables = self.clone();
         tables.views.push(name.clone());
-        let plan = Box::pin(self.session.plan_view(sql, database, tables))
+        let (plan, by_place) = Box::pin(self.session.plan_view((sql, columns), database, tables))
             .await
             .map_err(|error| error.within(format!("view \"{name}\"")))?;
-        let plan = with_columns(plan, columns).map_err(|error| error.within(format!("view \"{name}\"")))?;
+        let plan = with_columns(plan, columns, by_place).map_err(|error| error.within(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
     }
 
@@ -316,20 +316,25 @@ impl StatementTables {
     }
 }
 
-/// The plan of a view with the columns it had when it was made: `*` may stand for more of them, or others, by now.
-fn with_columns(plan: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+/// The plan of a view with the columns it had when it was made: `*` may stand for more of them, or others, by now. They
+/// are found by name, or by place where the view gave them names of its own.
+fn with_columns(plan: LogicalPlan, columns: &[Column], by_place: bool) -> Result<LogicalPlan> {
     let found: Vec<_> = plan.schema().iter().map(|(table, field)| (table.cloned(), field.name().clone())).collect();
     let is_same = |(column, (_, name)): (&Column, &(_, String))| column.name.eq_ignore_ascii_case(name);
     if columns.is_empty() || (columns.len() == found.len() && columns.iter().zip(&found).all(is_same)) {
         return Ok(plan);
     }
-    let exprs = columns.iter().map(|column| {
-        let place = found.iter().find(|(_, name)| column.name.eq_ignore_ascii_case(name));
+    let exprs = columns.iter().enumerate().map(|(index, column)| {
+        let place = match by_place {
+            true => found.get(index),
+            false => found.iter().find(|(_, name)| column.name.eq_ignore_ascii_case(name)),
+        };
         let (table, name) = place.cloned().ok_or_else(|| {
             Error::user("VIEW_IS_STALE", format!("its query has no column \"{}\" any more", column.name))
                 .with_hint("make it again with CREATE OR REPLACE VIEW")
         })?;
-        Ok(Expr::Column(datafusion::common::Column::new(table, name)))
+        let found = Expr::Column(datafusion::common::Column::new(table, name));
+        Ok(if by_place { found.alias(&column.name) } else { found })
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)

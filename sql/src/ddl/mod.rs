@@ -20,7 +20,7 @@ pub(crate) mod show;
 mod storage;
 #[cfg(test)]
 mod tests;
-mod views;
+pub(crate) mod views;
 
 use std::sync::Arc;
 

@@ -114,6 +114,30 @@ fn text_of(create: &CreateView) -> String {
     format!("SELECT * FROM (\n{}\n) AS v ({})", create.query_text, names.join(", "))
 }
 
+/// Takes the names that [`text_of`] gave a view's columns off its query, and says whether there were any.
+pub(crate) fn take_names(query: &mut ast::Query, columns: &[Column]) -> bool {
+    let whole = query.to_string();
+    let ast::SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let [from] = select.from.as_mut_slice() else { return false };
+    if whole != format!("SELECT * FROM {}", from.relation) {
+        return false;
+    }
+    match &mut from.relation {
+        ast::TableFactor::Derived { alias: Some(alias), .. }
+            if !columns.is_empty()
+                && alias
+                    .columns
+                    .iter()
+                    .map(|column| &column.name.value)
+                    .eq(columns.iter().map(|column| &column.name)) =>
+        {
+            alias.columns.clear();
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Whether a query names a table of the run, or a view that does.
 fn reads_run_table(session: &Session, query: &ast::Query) -> bool {
     let database = session.database();

@@ -25,13 +25,14 @@ use headwater_connectors::{
     leaf::Leaf,
 };
 use headwater_engine::{
-    catalog::TableName,
+    catalog::{Column, TableName},
     error::{Error, ErrorKind, Result},
 };
 
 use super::{Session, SessionConfig};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
+    ddl::views,
     diagnostics::Classify,
     functions::{datetime::clock::StatementClock, library},
     matching::MatchNode,
@@ -172,11 +173,19 @@ impl Session {
     }
 
     /// The plan of a view's text, in the database it was written in; `tables` know the views around it.
-    pub(crate) async fn plan_view(&self, sql: &str, database: &str, tables: StatementTables) -> Result<LogicalPlan> {
+    /// The plan of the query of a view with these columns, and whether it names them by their places.
+    pub(crate) async fn plan_view(
+        &self,
+        (sql, columns): (&str, &[Column]),
+        database: &str,
+        tables: StatementTables,
+    ) -> Result<(LogicalPlan, bool)> {
         let mut statements = parser::parse_filled(sql)?;
         match statements.pop().map(|statement| statement.kind) {
             Some(StatementKind::Query(query)) if statements.is_empty() => {
-                bind_in(&self.state_in(database, tables), &query.body).await?.named()
+                let mut body = query.body;
+                let by_place = views::take_names(&mut body, columns);
+                Ok((bind_in(&self.state_in(database, tables), &body).await?.named()?, by_place))
             }
             _ => Err(Error::internal("a view's text is not one query")),
         }
