@@ -8,7 +8,11 @@ use datafusion::{
     common::Column as PlanColumn,
     logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder, lit},
     scalar::ScalarValue,
-    sql::sqlparser::ast,
+    sql::sqlparser::{
+        ast,
+        dialect::GenericDialect,
+        tokenizer::{Token, Tokenizer},
+    },
 };
 use headwater_connectors::lake::hive_type;
 use headwater_engine::{
@@ -147,7 +151,24 @@ pub(super) fn written_names(query: &ast::Query, columns: &[OutputColumn]) -> Vec
     for (name, item) in names.iter_mut().rev().zip(after.iter().rev()) {
         fold(name, item);
     }
+    if before.len() < items.len() {
+        let starred = before.len()..names.len().saturating_sub(after.len());
+        fold_inner(names.get_mut(starred).unwrap_or_default(), query);
+    }
     names
+}
+
+/// Folds the names that a query's inner parts give without quotes.
+fn fold_inner(names: &mut [String], query: &ast::Query) {
+    let text = query.to_string();
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, &text).tokenize() else { return };
+    let words = || tokens.iter().filter_map(|token| if let Token::Word(word) = token { Some(word) } else { None });
+    for name in names {
+        let mut written = words().filter(|word| word.value == *name).peekable();
+        if written.peek().is_some() && written.all(|word| word.quote_style.is_none()) {
+            *name = name.to_lowercase();
+        }
+    }
 }
 
 /// The items of a query's first SELECT, by which its columns are called.
