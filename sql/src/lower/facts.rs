@@ -165,8 +165,16 @@ impl Facts {
     }
 }
 
+/// Whether no value is another one, as keys are compared: -0.0 is 0.0.
 fn all_differ(values: &[ScalarValue]) -> bool {
-    values.iter().enumerate().all(|(place, value)| !values[..place].contains(value))
+    let value_of = |value: &ScalarValue| match value {
+        ScalarValue::Float64(Some(number)) if *number == 0.0 => ScalarValue::Float64(Some(0.0)),
+        ScalarValue::Float32(Some(number)) if *number == 0.0 => ScalarValue::Float32(Some(0.0)),
+        other => other.clone(),
+    };
+    let values: Vec<ScalarValue> = values.iter().map(value_of).collect();
+    let plain = !values.iter().any(|value| value.data_type().is_nested());
+    plain && values.iter().enumerate().all(|(place, value)| !values[..place].contains(value))
 }
 
 pub(super) fn is_subset(small: &[usize], large: &[usize]) -> bool {
