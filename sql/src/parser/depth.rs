@@ -19,20 +19,34 @@ const BRACKETS_MAX: usize = 200;
 /// Refuses a statement that is too deep.
 pub(super) fn check(source: &Source, tokens: &[Token]) -> Result<()> {
     let text = source.text();
-    let (mut levels, mut links) = (vec![0_usize], 0_usize);
+    let (mut levels, mut links) = (vec![Level::default()], 0_usize);
     for (index, token) in tokens.iter().enumerate() {
         match link(text, tokens, index) {
-            Link::Opens => levels.push(0),
-            Link::Closes if levels.len() > 1 => links -= levels.pop().unwrap_or_default(),
+            Link::Opens => levels.push(Level::default()),
+            Link::Closes if levels.len() > 1 => links -= levels.pop().unwrap_or_default().links(),
             Link::Adds => {
                 links += 1;
                 if let Some(level) = levels.last_mut() {
-                    *level += 1;
+                    level.joined += 1;
+                }
+            }
+            Link::Computes => {
+                links += 1;
+                if let Some(level) = levels.last_mut() {
+                    level.computed += 1;
+                }
+            }
+            Link::Joins => {
+                links += 1;
+                if let Some(level) = levels.last_mut() {
+                    // What stands on its two sides does not stand in one another.
+                    links -= std::mem::take(&mut level.computed);
+                    level.joined += 1;
                 }
             }
             Link::Begins => {
                 if let Some(level) = levels.last_mut() {
-                    links -= std::mem::take(level);
+                    links -= std::mem::take(level).links();
                 }
             }
             Link::Closes | Link::None => {}
@@ -51,12 +65,30 @@ pub(super) fn check(source: &Source, tokens: &[Token]) -> Result<()> {
     Ok(())
 }
 
+/// Operators between two brackets so far.
+#[derive(Debug, Default)]
+struct Level {
+    joined: usize,
+    /// Those of arithmetic since the last AND or OR.
+    computed: usize,
+}
+
+impl Level {
+    fn links(&self) -> usize {
+        self.joined + self.computed
+    }
+}
+
 /// What a token does to the depth of the tree.
 enum Link {
     Opens,
     Closes,
     /// One level more, up to the next comma or clause.
     Adds,
+    /// One level more, up to the next AND or OR.
+    Computes,
+    /// AND or OR: one level more, where arithmetic begins anew.
+    Joins,
     /// A new item or clause begins.
     Begins,
     None,
@@ -77,9 +109,10 @@ fn link(text: &str, tokens: &[Token], index: usize) -> Link {
         TokenKind::Symbol(',' | ';') => Link::Begins,
         // `||` is one operator.
         TokenKind::Symbol('|') if index > 0 && tokens[index - 1].kind == TokenKind::Symbol('|') => Link::None,
-        TokenKind::Symbol('+' | '-' | '*' | '/' | '%' | '|') => Link::Adds,
+        TokenKind::Symbol('+' | '-' | '*' | '/' | '%' | '|') => Link::Computes,
         TokenKind::Word => match word(index).as_str() {
-            "AND" | "OR" | "NOT" | "UNION" | "INTERSECT" | "EXCEPT" | "EXPLAIN" | "JOIN" | "CASE" => Link::Adds,
+            "AND" | "OR" => Link::Joins,
+            "NOT" | "UNION" | "INTERSECT" | "EXCEPT" | "EXPLAIN" | "JOIN" | "CASE" => Link::Adds,
             "WHEN" | "THEN" | "ELSE" => Link::Begins,
             _ => Link::None,
         },
@@ -102,6 +135,7 @@ mod tests {
         of(&format!("SELECT CASE {} END", "WHEN a = 1 OR b = 2 THEN -1 ".repeat(9_000))).unwrap();
         of(&format!("SELECT 'a'{}", " || 'a'".repeat(1_900))).unwrap();
         of(&format!("SELECT x IN ({})", vec!["-1"; 9_000].join(", "))).unwrap();
+        of(&format!("SELECT {}", vec!["10 / x + 1 = 0"; 1_900].join(" OR "))).unwrap();
     }
 
     #[test]
