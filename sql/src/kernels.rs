@@ -87,6 +87,8 @@ pub enum Op {
     Zip(nested::ZipShape),
     /// An expression whose failing rows are NULL.
     Try(Closed),
+    /// An expression over JSON_VALUE's text, whose failure is JSON_VALUE's.
+    Fit(Closed),
     /// `left AND/OR right`, where the right side is only evaluated for rows it decides; `true` is AND.
     Lazy(Closed, bool),
     /// `value LIKE pattern [ESCAPE ..]`
@@ -119,6 +121,10 @@ pub enum Op {
     Extreme(bool),
     /// `value IN (array)`; a NULL array is an empty one.
     Among,
+    /// `value IN (subquery)` by what a mark join found.
+    Marked,
+    /// `array || element` (`true`) or `element || array`
+    Appended(bool),
     /// A text as a column of a table with a length holds it.
     Stored(TextLength),
     /// A value of the column of this name, which has no NULL.
@@ -146,6 +152,7 @@ impl Op {
             | Self::WithZones(_)
             | Self::PerZone(..)
             | Self::MovedPerZone(_)
+            | Self::Fit(_)
             | Self::Lazy(..)
             | Self::Stored(_)
             | Self::Present(_)
@@ -164,6 +171,8 @@ impl Op {
             | Self::TimeTzMove(_)
             | Self::ZoneOfText(_)
             | Self::Among
+            | Self::Marked
+            | Self::Appended(_)
             | Self::Collected(_)
             | Self::Extreme(_)
             | Self::Truth => false,
@@ -186,9 +195,10 @@ impl Op {
             Self::Field(_) => "field",
             Self::Row => "row",
             Self::Array => "array",
-            Self::Concat(_) => "||",
+            Self::Concat(_) | Self::Appended(_) => "||",
             Self::Zip(_) => "unnest_zip",
             Self::Try(_) => "try",
+            Self::Fit(_) => "fit",
             Self::Lazy(_, true) => "lazy_and",
             Self::Lazy(_, false) => "lazy_or",
             Self::Like => "like",
@@ -200,6 +210,7 @@ impl Op {
             Self::TimeTzMove(_) => "time_move",
             Self::AtMostOne => "at_most_one",
             Self::Among => "among",
+            Self::Marked => "marked",
             Self::Format(_) => "format",
             Self::Collected(_) => "collected",
             Self::Total(_) => "total",
@@ -240,6 +251,7 @@ impl Op {
             }
             Self::Zip(shape) => nested::zip(args, rows, shape, result),
             Self::Try(closed) => rows::try_rows(closed, args, rows, &result.to_arrow()),
+            Self::Fit(closed) => rows::fitted(closed, args, rows),
             Self::Lazy(closed, and) => rows::lazy(closed, args, rows, *and),
             Self::Like => like::evaluate(args, rows),
             Self::TimeTzPart(part) => time_tz::part(one(args)?, *part),
@@ -271,10 +283,9 @@ impl Op {
             Self::Total(kind) => totals::evaluate(*kind, args, result),
             Self::Format(types) => format::evaluate(args, types, rows),
             Self::Extreme(greatest) => compare::extreme(args, rows, *greatest),
-            Self::Among => {
-                let (a, b) = two(args)?;
-                nested::among(a, b)
-            }
+            Self::Among => two(args).and_then(|(a, b)| nested::among(a, b)),
+            Self::Marked => nested::marked(args),
+            Self::Appended(at_end) => nested::appended(args, *at_end),
             Self::Stored(length) => stored::evaluate(one(args)?, length),
             Self::Present(column) => stored::present(one(args)?, column),
             Self::Truth => Ok(arrow::compute::cast(one(args)?, &DataType::Boolean)?),

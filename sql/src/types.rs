@@ -326,5 +326,16 @@ fn quoted(name: &str) -> String {
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
+/// Timestamps are compared as instants, whatever zones they are in, also inside of arrays, maps and rows.
+pub(crate) fn as_instants(of: Type) -> Type {
+    match of {
+        Type::ZonedEach(p) => Type::TimestampTz(p, "UTC".into()),
+        Type::Array(element) => Type::array(as_instants(*element)),
+        Type::Map(key, value) => Type::map(as_instants(*key), as_instants(*value)),
+        Type::Row(fields) => Type::Row(fields.into_iter().map(|(name, of)| (name, as_instants(of))).collect()),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ use super::{Binder, Value, calls::Call, expr::row, literal, scope::Context};
 use crate::{
     kernels::{self, Op, collected::Collected, totals::Total},
     sketches::counts::histogram,
-    types::Type,
+    types::{Type, as_instants},
 };
 
 /// Names composed here.
@@ -228,7 +228,7 @@ impl Composition<'_, '_> {
             }
             ("histogram", [x]) => {
                 let result = Type::map(x.data_type.clone(), Type::Bigint);
-                if self.is_plain() && x.data_type != Type::Unknown {
+                if self.is_plain() && x.data_type != Type::Unknown && as_instants(x.data_type.clone()) == x.data_type {
                     let counts = histogram(&x.data_type.to_arrow());
                     return self.inner(counts, vec![x.clone()], result, With::default()).map(Some);
                 }

@@ -4,7 +4,7 @@
 
 use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
-    logical_expr::{Case, Expr},
+    logical_expr::{Case, Expr, utils::split_conjunction},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
@@ -22,7 +22,6 @@ const FAILING: &[&str] = &[
     "from_iso8601_date",
     "from_iso8601_timestamp",
     "json_parse",
-    "$json_unfit",
     "from_base64",
     "from_hex",
     "from_utf8",
@@ -129,6 +128,7 @@ impl Binder<'_> {
                 let value = self.expr(inner, context)?;
                 self.try_value(value)?
             }
+            ("$json_fit", [ast::Expr::Cast { expr, data_type, .. }]) => self.fitted(expr, data_type, context)?,
             ("typeof", [inner]) => {
                 let value = self.expr(inner, context)?;
                 let shown = super::literals::text_value(&value.data_type.to_string().replace('"', ""));
@@ -203,6 +203,16 @@ impl Binder<'_> {
         Ok(Value::new(kernels::call(Op::Try(closed), captures, data_type.clone()), data_type))
     }
 
+    /// What a cast makes of JSON_VALUE's text, where its failure is one of JSON_VALUE.
+    fn fitted(&self, node: &ast::Expr, to: &ast::DataType, context: &Context<'_>) -> Result<Value> {
+        let (text, to) = (self.expr(node, context)?, super::expr::named_type(to)?);
+        let made = self.column(Some("text"), &text.data_type);
+        let cast = self.cast(Value::new(super::column(&made), text.data_type), &to, false)?;
+        let (closed, captures) = self.close(&cast.expr, &[made])?;
+        let args = std::iter::once(text.expr).chain(captures).collect();
+        Ok(Value::new(kernels::call(Op::Fit(closed), args, cast.data_type.clone()), cast.data_type))
+    }
+
     /// `left AND right`, `left OR right`
     pub(crate) fn logical(
         &self,
@@ -244,7 +254,15 @@ impl Binder<'_> {
         let (closed, captures) = self.close(&right, &[])?;
         let args = std::iter::once(left.clone()).chain(captures).collect();
         let lazy = kernels::call(Op::Lazy(closed, and), args, Type::Boolean);
-        Ok(boolean(if and && !can_fail(&left) { left.and(lazy) } else { lazy }))
+        if !and {
+            return Ok(boolean(lazy));
+        }
+        if !can_fail(&left) {
+            return Ok(boolean(left.and(lazy)));
+        }
+        // Subqueries stay conditions of their own: as such they are joins, and those know NULL.
+        let joins = split_conjunction(&left).into_iter().filter(|part| has_subquery(part) && !can_fail(part)).cloned();
+        Ok(boolean(joins.reduce(Expr::and).map_or(lazy.clone(), |joins| joins.and(lazy))))
     }
 }
 

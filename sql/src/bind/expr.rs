@@ -34,6 +34,8 @@ impl Binder<'_> {
         if super::operators::is_chained(node) {
             return Err(Error::user("SYNTAX_ERROR", "a comparison of a comparison needs parentheses"));
         }
+        let conjunct = context.filter && context.conjunct && super::subqueries::is_conjunct(node);
+        let context = &Context { conjunct, ..*context };
         match node {
             E::Identifier(ident) => self.bare_name(ident, context),
             E::CompoundIdentifier(parts) => self.compound(parts, context),
@@ -43,7 +45,7 @@ impl Binder<'_> {
             E::TypedString(typed) => self.typed_literal(typed),
             E::Interval(interval) => self.interval(interval),
             E::UnaryOp { op, expr } => self.unary(op, expr, context),
-            E::BinaryOp { op, .. } if super::operators::computation(op).is_some() => self.chained(node, context),
+            E::BinaryOp { op, .. } if super::chains::computation(op).is_some() => self.chained(node, context),
             E::BinaryOp { left, op, right } => self.binary(left, op, right, context),
             E::Cast { kind: ast::CastKind::DoubleColon, expr, data_type, .. } => {
                 Err(Error::user("SYNTAX_ERROR", "'::' is not supported")
@@ -73,7 +75,6 @@ impl Binder<'_> {
             E::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), context)
             }
-            E::Function(function) if super::scope::is_word(function) => self.bare_word(function, context),
             E::Function(function) => self.call(function, context),
             E::Lambda(_) => {
                 Err(Error::user("TYPE_MISMATCH", "a lambda can only be an argument of a function that takes one"))
@@ -437,7 +438,8 @@ impl Negation for Expr {
     }
 }
 
-fn named_type(data_type: &ast::DataType) -> Result<Type> {
+/// A type by its name in a query.
+pub(crate) fn named_type(data_type: &ast::DataType) -> Result<Type> {
     Type::from_ast(data_type).map_err(|error| match error.code().0 {
         "TYPE_NOT_FOUND" => Error::user("TYPE_MISMATCH", error.message()),
         _ => error,

@@ -33,6 +33,7 @@ use crate::{
 
 mod aggregates;
 mod calls;
+mod chains;
 mod composed;
 mod conditions;
 mod ctes;

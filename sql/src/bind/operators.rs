@@ -12,63 +12,16 @@ use datafusion::{
 use headwater_engine::error::{Error, Result};
 
 use super::{
-    Binder, DEPTH_MAX, Value, at,
+    Binder, Value, at,
     expr::{Negation, boolean},
     scope::Context,
 };
 use crate::{
     kernels::{self, Arithmetic, Comparison, Op, decimal, interval},
-    types::{Type, coerces, common, decimal_of},
+    types::{Type, as_instants, coerces, common, decimal_of},
 };
 
 impl Binder<'_> {
-    /// `a + b - c ..`, from the left, however long it is.
-    pub(crate) fn chained(&self, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
-        let (mut links, mut first): (Vec<Link<'_>>, _) = (Vec::new(), node);
-        while let ast::Expr::BinaryOp { left, op, right } = first
-            && let Some(computation) = computation(op)
-        {
-            links.push((first, computation, right.as_ref()));
-            first = left;
-        }
-        let mut value = self.expr(first, context)?;
-        if links.len() > DEPTH_MAX {
-            return self.long_text(value, &links, context);
-        }
-        for (whole, computation, right) in links.into_iter().rev() {
-            let right = self.expr(right, context)?;
-            let made = match computation {
-                Computation::Arithmetic(kind) => self.arithmetic(kind, value, right),
-                Computation::Concat => self.concat(value, right),
-            };
-            value = at(made, whole)?;
-        }
-        Ok(value)
-    }
-
-    /// Many texts joined, as a tree that is no deeper than it must be; what else is computed of as many is refused, for
-    /// every step of planning would be slower than the one before.
-    fn long_text(&self, first: Value, links: &[Link<'_>], context: &Context<'_>) -> Result<Value> {
-        let mut texts = vec![first];
-        for (_, _, right) in links.iter().rev() {
-            texts.push(self.expr(right, context)?);
-        }
-        let is_text = |value: &Value| matches!(value.data_type, Type::Varchar(_));
-        if texts.iter().all(is_text) && links.iter().all(|(_, kind, _)| matches!(kind, Computation::Concat)) {
-            return self.concat_texts(texts);
-        }
-        let message = format!("more than {DEPTH_MAX} operators of arithmetic follow one another");
-        Err(Error::user("EXCEEDED_NESTING_DEPTH", message).with_hint("add up an array with reduce, or rows with sum"))
-    }
-
-    fn concat_texts(&self, mut texts: Vec<Value>) -> Result<Value> {
-        let later = texts.split_off(texts.len() / 2);
-        match (texts.len(), later.len()) {
-            (0, _) => later.into_iter().next().ok_or_else(|| Error::internal("a text is missing")),
-            _ => self.concat(self.concat_texts(texts)?, self.concat_texts(later)?),
-        }
-    }
-
     /// `left op right` of numbers, times and intervals.
     pub(crate) fn arithmetic(&self, kind: Arithmetic, left: Value, right: Value) -> Result<Value> {
         let mismatch = || {
@@ -166,25 +119,16 @@ impl Binder<'_> {
                     (left, right, both)
                 } else if let Some(both) = element(&a).and_then(|inner| common(&inner, &b)) {
                     let (array, one) = (self.convert(left, &Type::array(both.clone()))?, self.convert(right, &both)?);
-                    return self.with_element(array, one, true);
+                    return Ok(with_element(array, one, true));
                 } else if let Some(both) = element(&b).and_then(|inner| common(&inner, &a)) {
                     let (one, array) = (self.convert(left, &both)?, self.convert(right, &Type::array(both))?);
-                    return self.with_element(array, one, false);
+                    return Ok(with_element(array, one, false));
                 } else {
                     return Err(none());
                 }
             }
         };
         Ok(joined(self.convert(left, &both)?, self.convert(right, &both)?, both))
-    }
-
-    /// An array with one more element at its end or its beginning; without an element there is no array.
-    fn with_element(&self, array: Value, one: Value, at_end: bool) -> Result<Value> {
-        let (of, known) = (array.data_type.clone(), one.expr.clone().is_not_null());
-        let single = self.array(vec![one])?;
-        let (left, right) = if at_end { (array, single) } else { (single, array) };
-        let whole = joined(left, self.convert(right, &of)?, of.clone());
-        self.choose(vec![(known, whole)], Some(Value::null(of)?), "||")
     }
 
     pub(crate) fn compare_nodes(
@@ -265,7 +209,13 @@ impl Binder<'_> {
         context: &Context<'_>,
     ) -> Result<Value> {
         let value = self.expr(node, context)?;
-        let candidates = self.exprs(list, context)?;
+        let mut candidates = self.exprs(list, context)?;
+        if let [_] = candidates.as_slice()
+            && let Some(only) = candidates.pop_if(|only| wider_scale(&value, only).is_some())
+        {
+            let equal = self.compare(Comparison::Equal, value, only)?.expr;
+            return Ok(boolean(if negated { equal.negated_keeping_null() } else { equal }));
+        }
         let both = at(self.common_type(std::iter::once(&value).chain(&candidates), "values of IN"), node)?;
         let both = as_instants(both);
         let simple = !matches!(
@@ -291,29 +241,6 @@ impl Binder<'_> {
     }
 }
 
-/// An operator of a chain: its node, what it computes and its right side.
-type Link<'n> = (&'n ast::Expr, Computation, &'n ast::Expr);
-
-/// What an operator computes of its two sides.
-pub(crate) enum Computation {
-    Arithmetic(Arithmetic),
-    Concat,
-}
-
-/// What an operator computes, if it is no comparison.
-pub(crate) fn computation(op: &ast::BinaryOperator) -> Option<Computation> {
-    use ast::BinaryOperator as B;
-    Some(Computation::Arithmetic(match op {
-        B::Plus => Arithmetic::Add,
-        B::Minus => Arithmetic::Subtract,
-        B::Multiply => Arithmetic::Multiply,
-        B::Divide => Arithmetic::Divide,
-        B::Modulo => Arithmetic::Modulus,
-        B::StringConcat => return Some(Computation::Concat),
-        _ => return None,
-    }))
-}
-
 /// What a comparison or another test compares first, if an expression is one.
 fn tested(node: &ast::Expr) -> Option<&ast::Expr> {
     use ast::{BinaryOperator as B, Expr as E};
@@ -336,20 +263,14 @@ pub(crate) fn is_chained(node: &ast::Expr) -> bool {
     against_not || tested(node).is_some_and(|inner| tested(inner).is_some())
 }
 
-/// Timestamps are compared as instants, whatever zones they are in, also inside of arrays, maps and rows.
-pub(crate) fn as_instants(of: Type) -> Type {
-    match of {
-        Type::ZonedEach(p) => Type::TimestampTz(p, "UTC".into()),
-        Type::Array(element) => Type::array(as_instants(*element)),
-        Type::Map(key, value) => Type::map(as_instants(*key), as_instants(*value)),
-        Type::Row(fields) => Type::Row(fields.into_iter().map(|(name, of)| (name, as_instants(of))).collect()),
-        other => other,
-    }
-}
-
 /// The scale that a decimal is compared with one written out, where no decimal has room for the digits of both.
 fn wider_scale(a: &Value, b: &Value) -> Option<i8> {
-    let written = |value: &Value| matches!(value.expr, Expr::Literal(..));
+    let written = |value: &Value| match &value.expr {
+        Expr::ScalarFunction(call) if matches!(kernels::op_of(&value.expr), Some(Op::Cast { .. })) => {
+            matches!(call.args.as_slice(), [Expr::Literal(..)])
+        }
+        expr => matches!(expr, Expr::Literal(..)),
+    };
     let (a, b) = if written(a) || written(b) { (&a.data_type, &b.data_type) } else { return None };
     if !matches!((a, b), (Type::Decimal(..), _) | (_, Type::Decimal(..))) {
         return None;
@@ -358,6 +279,12 @@ fn wider_scale(a: &Value, b: &Value) -> Option<i8> {
     let scale = s.max(t);
     let whole = (i16::from(p) - i16::from(s)).max(i16::from(q) - i16::from(t));
     (whole + i16::from(scale) > i16::from(DECIMAL128_MAX_PRECISION)).then_some(scale)
+}
+
+/// An array with one more element at its end or its beginning; without an element there is no array.
+fn with_element(array: Value, one: Value, at_end: bool) -> Value {
+    let of = array.data_type;
+    Value::new(kernels::call(Op::Appended(at_end), vec![array.expr, one.expr], of.clone()), of)
 }
 
 fn joined(left: Value, right: Value, of: Type) -> Value {

@@ -4,11 +4,7 @@
 
 use std::cell::RefCell;
 
-use datafusion::{
-    common::Column,
-    logical_expr::Expr,
-    sql::sqlparser::ast::{Function, FunctionArguments, Ident, ObjectNamePart},
-};
+use datafusion::{common::Column, logical_expr::Expr, sql::sqlparser::ast::Ident};
 use headwater_engine::error::{Error, Location, Result};
 
 use super::{Binder, Value, ctes::Ctes, suggest};
@@ -95,6 +91,8 @@ pub(crate) struct Context<'c> {
     pub(crate) place: &'c str,
     /// Whether the expression is part of a filter, where DataFusion plans subqueries as joins.
     pub(crate) filter: bool,
+    /// Whether it is one of the conditions that all must hold there, so that NULL means the same as false.
+    pub(crate) conjunct: bool,
     /// The place within MATCH_RECOGNIZE.
     pub(crate) matching: Option<&'c super::matching::Here<'c>>,
 }
@@ -124,12 +122,13 @@ impl<'c> Context<'c> {
             inside: Inside::Nothing,
             place,
             filter: false,
+            conjunct: false,
             matching: None,
         }
     }
 
     pub(crate) fn filtering(mut self) -> Self {
-        self.filter = true;
+        (self.filter, self.conjunct) = (true, true);
         self
     }
 
@@ -144,13 +143,6 @@ impl<'c> Context<'c> {
     }
 }
 
-/// Whether the parser took a name for a function's: `user` and `session_user` are names like others.
-pub(crate) fn is_word(function: &Function) -> bool {
-    let last = function.name.0.last().and_then(ObjectNamePart::as_ident);
-    matches!(function.args, FunctionArguments::None)
-        && last.is_some_and(|name| matches!(name.value.to_lowercase().as_str(), "user" | "session_user"))
-}
-
 /// Where a name was found.
 struct Found<'c> {
     field: &'c Field,
@@ -161,12 +153,6 @@ impl Binder<'_> {
     /// A name of one part.
     pub(crate) fn identifier(&self, ident: &Ident, context: &Context<'_>) -> Result<Value> {
         self.compound(std::slice::from_ref(ident), context)
-    }
-
-    /// A name that the parser took for a function's.
-    pub(crate) fn bare_word(&self, function: &Function, context: &Context<'_>) -> Result<Value> {
-        let parts: Vec<Ident> = function.name.0.iter().filter_map(ObjectNamePart::as_ident).cloned().collect();
-        self.compound(&parts, context)
     }
 
     /// A name of several parts: a column, with or without its relation, then fields of rows.

@@ -70,7 +70,8 @@ impl Binder<'_> {
         let keys = self.group_keys(&select.group_by, &ordinals, &from.scope, outer, ctes)?;
         let having = match &select.having {
             Some(node) => {
-                Some(self.condition(node, &Context { place: "HAVING clause", filter: true, ..context })?.expr)
+                let context = Context { place: "HAVING clause", ..context }.filtering();
+                Some(self.condition(node, &context)?.expr)
             }
             None => None,
         };

@@ -1,6 +1,13 @@
 //! Subqueries in expressions: scalar, EXISTS, IN, and comparisons with ALL, ANY and SOME.
 //!
-//! Invariant: a scalar subquery with two rows is an error wherever it stands, and one without rows is NULL.
+//! ```text
+//!  x IN S  as a condition that must hold:  a semi join, NOT IN an anti join that knows NULL
+//!          elsewhere in a filter:          a mark join, and what S holds: no row, values only, a NULL
+//!          outside of filters:             x among the array of S
+//! ```
+//!
+//! Invariant: a scalar subquery with two rows is an error wherever it stands, and one without rows is NULL; IN is NULL
+//! where no row is equal and either side has a NULL, unless it is a condition to which NULL and false are the same.
 
 use std::sync::Arc;
 
@@ -16,6 +23,7 @@ use datafusion::{
         expr::{Exists, InSubquery},
         lit,
         utils::split_conjunction,
+        when,
     },
     sql::sqlparser::ast,
 };
@@ -26,13 +34,12 @@ use super::{
     calls::unsupported,
     column,
     expr::{Negation, boolean, row},
-    operators::as_instants,
     scope::Context,
     select::replace,
 };
 use crate::{
-    kernels::{self, Comparison, Op},
-    types::{Type, common},
+    kernels::{self, Comparison, Op, nested},
+    types::{Type, as_instants, common},
 };
 
 impl Binder<'_> {
@@ -50,9 +57,9 @@ impl Binder<'_> {
                 self.scalar_subquery(bound, context)
             }
             ast::Expr::InSubquery { expr, subquery, negated } => {
-                let value = self.expr(expr, context)?;
+                let value = self.expr(expr, &Context { filter: false, ..*context })?;
                 let bound = self.query(subquery, Some(context), context.ctes)?;
-                at(self.in_subquery(value, bound, *negated, context.filter), node)
+                at(self.in_subquery(value, bound, *negated, context), node)
             }
             ast::Expr::AnyOp { left, compare_op, right, .. } => {
                 self.quantified(left, compare_op, right, false, context)
@@ -129,7 +136,7 @@ impl Binder<'_> {
         Ok(boolean(if negated { rows.eq(lit(0i64)) } else { rows.gt(lit(0i64)) }))
     }
 
-    fn in_subquery(&self, value: Value, bound: Bound, negated: bool, filter: bool) -> Result<Value> {
+    fn in_subquery(&self, value: Value, bound: Bound, negated: bool, context: &Context<'_>) -> Result<Value> {
         let (plan, candidate) = self.one_column(bound)?;
         let shared = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user(
@@ -144,19 +151,43 @@ impl Binder<'_> {
         let value = self.convert(value, &all)?;
         let made = self.column(Some("in"), &all);
         let plan = self.project(plan, vec![self.convert(candidate, &all)?.expr.alias(made)])?;
-        if !filter {
-            let list = Type::array(all.clone());
-            let collected = self.column(Some("candidates"), &list);
-            let candidate = Expr::Column(plan.schema().columns().swap_remove(0));
-            let plan = LogicalPlanBuilder::from(plan)
-                .aggregate(Vec::<Expr>::new(), vec![array_agg(candidate).alias(collected)])?
-                .build()?;
-            let candidates = Expr::ScalarSubquery(subquery_node(plan));
-            let found = kernels::call(Op::Among, vec![value.expr, candidates], Type::Boolean);
-            return Ok(boolean(if negated { found.negated_keeping_null() } else { found }));
+        // The anti join knows the NULLs of plain columns, and takes one pair of them.
+        let plain = matches!(value.expr, Expr::Column(_)) && plan.all_out_ref_exprs().is_empty();
+        if context.conjunct && (plain || !negated) {
+            let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
+            return Ok(boolean(Expr::InSubquery(inside)));
         }
-        let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
-        Ok(boolean(Expr::InSubquery(inside)))
+        let found = match context.filter {
+            true => self.marked(value, plan, context)?,
+            false => self.among(value, plan, &all, context)?,
+        };
+        Ok(boolean(if negated { found.negated_keeping_null() } else { found }))
+    }
+
+    /// `value IN (plan)` with its NULLs, by whether an equal row was found and what kinds of rows there are.
+    fn marked(&self, value: Value, plan: LogicalPlan, context: &Context<'_>) -> Result<Expr> {
+        let candidate = Expr::Column(plan.schema().columns().swap_remove(0));
+        let kind = when(candidate.is_null(), lit(nested::WITH_NULL)).otherwise(lit(nested::ALL_KNOWN))?;
+        let made = self.column(Some("kind"), &Type::Bigint);
+        let kinds = LogicalPlanBuilder::from(plan.clone())
+            .aggregate(Vec::<Expr>::new(), vec![max(kind).alias(made.clone())])?
+            .build()?;
+        let kind = self.single_value(kinds, Value::new(column(&made), Type::Bigint), context)?.expr;
+        let unknown = value.expr.clone().is_null();
+        let equal = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated: false };
+        Ok(kernels::call(Op::Marked, vec![Expr::InSubquery(equal), unknown, kind], Type::Boolean))
+    }
+
+    /// `value IN (plan)` by an array of all rows.
+    fn among(&self, value: Value, plan: LogicalPlan, all: &Type, context: &Context<'_>) -> Result<Expr> {
+        let list = Type::array(all.clone());
+        let collected = self.column(Some("candidates"), &list);
+        let candidate = Expr::Column(plan.schema().columns().swap_remove(0));
+        let plan = LogicalPlanBuilder::from(plan)
+            .aggregate(Vec::<Expr>::new(), vec![array_agg(candidate).alias(collected.clone())])?
+            .build()?;
+        let candidates = self.single_value(plan, Value::new(column(&collected), list), context)?.expr;
+        Ok(kernels::call(Op::Among, vec![value.expr, candidates], Type::Boolean))
     }
 
     fn quantified(
@@ -173,11 +204,11 @@ impl Binder<'_> {
             other => return Err(Error::user("SYNTAX_ERROR", format!("ALL and ANY need a subquery, not {other}"))),
         };
         use ast::BinaryOperator as B;
-        let value = self.expr(left, context)?;
+        let value = self.expr(left, &Context { filter: false, ..*context })?;
         let bound = self.query(query, Some(context), context.ctes)?;
         let kind = match op {
-            B::Eq if !all => return self.in_subquery(value, bound, false, context.filter),
-            B::NotEq if all => return self.in_subquery(value, bound, true, context.filter),
+            B::Eq if !all => return self.in_subquery(value, bound, false, context),
+            B::NotEq if all => return self.in_subquery(value, bound, true, context),
             B::Eq => Comparison::Equal,
             B::NotEq => Comparison::NotEqual,
             B::Lt => Comparison::Less,
@@ -186,11 +217,17 @@ impl Binder<'_> {
             B::GtEq => Comparison::GreaterOrEqual,
             other => return Err(Error::user("SYNTAX_ERROR", format!("operator {other} is not a comparison"))),
         };
-        self.by_extremes(value, bound, kind, all)
+        self.by_extremes(value, bound, (kind, all), context)
     }
 
     /// A comparison with all or any of the rows, by their least and greatest.
-    fn by_extremes(&self, value: Value, bound: Bound, kind: Comparison, all: bool) -> Result<Value> {
+    fn by_extremes(
+        &self,
+        value: Value,
+        bound: Bound,
+        (kind, all): (Comparison, bool),
+        context: &Context<'_>,
+    ) -> Result<Value> {
         let (plan, candidate) = self.one_column(bound)?;
         let both = common(&value.data_type, &candidate.data_type).ok_or_else(|| {
             Error::user("TYPE_MISMATCH", format!("cannot compare {} with {}", value.data_type, candidate.data_type))
@@ -201,9 +238,9 @@ impl Binder<'_> {
         let scalar = |aggregate: Expr, data_type: &Type| -> Result<Value> {
             let made = self.column(Some("extreme"), data_type);
             let plan = LogicalPlanBuilder::from(plan.clone())
-                .aggregate(Vec::<Expr>::new(), vec![aggregate.alias(made)])?
+                .aggregate(Vec::<Expr>::new(), vec![aggregate.alias(made.clone())])?
                 .build()?;
-            Ok(Value::new(Expr::ScalarSubquery(subquery_node(plan)), data_type.clone()))
+            self.single_value(plan, Value::new(column(&made), data_type.clone()), context)
         };
         let least = scalar(min(candidate.expr.clone()), &both)?;
         let greatest = scalar(max(candidate.expr.clone()), &both)?;
@@ -230,6 +267,17 @@ impl Binder<'_> {
             (rows.not_eq(known), null()),
         ];
         self.choose(branches, Some(boolean(holds)), "comparison")
+    }
+}
+
+/// Whether what is asked of a node is asked of its parts: they must hold where it must.
+pub(crate) fn is_conjunct(node: &ast::Expr) -> bool {
+    use ast::Expr as E;
+    let is_subquery =
+        |node: &E| matches!(node, E::Exists { .. } | E::InSubquery { .. } | E::AnyOp { .. } | E::AllOp { .. });
+    match node {
+        E::Nested(_) | E::BinaryOp { op: ast::BinaryOperator::And, .. } => true,
+        node => is_subquery(node),
     }
 }
 

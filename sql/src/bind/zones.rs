@@ -10,13 +10,13 @@ use datafusion::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::{Binder, Value, operators::as_instants};
+use super::{Binder, Value};
 use crate::{
     kernels::{
         self, Op,
         zoned::{self, Notation},
     },
-    types::{Type, unit},
+    types::{Type, as_instants, unit},
 };
 
 /// Whether a function takes a value of any type at a position, and so one with a zone of its own as it is.
@@ -63,7 +63,11 @@ impl Binder<'_> {
         };
         let Type::TimestampTz(p, _) = value.data_type else { return Ok(value) };
         let name: Arc<str> = match &zone.expr {
-            Expr::Literal(ScalarValue::Utf8(Some(name)), _) => crate::kernels::time::Zone::canonical(name)?.into(),
+            Expr::Literal(ScalarValue::Utf8(Some(name)), _) => match crate::kernels::time::Zone::canonical(name) {
+                Ok(name) => name.into(),
+                // Only a row with a timestamp asks for the zone.
+                Err(_) => return self.in_zones(value, zone, false),
+            },
             Expr::Literal(ScalarValue::DurationMillisecond(Some(millis)), _) => {
                 let minutes = millis / 60_000;
                 let sign = if minutes < 0 { '-' } else { '+' };

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StringViewArray, StructArray, make_array,
-        new_null_array,
+        Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StringArray, StringViewArray, StructArray,
+        UInt32Array, make_array, new_null_array,
     },
+    buffer::{NullBuffer, OffsetBuffer},
+    compute::{kernels::nullif::nullif, take},
     datatypes::DataType,
 };
 use headwater_engine::error::{Error, Result};
@@ -252,24 +254,68 @@ pub fn read_time(text: &str, to: &Type) -> Result<i128> {
     }
 }
 
+/// The elements of arrays or maps that belong to a row: behind a NULL and beside a slice there may be others.
+struct Held {
+    offsets: OffsetBuffer<i32>,
+    /// Their places, if they do not stand together.
+    places: Option<UInt32Array>,
+    start: usize,
+}
+
+impl Held {
+    fn of(offsets: &OffsetBuffer<i32>, nulls: Option<&NullBuffer>) -> Self {
+        let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
+        let spans = || (0..offsets.len().saturating_sub(1)).map(|row| (row, offsets[row], offsets[row + 1]));
+        let held = || spans().filter(|(row, from, to)| valid(*row) && to > from);
+        let lengths = spans().map(|(row, from, to)| if valid(row) { (to - from) as usize } else { 0 });
+        let (mut start, mut next) = (None, None);
+        let together = held().all(|(_, from, to)| {
+            start.get_or_insert(from);
+            next.replace(to).is_none_or(|end| end == from)
+        });
+        let places = (!together).then(|| held().flat_map(|(_, from, to)| from as u32..to as u32).collect());
+        let start = start.unwrap_or_default() as usize;
+        Self { offsets: OffsetBuffer::from_lengths(lengths), places, start }
+    }
+
+    fn of_child(&self, child: &ArrayRef) -> Result<ArrayRef> {
+        match &self.places {
+            Some(places) => Ok(take(child, places, None)?),
+            None => Ok(child.slice(self.start, self.offsets.last().map_or(0, |end| *end as usize))),
+        }
+    }
+}
+
+/// A field of rows, NULL where the row is.
+fn of_rows(column: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
+    match nulls {
+        Some(nulls) if !matches!(column.data_type(), DataType::Null) => {
+            Ok(nullif(column, &BooleanArray::new(!nulls.inner(), None))?)
+        }
+        _ => Ok(column.clone()),
+    }
+}
+
 fn list(array: &ArrayRef, a: &Type, b: &Type, to: &Type) -> Result<ArrayRef> {
     let list = array.as_list::<i32>();
-    let values = super::fit(strict(list.values(), a, b)?, &b.to_arrow())?;
+    let held = Held::of(list.offsets(), list.nulls());
+    let values = super::fit(strict(&held.of_child(list.values())?, a, b)?, &b.to_arrow())?;
     let DataType::List(field) = to.to_arrow() else { return Err(Error::internal("an array casts to an array")) };
-    Ok(Arc::new(ListArray::try_new(field, list.offsets().clone(), values, list.nulls().cloned())?))
+    Ok(Arc::new(ListArray::try_new(field, held.offsets, values, list.nulls().cloned())?))
 }
 
 fn map(array: &ArrayRef, keys: (&Type, &Type), values: (&Type, &Type), to: &Type) -> Result<ArrayRef> {
     let map = array.as_map();
-    let cast_keys = super::fit(strict(map.keys(), keys.0, keys.1)?, &keys.1.to_arrow())?;
+    let held = Held::of(map.offsets(), map.nulls());
+    let cast_keys = super::fit(strict(&held.of_child(map.keys())?, keys.0, keys.1)?, &keys.1.to_arrow())?;
     if cast_keys.null_count() > 0 {
         return Err(Error::user("INVALID_CAST_ARGUMENT", "map key is null"));
     }
-    let cast_values = super::fit(strict(map.values(), values.0, values.1)?, &values.1.to_arrow())?;
+    let cast_values = super::fit(strict(&held.of_child(map.values())?, values.0, values.1)?, &values.1.to_arrow())?;
     let DataType::Map(field, sorted) = to.to_arrow() else { return Err(Error::internal("a map casts to a map")) };
     let DataType::Struct(fields) = field.data_type().clone() else { return Err(Error::internal("a map has entries")) };
     let entries = StructArray::try_new(fields, vec![cast_keys, cast_values], None)?;
-    Ok(Arc::new(MapArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned(), sorted)?))
+    Ok(Arc::new(MapArray::try_new(field, held.offsets, entries, map.nulls().cloned(), sorted)?))
 }
 
 type RowFields = [(Option<Arc<str>>, Type)];
@@ -281,7 +327,7 @@ fn row(array: &ArrayRef, a: &RowFields, b: &RowFields, to: &Type) -> Result<Arra
         .columns()
         .iter()
         .zip(a.iter().zip(b))
-        .map(|(column, ((_, a), (_, b)))| super::fit(strict(column, a, b)?, &b.to_arrow()))
+        .map(|(column, ((_, a), (_, b)))| super::fit(strict(&of_rows(column, row.nulls())?, a, b)?, &b.to_arrow()))
         .collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(StructArray::try_new(fields, columns, row.nulls().cloned())?))
 }

@@ -16,8 +16,11 @@ use arrow::{
 };
 use headwater_engine::error::{Error, Result};
 
-use super::compare;
-use crate::{sketches::hash, types::Type};
+use super::{cast, compare};
+use crate::{
+    sketches::hash,
+    types::{Type, as_instants},
+};
 
 mod joined;
 mod percentile;
@@ -158,7 +161,11 @@ fn maps(lists: &ListArray, result: &Type, entries: fn(&ArrayRef, &Type) -> Resul
 
 /// For each distinct key the rows it stands in, in order of appearance.
 pub(crate) fn grouped(keys: &ArrayRef) -> Result<Vec<Vec<u32>>> {
-    let keys = positive_zeros(keys);
+    // One instant is one key, whatever zone it is shown in.
+    let shown = Type::from_arrow(keys.data_type());
+    let instants = as_instants(shown.clone());
+    let keys = if instants == shown { keys.clone() } else { cast::evaluate(keys, &shown, &instants, false)? };
+    let keys = positive_zeros(&keys);
     let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
     let rows = converter.convert_columns(&[keys])?;
     let mut known: HashMap<&[u8], usize> = HashMap::with_capacity(rows.num_rows());

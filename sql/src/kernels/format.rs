@@ -10,6 +10,11 @@ use headwater_engine::error::{Error, Result};
 use super::{cast, render, time};
 use crate::types::Type;
 
+/// Characters that a conversion fills up to.
+const WIDTH_MAX: usize = 100_000;
+/// Digits that a conversion prints, or characters that it keeps.
+const PRECISION_MAX: usize = 100_000;
+
 /// One `%..` of a format.
 #[derive(Debug, Default, Clone)]
 struct Conversion {
@@ -107,19 +112,30 @@ fn conversion(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Co
             digits.push(c);
         }
     }
-    made.width = digits.parse().unwrap_or(0).min(100_000);
+    if !digits.is_empty() {
+        made.width = within(&digits, WIDTH_MAX, "width")?;
+    }
     if chars.next_if_eq(&'.').is_some() {
         let mut places = String::new();
         while let Some(c) = chars.next_if(char::is_ascii_digit) {
             places.push(c);
         }
-        made.precision = Some(places.parse::<usize>().map_err(|_| wrong("invalid format precision"))?.min(1000));
+        made.precision = Some(within(&places, PRECISION_MAX, "precision")?);
     }
     made.kind = chars.next().ok_or_else(|| wrong("format string ends with '%'"))?;
     if matches!(made.kind, 't' | 'T') {
         made.time = chars.next();
     }
     Ok(made)
+}
+
+/// A number of a conversion; Java's are whole numbers of 32 bits, and more than a limit is not printed.
+fn within(digits: &str, limit: usize, what: &str) -> Result<usize> {
+    let number = digits.parse::<i32>().map_err(|_| wrong(format!("invalid format {what} '{digits}'")))?;
+    usize::try_from(number).ok().filter(|number| *number <= limit).ok_or_else(|| {
+        Error::not_supported(format!("a format {what} of more than {limit} is not supported"))
+            .with_hint("use rpad or lpad for longer text")
+    })
 }
 
 fn one(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<String> {
@@ -266,10 +282,9 @@ fn floating(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<Stri
     let places = conversion.precision.unwrap_or(6);
     if let (Type::Decimal(_, scale), 'f') = (of, conversion.kind) {
         let unscaled = value.as_primitive::<arrow::datatypes::Decimal128Type>().value(0);
-        let exact = super::decimal::parse(&super::decimal::text(unscaled, *scale), places.min(38) as i8);
-        let exact = exact.and_then(arrow::datatypes::i256::to_i128).unwrap_or(unscaled);
-        let text = super::decimal::text(exact.wrapping_abs(), places.min(38) as i8);
-        return Ok(grouped_fraction(conversion, exact < 0, &text));
+        let text = super::decimal::text(unscaled.wrapping_abs(), *scale);
+        let text = fixed(&text.replace('.', ""), text.find('.').unwrap_or(text.len()) as i64, places);
+        return Ok(grouped_fraction(conversion, unscaled < 0, &text));
     }
     let wide = cast::evaluate(value, of, &Type::Double, false)?;
     let number = wide.as_primitive::<arrow::datatypes::Float64Type>().value(0);
@@ -297,11 +312,35 @@ fn floating(conversion: &Conversion, value: &ArrayRef, of: &Type) -> Result<Stri
             _ => signed(conversion, negative, scientific(&digits, exponent)),
         });
     }
-    let rounded = super::decimal::parse(&format!("{:e}", number.abs()), places.min(38) as i8)
-        .and_then(arrow::datatypes::i256::to_i128)
-        .map(|unscaled| super::decimal::text(unscaled, places.min(38) as i8));
-    let text = rounded.unwrap_or_else(|| format!("{:.places$}", number.abs()));
+    let written = format!("{:e}", number.abs());
+    let (mantissa, exponent) = written.split_once('e').unwrap_or((&written, "0"));
+    let text = fixed(&mantissa.replace('.', ""), exponent.parse::<i64>().unwrap_or(0) + 1, places);
     Ok(grouped_fraction(conversion, negative, &text))
+}
+
+/// `0.digits` times a power of ten with so many places, rounded half up; what no digit says is zero.
+fn fixed(digits: &str, point: i64, places: usize) -> String {
+    let digit = |at: i64| usize::try_from(at).ok().and_then(|at| digits.as_bytes().get(at)).copied().unwrap_or(b'0');
+    let (from, to) = (point.min(1) - 1, point + places as i64);
+    let mut out: Vec<u8> = (from.min(point - 1)..to).map(digit).collect();
+    if digit(to) >= b'5' {
+        let nines = out.iter().rev().take_while(|digit| **digit == b'9').count();
+        let rest = out.len() - nines;
+        out[rest..].fill(b'0');
+        match out[..rest].last_mut() {
+            Some(last) => *last += 1,
+            None => out.insert(0, b'1'),
+        }
+    }
+    let whole = String::from_utf8_lossy(&out[..out.len() - places]).into_owned();
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    match places {
+        0 => whole.to_owned(),
+        _ => format!("{whole}.{}", String::from_utf8_lossy(&out[out.len() - places..])),
+    }
 }
 
 /// So many digits of a number, rounded half up as it is written, and the power of ten of the first.

@@ -62,6 +62,24 @@ pub fn among(values: &ArrayRef, lists: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(found.collect::<Result<arrow::array::BooleanArray>>()?))
 }
 
+/// What the rows of a subquery are, if there are any: no NULL among them.
+pub const ALL_KNOWN: i64 = 1;
+/// What the rows of a subquery are, if there are any: a NULL among them.
+pub const WITH_NULL: i64 = 2;
+
+/// `value IN (subquery)` by whether a row is equal, whether the value is NULL, and what the rows are.
+pub fn marked(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let [equal, unknown, kinds] = args else { return Err(Error::internal("an operator is missing an argument")) };
+    let (equal, unknown) = (super::booleans(equal)?, super::booleans(unknown)?);
+    let kinds = kinds.as_primitive::<Int64Type>();
+    let found = (0..kinds.len()).map(|row| match kinds.is_valid(row) {
+        _ if equal.is_valid(row) && equal.value(row) => Some(true),
+        false => Some(false),
+        true => (!unknown.value(row) && kinds.value(row) != WITH_NULL).then_some(false),
+    });
+    Ok(Arc::new(found.collect::<arrow::array::BooleanArray>()))
+}
+
 /// `map[key]`
 pub fn map_subscript(map: &ArrayRef, key: &ArrayRef, key_type: &Type) -> Result<ArrayRef> {
     let map = map.as_map();
@@ -145,6 +163,28 @@ pub fn concat(a: &ArrayRef, b: &ArrayRef, of: &Type) -> Result<ArrayRef> {
         Type::Array(_) => concat_lists(a.as_list::<i32>(), b.as_list::<i32>()),
         other => Err(Error::internal(format!("{other} cannot be concatenated"))),
     }
+}
+
+/// An array with one more element at its end or its beginning; without an element there is no array.
+pub fn appended(args: &[ArrayRef], at_end: bool) -> Result<ArrayRef> {
+    let [lists, ones] = args else { return Err(Error::internal("an operator is missing an argument")) };
+    let lists = lists.as_list::<i32>();
+    let DataType::List(field) = lists.data_type().clone() else { return Err(Error::internal("expected arrays")) };
+    let ones = super::fit(ones.clone(), field.data_type())?;
+    let offsets = lists.value_offsets();
+    let (mut order, mut lengths) = (Vec::new(), Vec::with_capacity(lists.len()));
+    for row in 0..lists.len() {
+        let before = order.len();
+        if lists.is_valid(row) && ones.is_valid(row) {
+            order.extend((!at_end).then_some((1, row)));
+            order.extend((offsets[row]..offsets[row + 1]).map(|at| (0, at as usize)));
+            order.extend(at_end.then_some((1, row)));
+        }
+        lengths.push(order.len() - before);
+    }
+    let values = interleave(&[lists.values().as_ref(), ones.as_ref()], &order)?;
+    let nulls = NullBuffer::union(lists.nulls(), ones.logical_nulls().as_ref());
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, nulls)?))
 }
 
 fn concat_lists(a: &ListArray, b: &ListArray) -> Result<ArrayRef> {

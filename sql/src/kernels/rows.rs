@@ -22,10 +22,6 @@ const CAUGHT: &[&str] = &[
     "INVALID_FUNCTION_ARGUMENT",
     "NUMERIC_VALUE_OUT_OF_RANGE",
     "INVALID_JSON_LITERAL",
-    "JSON_INPUT_CONVERSION_ERROR",
-    "JSON_OUTPUT_CONVERSION_ERROR",
-    "JSON_VALUE_RESULT_ERROR",
-    "PATH_EVALUATION_ERROR",
 ];
 
 /// Whether `TRY` gives NULL for an error.
@@ -58,6 +54,17 @@ pub fn try_rows(closed: &Closed, args: &[ArrayRef], rows: usize, result: &DataTy
     by_halves(0, rows, result, &|start, count| {
         let columns = args.iter().map(|arg| arg.slice(start, count)).collect();
         closed.evaluate(columns, count)
+    })
+}
+
+/// What a cast makes of JSON_VALUE's text; that it fails is an error of JSON_VALUE.
+pub fn fitted(closed: &Closed, args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    closed.evaluate(args.to_vec(), rows).map_err(|error| match caught(&error) {
+        true => {
+            let message = format!("the value does not fit the type asked for: {}", error.message());
+            Error::user("JSON_VALUE_RESULT_ERROR", message)
+        }
+        false => error,
     })
 }
 

@@ -261,13 +261,7 @@ fn value(input: &[TokenWithSpan], path: &[TokenWithSpan], rest: &[TokenWithSpan]
     let Some(data_type) = data_type else { return Some(text) };
     Some(match on_error {
         // What the cast makes nothing of is an error of JSON_VALUE.
-        "error" => {
-            let value = made.cast("TRY_CAST", text.clone(), data_type);
-            let refused = made.cast("TRY_CAST", made.call("$json_unfit", vec![text]), data_type);
-            let mut out = vec![made.token(Token::make_word("coalesce", None))];
-            out.extend(made.list(Token::LParen, vec![value, refused], Token::RParen));
-            out
-        }
+        "error" => made.call("$json_fit", vec![made.cast("CAST", text, data_type)]),
         "default" => {
             let value = made.cast("TRY_CAST", text, data_type);
             let mut out = vec![made.token(Token::make_word("coalesce", None))];

@@ -13,7 +13,10 @@
 //!
 //! Invariant: tokens keep the place they were written at, so that errors point there.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::{
+    keywords::Keyword,
+    tokenizer::{Token, TokenWithSpan, Word},
+};
 
 use super::{json_calls::json_calls, match_recognize::match_recognize};
 
@@ -21,6 +24,7 @@ use super::{json_calls::json_calls, match_recognize::match_recognize};
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    let tokens: Vec<TokenWithSpan> = tokens.into_iter().map(plain_name).collect();
     let tokens = table_queries(match_recognize(joined_numbers(escaped_texts(tokens))));
     let tokens = group_quantifiers(tokens);
     cast_types(values_rows(values_queries(trims(json_calls(table_arguments(tokens))))))
@@ -39,6 +43,17 @@ pub(super) fn is_word(token: Option<&TokenWithSpan>, wanted: &str) -> bool {
 
 pub(super) fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
     token.is_some_and(|token| token.token == *wanted)
+}
+
+/// `user` and `session_user` are names like others, which sqlparser takes for calls.
+fn plain_name(token: TokenWithSpan) -> TokenWithSpan {
+    match &token.token {
+        Token::Word(Word { value, quote_style: None, keyword: Keyword::USER | Keyword::SESSION_USER }) => {
+            let word = Word { value: value.clone(), quote_style: None, keyword: Keyword::NoKeyword };
+            at(&token, Token::Word(word))
+        }
+        _ => token,
+    }
 }
 
 pub(super) fn at(token: &TokenWithSpan, new: Token) -> TokenWithSpan {

@@ -32,9 +32,6 @@ pub(super) fn definitions() -> Vec<Definition> {
                 r#"SELECT "$json_value"('{"a": [1, 7]}', 'lax $.a[last]', 'text', 'null', NULL, 'null', NULL)"#,
                 "7",
             ),
-        json("$json_unfit", "NULL of NULL; of a value, the error that it does not fit the type asked for")
-            .on("$json_unfit(varchar) -> varchar", whole(query::unfit))
-            .example(r#"SELECT coalesce("$json_unfit"(CAST(NULL AS varchar)), 'fits')"#, "fits"),
         json("$json_query", "the JSON a standard JSON path finds, as text")
             .on("$json_query(varchar, varchar, varchar, varchar, varchar, varchar) -> varchar", whole(query::query))
             .example(

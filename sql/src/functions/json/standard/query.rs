@@ -93,19 +93,6 @@ fn scalar_text(item: &Value, returning: &str) -> Result<Option<String>> {
     })
 }
 
-/// `(text)`: fails for a text.
-pub(super) fn unfit(call: &Call<'_>) -> Result<ArrayRef> {
-    let texts = call.column::<Str>(0)?;
-    let mut out = Text::new(call.rows, call.result);
-    for row in 0..call.rows {
-        if let Some(text) = texts.value(row) {
-            return Err(no_value(&format!("'{text}' does not fit the type asked for")));
-        }
-        out.end(false);
-    }
-    out.finish()
-}
-
 /// `(document, path, type family, on empty, default, on error, default)`.
 pub(super) fn value(call: &Call<'_>) -> Result<ArrayRef> {
     let columns = (0..7).map(|index| call.column::<Str>(index)).collect::<Result<Vec<_>>>()?;
