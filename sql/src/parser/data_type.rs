@@ -2,9 +2,9 @@
 //!
 //! Invariant: [`ColumnType::text`] is the one spelling the catalog keeps; names in quotes keep their case, others do not.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use headwater_engine::error::{Error, Result};
 
 use super::cursor::Cursor;
@@ -184,7 +184,20 @@ impl ColumnType {
 
     /// The Arrow type.
     pub fn arrow(&self) -> Result<DataType> {
-        Ok(Type::parse(&self.text())?.to_arrow())
+        Ok(as_stored(Type::parse(&self.text())?.to_arrow()))
+    }
+}
+
+/// Tables keep `char(n)` as the text it is, without its padding and its length.
+fn as_stored(data_type: DataType) -> DataType {
+    let element =
+        |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(as_stored(field.data_type().clone())));
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::List(field) => DataType::List(element(&field)),
+        DataType::Map(entries, is_sorted) => DataType::Map(element(&entries), is_sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(element).collect()),
+        other => other,
     }
 }
 
