@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayData, ArrayRef, Int8Array, Int64Array},
+    array::{Array, ArrayData, AsArray, Int8Array, Int64Array},
     datatypes::DataType,
     record_batch::RecordBatch,
 };
@@ -70,25 +70,37 @@ pub struct ChangeBatch {
 
 /// Bytes of the values of a batch, without what its arrays share with others.
 pub fn batch_bytes(rows: &RecordBatch) -> usize {
-    let of = |array: &ArrayRef| {
-        let data = array.to_data();
-        let slice = data.get_slice_memory_size().map(|bytes| bytes + viewed_bytes(&data));
-        slice.unwrap_or_else(|_| array.get_array_memory_size())
+    rows.columns().iter().map(|column| array_bytes(column.as_ref())).sum()
+}
+
+/// Bytes of an array's values; of arrays and maps those of their own elements, among which those of other rows may stand.
+fn array_bytes(array: &dyn Array) -> usize {
+    let of_elements = |offsets: &[i32], elements: &dyn Array| {
+        let (from, to) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+        size_of_val(offsets) + array_bytes(elements.slice(from as usize, (to - from) as usize).as_ref())
     };
-    rows.columns().iter().map(of).sum()
+    match array.data_type() {
+        DataType::List(_) => of_elements(array.as_list::<i32>().value_offsets(), array.as_list::<i32>().values()),
+        DataType::Map(..) => of_elements(array.as_map().value_offsets(), array.as_map().entries()),
+        DataType::Struct(_) => array.as_struct().columns().iter().map(|column| array_bytes(column.as_ref())).sum(),
+        _ => {
+            let data = array.to_data();
+            let slice = data.get_slice_memory_size().map(|bytes| bytes + viewed_bytes(&data));
+            slice.unwrap_or_else(|_| array.get_array_memory_size())
+        }
+    }
 }
 
 /// Bytes of texts that stand beside their views, which the size of a slice leaves out.
 fn viewed_bytes(data: &ArrayData) -> usize {
-    let own: usize = match (data.data_type(), data.buffers().first()) {
+    match (data.data_type(), data.buffers().first()) {
         (DataType::Utf8View | DataType::BinaryView, Some(views)) => {
             let views = views.typed_data::<u128>().iter().skip(data.offset()).take(data.len());
             // The lower half of a view's first word is the length; short texts are in the view itself.
             views.map(|view| (*view as u32) as usize).filter(|length| *length > VIEW_HOLDS).sum()
         }
         _ => 0,
-    };
-    own + data.child_data().iter().map(viewed_bytes).sum::<usize>()
+    }
 }
 
 /// Bytes of a text that its view holds.
@@ -158,7 +170,7 @@ pub enum Message {
 mod tests {
     use super::*;
     use arrow::{
-        array::{ListArray, StringArray, StringViewArray},
+        array::{ArrayRef, ListArray, StringArray, StringViewArray, StructArray},
         buffer::OffsetBuffer,
         datatypes::Field,
     };
@@ -175,5 +187,20 @@ mod tests {
         let field = Arc::new(Field::new_list_field(DataType::Utf8View, true));
         let lists = ListArray::new(field, OffsetBuffer::from_lengths([50, 50]), views, None);
         assert!(bytes(Arc::new(lists)) > 100 * (16 + 255));
+    }
+
+    #[test]
+    fn a_part_of_a_list_counts_its_own_elements() {
+        let field = Arc::new(Field::new_list_field(DataType::Int64, true));
+        let elements = Arc::new(Int64Array::from_iter_values(0..1000));
+        let lists = ListArray::new(field, OffsetBuffer::from_lengths([10; 100]), elements, None);
+        let nested = StructArray::from(vec![(
+            Arc::new(Field::new("l", lists.data_type().clone(), true)),
+            Arc::new(lists) as ArrayRef,
+        )]);
+        let bytes = |array: ArrayRef| batch_bytes(&RecordBatch::try_from_iter([("c", array)]).unwrap());
+        let whole: ArrayRef = Arc::new(nested);
+        let parts: usize = (0..100).map(|row| bytes(whole.slice(row, 1))).sum();
+        assert_eq!((bytes(Arc::clone(&whole)), parts), (1000 * 8 + 101 * 4, 1000 * 8 + 100 * 2 * 4));
     }
 }
