@@ -212,6 +212,7 @@ async fn what_a_crash_leaves_at_the_end_is_nothing_and_stays_until_the_next_unit
     left.push([first, &zeros].concat());
     left.push([first, &zeros[..5]].concat());
     left.push([&whole[..ends[0] + 300], &zeros].concat());
+    left.push([&whole[..ends[0] + 4], &zeros].concat());
     for bytes in left {
         std::fs::write(&file, &bytes).unwrap();
         let memory = Memory::default();
