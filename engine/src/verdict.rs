@@ -97,17 +97,12 @@ pub(crate) fn taken_up(graph: &Graph, mut manifest: Manifest) -> Manifest {
 /// Whether a node delivered an epoch, through its outbox and to where it writes now.
 pub(crate) fn delivered_by(manifest: &Manifest, name: &str, sink: &SinkNode) -> bool {
     let destination = manifest.sinks.get(name).and_then(|state| state.destination.as_deref());
-    destination.is_some_and(|destination| is_of(destination, sink))
+    destination.is_some_and(|destination| sink.sink.is_destination(destination))
 }
 
 /// Whether units go where the sink writes now.
 pub(crate) fn is_same_destination(state: &SinkState, sink: &SinkNode) -> bool {
-    state.destination.as_deref().is_none_or(|destination| is_of(destination, sink))
-}
-
-/// Whether a destination is the sink's; older checkpoints have it as the sink is shown.
-fn is_of(destination: &str, sink: &SinkNode) -> bool {
-    destination == sink.sink.destination() || destination == sink.sink.to_string()
+    state.destination.as_deref().is_none_or(|destination| sink.sink.is_destination(destination))
 }
 
 fn sink_of<'a>(graph: &'a Graph, name: &str) -> Option<&'a SinkNode> {

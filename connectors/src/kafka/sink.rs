@@ -116,6 +116,15 @@ impl Sink for KafkaSink {
         format!("{self} at {}", self.options.servers())
     }
 
+    /// The servers of a cluster come and go: one that both lists name is enough.
+    fn is_destination(&self, destination: &str) -> bool {
+        let Some(servers) = destination.strip_prefix(&format!("{self} at ")) else {
+            return destination == self.to_string();
+        };
+        let own = self.options.servers();
+        servers.split(',').any(|server| own.split(',').any(|own| own == server))
+    }
+
     fn distribution(&self) -> Distribution {
         let keys: Option<Vec<usize>> =
             self.options.key_fields.iter().map(|field| self.table.schema.index_of(field).ok()).collect();

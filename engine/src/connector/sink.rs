@@ -49,6 +49,11 @@ pub trait Sink: fmt::Debug + fmt::Display + Send + Sync {
         self.to_string()
     }
 
+    /// Whether a destination of a checkpoint is this one; older checkpoints have it as the sink is shown.
+    fn is_destination(&self, destination: &str) -> bool {
+        destination == self.destination() || destination == self.to_string()
+    }
+
     /// What EXPLAIN says of writing such changes: where the guarantee has a limit that a user should know.
     fn caution(&self, _changes: ChangelogMode) -> Option<String> {
         None

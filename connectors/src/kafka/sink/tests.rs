@@ -87,4 +87,7 @@ fn a_destination_is_the_topic_and_its_brokers() {
     let of = |servers: &str| KafkaSink::new(&table(servers), Mode::Append).unwrap().destination();
     assert_eq!(of("b:9092, a:9092"), "kafka topic numbers at a:9092,b:9092");
     assert_eq!(of("a:9092,b:9092"), of("b:9092,a:9092"));
+    let known = |servers: &str| KafkaSink::new(&table("b:9092,c:9092"), Mode::Append).unwrap().is_destination(servers);
+    assert!(known(&of("a:9092,b:9092")) && known("kafka topic numbers") && !known(&of("a:9092")));
+    assert!(!known("kafka topic others at b:9092"));
 }
