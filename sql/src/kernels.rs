@@ -134,6 +134,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it is bound with types, and NULL where an argument is: a planner that asks what becomes of a filter where a
+    /// column has no value gives that column no type either.
+    fn is_strict(&self) -> bool {
+        match self {
+            Self::Arithmetic(_, left, right) => *left != Type::Unknown && *right != Type::Unknown,
+            Self::Compare(Comparison::Distinct | Comparison::NotDistinct, _) => false,
+            Self::Negate(of) | Self::Concat(of) | Self::Compare(_, of) | Self::Cast { from: of, .. } => {
+                *of != Type::Unknown
+            }
+            Self::Subscript | Self::MapSubscript(_) | Self::Field(_) | Self::Like | Self::AtTimeZone(_) => true,
+            Self::Truth | Self::TimeTzPart(_) | Self::TimeTzShift(_) | Self::TimeTzMove(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether evaluating it can fail for a row.
     pub fn can_fail(&self) -> bool {
         match self {
@@ -362,6 +377,14 @@ impl ScalarUDFImpl for OpCall {
                 arg.into_array(rows)
             })
             .collect::<PlanResult<Vec<_>>>()?;
+        let lacks_type = arrays.iter().any(|array| *array.data_type() == DataType::Null);
+        if lacks_type && self.op.is_strict() {
+            let nulls = ColumnarValue::Array(new_null_array(&result, rows));
+            return if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from(&result)?)) } else { Ok(nulls) };
+        }
+        if lacks_type && matches!(self.op, Op::Marked) {
+            return Err(DataFusionError::Plan("a mark join is not asked about NULL".to_owned()));
+        }
         let array = self.op.evaluate(&arrays, rows, &self.result).map_err(DataFusionError::from)?;
         let array = fit(array, &result)?;
         if constant {

@@ -22,7 +22,10 @@ use super::{
     scope::{Context, Field},
 };
 use crate::{
-    functions::lambda::{ArgumentType, Closed, Higher, HigherCall, Slot, inputs},
+    functions::{
+        datetime::clock::is_clock,
+        lambda::{ArgumentType, Closed, Higher, HigherCall, Slot, inputs},
+    },
     types::{Type, coerces},
 };
 
@@ -184,6 +187,11 @@ impl Binder<'_> {
                         let field = subquery.subquery.schema().field(0);
                         let data_type = self.column_type(field.name())?;
                         (self.column(Some("subquery"), &data_type), data_type)
+                    }
+                    // The planner that knows the statement's time sees what is passed on, not what is closed over.
+                    Expr::ScalarFunction(call) if call.args.is_empty() && is_clock(call.name()) => {
+                        let data_type = Type::from_arrow(&call.func.return_type(&[])?);
+                        (self.column(Some("clock"), &data_type), data_type)
                     }
                     Expr::Exists(_) | Expr::InSubquery(_) => {
                         (self.column(Some("subquery"), &Type::Boolean), Type::Boolean)
