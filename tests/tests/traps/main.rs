@@ -380,6 +380,16 @@ async fn a_failed_write_leaves_nothing_and_an_overwrite_replaces() {
     assert!(stock.is_ok(), "{stock:?}");
     stock = case.stock(&["INSERT OVERWRITE t SELECT 100, 3"]).await;
     assert!(stock.is_err(), "there is no overwrite: {stock:?}");
+    stock = case
+        .stock(&[
+            "SET datafusion.execution.soft_max_rows_per_output_file = 1000",
+            "SET datafusion.execution.minimum_parallel_output_files = 1",
+            "CREATE EXTERNAL TABLE u (q BIGINT) STORED AS JSON LOCATION '{}/failed/'",
+            "INSERT INTO u SELECT 1000 / n FROM source",
+        ])
+        .await;
+    assert!(stock.is_err_and(|error| error.contains("zero")));
+    assert!(files_below(&case.folder.path().join("failed")) > 0, "what was finished before stays, for all to see");
 }
 
 /// 10: the bytes that a query fetched, of every format; and a sample that is one.
@@ -421,6 +431,8 @@ async fn every_byte_fetched_is_counted() {
     case.stock.register_object_store(&url_of("bucket"), Arc::clone(&store) as Arc<dyn ObjectStore>);
     let declare = "CREATE EXTERNAL TABLE j (x INT) STORED AS JSON LOCATION 's3://bucket/json/'";
     assert_eq!(case.stock(&[declare, sample]).await, Ok(vec!["1000".to_owned()]), "the sample is ignored");
+    let analyzed = case.stock(&["EXPLAIN ANALYZE SELECT sum(x) FROM j"]).await.unwrap().join("\n");
+    assert!(analyzed.contains("file_type=json") && !analyzed.contains("bytes_scanned"), "nothing is counted: {analyzed}");
 }
 
 /// 11: plain and compressed files side by side.
