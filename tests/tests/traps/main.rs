@@ -432,7 +432,10 @@ async fn every_byte_fetched_is_counted() {
     let declare = "CREATE EXTERNAL TABLE j (x INT) STORED AS JSON LOCATION 's3://bucket/json/'";
     assert_eq!(case.stock(&[declare, sample]).await, Ok(vec!["1000".to_owned()]), "the sample is ignored");
     let analyzed = case.stock(&["EXPLAIN ANALYZE SELECT sum(x) FROM j"]).await.unwrap().join("\n");
-    assert!(analyzed.contains("file_type=json") && !analyzed.contains("bytes_scanned"), "nothing is counted: {analyzed}");
+    assert!(
+        analyzed.contains("file_type=json") && !analyzed.contains("bytes_scanned"),
+        "nothing is counted: {analyzed}"
+    );
 }
 
 /// 11: plain and compressed files side by side.
