@@ -13,6 +13,8 @@ use datafusion::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
         StatisticsArgs,
         execution_plan::{Boundedness, EmissionType},
+        limit::LimitStream,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet},
     },
 };
 
@@ -31,7 +33,7 @@ pub trait Leaf: fmt::Debug + fmt::Display + Send + Sync + 'static {
         None
     }
 
-    /// Rows after which it stops.
+    /// Rows after which it may stop; more are cut off.
     fn limit(&self) -> Option<usize> {
         None
     }
@@ -116,7 +118,15 @@ impl<L: Leaf> ExecutionPlan for LeafExec<L> {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.leaf.read(partition, self.properties.equivalence_properties().schema(), &context)
+        let rows = self.leaf.read(partition, self.properties.equivalence_properties().schema(), &context)?;
+        // A leaf stops behind the batch that has the last row; a plan with a fetch stops behind that row.
+        Ok(match self.leaf.limit() {
+            Some(limit) => {
+                let metrics = BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), partition);
+                Box::pin(LimitStream::new(rows, 0, Some(limit), metrics))
+            }
+            None => rows,
+        })
     }
 
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
@@ -125,10 +135,6 @@ impl<L: Leaf> ExecutionPlan for LeafExec<L> {
             statistics.total_byte_size = Precision::Inexact(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
         Ok(Arc::new(statistics))
-    }
-
-    fn supports_limit_pushdown(&self) -> bool {
-        self.leaf.limited(None).is_some()
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {

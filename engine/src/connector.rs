@@ -103,6 +103,18 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
+    /// A table of physical columns alone, with these options.
+    pub fn new<'a>(name: &str, schema: SchemaRef, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            metadata: Vec::new(),
+            options: options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        }
+    }
+
     /// The columns that are in the payload.
     pub fn physical_schema(&self) -> SchemaRef {
         let physical = |index: &usize| self.metadata.iter().all(|field| field.column != *index);

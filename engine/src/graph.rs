@@ -12,7 +12,7 @@
 //!
 //! Invariant: a node's inputs have smaller ids than the node; every node but sinks has a consumer.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{physical_expr::PhysicalExpr, physical_expr_common::physical_expr::is_volatile};
@@ -260,6 +260,12 @@ pub enum Exchange {
 }
 
 impl SourceNode {
+    /// What an operator of a branch is called in `headwater.operators`.
+    pub fn local_name(&self, branch: usize, operator: &OperatorRef) -> String {
+        let insert = self.branches.get(branch).map_or("", |branch| &branch.insert);
+        format!("{insert}/{}:{}-{branch}", operator.name(), self.table)
+    }
+
     /// Columns of the table's rows, before any branch.
     pub fn schema(&self) -> SchemaRef {
         let projected = self.project.as_ref().map(|projection| Arc::clone(&projection.schema));
@@ -272,6 +278,20 @@ impl Graph {
     pub fn add(&mut self, name: impl Into<String>, kind: NodeKind) -> NodeId {
         self.nodes.push(Node { name: name.into(), kind });
         NodeId(self.nodes.len() - 1)
+    }
+
+    /// The names of all operators, those within sources too.
+    pub(crate) fn operator_names(&self) -> BTreeSet<String> {
+        let names = |node: &Node| match &node.kind {
+            NodeKind::Source(source) => {
+                let branches = source.branches.iter().enumerate();
+                let local = branches.flat_map(|(index, branch)| branch.local.iter().map(move |one| (index, one)));
+                local.map(|(index, operator)| source.local_name(index, operator)).collect()
+            }
+            NodeKind::Operator(_) => vec![node.name.clone()],
+            NodeKind::Sink(_) => Vec::new(),
+        };
+        self.nodes.iter().flat_map(names).collect()
     }
 
     /// The source nodes whose rows reach a node, by name.
@@ -363,15 +383,25 @@ impl Graph {
 
 /// Refuses filters that answer otherwise when a row is taken back than when it came, so that it would stay for ever.
 pub(crate) fn check_filters(steps: &[Step], changes: ChangelogMode) -> Result<()> {
-    let wavers = |step: &&Step| matches!(step, Step::Filter(expr) if is_volatile(expr));
-    match steps.iter().find(wavers) {
-        Some(Step::Filter(expr)) if changes != ChangelogMode::Append => {
-            let message = format!("the filter {expr} goes by the clock or by chance, over rows that change");
-            Err(Error::not_supported(message)
-                .with_hint("filter the rows before they are grouped or joined, or the table when it is read"))
-        }
-        _ => Ok(()),
+    let filters = steps.iter().filter_map(|step| match step {
+        Step::Filter(expr) => Some(expr),
+        Step::Project(_) => None,
+    });
+    match filters.into_iter().find(|expr| wavers(expr, changes)) {
+        Some(expr) => Err(wavering("filter", &expr.to_string())),
+        None => Ok(()),
     }
+}
+
+/// Whether an expression over such rows has another value when a row is taken back than when it came.
+pub fn wavers(expr: &Arc<dyn PhysicalExpr>, changes: ChangelogMode) -> bool {
+    changes != ChangelogMode::Append && is_volatile(expr)
+}
+
+/// That an expression [`wavers`], where rows are found again by its value.
+pub fn wavering(what: &str, expr: &str) -> Error {
+    Error::not_supported(format!("the {what} {expr} goes by the clock or by chance, over rows that change"))
+        .with_hint("filter the rows before they are grouped or joined, or the table when it is read")
 }
 
 impl NodeKind {

@@ -120,6 +120,26 @@ impl Observation {
     }
 }
 
+/// Rows that passed a node, for its balance in `headwater.operators`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Rows that came in, over all inputs.
+    pub rows_in: u64,
+    /// Rows that went out.
+    pub rows_out: u64,
+    /// Rows that came in and were left out on purpose.
+    pub dropped: u64,
+}
+
+impl Traffic {
+    /// Adds what passed elsewhere.
+    pub fn add(&mut self, other: &Traffic) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.dropped += other.dropped;
+    }
+}
+
 /// Makes the operators of a node, one a task.
 pub trait OperatorFactory: fmt::Debug + Send + Sync {
     /// What it is, for EXPLAIN and `headwater.operators`: `window-aggregate`.
@@ -220,7 +240,7 @@ impl Output {
         self.released = Some(watermark);
     }
 
-    /// Counts rows an operator left out on purpose (a TTL, a rank beyond N).
+    /// Counts rows an operator left out on purpose (a filter, a lookup that finds nothing).
     pub fn drop_rows(&mut self, rows: u64) {
         self.dropped += rows;
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::{
-    checkpoint::manifest::{Manifest, OperatorState, SinkState, SourceState, SplitStatus},
+    checkpoint::manifest::{Manifest, OperatorState, SinkState, SourceState},
     connector::{Guarantee, SplitId},
     graph::{Graph, Node, NodeKind, SinkNode, SourceNode},
 };
@@ -132,18 +132,22 @@ pub(crate) fn why_dropped(graph: &Graph, name: &str, fingerprint: &str, state: &
 const NAMED: usize = 3;
 
 fn of_source(name: &str, source: &SourceNode, state: &SourceState) -> Vec<StateVerdict> {
-    let open = state.splits.iter().filter(|split| split.status != SplitStatus::Ended).map(|split| &split.split.id);
-    let gone: Vec<&SplitId> = open.filter(|split| !source.source.keeps(split, &state.origin)).collect();
-    let kept = state.splits.iter().filter(|split| source.source.keeps(&split.split.id, &state.origin)).count();
+    let splits = state.splits.iter().map(|split| &split.split.id);
+    let (kept, gone): (Vec<&SplitId>, Vec<&SplitId>) =
+        splits.partition(|split| source.source.keeps(split, &state.origin));
     let mut verdicts = Vec::new();
     if !gone.is_empty() {
         let named = gone.iter().take(NAMED).map(|split| format!("\"{split}\"")).collect::<Vec<_>>().join(", ");
         let more = if gone.len() > NAMED { format!(" and {} more", gone.len() - NAMED) } else { String::new() };
         verdicts.push(verdict(name, Verdict::Dropped, format!("no longer reads {named}{more}")));
     }
-    verdicts.push(match kept {
-        0 if !gone.is_empty() => verdict(name, Verdict::New, "starts where its table's options say"),
-        _ => verdict(name, Verdict::Carries, format!("goes on at the offsets of {kept} splits")),
+    verdicts.push(match (kept.len(), state.watermark) {
+        (0, None) if !gone.is_empty() => verdict(name, Verdict::New, "starts where its table's options say"),
+        (0, Some(_)) if !gone.is_empty() => {
+            let why = "starts where its table's options say; rows behind the watermark it has are late";
+            verdict(name, Verdict::New, why)
+        }
+        (kept, _) => verdict(name, Verdict::Carries, format!("goes on at the offsets of {kept} splits")),
     });
     verdicts
 }

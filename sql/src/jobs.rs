@@ -29,7 +29,7 @@ mod accounts;
 mod tables;
 
 pub(crate) use self::{
-    accounts::accounting_table,
+    accounts::{accounting_table, is_of_job},
     tables::{SCHEMA, table},
 };
 

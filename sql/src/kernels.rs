@@ -7,6 +7,7 @@
 
 use std::{
     hash::{Hash, Hasher},
+    mem::discriminant,
     sync::Arc,
 };
 
@@ -39,6 +40,7 @@ pub mod interval;
 pub mod ip;
 pub mod json;
 pub mod like;
+mod names;
 pub mod nested;
 pub mod parse;
 pub mod render;
@@ -127,6 +129,8 @@ pub enum Op {
     Appended(bool),
     /// A text as a column of a table with a length holds it.
     Stored(TextLength),
+    /// The same, but a text that is too long stays as it is.
+    Cut(TextLength),
     /// A value of the column of this name, which has no NULL.
     Present(String),
     /// 1, 0 or NULL as a boolean; keeps a lazy CASE from being rewritten as AND and OR.
@@ -146,6 +150,31 @@ impl Op {
             Self::Subscript | Self::MapSubscript(_) | Self::Field(_) | Self::Like | Self::AtTimeZone(_) => true,
             Self::Truth | Self::TimeTzPart(_) | Self::TimeTzShift(_) | Self::TimeTzMove(_) => true,
             _ => false,
+        }
+    }
+
+    /// Whether it is bound with types and gives something for NULL, so that it has no answer for such a planner.
+    fn needs_types(&self) -> bool {
+        match self {
+            Self::Marked | Self::Appended(_) => true,
+            Self::Format(types) => !types.contains(&Type::Unknown),
+            _ => false,
+        }
+    }
+
+    /// Whether arguments have the types it is bound with: what such a planner asks with has whatever type its functions
+    /// make of no type.
+    fn takes(&self, arrays: &[ArrayRef]) -> bool {
+        let is = |array: &ArrayRef, of: &Type| {
+            let found = array.data_type();
+            *of == Type::Unknown || *found == DataType::Null || discriminant(found) == discriminant(&of.to_arrow())
+        };
+        match (self, arrays) {
+            (Self::Arithmetic(_, left, right), [a, b]) => is(a, left) && is(b, right),
+            (Self::Negate(of) | Self::Concat(of) | Self::Compare(_, of) | Self::Cast { from: of, .. }, all) => {
+                all.iter().all(|array| is(array, of))
+            }
+            _ => true,
         }
     }
 
@@ -173,6 +202,7 @@ impl Op {
             | Self::Present(_)
             | Self::Total(_) => true,
             Self::Compare(..)
+            | Self::Cut(_)
             | Self::Field(_)
             | Self::Row
             | Self::Array
@@ -232,6 +262,7 @@ impl Op {
             Self::Extreme(true) => "greatest",
             Self::Extreme(false) => "least",
             Self::Stored(_) => "stored",
+            Self::Cut(_) => "cut",
             Self::Present(_) => "present",
             Self::Truth => "truth",
         }
@@ -302,6 +333,7 @@ impl Op {
             Self::Marked => nested::marked(args),
             Self::Appended(at_end) => nested::appended(args, *at_end),
             Self::Stored(length) => stored::evaluate(one(args)?, length),
+            Self::Cut(length) => stored::cut(one(args)?, length),
             Self::Present(column) => stored::present(one(args)?, column),
             Self::Truth => Ok(arrow::compute::cast(one(args)?, &DataType::Boolean)?),
         }
@@ -327,6 +359,7 @@ pub struct OpCall {
     /// The type of its result.
     pub result: Type,
     signature: Signature,
+    place: names::Place,
 }
 
 impl PartialEq for OpCall {
@@ -353,6 +386,10 @@ impl ScalarUDFImpl for OpCall {
         &self.signature
     }
 
+    fn schema_name(&self, args: &[Expr]) -> PlanResult<String> {
+        Ok(self.place.name(self.op.name(), args))
+    }
+
     fn return_type(&self, _arguments: &[DataType]) -> PlanResult<DataType> {
         Ok(self.result.to_arrow())
     }
@@ -366,7 +403,8 @@ impl ScalarUDFImpl for OpCall {
         if args.number_rows == 0 {
             return Ok(ColumnarValue::Array(new_empty_array(&result)));
         }
-        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let constant = self.signature.volatility != Volatility::Volatile
+            && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let repeated = |arg: &ColumnarValue| if self.op.repeats(arg) { rows } else { 1 };
         let arrays = args
@@ -382,8 +420,8 @@ impl ScalarUDFImpl for OpCall {
             let nulls = ColumnarValue::Array(new_null_array(&result, rows));
             return if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from(&result)?)) } else { Ok(nulls) };
         }
-        if lacks_type && matches!(self.op, Op::Marked) {
-            return Err(DataFusionError::Plan("a mark join is not asked about NULL".to_owned()));
+        if lacks_type && self.op.needs_types() || !self.op.takes(&arrays) {
+            return Err(DataFusionError::Plan(format!("{} is not asked about a value without a type", self.op.name())));
         }
         let array = self.op.evaluate(&arrays, rows, &self.result).map_err(DataFusionError::from)?;
         let array = fit(array, &result)?;
@@ -430,13 +468,16 @@ fn relabel(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
 }
 
 /// Any number of arguments, none included: the binder has chosen their types.
-pub fn any_arguments() -> Signature {
-    Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Immutable)
+pub fn any_arguments(is_volatile: bool) -> Signature {
+    let volatility = if is_volatile { Volatility::Volatile } else { Volatility::Immutable };
+    Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], volatility)
 }
 
 /// The call of an operator.
 pub fn call(op: Op, args: Vec<Expr>, result: Type) -> Expr {
-    let call = OpCall { op, result, signature: any_arguments() };
+    let is_volatile = matches!(&op, Op::Try(body) | Op::Fit(body) | Op::Lazy(body, _) if body.is_volatile);
+    let place = names::Place::of(&op, &args);
+    let call = OpCall { op, result, signature: any_arguments(is_volatile), place };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(call)), args))
 }
 

@@ -10,6 +10,7 @@
 //!
 //! Invariant: lowering decides nothing about time or windows; the engine's own types carry what the query says.
 
+pub(crate) mod accepted;
 mod aggregate;
 pub(crate) mod aside;
 mod beside;
@@ -31,6 +32,7 @@ mod semi;
 mod sources;
 mod stateless;
 pub(crate) mod table;
+mod wavering;
 
 pub(crate) use self::explain::text;
 pub(crate) use self::follow::follow;

@@ -14,7 +14,7 @@ use headwater_engine::{
 use crate::{
     diagnostics::did_you_mean,
     lower::table::{StreamTable, written},
-    parser::stream_ddl::{CreateStreamTable, StreamColumnKind, TableOption},
+    parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     tables::{StatementTables, TableReader},
 };
 
@@ -26,7 +26,8 @@ pub(crate) async fn provider(
 ) -> Result<Arc<dyn TableProvider>> {
     match (table.option("connector").unwrap_or_default(), tables.reader) {
         ("filesystem", TableReader::Batch) => {
-            let folder = tables.lake_table(Arc::new(filesystem_entry(name, table)?)).await?;
+            let entry = tables.with_secrets(Arc::new(filesystem_entry(name, table)?))?;
+            let folder: Arc<dyn TableProvider> = Arc::new(tables.lake(entry)?.with_not_null(&not_null(table)));
             match table.columns.iter().any(|column| matches!(column.kind, StreamColumnKind::Computed { .. })) {
                 true => Ok(Arc::new(StreamTable::over_folder(&tables.session, table, folder)?)),
                 false => Ok(folder),
@@ -67,8 +68,13 @@ pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> R
     }
     keys.sort_by_key(|key| table.partitioned_by.iter().position(|named| named.value.eq_ignore_ascii_case(&key.name)));
     let is_property = |option: &&TableOption| !["connector", "path", "format"].contains(&option.key.as_str());
-    let properties: Properties =
+    let mut properties: Properties =
         table.options.iter().filter(is_property).map(|option| (option.key.clone(), option.value.clone())).collect();
+    // Flink's word for the policy, which holds where ours is not given.
+    if let Some(ignore) = table.options.iter().rfind(|option| option.key.ends_with(".ignore-parse-errors")) {
+        let policy = if ignore.value.eq_ignore_ascii_case("true") { "skip" } else { "fail" };
+        properties.entry("malformed".into()).or_insert_with(|| policy.into());
+    }
     Ok(Table {
         name: name.clone(),
         kind: TableKind::External,
@@ -87,6 +93,13 @@ pub(crate) fn filesystem_entry(name: &TableName, table: &CreateStreamTable) -> R
         comment: table.comment.clone(),
         version: 0,
     })
+}
+
+/// The columns that are declared `NOT NULL`.
+pub(crate) fn not_null(table: &CreateStreamTable) -> Vec<String> {
+    let is_not_null =
+        |column: &&StreamColumn| matches!(column.kind, StreamColumnKind::Physical { is_nullable: false, .. });
+    table.columns.iter().filter(is_not_null).map(|column| column.name.value.clone()).collect()
 }
 
 /// A connection has no columns, and nothing reads or writes it.

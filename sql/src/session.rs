@@ -44,6 +44,7 @@ mod again;
 mod explain;
 mod planning;
 mod prepared;
+pub(crate) mod rules;
 
 /// Where a session keeps its state, and what it starts with.
 #[derive(Debug, Clone, Default)]

@@ -8,8 +8,10 @@ use headwater_engine::error::{Error, Result};
 
 use crate::diagnostics::did_you_mean;
 
+mod flink;
 mod value;
 
+use flink::Verdict;
 pub use value::{ByteCount, SettingValue};
 
 /// A setting as `SHOW SETTINGS` lists it.
@@ -76,8 +78,10 @@ macro_rules! settings {
 settings! {
     /// Parallel slices of a query or job; unless set, the number of cores.
     parallelism: Option<usize> = "parallelism", None;
-    /// Memory of all queries of the process; over it they spill or slow down. Unless set, not limited.
+    /// Memory of all queries of the process, or of a job; over it they spill or slow down. Unless set, 1 GB for a job, and not limited for queries.
     memory_limit: Option<ByteCount> = "memory.limit", None;
+    /// Name of a job, unless run --job says it; unless set, that of its last file.
+    pipeline_name: Option<String> = "pipeline.name", None;
     /// Time between two checkpoints of a job.
     checkpoint_interval: Duration = "checkpoint.interval", Duration::from_secs(10);
     /// Checkpoints of a job that are kept, beside its savepoints.
@@ -156,7 +160,7 @@ impl Settings {
         match self.set_known(&key, value.trim()) {
             Some(Ok(())) => Ok(()),
             Some(Err(expected)) => Err(invalid(&key, value, &expected)),
-            None => Err(unknown(&key)),
+            None => flinks(&key, value.trim()),
         }
     }
 
@@ -231,11 +235,20 @@ fn invalid(key: &str, value: &str, expected: &str) -> Error {
         .with_hint(format!("it takes {expected}"))
 }
 
+/// A setting that only Flink has.
+fn flinks(key: &str, value: &str) -> Result<()> {
+    let error = Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" cannot be \"{value}\""));
+    match flink::verdict(key) {
+        Some(Verdict::Tunes) => Ok(()),
+        Some(Verdict::Only(values, _)) if values.contains(&value.to_lowercase().as_str()) => Ok(()),
+        Some(Verdict::Only(_, hint)) => Err(error.with_hint(hint)),
+        Some(Verdict::Instead(hint)) => Err(Error::not_supported(format!("setting \"{key}\"")).with_hint(hint)),
+        None => Err(unknown(key)),
+    }
+}
+
 fn unknown(key: &str) -> Error {
     let error = Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" does not exist"));
-    if key == "pipeline.name" {
-        return error.with_hint("a job is called like its last file, or by run --job NAME");
-    }
     let error = did_you_mean(error, key, KEYS.iter().copied());
     if error.hint().is_some() { error } else { error.with_hint("SHOW SETTINGS lists them") }
 }
@@ -269,7 +282,13 @@ mod tests {
         assert_eq!(error.hint(), Some("did you mean \"checkpoint.interval\"?"));
         settings.set("execution.checkpointing.interval", "7 s").unwrap();
         assert_eq!(settings.checkpoint_interval, Duration::from_secs(7));
-        assert!(settings.set("pipeline.name", "x").unwrap_err().hint().unwrap().contains("--job"));
+        settings.set("pipeline.name", "x").unwrap();
+        assert_eq!(settings.pipeline_name.as_deref(), Some("x"));
+        settings.set("table.exec.mini-batch.enabled", "true").unwrap();
+        settings.set("execution.runtime-mode", "STREAMING").unwrap();
+        let error = settings.set("table.local-time-zone", "Europe/Berlin").unwrap_err();
+        assert!(error.hint().unwrap().contains("UTC"));
+        assert!(settings.set("state.checkpoints.dir", "s3://x").unwrap_err().hint().unwrap().contains("--state"));
         let error = settings.set("timeout", "5").unwrap_err();
         assert_eq!(error.hint(), Some("it takes a time with its unit, such as 10 s"));
         settings.set("timeout", "0").unwrap();

@@ -36,6 +36,8 @@ pub const CATALOG: &str = "awsdatacatalog";
 pub(crate) const REJECTED_SUFFIX: &str = "$rejected";
 /// What follows a table's name to name the rows that came too late.
 pub(crate) const LATE_SUFFIX: &str = "$late";
+/// What follows a table's name to name its partitions.
+pub(crate) const PARTITIONS_SUFFIX: &str = "$partitions";
 /// What the binder puts behind the name of a table that is looked up.
 pub(crate) const LOOKUP_SUFFIX: &str = "$lookup";
 /// The database that describes the others.
@@ -86,6 +88,12 @@ pub async fn not_found(catalog: &dyn Catalog, run: &RunTables, name: &TableName)
     let mut known: Vec<String> = tables.iter().map(|table| table.name.table.clone()).collect();
     known.extend(run.read().keys().filter(|key| key.database == name.database).map(|key| key.table.clone()));
     let error = Error::user("TABLE_NOT_FOUND", format!("table \"{name}\" does not exist"));
+    if let Some((of, _)) = name.table.rsplit_once('$') {
+        return error.with_hint(format!(
+            "beside a table there are \"{of}$rejected\" and \"{of}$late\"; SHOW PARTITIONS {of} lists its partitions, SHOW \
+             TBLPROPERTIES {of} its properties"
+        ));
+    }
     did_you_mean(error, &name.table, known.iter().map(String::as_str))
 }
 
@@ -197,7 +205,15 @@ impl StatementTables {
         if let Some(of) = name.table.strip_suffix(LATE_SUFFIX) {
             return self.late(name, &TableName::new(&name.database, of)).await;
         }
-        match find(session.catalog().as_ref(), session.run_tables(), name).await? {
+        let found = find(session.catalog().as_ref(), session.run_tables(), name).await?;
+        if found.is_none()
+            && let Some(of) = name.table.strip_suffix(PARTITIONS_SUFFIX)
+            && let Some(Found::Cataloged(table)) =
+                find(session.catalog().as_ref(), session.run_tables(), &TableName::new(&name.database, of)).await?
+        {
+            return crate::ddl::partitions_of(session, &table).await;
+        }
+        match found {
             Some(Found::Cataloged(table)) => match &table.kind {
                 TableKind::View { sql, database } => self.view(name, sql, database, &table.columns).await,
                 TableKind::External | TableKind::Managed => match self.reader {
@@ -225,10 +241,10 @@ impl StatementTables {
         }
         let mut tables = self.clone();
         tables.views.push(name.clone());
-        let (plan, by_place) = Box::pin(self.session.plan_view((sql, columns), database, tables))
+        let plan = Box::pin(self.session.plan_view(sql, database, tables))
             .await
             .map_err(|error| error.within(format!("view \"{name}\"")))?;
-        let plan = with_columns(plan, columns, by_place).map_err(|error| error.within(format!("view \"{name}\"")))?;
+        let plan = with_columns(plan, columns).map_err(|error| error.within(format!("view \"{name}\"")))?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
     }
 
@@ -255,7 +271,9 @@ impl StatementTables {
         let found = find(session.catalog().as_ref(), session.run_tables(), name).await?;
         let of_job = match &found {
             Some(Found::Run(RunTable::Table(table))) => {
-                table.option("connector") != Some("filesystem") || session.config().job.is_some()
+                table.option("connector") != Some("filesystem")
+                    || session.config().job.is_some()
+                    || crate::jobs::is_of_job(session, &StreamTable::of_job(session, table, true)?).await?
             }
             Some(Found::Run(RunTable::View(_)) | Found::Cataloged(_)) => session.config().job.is_some(),
             None => true,
@@ -266,10 +284,10 @@ impl StatementTables {
                 return Ok(kept);
             }
         }
-        let table = match found {
-            Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => table,
+        let (table, not_null) = match found {
+            Some(Found::Cataloged(table)) if !matches!(table.kind, TableKind::View { .. }) => (table, Vec::new()),
             Some(Found::Run(RunTable::Table(table))) if table.option("connector") == Some("filesystem") => {
-                Arc::new(crate::run_tables::filesystem_entry(name, &table)?)
+                (Arc::new(crate::run_tables::filesystem_entry(name, &table)?), crate::run_tables::not_null(&table))
             }
             Some(Found::Run(RunTable::Table(table))) => {
                 return Ok(Arc::new(RejectedRows(StreamTable::new(session, &table)?)));
@@ -278,7 +296,8 @@ impl StatementTables {
             None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
         };
         let table = self.with_secrets(table)?;
-        Ok(Arc::new(LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+        let rejected = LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
+        Ok(Arc::new(rejected.with_not_null(&not_null)))
     }
 
     /// `"t$late"`: what a job keeps of rows whose windows had closed.
@@ -301,9 +320,12 @@ impl StatementTables {
 
     /// What reads the files of a table.
     pub(crate) async fn lake_table(&self, table: Arc<Table>) -> Result<Arc<dyn TableProvider>> {
-        let session = &self.session;
-        let table = self.with_secrets(table)?;
-        Ok(Arc::new(LakeTable::new(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+        Ok(Arc::new(self.lake(self.with_secrets(table)?)?))
+    }
+
+    /// The files of a table whose secrets are known.
+    pub(crate) fn lake(&self, table: Arc<Table>) -> Result<LakeTable> {
+        LakeTable::new(table, Arc::clone(self.session.catalog()), Arc::clone(self.session.stores()))
     }
 
     /// The table with the secrets its properties name.
@@ -316,25 +338,20 @@ impl StatementTables {
     }
 }
 
-/// The plan of a view with the columns it had when it was made: `*` may stand for more of them, or others, by now. They
-/// are found by name, or by place where the view gave them names of its own.
-fn with_columns(plan: LogicalPlan, columns: &[Column], by_place: bool) -> Result<LogicalPlan> {
+/// The plan of a view with the columns it had when it was made: `*` may stand for more of them, or others, by now.
+fn with_columns(plan: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
     let found: Vec<_> = plan.schema().iter().map(|(table, field)| (table.cloned(), field.name().clone())).collect();
     let is_same = |(column, (_, name)): (&Column, &(_, String))| column.name.eq_ignore_ascii_case(name);
     if columns.is_empty() || (columns.len() == found.len() && columns.iter().zip(&found).all(is_same)) {
         return Ok(plan);
     }
-    let exprs = columns.iter().enumerate().map(|(index, column)| {
-        let place = match by_place {
-            true => found.get(index),
-            false => found.iter().find(|(_, name)| column.name.eq_ignore_ascii_case(name)),
-        };
+    let exprs = columns.iter().map(|column| {
+        let place = found.iter().find(|(_, name)| column.name.eq_ignore_ascii_case(name));
         let (table, name) = place.cloned().ok_or_else(|| {
             Error::user("VIEW_IS_STALE", format!("its query has no column \"{}\" any more", column.name))
                 .with_hint("make it again with CREATE OR REPLACE VIEW")
         })?;
-        let found = Expr::Column(datafusion::common::Column::new(table, name));
-        Ok(if by_place { found.alias(&column.name) } else { found })
+        Ok(Expr::Column(datafusion::common::Column::new(table, name)))
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)

@@ -31,7 +31,27 @@ pub(crate) use self::{
     target::limits_of,
     unload::unload,
 };
-use crate::{diagnostics::Classify, session::Outcome};
+use crate::{
+    diagnostics::Classify,
+    parser::StatementKind,
+    session::{Outcome, Session},
+};
+
+/// The plan of a statement that writes, with the columns of its target; what it could not write is refused as when it runs.
+/// `None` for any other statement.
+pub(crate) async fn plan(
+    session: &Session,
+    statement: &StatementKind,
+    stats: &Arc<ScanStats>,
+) -> Result<Option<(LogicalPlan, SessionState)>> {
+    let planned = match statement {
+        StatementKind::Insert(insert) => insert::plan(session, insert, stats).await?,
+        StatementKind::CreateTableAs(create) => create::plan(session, create, stats).await?,
+        StatementKind::Unload(unload) => unload::plan(session, unload, stats).await?,
+        _ => return Ok(None),
+    };
+    Ok(Some(planned))
+}
 
 /// Plans, runs and commits.
 async fn run(

@@ -8,12 +8,18 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use futures::FutureExt;
-use headwater_connectors::{datagen::Datagen, lake::filesystem::Filesystem, lake::stores::Stores, memory::Memory};
+use headwater_connectors::{
+    datagen::Datagen, http::Http, lake::filesystem::Filesystem, lake::stores::Stores, memory::Memory,
+};
 use headwater_engine::{
-    connector::{ChangelogMode, Connector, Sink, Source, TableSpec},
+    connector::{Bound, ChangelogMode, Connector, OpenRequest, Sink, Source, SplitStart, StartAt, TableSpec},
     testing::{MemoryLog, MemoryTable},
 };
-use headwater_tests::conformance::{SinkUnderTest, rows_of, sink_conforms, source_conforms};
+use headwater_tests::{
+    conformance::{SinkUnderTest, rows_of, sink_conforms, source_conforms},
+    http::post,
+    services::free_port,
+};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("word", DataType::Utf8, true)]))
@@ -26,14 +32,7 @@ fn rows(numbers: std::ops::Range<i64>) -> Result<RecordBatch> {
 }
 
 fn spec(options: &[(&str, &str)]) -> TableSpec {
-    TableSpec {
-        name: "t".to_owned(),
-        schema: schema(),
-        metadata: Vec::new(),
-        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    TableSpec::new("t", schema(), options.iter().copied())
 }
 
 fn filesystem() -> Filesystem {
@@ -99,6 +98,34 @@ async fn sources_of_files_conform() -> Result<()> {
             .map_err(|error| error.context(format!("{options:?}")))?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn records_over_http_conform() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let options = [("listen", address.as_str()), ("path", "/numbers"), ("format", "json")];
+    let source: Arc<dyn Source> = Http::default().source(&spec(&options))?;
+    let job = headwater_tests::conformance::job(1, folder.path());
+    let splits = source.splits(&job).await?;
+    let listening = OpenRequest {
+        splits: splits.into_iter().map(|split| SplitStart { split, at: StartAt::Beginning }).collect(),
+        bound: Bound::Table,
+        columns: schema(),
+        metadata: Vec::new(),
+        task: 0,
+        tasks: 1,
+    };
+    let reader = source.open(&job, listening).await?;
+    let port: u16 = address.split_once(':').map_or("", |(_, port)| port).parse()?;
+    for request in 0..5 {
+        let lines: String =
+            (request * 20..(request + 1) * 20).map(|n| format!("{{\"n\":{n},\"word\":\"w{n}\"}}\n")).collect();
+        post(port, "/numbers", &lines).await?;
+    }
+    drop(reader);
+    assert_eq!(rows_of(&source, &schema(), folder.path()).await?.len(), 100);
+    source_conforms(source, schema(), folder.path()).await
 }
 
 #[tokio::test]

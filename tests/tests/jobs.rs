@@ -188,6 +188,10 @@ fn the_commands_for_jobs_list_show_stop_and_drop() -> Result<()> {
     let windows = "SELECT open_windows, oldest_window_end, table_name, missing_ms, reason FROM headwater.windows";
     let why = folder.wait_for(windows, |lines| !lines.is_empty())?;
     ensure!(why[0].starts_with("1,2026-01-01 00:00:30.000,") && why[0].contains("no split holds it back"), "{why:?}");
+    let passed = "SELECT operator, rows_in, rows_out, rows_dropped FROM headwater.operators ORDER BY 1";
+    let all =
+        ["counts/steps-1,1,1,0", "counts/window-aggregate-0,2,1,0", "counts/window-aggregate-partial:clicks-0,3,2,0"];
+    folder.wait_for(passed, |lines| lines == all)?;
     let operators = "SELECT operator, state_rows, state_bytes > 0, queue_bytes FROM headwater.operators ORDER BY 1";
     let operators = folder.query(operators)?;
     ensure!(
@@ -458,5 +462,73 @@ INSERT INTO o SELECT id % 3, count(*) FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(ts),
     }
     ensure!(states.last().is_some_and(|last| !last.contains("gen: in ")), "the line is left: {shown:?}");
     ensure!(states.iter().any(|state| state.starts_with("job gen: stopped at checkpoint ")), "{shown:?}");
+    Ok(())
+}
+
+/// Nobody looks at the rows a job keeps aside unless told of them.
+#[test]
+fn strict_is_not_content_with_rows_that_a_job_keeps_aside() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    clicks(&folder, "1.json", &[(1, "/a", 1), (2, "/a", 2)])?;
+    once(&folder, &["--strict"])?;
+    fs::write(folder.path().join("clicks/2.json"), "{\"id\": 3}\nno json\n")?;
+    let warning = "warning: 2 rows of \"clicks\" rejected: SELECT * FROM \"clicks$rejected\"";
+    refused(&folder, &["run", "clicks.sql", "--once", "--strict"], &[warning])?;
+    // What an earlier run has rejected is not this one's.
+    let said = once(&folder, &["--strict"])?;
+    ensure!(!said.contains("warning"), "{said}");
+    fs::write(folder.path().join("clicks/3.json"), "no json\n")?;
+    let said = once(&folder, &[])?;
+    ensure!(said.contains("warning: 1 row of \"clicks\" rejected"), "{said}");
+    // The DDL of the file given again shows what its job keeps, not what another look at the files finds.
+    fs::remove_file(folder.path().join("clicks/2.json"))?;
+    let kept = folder.query(&format!("{TABLES}SELECT count(*) FROM \"clicks$rejected\""))?;
+    ensure!(kept == ["3"], "{kept:?}");
+    // A table of that name over another folder is another table.
+    fs::create_dir(folder.path().join("elsewhere"))?;
+    let other = TABLES.replace("'path' = 'clicks'", "'path' = 'elsewhere'");
+    let kept = folder.query(&format!("{other}SELECT count(*) FROM \"clicks$rejected\""))?;
+    ensure!(kept == ["0"], "{kept:?}");
+    Ok(())
+}
+
+#[test]
+fn another_folder_is_another_source() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    clicks(&folder, "1.json", &[(1, "/a", 1), (2, "/a", 20)])?;
+    once(&folder, &[])?;
+    fs::create_dir(folder.path().join("elsewhere"))?;
+    let moved = TABLES.replace("'path' = 'clicks'", "'path' = 'elsewhere'");
+    fs::write(folder.path().join("clicks.sql"), format!("{moved}{COUNTS}"))?;
+    let verdicts = well(&folder, &["explain", "clicks.sql", "--against", "clicks"])?;
+    ensure!(verdicts.contains("source:clicks,dropped,\"no longer reads"), "{verdicts}");
+    ensure!(verdicts.contains("source:clicks,new,starts where its table's options say; rows behind"), "{verdicts}");
+    refused(&folder, &["run", "clicks.sql", "--once"], &["no longer reads", "1.json", "--allow-drop"])?;
+    fs::rename(folder.path().join("clicks/1.json"), folder.path().join("elsewhere/1.json"))?;
+    clicks(&folder, "2.json", &[(3, "/b", 40)])?;
+    fs::rename(folder.path().join("clicks/2.json"), folder.path().join("elsewhere/2.json"))?;
+    let said = once(&folder, &["--allow-drop"])?;
+    ensure!(said.contains("read 5"), "all files of the new folder are new: {said}");
+    Ok(())
+}
+
+#[test]
+fn metrics_for_everybody_are_warned_of() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    let port = headwater_tests::services::free_port()?;
+    let said = once(&folder, &["--metrics", &format!("0.0.0.0:{port}")])?;
+    ensure!(said.contains(&format!("warning: --metrics 0.0.0.0:{port} answers everybody")), "{said}");
+    let said = once(&folder, &["--metrics", &format!("127.0.0.1:{port}")])?;
+    ensure!(!said.contains("warning"), "{said}");
+    Ok(())
+}
+
+/// `SET 'pipeline.name'` names the job, unless the command line does.
+#[test]
+fn a_job_has_the_name_that_its_file_gives_it() -> Result<()> {
+    let folder = folder(&format!("SET 'pipeline.name' = 'page views';\n{TABLES}{COUNTS}"))?;
+    once(&folder, &[])?;
+    once(&folder, &["--job", "other"])?;
+    ensure!(folder.query("SELECT job FROM headwater.jobs ORDER BY 1")? == ["other", "page views"]);
     Ok(())
 }

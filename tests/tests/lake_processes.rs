@@ -9,12 +9,13 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::{array::AsArray, datatypes::Int64Type};
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use headwater_connectors::lake::stats::ScanStats;
 use headwater_sql::session::{Outcome, Session, SessionConfig};
 
@@ -410,5 +411,43 @@ async fn a_query_whose_files_are_replaced_before_it_has_rows_begins_again() -> R
     let found: Vec<_> = stream.try_collect().await?;
     assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), 100);
     assert_eq!((ScanStats::get(&stats.files_read), ScanStats::get(&stats.files_total)), (1, 1));
+    Ok(())
+}
+
+/// What the first INSERT of a set has done holds, and the second is not yet decided.
+#[tokio::test]
+async fn an_insert_of_a_set_whose_files_are_replaced_begins_again_by_itself() -> Result<()> {
+    let folder = Folder::new()?;
+    let session = Session::open(SessionConfig::in_directory(folder.path("state").to_string_lossy())).await?;
+    run(&session, "SET 'parallelism' = '1'").await?;
+    for table in ["t", "first", "second"] {
+        let location = folder.path(table);
+        let create =
+            format!("CREATE EXTERNAL TABLE {table} (n bigint) STORED AS JSON LOCATION '{}/'", location.display());
+        run(&session, &create).await?;
+    }
+    for n in 0..12 {
+        run(&session, &format!("INSERT INTO t VALUES ({n})")).await?;
+    }
+    let stats = Arc::<ScanStats>::default();
+    let counting = session.counting_into(Arc::clone(&stats));
+    let inserts = "INSERT INTO first VALUES (1); INSERT INTO second SELECT sum(n) FROM t;";
+    let inserts = format!("EXECUTE STATEMENT SET BEGIN {inserts} END");
+    let set = run(&counting, &inserts).boxed();
+    let listed = async {
+        while ScanStats::get(&stats.files_total) < 12 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let futures::future::Either::Right(((), set)) = futures::future::select(set, listed.boxed()).await else {
+        bail!("it ended before it had read");
+    };
+    run(&session, "INSERT OVERWRITE t VALUES (100)").await?;
+    let Outcome::Done { rows, stats } = set.await? else { bail!("it writes") };
+    assert_eq!((rows, ScanStats::get(&stats.files_total)), (Some(2), 1));
+    let both = "SELECT sum(n) FROM (SELECT n FROM first UNION ALL SELECT n FROM second)";
+    let Outcome::Rows { stream, .. } = run(&session, both).await? else { bail!("rows expected") };
+    let found: Vec<_> = stream.try_collect().await?;
+    assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), 101);
     Ok(())
 }

@@ -12,14 +12,7 @@ fn spec(options: &[(&str, &str)]) -> TableSpec {
         Field::new("name", DataType::Utf8, true),
         Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
     ];
-    TableSpec {
-        name: "g".into(),
-        schema: Arc::new(Schema::new(fields)),
-        metadata: Vec::new(),
-        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    TableSpec::new("g", Arc::new(Schema::new(fields)), options.iter().copied())
 }
 
 #[test]

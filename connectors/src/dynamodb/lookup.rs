@@ -319,14 +319,9 @@ mod tests {
     #[test]
     fn a_key_that_can_be_none_of_the_service_s_is_refused_before_the_job_runs() {
         let lookup = |data_type| {
-            let spec = TableSpec {
-                name: "t".into(),
-                schema: Arc::new(Schema::new(vec![Field::new("at", data_type, true)])),
-                metadata: Vec::new(),
-                options: [("table-name".to_owned(), "T".to_owned())].into(),
-                partitioned_by: Vec::new(),
-                primary_key: vec!["at".to_owned()],
-            };
+            let schema = Arc::new(Schema::new(vec![Field::new("at", data_type, true)]));
+            let spec = TableSpec::new("t", schema, [("table-name", "T")]);
+            let spec = TableSpec { primary_key: vec!["at".to_owned()], ..spec };
             DynamoLookup::new(&spec, Malformed::Fail).unwrap().check(&["at"])
         };
         assert!(lookup(DataType::Utf8).is_ok() && lookup(DataType::Int64).is_ok());

@@ -176,14 +176,8 @@ mod tests {
 
     fn parsed(pairs: &[(&str, &str)]) -> Result<DynamoOptions> {
         let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
-        DynamoOptions::parse(&TableSpec {
-            name: "t".into(),
-            schema: Arc::new(Schema::new(vec![Field::new("tags", list, true)])),
-            metadata: Vec::new(),
-            options: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            partitioned_by: Vec::new(),
-            primary_key: Vec::new(),
-        })
+        let schema = Arc::new(Schema::new(vec![Field::new("tags", list, true)]));
+        DynamoOptions::parse(&TableSpec::new("t", schema, pairs.iter().copied()))
     }
 
     #[test]

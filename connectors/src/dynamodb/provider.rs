@@ -310,14 +310,7 @@ mod tests {
     fn table() -> DynamoTable {
         let field = |name: &str, data_type| Field::new(name, data_type, true);
         let fields = vec![field("post_id", DataType::Utf8), field("w", DataType::Int64), field("n", DataType::Int64)];
-        let spec = TableSpec {
-            name: "t".into(),
-            schema: Arc::new(Schema::new(fields)),
-            metadata: Vec::new(),
-            options: [("table-name".to_owned(), "T".to_owned())].into(),
-            partitioned_by: Vec::new(),
-            primary_key: Vec::new(),
-        };
+        let spec = TableSpec::new("t", Arc::new(Schema::new(fields)), [("table-name", "T")]);
         DynamoTable::new(&spec, Malformed::Fail).unwrap()
     }
 

@@ -256,15 +256,8 @@ mod tests {
     fn what_a_paused_copy_can_do_is_said_where_values_are_updated() {
         let caution = |extra: Option<(&str, &str)>, changes| {
             let options = [("table-name", "T")].into_iter().chain(extra);
-            let spec = TableSpec {
-                name: "t".into(),
-                schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)])),
-                metadata: Vec::new(),
-                options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-                partitioned_by: Vec::new(),
-                primary_key: Vec::new(),
-            };
-            DynamoSink::new(&spec).unwrap().caution(changes)
+            let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
+            DynamoSink::new(&TableSpec::new("t", schema, options)).unwrap().caution(changes)
         };
         let check = Some(("sink.fencing", "check"));
         assert_eq!(caution(check, ChangelogMode::Append), None, "a stale repeat writes the same value");

@@ -55,7 +55,7 @@ impl Format for Csv {
     }
 
     fn encoder(&self, schema: SchemaRef) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(CsvEncoder(TextRows::new(self.options.clone(), &schema)?)))
+        Ok(Box::new(CsvEncoder(TextRows::records(self.options.clone(), &schema)?)))
     }
 }
 

@@ -10,4 +10,4 @@ pub mod json;
 pub mod raw;
 mod table_format;
 
-pub use table_format::{Part, TableFormat, from_options};
+pub use table_format::{Part, TableFormat, check_json, from_options};

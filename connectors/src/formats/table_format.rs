@@ -211,7 +211,28 @@ fn json(given: &mut Given<'_>, name: &str) -> Result<Json> {
     if let Some(unit) = given.choice(&format!("{name}.timestamp-unit"), &units)? {
         reading.timestamps.unit = unit;
     }
+    check_flinks(given, name)?;
     let iso_timestamps = reading.timestamps.standard == TimestampStandard::Iso8601;
     let without_nulls = given.flag(&format!("{name}.encode.ignore-null-fields"))?.unwrap_or(false);
     Ok(Json { reading, writing: JsonLines { iso_timestamps, explicit_nulls: !without_nulls, ..JsonLines::default() } })
+}
+
+/// Checks the options of JSON that are Flink's and say nothing here, for a table whose format is read elsewhere.
+pub fn check_json(options: &mut Options) -> Result<()> {
+    check_flinks(&mut Given { options, prefix: "" }, "json")
+}
+
+/// Decimals are always written in full, a map has no NULL among its keys, and a field that is not there is NULL.
+fn check_flinks(given: &mut Given<'_>, name: &str) -> Result<()> {
+    if given.flag(&format!("{name}.fail-on-missing-field"))?.unwrap_or(false) {
+        let key = format!("{name}.fail-on-missing-field");
+        let error = given.options.invalid(&key, "true", "false, the only way there is");
+        return Err(
+            error.with_hint("a field that is not there is NULL; declare the column NOT NULL to reject such rows")
+        );
+    }
+    given.flag(&format!("{name}.encode.decimal-as-plain-number"))?;
+    given.choice(&format!("{name}.map-null-key.mode"), &[("FAIL", ()), ("DROP", ()), ("LITERAL", ())])?;
+    given.text(&format!("{name}.map-null-key.literal"));
+    Ok(())
 }

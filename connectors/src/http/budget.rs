@@ -67,6 +67,9 @@ impl Drop for Share {
             permit.forget();
             *owed -= paid;
         }
+        // Before the lock goes: nobody sees units both owed and free.
+        let rest = self.permit.num_permits();
+        drop(self.permit.split(rest));
     }
 }
 
@@ -101,6 +104,25 @@ mod tests {
         assert!(!shares[0].grow(100 << 20) && bodies.share(100 << 20).is_none());
         shares.truncate(1);
         assert!(shares[0].grow(MAX_BODY) && bodies.share(MAX_BODY / 2).is_some());
+    }
+
+    #[test]
+    fn units_are_never_free_while_they_are_owed() {
+        for _ in 0..20_000 {
+            let bodies = Bodies::default();
+            bodies.add(UNIT);
+            let share = bodies.share(0).unwrap();
+            let start = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    drop(share);
+                });
+                start.wait();
+                bodies.remove(UNIT);
+            });
+            assert!(bodies.share(0).is_none(), "the only table has taken its unit back");
+        }
     }
 
     #[test]

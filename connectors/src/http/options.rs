@@ -231,15 +231,9 @@ mod tests {
     use super::*;
 
     fn parsed(pairs: &[(&str, &str)]) -> Result<HttpOptions> {
-        let options = [("format", "raw")].iter().chain(pairs);
-        HttpOptions::parse(&TableSpec {
-            name: "t".to_owned(),
-            schema: Arc::new(Schema::new(vec![Field::new("raw", DataType::Utf8, true)])),
-            metadata: Vec::new(),
-            options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            partitioned_by: Vec::new(),
-            primary_key: Vec::new(),
-        })
+        let options = [("format", "raw")].iter().chain(pairs).copied();
+        let schema = Arc::new(Schema::new(vec![Field::new("raw", DataType::Utf8, true)]));
+        HttpOptions::parse(&TableSpec::new("t", schema, options))
     }
 
     #[test]

@@ -377,7 +377,15 @@ fn regex_of(pattern: &str) -> Result<regex::Regex> {
 /// First offset and end of a partition; the end is that of the last finished transaction.
 pub(super) fn bounds(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
     let doing = format!("cannot ask for the offsets of \"{topic}-{partition}\"");
-    ask(consumer, &doing, || consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))
+    ask(consumer, &doing, || {
+        let bounds = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let code = bounds.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        if code == Some(RDKafkaErrorCode::UnknownPartition) {
+            // Another client has listed it: the topic has grown since this one asked for its partitions.
+            consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        }
+        bounds
+    })
 }
 
 /// The group's committed offset of a partition, if it has one.

@@ -117,6 +117,7 @@ impl KafkaOptions {
         let discovery = options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_DEFAULT);
         let KeyAndValue { key_fields, key_prefix, key_in_value, key_format, value_format } =
             fields_and_formats(&mut options, table, mode, &topics)?;
+        partitioner(&mut options)?;
         let parsed = Self {
             table: table.name.clone(),
             topics,
@@ -265,6 +266,18 @@ fn delivery(options: &mut Options) -> Result<Delivery> {
     let choices =
         [("none", Delivery::None), ("at-least-once", Delivery::AtLeastOnce), ("exactly-once", Delivery::ExactlyOnce)];
     Ok(options.choice("sink.delivery-guarantee", &choices)?.unwrap_or(Delivery::ExactlyOnce))
+}
+
+/// Rows go to partitions by their key, which is what Flink's default does.
+fn partitioner(options: &mut Options) -> Result<()> {
+    match options.text("sink.partitioner") {
+        Some(named) if !named.trim().eq_ignore_ascii_case("default") => {
+            Err(options.invalid("sink.partitioner", &named, "default").with_hint(
+                "rows go to partitions by their key ('key.fields'), those without one to any; set 'default' or leave it out",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn marker_lost(options: &mut Options) -> Result<OnMarkerLost> {

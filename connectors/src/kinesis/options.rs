@@ -216,15 +216,9 @@ mod tests {
     use super::*;
 
     fn parsed(pairs: &[(&str, &str)]) -> Result<KinesisOptions> {
-        let options = [("stream", "s"), ("format", "raw")].iter().chain(pairs);
-        KinesisOptions::parse(&TableSpec {
-            name: "t".to_owned(),
-            schema: Arc::new(Schema::new(vec![Field::new("raw", DataType::Utf8, true)])),
-            metadata: Vec::new(),
-            options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            partitioned_by: Vec::new(),
-            primary_key: Vec::new(),
-        })
+        let options = [("stream", "s"), ("format", "raw")].iter().chain(pairs).copied();
+        let schema = Arc::new(Schema::new(vec![Field::new("raw", DataType::Utf8, true)]));
+        KinesisOptions::parse(&TableSpec::new("t", schema, options))
     }
 
     #[test]

@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use headwater_engine::{
     connector::{
         Bound, ChangelogMode, Cut, JobContext, Offset, OpenRequest, Sink, SinkTask, Source, SourceData, SourceEvent,
-        Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
+        Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
     },
     error::{Error, Result},
-    memory::MemoryBudget,
-    message::{ChangeBatch, Epoch, Generation},
+    message::{ChangeBatch, Epoch},
+    testing::job_context,
     time::{Clock, Instant},
 };
 use parking_lot::Mutex;
@@ -196,16 +196,7 @@ impl StreamApi for FakeStream {
 }
 
 fn job() -> JobContext {
-    JobContext {
-        job: "j".to_owned(),
-        incarnation: "i".to_owned(),
-        generation: Generation(1),
-        local_state: std::env::temp_dir(),
-        clock: Arc::new(SkippingClock(Mutex::new(START_MS))),
-        memory: MemoryBudget::new(256 << 20),
-        fence: Arc::new(Unfenced),
-        parallelism: 1,
-    }
+    JobContext { clock: Arc::new(SkippingClock(Mutex::new(START_MS))), ..job_context("j") }
 }
 
 fn schema() -> SchemaRef {
@@ -213,15 +204,8 @@ fn schema() -> SchemaRef {
 }
 
 fn table(extra: &[(&str, &str)]) -> TableSpec {
-    let options = [("stream", "s"), ("format", "raw")].iter().chain(extra);
-    TableSpec {
-        name: "t".to_owned(),
-        schema: schema(),
-        metadata: Vec::new(),
-        options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    let options = [("stream", "s"), ("format", "raw")].iter().chain(extra).copied();
+    TableSpec::new("t", schema(), options)
 }
 
 async fn open(

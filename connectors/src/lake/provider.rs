@@ -4,12 +4,12 @@
 //! carries [`HIDDEN_MARK`] in its metadata and is left out of `SELECT *` by the session.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
 };
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
@@ -19,7 +19,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use headwater_engine::{
-    catalog::{Catalog, Column, PartitionDiscovery, Table},
+    catalog::{Catalog, PartitionDiscovery, Table},
     error::{Error, Result},
     time::{Clock, SystemClock},
 };
@@ -29,22 +29,23 @@ use parking_lot::Mutex;
 use super::{
     commit::{CatalogRegistrar, LISTINGS_MAX, Records, Resolved, recover, resolve, site::site_of},
     format::{Malformed, ReadFormat},
-    hive_type,
     layout::Key,
     listing::{self, Excluded, LakeFile, ListedPartition, Listing, Pattern, Stored},
     projection::{self, Projection},
     pruning::FileFilter,
-    read::record,
+    read::{record, required::Required},
     scan::{LakeScan, LakeScanExec, LakeUnits, Rejects, Source, Wanted},
     stats::ScanStats,
     stores::{Place, Stores, not_a_folder},
 };
 
+use self::columns::hidden;
+pub use self::columns::{HIDDEN_MARK, fields, rejected_schema};
+
+mod columns;
+
 /// Folders left out by the filters in which one scan looks for how much is stored.
 const EXCLUDED_MAX: usize = 10_000;
-
-/// Key of the metadata that marks a hidden column; its value is `true`.
-pub const HIDDEN_MARK: &str = "headwater.hidden";
 
 /// A table or the rejected records of one, over its files.
 #[derive(Debug, Clone)]
@@ -60,6 +61,8 @@ pub struct LakeTable {
     keys: Vec<Key>,
     schema: SchemaRef,
     only: Option<Pattern>,
+    /// Columns in which NULL makes a row malformed, by index among those of the files and the keys.
+    not_null: Vec<usize>,
 }
 
 impl LakeTable {
@@ -86,6 +89,7 @@ impl LakeTable {
             keys,
             schema,
             only: None,
+            not_null: Vec::new(),
         })
     }
 
@@ -93,6 +97,16 @@ impl LakeTable {
     #[must_use]
     pub fn of_files(self, only: Pattern) -> Self {
         Self { only: Some(only), ..self }
+    }
+
+    /// The same table with columns in which NULL makes a row malformed.
+    #[must_use]
+    pub fn with_not_null(self, names: &[String]) -> Self {
+        let all =
+            self.file_columns.fields().iter().map(|field| field.name()).chain(self.keys.iter().map(|key| &key.name));
+        let is_named = |name: &str| names.iter().any(|named| named.eq_ignore_ascii_case(name));
+        let not_null = all.enumerate().filter(|(_, name)| is_named(name)).map(|(index, _)| index).collect();
+        Self { not_null, ..self }
     }
 
     /// `"t$rejected"`: the records of a table that its decoder refuses, whatever the policy.
@@ -244,44 +258,6 @@ impl LakeTable {
     }
 }
 
-/// The columns of a table's files or keys as Arrow fields.
-pub fn fields(columns: &[Column]) -> Result<Vec<FieldRef>> {
-    columns
-        .iter()
-        .map(|column| {
-            let data_type = hive_type::parse(&column.type_text)
-                .map_err(|error| error.context(format!("column \"{}\"", column.name)))?;
-            Ok(Arc::new(Field::new(column.name.to_lowercase(), data_type, true)))
-        })
-        .collect()
-}
-
-/// The hidden columns, each with its mark.
-fn hidden() -> impl Iterator<Item = FieldRef> {
-    let marked = |name: &str, data_type| {
-        let metadata = HashMap::from([(HIDDEN_MARK.to_owned(), "true".to_owned())]);
-        Arc::new(Field::new(name, data_type, true).with_metadata(metadata))
-    };
-    [
-        marked("$path", DataType::Utf8),
-        marked("$file_size", DataType::Int64),
-        marked("$file_modified_time", DataType::Timestamp(TimeUnit::Millisecond, None)),
-    ]
-    .into_iter()
-}
-
-/// Columns of `"t$rejected"`.
-pub fn rejected_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("raw", DataType::Binary, true),
-        Field::new("reason", DataType::Utf8, true),
-        Field::new("split", DataType::Utf8, true),
-        Field::new("offset", DataType::Utf8, true),
-        Field::new("arrival", DataType::Timestamp(TimeUnit::Millisecond, None), true),
-        Field::new("line", DataType::Int64, true),
-    ]))
-}
-
 #[async_trait]
 impl TableProvider for LakeTable {
     fn schema(&self) -> SchemaRef {
@@ -372,6 +348,7 @@ impl LakeTable {
             output,
             wanted: Wanted::Rows,
             malformed: self.malformed,
+            required: Vec::new(),
             predicate: None,
             stats: Arc::default(),
             rejects: Some(rejects),
@@ -415,6 +392,7 @@ impl LakeTable {
                 (Arc::clone(&self.file_columns), wanted.iter().map(|index| Source::File(*index)).collect())
             }
         };
+        let required = self.required(&file_schema);
         Ok(LakeScan {
             table: self.table.name.to_string(),
             listing,
@@ -425,6 +403,7 @@ impl LakeTable {
             output,
             wanted: self.wanted,
             malformed: self.malformed,
+            required,
             predicate: self.file_predicate(state, filters)?,
             stats,
             rejects: None,
@@ -440,6 +419,7 @@ impl LakeTable {
         if self.malformed != Malformed::Fail {
             let judged = self.file_columns.fields().iter().enumerate();
             read.extend(judged.filter(|(_, field)| self.format.may_refuse(field.data_type())).map(|(index, _)| index));
+            read.extend(self.not_null.iter().filter(|index| **index < files));
         }
         read.sort_unstable();
         read.dedup();
@@ -448,6 +428,19 @@ impl LakeTable {
             Err(_) => Source::Constant(index - files),
         });
         Ok((Arc::new(self.file_columns.project(&read)?), output.collect()))
+    }
+
+    /// The columns of a scan that must have a value.
+    fn required(&self, file_schema: &Schema) -> Vec<Required> {
+        let files = self.file_columns.fields().len();
+        let required = self.not_null.iter().filter_map(|index| match index.checked_sub(files) {
+            Some(key) => Some(Required { name: self.keys.get(key)?.name.clone(), source: Source::Constant(key) }),
+            None => {
+                let name = self.file_columns.field(*index).name();
+                Some(Required { name: name.clone(), source: Source::File(file_schema.index_of(name).ok()?) })
+            }
+        });
+        required.collect()
     }
 
     /// The filters over columns of the files, for leaving parts of files out.

@@ -23,7 +23,9 @@ use super::{
     read::{
         RejectedText,
         output::{OpenFile, Output},
-        parquet, text,
+        parquet,
+        required::Required,
+        text,
     },
     stats::ScanStats,
 };
@@ -84,6 +86,8 @@ pub struct LakeScan {
     pub wanted: Wanted,
     /// What becomes of a malformed row.
     pub malformed: Malformed,
+    /// Columns in which NULL makes a row malformed.
+    pub required: Vec<Required>,
     /// Filter over `table_columns` by which parts of Parquet files are left out; rows are filtered again above.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Counters of the statement.

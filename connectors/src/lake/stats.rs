@@ -38,6 +38,13 @@ pub struct ScanStats {
     warnings: Mutex<Vec<String>>,
 }
 
+/// What was counted up to a moment.
+#[derive(Debug)]
+pub struct SoFar {
+    counters: [u64; 11],
+    warnings: Vec<String>,
+}
+
 /// Warnings kept for one statement; later ones are only counted.
 const WARNINGS_MAX: usize = 100;
 
@@ -52,9 +59,9 @@ impl ScanStats {
         counter.load(Relaxed)
     }
 
-    /// Forgets what was counted of tables and rows, for a statement that begins again; the bytes were fetched.
-    pub fn begin_again(&self) {
-        let counters = [
+    fn counters(&self) -> [&AtomicU64; 11] {
+        [
+            &self.bytes_scanned,
             &self.bytes_stored,
             &self.files_read,
             &self.files_total,
@@ -65,9 +72,19 @@ impl ScanStats {
             &self.values_nulled,
             &self.files_ignored,
             &self.folders_unregistered,
-        ];
-        counters.into_iter().for_each(|counter| counter.store(0, Relaxed));
-        self.warnings.lock().clear();
+        ]
+    }
+
+    /// What is counted so far, before what may begin again: it goes back to this.
+    pub fn so_far(&self) -> SoFar {
+        SoFar { counters: self.counters().map(Self::get), warnings: self.warnings() }
+    }
+
+    /// Goes back to what was counted of tables and rows before what begins again; the bytes were fetched.
+    pub fn begin_again(&self, before: &SoFar) {
+        let [_, of_tables @ ..] = self.counters();
+        of_tables.into_iter().zip(&before.counters[1..]).for_each(|(counter, n)| counter.store(*n, Relaxed));
+        self.warnings.lock().clone_from(&before.warnings);
     }
 
     /// Keeps a warning for the end of the statement; at most the first hundred.

@@ -244,7 +244,7 @@ pub fn store_error(what: &str, error: object_store::Error) -> Error {
         Store::InvalidPath { .. } => no_name(what),
         Store::NotFound { .. } => {
             Error::data("HIVE_FILE_NOT_FOUND", format!("file \"{what}\" is not there (any more)"))
-                .with_hint("it was deleted while it was read, or the location is wrong")
+                .with_hint("if its files were replaced meanwhile, run the statement again; else the location is wrong")
         }
         Store::PermissionDenied { .. } => {
             Error::new(ErrorKind::Denied, "PERMISSION_DENIED", format!("no permission for \"{what}\""))

@@ -7,8 +7,8 @@
 //!       last two columns are the stretch's shard and what its rows do
 //! ```
 //!
-//! A crash leaves a part of a unit at the end, or zeros: the file grew and its bytes never came. That is nothing, and the
-//! next unit is written over it.
+//! A crash leaves a part of a unit at the end, or zeros: the file grew and its bytes, or the page with its head, never came.
+//! That is nothing, and the next unit is written over it.
 //!
 //! Invariant: a unit is on disk, whole, before a reader sees it. Reading never changes the file; one of something else, a
 //! head that is not what was written and a damaged unit with others behind it are errors.
@@ -38,6 +38,8 @@ const IDENTITY_LENGTH: usize = 8;
 const START_LENGTH: usize = MAGIC.len() + IDENTITY_LENGTH + 4 + CHECKSUM_LENGTH;
 const HEAD_LENGTH: usize = 8 + CHECKSUM_LENGTH;
 const CHECKSUM_LENGTH: usize = 4;
+/// Bytes of a page, which reach the disk together.
+const PAGE: usize = 4096;
 const UNIT: &str = "headwater.unit";
 const ARRIVAL: &str = "headwater.arrival";
 const SHARD: &str = "headwater_shard";
@@ -185,8 +187,8 @@ fn read(path: &Path, bytes: &[u8]) -> Result<(String, usize, u64, Vec<KeptUnit>)
             break;
         }
         if unchecked(head).is_none() {
-            // The file had grown, and not all of the head was on disk.
-            if is_zero(after) {
+            // The file had grown, and not all of the head was on disk; of what follows some pages may have been.
+            if is_zero(after) || (is_unwritten(head, at) && !holds_unit(after)) {
                 break;
             }
             return Err(damaged(at, "the head of a unit is not what was written"));
@@ -203,6 +205,23 @@ fn read(path: &Path, bytes: &[u8]) -> Result<(String, usize, u64, Vec<KeptUnit>)
     }
     let good = (bytes.len() - rest.len()) as u64;
     Ok((String::from_utf8_lossy(identity).into_owned(), shards, good, units))
+}
+
+/// Whether a page that a head is on never reached the disk, given where it begins.
+fn is_unwritten(head: &[u8; HEAD_LENGTH], at: usize) -> bool {
+    let (before, behind) = head.split_at((PAGE - at % PAGE).min(HEAD_LENGTH));
+    is_zero(before) || (!behind.is_empty() && is_zero(behind))
+}
+
+/// Whether a whole unit begins anywhere among these bytes: then a unit before it had been acknowledged.
+fn holds_unit(bytes: &[u8]) -> bool {
+    bytes.windows(HEAD_LENGTH).enumerate().any(|(at, head)| {
+        let Some([a, b, c, d, checksum @ ..]) = unchecked(head).and_then(|own| own.first_chunk::<8>()) else {
+            return false;
+        };
+        let body = bytes[at + HEAD_LENGTH..].get(..u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+        body.is_some_and(|body| crc32c::crc32c(body) == u32::from_le_bytes(*checksum))
+    })
 }
 
 fn failure(path: &Path, error: &std::io::Error) -> Error {

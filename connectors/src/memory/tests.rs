@@ -6,37 +6,23 @@ use futures::StreamExt;
 use headwater_engine::{
     connector::{
         Bound, Committable, JobContext, Offset, OpenRequest, SourceData, SourceEvent, Split, SplitStart, StartAt,
-        Unfenced,
     },
     memory::MemoryBudget,
-    message::{ChangeBatch, Epoch, Generation},
-    time::SystemClock,
+    message::{ChangeBatch, Epoch},
+    testing::job_context,
 };
 
 use super::*;
 
 fn job() -> JobContext {
-    JobContext {
-        job: "j".into(),
-        incarnation: "i".into(),
-        generation: Generation(1),
-        local_state: std::env::temp_dir(),
-        clock: Arc::new(SystemClock),
-        memory: MemoryBudget::new(1 << 20),
-        fence: Arc::new(Unfenced),
-        parallelism: 1,
-    }
+    JobContext { memory: MemoryBudget::new(1 << 20), ..job_context("j") }
 }
 
 fn spec(options: &[(&str, &str)], partitioned_by: &[&str]) -> TableSpec {
     let fields = vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
     TableSpec {
-        name: "t".into(),
-        schema: Arc::new(Schema::new(fields)),
-        metadata: Vec::new(),
-        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         partitioned_by: partitioned_by.iter().map(|name| (*name).to_owned()).collect(),
-        primary_key: Vec::new(),
+        ..TableSpec::new("t", Arc::new(Schema::new(fields)), options.iter().copied())
     }
 }
 
@@ -169,7 +155,7 @@ async fn a_file_that_is_no_log_or_is_damaged_stays_as_it_is() {
         let said = refused().await;
         assert!(said.contains(&format!("t.log is damaged at byte {at}:")), "byte {byte}: {said}");
     }
-    std::fs::write(&file, [whole.as_slice(), &[0; 12], b"x"].concat()).unwrap();
+    std::fs::write(&file, [whole.as_slice(), &[0; 12], b"x", &whole[24..second]].concat()).unwrap();
     let said = refused().await;
     assert!(said.contains(&format!("t.log is damaged at byte {}:", whole.len())), "{said}");
     std::fs::write(&file, [b"HWLOG 1\n", &whole[8..]].concat()).unwrap();
@@ -213,6 +199,8 @@ async fn what_a_crash_leaves_at_the_end_is_nothing_and_stays_until_the_next_unit
     left.push([first, &zeros[..5]].concat());
     left.push([&whole[..ends[0] + 300], &zeros].concat());
     left.push([&whole[..ends[0] + 4], &zeros].concat());
+    // The page of the head never came, one behind it did.
+    left.push([first, &zeros, &whole[ends[0] + 12..]].concat());
     for bytes in left {
         std::fs::write(&file, &bytes).unwrap();
         let memory = Memory::default();

@@ -198,7 +198,10 @@ impl Log {
             let reply = match self.store.create(&path, bytes.clone()).await {
                 Ok(Created::New) => CreateReply::New,
                 Ok(Created::Existed) => CreateReply::Existed,
-                Err(error) if is_transient(&error) => CreateReply::Unclear,
+                Err(error) if is_transient(&error) => {
+                    tracing::warn!(%error, "the state store does not answer; trying again");
+                    CreateReply::Unclear
+                }
                 Err(error) => return Err(error),
             };
             if protocol::after_create(reply) == CreateStep::Won {

@@ -12,7 +12,7 @@ use crate::{
     connector::{Cut, Offset, RefusedRow, Split, SplitId},
     error::{Error, Result},
     message::{Epoch, Generation},
-    operator::Observation,
+    operator::{Observation, Traffic},
     time::{Instant, Watermark},
 };
 
@@ -135,6 +135,9 @@ pub struct Manifest {
     /// Bytes that waited in front of each node when the barrier was sent.
     #[serde(default)]
     pub queued: BTreeMap<String, u64>,
+    /// Rows that passed each operator since the job began, by node name.
+    #[serde(default)]
+    pub traffic: BTreeMap<String, Traffic>,
 }
 
 /// State of an operator.

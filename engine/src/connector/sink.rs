@@ -317,7 +317,7 @@ impl RefusedRow {
     }
 
     /// Leaves out the changes without a value in one of these columns, and returns them. A row that goes may name its key
-    /// alone.
+    /// alone; the old value of one that changes is what was refused when it came, and is left out without a word.
     pub fn without_values(changes: &mut ChangeBatch, not_null: &[usize]) -> Result<Vec<Self>> {
         let mut refused = Vec::new();
         if not_null.iter().all(|column| changes.rows.column(*column).null_count() == 0) {
@@ -326,9 +326,10 @@ impl RefusedRow {
         let mut kept: Vec<u32> = Vec::with_capacity(changes.num_rows());
         for row in 0..changes.num_rows() {
             let missing = not_null.iter().find(|column| changes.rows.column(**column).is_null(row));
-            match missing.filter(|_| changes.kind(row) != RowKind::Delete) {
-                None => kept.push(row as u32),
-                Some(column) => {
+            match (missing, changes.kind(row)) {
+                (None, _) | (_, RowKind::Delete) => kept.push(row as u32),
+                (_, RowKind::UpdateBefore) => {}
+                (Some(column), RowKind::Insert | RowKind::UpdateAfter) => {
                     let name = changes.rows.schema().field(*column).name().clone();
                     refused.push(Self::of(&changes.rows, row, format!("column \"{name}\" is NULL"))?);
                 }
@@ -339,12 +340,13 @@ impl RefusedRow {
     }
 
     /// Leaves out the changes with a text that is too long for its column, and returns them; the others are as their
-    /// columns hold them. A row that goes may name what never came.
+    /// columns hold them. A row that goes may name what never came; the old value of one that changes is left out without
+    /// a word, as it was refused when it came.
     pub fn too_long(changes: &mut ChangeBatch, lengths: &[(usize, TextLength)]) -> Result<Vec<Self>> {
         if lengths.is_empty() {
             return Ok(Vec::new());
         }
-        let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
+        let mut reasons: BTreeMap<u32, Option<String>> = BTreeMap::new();
         let mut columns = changes.rows.columns().to_vec();
         for (index, length) in lengths {
             let texts: &StringArray =
@@ -354,20 +356,22 @@ impl RefusedRow {
             }
             let stored = texts.iter().enumerate().map(|(row, text)| {
                 let fitted = length.fitted(text?);
-                if let Err(error) = &fitted
-                    && changes.kind(row) != RowKind::Delete
-                {
-                    reasons.entry(row as u32).or_insert_with(|| error.message().to_owned());
+                match (&fitted, changes.kind(row)) {
+                    (Ok(_), _) | (_, RowKind::Delete) => {}
+                    (Err(error), kind) => {
+                        let reason = (kind != RowKind::UpdateBefore).then(|| error.message().to_owned());
+                        reasons.entry(row as u32).or_insert(reason);
+                    }
                 }
                 fitted.ok().or(text)
             });
             columns[*index] = Arc::new(stored.collect::<StringArray>());
         }
-        let of = |(row, reason): (&u32, &String)| Self::of(&changes.rows, *row as usize, reason.clone());
-        let refused = reasons.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let said = reasons.iter().filter_map(|(row, reason)| Some((*row as usize, reason.as_ref()?)));
+        let refused = said.map(|(row, reason)| Self::of(&changes.rows, row, reason)).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(changes.num_rows()));
         *changes = changes.in_columns(RecordBatch::try_new_with_options(changes.rows.schema(), columns, &options)?);
-        if !refused.is_empty() {
+        if !reasons.is_empty() {
             let kept = (0..changes.num_rows() as u32).filter(|row| !reasons.contains_key(row));
             *changes = take_changes(changes, &UInt32Array::from_iter_values(kept))?;
         }
@@ -384,6 +388,8 @@ pub struct TextLength {
     pub most: usize,
     /// Whether blanks at the end are none of a value's, as in `char(n)`.
     pub is_padded: bool,
+    /// Whether rows that change are told apart by it: then nothing is cut off.
+    pub is_key: bool,
 }
 
 impl TextLength {
@@ -394,13 +400,24 @@ impl TextLength {
 
     /// The text as the column holds it: only blanks at its end are cut off, one that is longer without them is refused.
     pub fn fitted<'a>(&self, text: &'a str) -> Result<&'a str> {
-        let text = if self.is_padded { text.trim_end_matches(' ') } else { text };
-        let Some((end, _)) = text.char_indices().nth(self.most) else { return Ok(text) };
-        if text[end..].bytes().all(|byte| byte == b' ') {
-            return Ok(&text[..end]);
+        let own = if self.is_padded { text.trim_end_matches(' ') } else { text };
+        let fitted = match own.char_indices().nth(self.most) {
+            Some((end, _)) if own[end..].bytes().all(|byte| byte == b' ') => Some(&own[..end]),
+            Some(_) => None,
+            None => Some(own),
+        };
+        if let Some(fitted) = fitted.filter(|fitted| !self.is_key || fitted.len() == text.len()) {
+            return Ok(fitted);
         }
         let kind = if self.is_padded { "char" } else { "varchar" };
         let (start, column, most) = (text.chars().take(50).collect::<String>(), &self.column, self.most);
+        if fitted.is_some() {
+            let message = format!(
+                "the value {start:?} has blanks at its end that the key \"{column}\", which is {kind}({most}), does not keep"
+            );
+            return Err(Error::user("INVALID_CAST_ARGUMENT", message)
+                .with_hint("take them off with rtrim before the query groups, ranks or joins by the value"));
+        }
         let message = format!("the value {start:?} is longer than column \"{column}\", which is {kind}({most})");
         Err(Error::user("INVALID_CAST_ARGUMENT", message)
             .with_hint(format!("cut it off with CAST(.. AS {kind}({most})), or declare the column longer")))
@@ -414,7 +431,8 @@ mod tests {
 
     #[test]
     fn a_text_too_long_is_refused_and_blanks_at_its_end_are_cut_off() {
-        let length = |column: &str, is_padded| TextLength { column: column.to_owned(), most: 3, is_padded };
+        let length =
+            |column: &str, is_padded| TextLength { column: column.to_owned(), most: 3, is_padded, is_key: false };
         let lengths = [(1, length("v", false)), (2, length("c", true))];
         let texts = |texts: &[Option<&str>]| Arc::new(StringArray::from(texts.to_vec())) as arrow::array::ArrayRef;
         let some = [Some("abc"), Some("abc  "), Some("abcdef"), None, Some("\u{e4}\u{f6}\u{fc}"), Some("gone")];
@@ -431,5 +449,33 @@ mod tests {
             assert_eq!(changes.rows.column(column).as_ref(), texts(&kept).as_ref());
         }
         assert_eq!(changes.kind(4), RowKind::Delete);
+    }
+
+    #[test]
+    fn a_row_that_was_refused_is_not_refused_again_when_it_changes() {
+        let lengths = [(0, TextLength { column: "v".to_owned(), most: 3, is_padded: false, is_key: false })];
+        let texts =
+            StringArray::from(vec![Some("abcdef"), Some("abcdef"), Some("abc"), Some("abc"), None, None, Some("z")]);
+        let rows = RecordBatch::try_from_iter_with_nullable([("v", Arc::new(texts) as _, true)]).unwrap();
+        let [insert, before, after] =
+            [RowKind::Insert, RowKind::UpdateBefore, RowKind::UpdateAfter].map(|kind| kind as i8);
+        let kinds = vec![insert, before, after, before, after, before, after];
+        let mut changes = ChangeBatch::new(rows, Some(Int8Array::from(kinds)));
+        assert_eq!(RefusedRow::too_long(&mut changes, &lengths).unwrap().len(), 1, "the row as it came");
+        assert_eq!(RefusedRow::without_values(&mut changes, &[0]).unwrap().len(), 1, "the row as it came");
+        let kinds: Vec<RowKind> = (0..changes.num_rows()).map(|row| changes.kind(row)).collect();
+        assert_eq!(kinds, [RowKind::UpdateAfter, RowKind::UpdateBefore, RowKind::UpdateAfter]);
+    }
+
+    #[test]
+    fn nothing_is_cut_off_a_key_that_tells_changes_apart() {
+        let length = |is_padded, is_key| TextLength { column: "c".to_owned(), most: 3, is_padded, is_key };
+        for (text, is_padded) in [("bcd ", false), ("bcd ", true), ("b ", true)] {
+            assert_eq!(length(is_padded, false).fitted(text).unwrap(), text.trim_end());
+            let said = length(is_padded, true).fitted(text).unwrap_err();
+            assert!(said.message().contains("blanks at its end that the key \"c\""), "{said:?}");
+        }
+        assert_eq!(length(false, true).fitted("b ").unwrap(), "b ");
+        assert_eq!(length(true, true).fitted("bcd").unwrap(), "bcd");
     }
 }

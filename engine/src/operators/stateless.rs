@@ -19,6 +19,10 @@ use crate::{
     runtime::{evaluate_all, filter_changes},
 };
 
+/// What to do where a row behind state has no result.
+const WAY_OUT: &str = "the job keeps its state and stops before this row: change the query so that there is a result, \
+                       with a wider type, as in sum(CAST(x AS DECIMAL(38,0))), or TRY(..); explain --against says \
+                       what becomes of the state";
 /// Characters of a row that an error shows.
 const SHOWN_MAX: usize = 400;
 
@@ -73,9 +77,11 @@ impl OperatorFactory for Steps {
 
 impl Operator for Steps {
     fn on_changes(&mut self, _: usize, mut changes: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let came = changes.num_rows();
         for step in &self.steps {
             changes = applied(step, &changes).map_err(|error| explained(error, step, &changes.rows))?;
         }
+        out.drop_rows((came - changes.num_rows()) as u64);
         out.emit(changes);
         Ok(Progress::Done)
     }
@@ -102,7 +108,8 @@ fn explained(error: Error, step: &Step, rows: &RecordBatch) -> Error {
         if let Some(expr) = exprs.iter().find(failed) {
             let values = RefusedRow::of(&row, 0, "").map(|row| row.raw).unwrap_or_default();
             let shown: String = values.chars().take(SHOWN_MAX).collect();
-            return error.context(format!("expression {expr} over {shown}"));
+            let told = if error.hint().is_some() { error } else { error.with_hint(WAY_OUT) };
+            return told.context(format!("expression {expr} over {shown}"));
         }
     }
     error
@@ -134,6 +141,7 @@ mod tests {
         let step = Step::Project(Projection { exprs: vec![expr], schema: result });
         let error = applied(&step, &ChangeBatch::inserts(rows.clone())).unwrap_err();
         let told = explained(error, &step, &rows);
+        assert_eq!(told.hint(), Some(WAY_OUT));
         assert!(told.message().starts_with("expression a@0 / b@1 over {\"a\":7,\"b\":0}: "), "{told}");
     }
 }

@@ -5,7 +5,10 @@
 //!
 //! Invariant: a row kept aside has the values its INSERTs saw; a column that cannot be had again is NULL.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arrow::{
     array::{
@@ -102,9 +105,9 @@ fn computed(whole: &WholeRows, again: &ReadAgain) -> Result<Vec<(ArrayRef, UInt3
     let column = |expr| {
         let (values, failed) = narrow::column(expr, &again.rows)?;
         let place = |place: u32| {
-            let before = failed.iter().take_while(|(row, _)| *row < place).count() as u32;
-            let has_failed = failed.iter().any(|(row, _)| *row == place);
-            (!has_failed).then(|| place - before)
+            let before = failed.partition_point(|(row, _)| *row < place);
+            let has_failed = failed.get(before).is_some_and(|(row, _)| *row == place);
+            (!has_failed).then(|| place - before as u32)
         };
         Ok((values, again.places.iter().map(|found| found.and_then(place)).collect()))
     };
@@ -146,14 +149,20 @@ pub(super) fn decoded_again(
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
     let batch = RecordBatch::try_new_with_options(Arc::clone(&whole.columns), columns, &options)?;
-    let place = |(record, nth): (u32, u32)| {
-        if let Some(places) = places {
-            return (0..rows).find(|row| of_row.value(*row) == record && places[*row] == nth).map(|row| row as u32);
-        }
-        let first = of_row.values().iter().position(|other| *other == record)? + nth as usize;
-        (first < rows && of_row.value(first) == record).then_some(first as u32)
-    };
-    Ok(ReadAgain { rows: batch, places: wanted.into_iter().map(place).collect() })
+    Ok(ReadAgain { rows: batch, places: found(&wanted, of_row.values(), places) })
+}
+
+/// Where rows are that are wanted by their record and their place in it, among rows of these records at these places, or one
+/// after another.
+fn found(wanted: &[(u32, u32)], records: &[u32], places: Option<&[u32]>) -> Vec<Option<u32>> {
+    let mut rows = HashMap::with_capacity(records.len());
+    let mut before = (0, 0);
+    for (row, record) in (0..).zip(records) {
+        let next = if row > 0 && before.0 == *record { before.1 + 1 } else { 0 };
+        before = (*record, places.map_or(next, |places| places[row as usize]));
+        rows.entry(before).or_insert(row);
+    }
+    wanted.iter().map(|place| rows.get(place).copied()).collect()
 }
 
 #[cfg(test)]
@@ -169,6 +178,18 @@ mod tests {
 
     use super::*;
     use crate::graph::Projection;
+
+    #[test]
+    fn rows_read_again_are_found_in_time_by_their_number() {
+        let records: Vec<u32> = (0..200_000).map(|row| row / 2 * 3).collect();
+        let wanted: Vec<(u32, u32)> = (0..200_000).rev().map(|row| (row / 2 * 3, row % 2)).collect();
+        let rows: Vec<Option<u32>> = (0..200_000).rev().map(Some).collect();
+        assert_eq!(found(&wanted, &records, None), rows);
+        let places: Vec<u32> = (0..200_000).map(|row| row % 2 * 7).collect();
+        let behind: Vec<(u32, u32)> = wanted.iter().map(|(record, nth)| (*record, nth * 7)).collect();
+        assert_eq!(found(&behind, &records, Some(&places)), rows);
+        assert_eq!(found(&[(3, 1), (1, 0)], &records, Some(&places)), [None, None]);
+    }
 
     #[test]
     fn a_column_that_fails_on_a_late_row_takes_no_other_with_it() {

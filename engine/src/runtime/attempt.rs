@@ -235,12 +235,15 @@ async fn run(
     for table in &mut tables {
         table.commands = commands.remove(&table.node).unwrap_or_default();
     }
+    let named = graph.operator_names();
+    let traffic = restored.iter().flat_map(|manifest| manifest.traffic.clone());
     let begin = Begin {
         last_epoch,
         log_number: claimed.number,
         running_ms: restored.as_ref().map_or(0, |manifest| manifest.running_ms),
         sinks: restored.as_ref().map(|manifest| manifest.sinks.clone()).unwrap_or_default(),
         segments: restored.as_ref().map(|manifest| manifest.segments.clone()).unwrap_or_default(),
+        traffic: traffic.filter(|(name, _)| named.contains(name)).collect(),
     };
     let pace = Pace { interval: config.interval, once: config.once, retention: config.rejected_retention };
     let count = tasks.len();
@@ -296,9 +299,9 @@ async fn open_table(
     let mut progress = TableProgress::new(released, gated);
     let mut splits = SplitTable::restore(state, 1);
     let origin = state.map_or("", |state| state.origin.as_str());
-    splits.give_up(|split| !source.source.keeps(split, origin));
     let listing = source.source.splits(job).await;
     let listing = listing.map_err(|error| error.context(format!("table \"{}\"", source.table)))?;
+    splits.give_up(|split| !source.source.keeps(split, origin));
     splits.listed(listing, released);
     for (split, watermark) in splits.open_marks() {
         progress.join(split, watermark);

@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
             let mut operators = Vec::new();
             for factory in &branch.local {
                 let context = self.operator_context(&format!("{}-{index}", self.graph.nodes[node].name), task, 1);
-                operators.push(OperatorSlot::new(factory.create(&context)?, None));
+                operators.push(OperatorSlot::new(source.local_name(index, factory), factory.create(&context)?, None));
             }
             let outlets = self.outlets(node, index, task).await?;
             pipes.push(Pipe { operators, outlets });
@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
         let tasks = self.tasks_of(node);
         let context = self.operator_context(&name, task, tasks);
         let mut operator = factory.create(&context)?;
-        let Some(fingerprint) = factory.fingerprint() else { return Ok(OperatorSlot::new(operator, None)) };
+        let Some(fingerprint) = factory.fingerprint() else { return Ok(OperatorSlot::new(name, operator, None)) };
         let saved = self.restored.and_then(|manifest| manifest.operators.get(&name));
         let saved = saved.filter(|saved| why_dropped(self.graph, &name, &fingerprint, saved).is_none());
         let same = saved.is_none_or(|saved| saved.tasks.len() == tasks);
@@ -321,8 +321,8 @@ impl<'a> Builder<'a> {
             }
             self.restore(operator.as_mut(), saved, same.then_some(task), &context, watermark).await?;
         }
-        let state = SlotState { node: name, task, fingerprint, watermark, tables, whole_next: !same };
-        let mut slot = OperatorSlot::new(operator, Some(state));
+        let state = SlotState { node: name.clone(), task, fingerprint, watermark, tables, whole_next: !same };
+        let mut slot = OperatorSlot::new(name, operator, Some(state));
         slot.emitted = Watermark::MIN;
         Ok(slot)
     }

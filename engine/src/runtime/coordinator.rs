@@ -24,6 +24,7 @@ use crate::{
     hash::{HASH_VERSION, KEY_GROUPS},
     message::{Barrier, Epoch},
     metrics::JobMetrics,
+    operator::Traffic,
     runtime::{
         commit::Delivery,
         effects::{AckParts, OperatorAck, SinkAck, SourceAck, TaskAck},
@@ -47,6 +48,8 @@ pub(super) struct Begin {
     pub(super) running_ms: u64,
     pub(super) sinks: BTreeMap<String, SinkState>,
     pub(super) segments: BTreeMap<String, Vec<Segment>>,
+    /// Rows that have passed each operator of the graph.
+    pub(super) traffic: BTreeMap<String, Traffic>,
 }
 
 /// Settings of the coordinator.
@@ -345,7 +348,8 @@ impl Coordinator {
             if ack.barrier.epoch != barrier.epoch {
                 return Err(Error::internal(format!("epoch {} was acknowledged late", ack.barrier.epoch.0)));
             }
-            let AckParts { operators: states, sinks, source, segments } = ack.parts;
+            let AckParts { operators: states, traffic, sinks, source, segments } = ack.parts;
+            traffic.iter().for_each(|(node, rows)| self.begin.traffic.entry(node.clone()).or_default().add(rows));
             states.into_iter().for_each(|state| add_operator(&mut operators, state));
             let mut sinks = sinks;
             sinks.sort_by_key(|sink| sink.task);
@@ -390,6 +394,7 @@ impl Coordinator {
             sinks: self.begin.sinks.clone(),
             segments: self.begin.segments.clone(),
             queued: std::mem::take(&mut self.queued),
+            traffic: self.begin.traffic.clone(),
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     connector::RefusedRow,
     error::{Error, Result},
     message::{Barrier, Epoch, Generation},
-    operator::Observation,
+    operator::{Observation, Traffic},
     time::{Clock, Instant, Watermark},
 };
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(super) struct SourceAck {
 #[derive(Debug, Default)]
 pub(super) struct AckParts {
     pub(super) operators: Vec<OperatorAck>,
+    /// Rows that passed each operator since the barrier before, by node name.
+    pub(super) traffic: Vec<(String, Traffic)>,
     pub(super) sinks: Vec<SinkAck>,
     pub(super) source: Option<SourceAck>,
     pub(super) segments: Vec<(String, Segment)>,

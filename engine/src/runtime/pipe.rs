@@ -18,7 +18,7 @@ use crate::{
     memory::Unpublished,
     message::{Barrier, ChangeBatch, Message},
     metrics::JobMetrics,
-    operator::{Operator, Output, Progress},
+    operator::{Operator, Output, Progress, Traffic},
     runtime::{
         effects::{Effects, OperatorAck, SinkAck, UnitAck},
         exchange::Outgoing,
@@ -55,11 +55,14 @@ pub(super) enum Outlet {
 /// An operator with what the checkpoint knows about it.
 #[derive(Debug)]
 pub(super) struct OperatorSlot {
+    pub(super) node: String,
     pub(super) operator: Box<dyn Operator>,
     /// Node name and fingerprint, for an operator with state.
     pub(super) state: Option<SlotState>,
     pub(super) out: Output,
     pub(super) emitted: Watermark,
+    /// What has passed since the last barrier.
+    pub(super) traffic: Traffic,
 }
 
 /// What the checkpoint knows about an operator.
@@ -116,6 +119,7 @@ fn push<'a>(
             let progress = as_of(effects.at(), || slot.call(input, &event, first))?;
             first = false;
             while let Some(changes) = slot.out.next_changes() {
+                slot.traffic.rows_out += changes.num_rows() as u64;
                 push(rest, outlets, 0, Event::Message(Message::Changes(changes)), effects).await?;
             }
             if progress == Progress::Done {
@@ -157,14 +161,18 @@ async fn deliver(outlets: &mut [Outlet], event: Event, effects: &mut Effects) ->
 
 impl OperatorSlot {
     /// A slot for an operator without state in the checkpoint.
-    pub(super) fn new(operator: Box<dyn Operator>, state: Option<SlotState>) -> Self {
-        Self { operator, state, out: Output::default(), emitted: Watermark::MIN }
+    pub(super) fn new(node: String, operator: Box<dyn Operator>, state: Option<SlotState>) -> Self {
+        let (out, traffic) = (Output::default(), Traffic::default());
+        Self { node, operator, state, out, emitted: Watermark::MIN, traffic }
     }
 
     fn call(&mut self, input: usize, event: &Event, first: bool) -> Result<Progress> {
         let (operator, out) = (&mut self.operator, &mut self.out);
         match event {
-            Event::Message(Message::Changes(changes)) if first => operator.on_changes(input, changes.clone(), out),
+            Event::Message(Message::Changes(changes)) if first => {
+                self.traffic.rows_in += changes.num_rows() as u64;
+                operator.on_changes(input, changes.clone(), out)
+            }
             Event::Message(Message::Changes(_)) => operator.resume(out),
             Event::Message(Message::Watermark(watermark)) => {
                 if let Some(state) = &mut self.state {
@@ -195,6 +203,9 @@ impl OperatorSlot {
     }
 
     async fn snapshot(&mut self, effects: &mut Effects) -> Result<()> {
+        let mut traffic = std::mem::take(&mut self.traffic);
+        traffic.dropped = self.out.take_dropped();
+        effects.parts().traffic.push((self.node.clone(), traffic));
         let Some(state) = &mut self.state else { return Ok(()) };
         // Spilled state has many files; writing it all again would not make them fewer.
         let spilled = self.operator.observe().spilled_bytes > 0;

@@ -49,6 +49,11 @@ pub(crate) fn alternative(name: &str) -> Option<&'static str> {
         "pmod" => "mod(mod(x, y) + y, y)",
         "to_number" | "to_varchar" | "tostring" | "str" => "CAST(x AS type)",
         "map_contains_key" => "contains(map_keys(map), key)",
+        "tumble" | "hop" | "session" | "tumble_start" | "tumble_end" | "tumble_rowtime" | "hop_start" | "hop_end"
+        | "hop_rowtime" | "session_start" | "session_end" | "session_rowtime" => {
+            "FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL ..)) GROUP BY window_start, window_end"
+        }
+        "tumble_proctime" | "hop_proctime" | "session_proctime" => "window_time over a column AS PROCTIME()",
         _ if name.starts_with("st_") || name.starts_with("bing_tile") => {
             "coordinates as numbers: functions of geometry are not part of Headwater"
         }

@@ -4,7 +4,7 @@
 
 use arrow::compute::SortOptions;
 use datafusion::{
-    logical_expr::{Expr, SortExpr, WindowFunctionDefinition},
+    logical_expr::{Expr, SortExpr, WindowFunctionDefinition, lit},
     sql::sqlparser::ast,
 };
 use headwater_engine::error::{Error, Result};
@@ -30,14 +30,16 @@ pub(crate) struct WindowCall<'c> {
 }
 
 impl Binder<'_> {
-    /// Whether DataFusion cannot run a call, since a row tells its offset or the bounds of its frame.
+    /// Whether DataFusion cannot run a call: a row tells its offset or the bounds of its frame, or it is `lead` that
+    /// passes over NULLs, of which DataFusion loses count.
     pub(crate) fn is_told_by_rows(&self, window: &WindowCall<'_>, context: &Context<'_>) -> Result<bool> {
         let counted = match window.call.name.as_str() {
             "lag" | "lead" | "nth_value" => window.args.get(1..).unwrap_or_default(),
             "ntile" => window.args.as_slice(),
             _ => &[],
         };
-        if counted.iter().any(|arg| !matches!(arg.expr, Expr::Literal(..))) {
+        let passes_over = window.call.name == "lead" && window.call.nulls == Some(ast::NullTreatment::IgnoreNulls);
+        if passes_over || counted.iter().any(|arg| !matches!(arg.expr, Expr::Literal(..))) {
             return Ok(true);
         }
         let Some(frame) = window.frame else { return Ok(false) };
@@ -64,8 +66,11 @@ impl Binder<'_> {
         context: &Context<'_>,
     ) -> Result<(WindowFunctionDefinition, Vec<Expr>)> {
         let what = what(&window)?;
-        let own = window.args.len();
         let mut args: Vec<Expr> = window.args.into_iter().map(|arg| arg.expr).collect();
+        if matches!(what, What::Shift { .. }) && args.len() == 1 {
+            args.push(lit(1_i64));
+        }
+        let own = args.len();
         let mut keys: Vec<Value> = window.order.to_vec();
         let frame = match window.frame {
             None => Frame { units: Units::Range, start: Edge::Unbounded, end: Edge::Current },

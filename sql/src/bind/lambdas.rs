@@ -19,12 +19,13 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Value, arrow_field,
     calls::{Argument, collect_leaves, refine},
+    column,
     scope::{Context, Field},
 };
 use crate::{
     functions::{
-        datetime::clock::is_clock,
         lambda::{ArgumentType, Closed, Higher, HigherCall, Slot, inputs},
+        scalar::is_clock,
     },
     types::{Type, coerces},
 };
@@ -189,7 +190,7 @@ impl Binder<'_> {
                         (self.column(Some("subquery"), &data_type), data_type)
                     }
                     // The planner that knows the statement's time sees what is passed on, not what is closed over.
-                    Expr::ScalarFunction(call) if call.args.is_empty() && is_clock(call.name()) => {
+                    Expr::ScalarFunction(call) if call.args.is_empty() && is_clock(&call.func) => {
                         let data_type = Type::from_arrow(&call.func.return_type(&[])?);
                         (self.column(Some("clock"), &data_type), data_type)
                     }
@@ -214,11 +215,24 @@ impl Binder<'_> {
             .data;
         let schema = inputs(names.iter().map(|(name, data_type)| arrow_field(name, data_type)));
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-        let text = body.to_string();
+        let is_volatile = body.is_volatile();
+        let planned_from = by_places(&body, &names)?;
         let body =
             create_physical_expr(&body, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-        Ok((Closed { inputs: schema, parameters: parameters.len(), body, text }, captures))
+        Ok((Closed { inputs: schema, parameters: parameters.len(), body, planned_from, is_volatile }, captures))
     }
+}
+
+/// An expression whose inputs have their places for names.
+fn by_places(body: &Expr, names: &[(String, Type)]) -> Result<Expr> {
+    let named = body.clone().transform(|node| {
+        let place = match &node {
+            Expr::Column(column) => names.iter().position(|(name, _)| *name == column.name),
+            _ => None,
+        };
+        Ok(place.map_or_else(|| Transformed::no(node), |place| Transformed::yes(column(&format!("#{place}")))))
+    })?;
+    Ok(named.data)
 }
 
 /// The type wanted, with what Arrow cannot say kept from the type given.

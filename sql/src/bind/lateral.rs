@@ -46,6 +46,11 @@ impl Binder<'_> {
         let mut names = Vec::new();
         references(&right.plan, &mut names)?;
         names.retain(|name| left.scope.fields.iter().any(|field| field.column == *name));
+        if names.is_empty() {
+            let conditions = if condition.is_empty() { vec![lit(true)] } else { condition };
+            let plan = LogicalPlanBuilder::from(left.plan).join_on(right.plan, kind, conditions)?.build()?;
+            return Ok(Bound { plan, scope });
+        }
         let keys = names.iter().map(|name| column(name)).collect::<Vec<_>>();
         let keys = LogicalPlanBuilder::from(left.plan.clone()).project(keys)?.distinct()?.build()?;
         let around = Around { keys, names };
@@ -256,7 +261,7 @@ fn is_count(expr: &Expr) -> bool {
 }
 
 /// Columns of queries around that a plan refers to.
-fn references(plan: &LogicalPlan, names: &mut Vec<String>) -> Result<()> {
+pub(crate) fn references(plan: &LogicalPlan, names: &mut Vec<String>) -> Result<()> {
     plan.apply(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {

@@ -41,17 +41,20 @@ mod expr;
 pub(crate) mod flink;
 mod foreign;
 mod framed;
+mod group_windows;
 mod json_table;
 mod lambdas;
 mod lateral;
 mod literals;
 pub mod loaded;
+mod marks;
 mod matching;
 mod operators;
 mod overloads;
 mod query;
 mod relations;
 mod reserved;
+mod samples;
 mod scope;
 mod select;
 mod setops;
@@ -343,12 +346,17 @@ impl Binder<'_> {
 
     /// Window calls over a plan, each under its name.
     pub(crate) fn windows(&self, plan: LogicalPlan, calls: Vec<(Expr, String)>) -> Result<LogicalPlan> {
-        let names: Vec<(String, String)> =
-            calls.iter().map(|(expr, name)| (expr.schema_name().to_string(), name.clone())).collect();
-        let groups =
-            datafusion::logical_expr::utils::group_window_expr_by_sort_keys(calls.into_iter().map(|(expr, _)| expr))?;
         let before: Vec<Column> = plan.schema().columns();
-        let mut plan = plan;
+        let mut prepared: Vec<Expr> = before.iter().cloned().map(Expr::Column).collect();
+        let mut own = Vec::with_capacity(calls.len());
+        let mut names: Vec<(String, String)> = Vec::with_capacity(calls.len());
+        for (expr, name) in calls {
+            let expr = self.beside(expr, &mut prepared)?;
+            names.push((expr.schema_name().to_string(), name));
+            own.push(expr);
+        }
+        let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(own)?;
+        let mut plan = if prepared.len() > before.len() { self.project(plan, prepared)? } else { plan };
         for (_, group) in groups {
             plan = LogicalPlanBuilder::from(plan).window(group)?.build()?;
         }

@@ -8,9 +8,9 @@ use datafusion::{
     catalog::cte_worktable::CteWorkTable,
     common::ScalarValue,
     datasource::provider_as_source,
-    functions_window::rank::rank_udwf,
+    functions_window::{rank::rank_udwf, row_number::row_number_udwf},
     logical_expr::{
-        Expr, Extension, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition,
+        Expr, Extension, LogicalPlan, LogicalPlanBuilder, SortExpr, WindowFrame, WindowFunctionDefinition, WindowUDF,
         expr::WindowFunction, lit,
     },
     sql::sqlparser::ast,
@@ -255,6 +255,10 @@ impl Binder<'_> {
         if limits.ties {
             return self.with_ties(plan, sorts, limits);
         }
+        if limits.skip > 0 && limits.fetch.is_none() && !sorts.is_empty() {
+            let rest = self.without_first(plan, &sorts, limits.skip)?;
+            return Ok(LogicalPlanBuilder::from(rest).sort(sorts)?.build()?);
+        }
         let mut builder = LogicalPlanBuilder::from(plan);
         if !sorts.is_empty() {
             builder = builder.sort(sorts)?;
@@ -269,20 +273,33 @@ impl Binder<'_> {
         if sorts.is_empty() {
             return Err(Error::user("MISSING_ORDER_BY", "FETCH FIRST WITH TIES clause requires ORDER BY"));
         }
-        let mut plan = plan;
-        if limits.skip > 0 {
-            plan = LogicalPlanBuilder::from(plan).sort(sorts.clone())?.limit(limits.skip, None)?.build()?;
-        }
-        let mut rank = WindowFunction::new(WindowFunctionDefinition::WindowUDF(rank_udwf()), Vec::new());
-        rank.params.order_by.clone_from(&sorts);
-        rank.params.window_frame = WindowFrame::new(Some(false));
-        let name = self.column(Some("rank"), &Type::Bigint);
-        let kept: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let plan = if limits.skip > 0 { self.without_first(plan, &sorts, limits.skip)? } else { plan };
         let count = limits.fetch.unwrap_or(usize::MAX) as u64;
-        let ranked = self.windows(plan, vec![(Expr::WindowFunction(Box::new(rank)), name.clone())])?;
-        let ranked =
-            LogicalPlanBuilder::from(ranked).filter(column(&name).lt_eq(lit(count)))?.sort(sorts)?.project(kept)?;
-        Ok(ranked.build()?)
+        let first = self.placed(plan, rank_udwf(), &sorts, |place| place.lt_eq(lit(count)))?;
+        Ok(LogicalPlanBuilder::from(first).sort(sorts)?.build()?)
+    }
+
+    /// The rows behind the first ones of an order. DataFusion forgets the order below an OFFSET that has no LIMIT, where
+    /// nothing above asks for it.
+    fn without_first(&self, plan: LogicalPlan, sorts: &[SortExpr], count: usize) -> Result<LogicalPlan> {
+        self.placed(plan, row_number_udwf(), sorts, |place| place.gt(lit(count as u64)))
+    }
+
+    /// The rows whose place in an order meets a condition.
+    fn placed(
+        &self,
+        plan: LogicalPlan,
+        place: Arc<WindowUDF>,
+        sorts: &[SortExpr],
+        condition: impl FnOnce(Expr) -> Expr,
+    ) -> Result<LogicalPlan> {
+        let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(place), Vec::new());
+        call.params.order_by = sorts.to_vec();
+        call.params.window_frame = WindowFrame::new(Some(false));
+        let name = self.column(Some("place"), &Type::Bigint);
+        let kept: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let placed = self.windows(plan, vec![(Expr::WindowFunction(Box::new(call)), name.clone())])?;
+        Ok(LogicalPlanBuilder::from(placed).filter(condition(column(&name)))?.project(kept)?.build()?)
     }
 
     /// `VALUES ..`

@@ -17,6 +17,7 @@ use super::{
     ctes::{Ctes, Meaning},
     json_table,
     loaded::looked_up_name,
+    marks::Lateral,
     matching::carrier,
     query::rename,
     scope::{Context, Field, Scope, located},
@@ -155,12 +156,10 @@ impl Binder<'_> {
     fn inner_join(&self, left: Bound, right: Bound, node: &ast::Expr, context: &Context<'_>) -> Result<Bound> {
         let laterals = RefCell::default();
         let condition = self.condition(node, &context.filtering().joining(&laterals))?.expr;
-        let laterals: Vec<Bound> = laterals.take();
-        let made: Vec<&str> =
-            laterals.iter().flat_map(|made| &made.scope.fields).map(|field| field.column.as_str()).collect();
-        let later = |part: &Expr| {
-            has_subquery(part) || part.column_refs().iter().any(|column| made.contains(&column.name.as_str()))
-        };
+        let laterals: Vec<Lateral> = laterals.take();
+        let made: Vec<String> = laterals.iter().map(|made| made.column().to_owned()).collect();
+        let later =
+            |part: &Expr| has_subquery(part) || part.column_refs().iter().any(|column| made.contains(&column.name));
         let (later, first): (Vec<Expr>, Vec<Expr>) = split(condition).into_iter().partition(later);
         let scope = context.scope.clone();
         let plan = LogicalPlanBuilder::from(left.plan);
@@ -242,12 +241,12 @@ impl Binder<'_> {
             F::Function { name, args, alias, .. } => {
                 aliased(self.table_function(&name.to_string(), args)?, alias.as_ref())
             }
-            F::Derived { subquery, alias, .. } if let Some(select) = json_table::carrier(subquery) => {
+            F::Derived { subquery, alias, sample: None, .. } if let Some(select) = json_table::carrier(subquery) => {
                 let one = Bound { plan: LogicalPlanBuilder::empty(true).build()?, scope: Scope::default() };
                 let join = (JoinType::Inner, &ast::JoinConstraint::None);
                 self.json_table(one, (select, alias.as_ref()), join, around.or(outer), ctes)
             }
-            F::Derived { subquery, alias, .. } if let Some(carried) = carrier(subquery) => {
+            F::Derived { subquery, alias, sample: None, .. } if let Some(carried) = carrier(subquery) => {
                 aliased(self.match_recognize(subquery, carried, around.or(outer), ctes)?, alias.as_ref())
             }
             F::Derived { subquery, alias, sample, .. } => {
@@ -269,7 +268,7 @@ impl Binder<'_> {
             )),
             F::JsonTable { .. } => {
                 Err(Error::user("SYNTAX_ERROR", "JSON_TABLE is not well formed")
-                    .with_hint("write JSON_TABLE(document, 'lax $[*]' COLUMNS (name type PATH 'lax $.key'))"))
+                    .with_hint("write JSON_TABLE(document, 'lax $[*]' COLUMNS (name type PATH 'lax $.key')); a column has no EXISTS, ask json_exists"))
             }
             other => Err(Error::user("SYNTAX_ERROR", format!("{other} is not supported in FROM"))),
         }
@@ -372,40 +371,6 @@ impl Binder<'_> {
             fields.push(Field { qualifier: vec![relation.to_lowercase()], column: made, ..field });
         }
         Ok(Bound { plan: self.project(bound.plan, exprs)?, scope: Scope { fields } })
-    }
-
-    fn sampled(&self, bound: Bound, sample: Option<&ast::TableSampleKind>) -> Result<Bound> {
-        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) =
-            sample
-        else {
-            return Ok(bound);
-        };
-        let wrong = || {
-            Error::user("SYNTAX_ERROR", "TABLESAMPLE needs a percentage").with_hint("write TABLESAMPLE BERNOULLI (10)")
-        };
-        let quantity = sample.quantity.as_ref().ok_or_else(wrong)?;
-        let scope = Scope::default();
-        let ctes = Ctes::default();
-        let context = Context::new(&scope, None, &ctes, "TABLESAMPLE");
-        let percent = self.expr(&quantity.value, &context).map_err(|error| match error.code().0 {
-            "COLUMN_NOT_FOUND" => Error::user("EXPRESSION_NOT_CONSTANT", error.message()),
-            _ => error,
-        })?;
-        if percent.data_type == Type::Unknown {
-            return Err(Error::user("INVALID_ARGUMENTS", "sample percentage cannot be NULL"));
-        }
-        if !percent.data_type.is_numeric() {
-            return Err(Error::user("TYPE_MISMATCH", "sample percentage should be a numeric expression"));
-        }
-        let Expr::Literal(value, _) = self.convert(percent, &Type::Double)?.expr else { return Err(wrong()) };
-        let datafusion::common::ScalarValue::Float64(Some(percent)) = value else { return Err(wrong()) };
-        if !(0.0..=100.0).contains(&percent) {
-            return Err(Error::user("NUMERIC_VALUE_OUT_OF_RANGE", "sample percentage must be between 0 and 100"));
-        }
-        let chance = datafusion::logical_expr::lit(percent / 100.0);
-        let drawn = datafusion::functions::math::random().call(Vec::new());
-        let plan = LogicalPlanBuilder::from(bound.plan).filter(drawn.lt(chance))?.build()?;
-        Ok(Bound { plan, scope: bound.scope })
     }
 
     fn table_function(&self, name: &str, args: &[ast::FunctionArg]) -> Result<Bound> {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use datafusion::{common::Column, logical_expr::Expr, sql::sqlparser::ast::Ident};
 use headwater_engine::error::{Error, Location, Result};
 
-use super::{Binder, Value, ctes::Ctes, suggest};
+use super::{Binder, Value, ctes::Ctes, marks::Laterals, suggest};
 use crate::{
     kernels::{self, Op},
     types::Type,
@@ -81,8 +81,8 @@ pub(crate) struct Context<'c> {
     pub(crate) aliases: &'c [(String, Value)],
     /// Where aggregates and windows go; `None` where there may be none.
     pub(crate) collected: Option<&'c RefCell<Collected>>,
-    /// Where scalar subqueries go that have to be joined to the rows: each with the column that holds its value.
-    pub(crate) laterals: Option<&'c RefCell<Vec<super::Bound>>>,
+    /// Where subqueries go that have to be joined to the rows.
+    pub(crate) laterals: Option<&'c Laterals>,
     /// Named windows.
     pub(crate) windows: &'c [(String, datafusion::sql::sqlparser::ast::WindowSpec)],
     /// Whether this is inside an aggregate's or a window function's arguments.
@@ -132,7 +132,7 @@ impl<'c> Context<'c> {
         self
     }
 
-    pub(crate) fn joining(mut self, laterals: &'c RefCell<Vec<super::Bound>>) -> Self {
+    pub(crate) fn joining(mut self, laterals: &'c Laterals) -> Self {
         self.laterals = Some(laterals);
         self
     }

@@ -18,6 +18,8 @@ use headwater_engine::error::{Error, Result};
 use super::{
     Binder, Bound, Value, aggregates, at, column,
     ctes::Ctes,
+    group_windows::over_table_function,
+    marks::Lateral,
     query::{Limits, ordinal},
     scope::{Collected, Context, Field, Scope},
 };
@@ -30,16 +32,18 @@ mod grouping;
 
 /// An item of the select list.
 #[derive(Debug, Clone)]
-struct Item {
+struct Item<'q> {
     name: Option<String>,
     value: Value,
+    /// As it is written, if it is not of a star.
+    node: Option<&'q ast::Expr>,
 }
 
 /// The parts of a SELECT while it is bound.
-struct Parts {
-    items: Vec<Item>,
-    having: Option<Expr>,
-    sorts: Vec<(Value, ast::OrderByOptions)>,
+struct Parts<'q> {
+    items: Vec<Item<'q>>,
+    having: Option<(Expr, &'q ast::Expr)>,
+    sorts: Vec<(Value, &'q ast::OrderByExpr)>,
 }
 
 impl Binder<'_> {
@@ -53,6 +57,9 @@ impl Binder<'_> {
         ctes: &Ctes,
     ) -> Result<Bound> {
         refuse_foreign(select)?;
+        if let Some((select, order)) = over_table_function(select, order)? {
+            return self.select(&select, &order, limits, outer, ctes);
+        }
         let mut from = self.from(&select.from, outer, ctes)?;
         if let Some(condition) = &select.selection {
             let laterals = RefCell::default();
@@ -66,29 +73,34 @@ impl Binder<'_> {
         let mut context = Context::new(&from.scope, outer, ctes, "SELECT").collecting(&collected).joining(&laterals);
         context.windows = &windows;
         let items = self.items(&select.projection, &context)?;
-        let ordinals = items_for_ordinals(&items, &collected.borrow());
-        let keys = self.group_keys(&select.group_by, &ordinals, &from.scope, outer, ctes)?;
+        let written = items_for_keys(&items, &collected.borrow());
+        let keys = self.group_keys(&select.group_by, &written, &from.scope, outer, ctes)?;
         let having = match &select.having {
             Some(node) => {
                 let context = Context { place: "HAVING clause", ..context }.filtering();
-                Some(self.condition(node, &context)?.expr)
+                Some((self.condition(node, &context)?.expr, node))
             }
             None => None,
         };
         let sorts = self.order_keys(order, &items, &context)?;
         let parts = Parts { items, having, sorts };
         let collected = collected.replace(Collected::default());
-        from = self.with_laterals(from, laterals.take())?;
         let grouped = keys.is_some()
             || !collected.aggregates.is_empty()
             || parts.having.is_some()
             || !collected.groupings.is_empty();
+        let (first, laterals) = laterals_before(grouped, laterals.take(), keys.as_ref());
+        from = self.with_laterals(from, first)?;
+        let (after_windows, laterals) = laterals_after_windows(laterals, &collected)?;
         let (plan, parts, window_calls) = if grouped {
-            self.grouped(from.plan, keys.unwrap_or_default(), collected, parts)?
+            self.grouped(from.plan, keys.unwrap_or_default(), collected, (laterals, parts))?
         } else {
-            (from.plan, parts, collected.windows)
+            (self.with_laterals(from, laterals)?.plan, parts, collected.windows)
         };
-        let plan = self.windowed(plan, window_calls)?;
+        let mut plan = self.windowed(plan, window_calls)?;
+        if !after_windows.is_empty() {
+            plan = self.with_laterals(self.anonymous(plan)?, after_windows)?.plan;
+        }
         let distinct = match &select.distinct {
             None | Some(ast::Distinct::All) => false,
             Some(ast::Distinct::Distinct) => true,
@@ -97,31 +109,41 @@ impl Binder<'_> {
         self.finish(plan, parts, distinct, limits)
     }
 
-    /// Rows with the values of scalar subqueries beside them.
-    pub(crate) fn with_laterals(&self, from: Bound, laterals: Vec<Bound>) -> Result<Bound> {
-        laterals.into_iter().try_fold(from, |from, right| {
-            self.dependent_join(from, right, datafusion::common::JoinType::Left, Vec::new())
-        })
+    /// A plan whose columns have no names of a query's.
+    pub(super) fn anonymous(&self, plan: LogicalPlan) -> Result<Bound> {
+        let columns = plan.schema().columns().into_iter();
+        let fields = columns
+            .map(|column| {
+                let data_type = self.column_type(&column.name)?;
+                Ok(Field { qualifier: Vec::new(), name: None, column: column.name, data_type, hidden: true })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Bound { plan, scope: Scope { fields } })
     }
 
-    fn items(&self, projection: &[ast::SelectItem], context: &Context<'_>) -> Result<Vec<Item>> {
+    fn items<'q>(&self, projection: &'q [ast::SelectItem], context: &Context<'_>) -> Result<Vec<Item<'q>>> {
         let mut items = Vec::new();
         for item in projection {
             match item {
                 ast::SelectItem::UnnamedExpr(node) => {
-                    items.push(Item { name: implied_name(node), value: self.expr(node, context)? });
+                    items.push(Item { name: implied_name(node), value: self.expr(node, context)?, node: Some(node) });
                 }
                 ast::SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\'') => {
                     return at(Err(Error::user("SYNTAX_ERROR", "a column's name stands in double quotes")), item);
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     super::reserved::check(alias)?;
-                    items.push(Item { name: Some(alias.value.clone()), value: self.expr(expr, context)? });
+                    let (name, value) = (Some(alias.value.clone()), self.expr(expr, context)?);
+                    items.push(Item { name, value, node: Some(expr) });
                 }
                 ast::SelectItem::Wildcard(_) => {
                     let fields = context.scope.fields.iter().filter(|field| !field.hidden);
                     let before = items.len();
-                    items.extend(fields.map(|field| Item { name: field.name.clone(), value: field.value() }));
+                    items.extend(fields.map(|field| Item {
+                        name: field.name.clone(),
+                        value: field.value(),
+                        node: None,
+                    }));
                     if items.len() == before {
                         return at(
                             Err(Error::user("COLUMN_NOT_FOUND", "SELECT * not allowed in queries without FROM clause")),
@@ -144,16 +166,16 @@ impl Binder<'_> {
         &self,
         kind: &ast::SelectItemQualifiedWildcardKind,
         context: &Context<'_>,
-    ) -> Result<Vec<Item>> {
+    ) -> Result<Vec<Item<'static>>> {
         let value = match kind {
             ast::SelectItemQualifiedWildcardKind::ObjectName(name) => {
                 let parts: Vec<ast::Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-                let of: Vec<Item> = context
+                let of: Vec<Item<'static>> = context
                     .scope
                     .fields
                     .iter()
                     .filter(|field| !field.hidden && field.is_of(&parts))
-                    .map(|field| Item { name: field.name.clone(), value: field.value() })
+                    .map(|field| Item { name: field.name.clone(), value: field.value(), node: None })
                     .collect();
                 if !of.is_empty() {
                     return Ok(of);
@@ -189,16 +211,17 @@ impl Binder<'_> {
                     kernels::call(Op::Field(index), vec![value.expr.clone()], inner.clone()),
                     inner.clone(),
                 ),
+                node: None,
             })
             .collect())
     }
 
-    fn order_keys(
+    fn order_keys<'q>(
         &self,
-        order: &[ast::OrderByExpr],
-        items: &[Item],
+        order: &'q [ast::OrderByExpr],
+        items: &[Item<'_>],
         context: &Context<'_>,
-    ) -> Result<Vec<(Value, ast::OrderByOptions)>> {
+    ) -> Result<Vec<(Value, &'q ast::OrderByExpr)>> {
         let aliases: Vec<(String, Value)> =
             items.iter().filter_map(|item| Some((item.name.clone()?, item.value.clone()))).collect();
         let context = Context { aliases: &aliases, place: "ORDER BY", ..*context };
@@ -221,7 +244,7 @@ impl Binder<'_> {
                     None => self.expr(&one.expr, &context)?,
                 };
                 at(aggregates::sortable(&value), &one.expr)?;
-                Ok((value, one.options))
+                Ok((value, one))
             })
             .collect()
     }
@@ -234,7 +257,7 @@ impl Binder<'_> {
     }
 
     /// Items, DISTINCT, order and limits.
-    fn finish(&self, plan: LogicalPlan, parts: Parts, distinct: bool, limits: &Limits) -> Result<Bound> {
+    fn finish(&self, plan: LogicalPlan, parts: Parts<'_>, distinct: bool, limits: &Limits) -> Result<Bound> {
         let mut fields = Vec::with_capacity(parts.items.len());
         let mut exprs = Vec::new();
         for item in &parts.items {
@@ -255,7 +278,7 @@ impl Binder<'_> {
             ));
         }
         let mut sorts: Vec<SortExpr> = Vec::with_capacity(parts.sorts.len());
-        for (value, options) in &parts.sorts {
+        for (value, written) in &parts.sorts {
             let position = parts.items.iter().position(|item| item.value.expr == value.expr);
             let name = match position {
                 Some(index) => fields.get(index).map(|field| field.column.clone()).unwrap_or_default(),
@@ -272,7 +295,7 @@ impl Binder<'_> {
                 }
             };
             let key = self.instants_of(Value::new(column(&name), value.data_type.clone()))?;
-            sorts.push(aggregates::sort(key.expr, options));
+            sorts.push(aggregates::sort(key.expr, &written.options));
         }
         let extra = exprs.len() > fields.len();
         let mut plan = self.project(plan, exprs)?;
@@ -285,6 +308,30 @@ impl Binder<'_> {
         }
         Ok(Bound { plan, scope: Scope { fields } })
     }
+}
+
+/// Subqueries that are joined before rows are grouped, and the others.
+fn laterals_before(
+    grouped: bool,
+    laterals: Vec<Lateral>,
+    keys: Option<&grouping::Keys>,
+) -> (Vec<Lateral>, Vec<Lateral>) {
+    let in_keys = |column: &str| {
+        let keys = keys.iter().flat_map(|keys| &keys.keys);
+        keys.flat_map(|key| key.expr.column_refs()).any(|used| used.name == column)
+    };
+    laterals.into_iter().partition(|lateral| grouped && (lateral.is_aggregated() || in_keys(lateral.column())))
+}
+
+/// Subqueries that look at what windows give, and the others.
+fn laterals_after_windows(laterals: Vec<Lateral>, collected: &Collected) -> Result<(Vec<Lateral>, Vec<Lateral>)> {
+    let (mut after, mut others) = (Vec::new(), Vec::new());
+    for lateral in laterals {
+        let looks_at = lateral.looks_at()?;
+        let is_after = collected.windows.iter().any(|(_, window, _)| looks_at.contains(window));
+        if is_after { after.push(lateral) } else { others.push(lateral) }
+    }
+    Ok((after, others))
 }
 
 fn refuse_foreign(select: &ast::Select) -> Result<()> {
@@ -316,8 +363,8 @@ fn implied_name(node: &ast::Expr) -> Option<String> {
     }
 }
 
-/// The items that GROUP BY may mean by their positions; `None` for those that aggregate.
-fn items_for_ordinals(items: &[Item], collected: &Collected) -> Vec<Option<Value>> {
+/// The items that GROUP BY may mean.
+fn items_for_keys<'q>(items: &[Item<'q>], collected: &Collected) -> Vec<grouping::Written<'q>> {
     let made = |name: &String| {
         collected.aggregates.iter().chain(&collected.windows).any(|(_, column, _)| column == name)
             || collected.groupings.iter().any(|(_, column)| column == name)
@@ -325,7 +372,11 @@ fn items_for_ordinals(items: &[Item], collected: &Collected) -> Vec<Option<Value
     let aggregates = |expr: &Expr| {
         expr.exists(|node| Ok(matches!(node, Expr::Column(column) if made(&column.name)))).unwrap_or(true)
     };
-    items.iter().map(|item| Some(item.value.clone()).filter(|value| !aggregates(&value.expr))).collect()
+    let seen = |item: &Item<'q>| grouping::Written {
+        node: item.node,
+        value: Some(item.value.clone()).filter(|value| !aggregates(&value.expr)),
+    };
+    items.iter().map(seen).collect()
 }
 
 fn named_windows(select: &ast::Select) -> Result<Vec<(String, ast::WindowSpec)>> {

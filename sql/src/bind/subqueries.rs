@@ -12,7 +12,10 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::{Spans, tree_node::TreeNode},
+    common::{
+        Spans,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    },
     functions_aggregate::{
         array_agg::array_agg,
         count::count_all,
@@ -120,12 +123,18 @@ impl Binder<'_> {
             hidden: true,
         };
         let value = field.value();
-        laterals.borrow_mut().push(Bound { plan, scope: super::scope::Scope { fields: vec![field] } });
+        let right = Bound { plan, scope: super::scope::Scope { fields: vec![field] } };
+        self.joined_value(right, None, laterals, context.inside);
         Ok(value)
     }
 
     /// EXISTS outside a filter: whether there is more than no row.
     fn counted_exists(&self, bound: Bound, negated: bool, context: &Context<'_>) -> Result<Value> {
+        if is_hard(&bound.plan)
+            && let Some(mark) = self.exists_mark(&bound.plan, context)?
+        {
+            return Ok(boolean(if negated { mark.negated_keeping_null() } else { mark }));
+        }
         let made = self.column(Some("rows"), &Type::Bigint);
         let mut plan = LogicalPlanBuilder::from(bound.plan);
         if plan.plan().all_out_ref_exprs().is_empty() {
@@ -151,17 +160,48 @@ impl Binder<'_> {
         let value = self.convert(value, &all)?;
         let made = self.column(Some("in"), &all);
         let plan = self.project(plan, vec![self.convert(candidate, &all)?.expr.alias(made)])?;
+        let value = if context.filter { self.settled(value, context)? } else { value };
         // The anti join knows the NULLs of plain columns, and takes one pair of them.
         let plain = matches!(value.expr, Expr::Column(_)) && plan.all_out_ref_exprs().is_empty();
         if context.conjunct && (plain || !negated) {
+            let is_nested = matches!(all, Type::Row(_) | Type::Array(_) | Type::Map(..));
+            // A NULL within equals nothing, while a join takes nested values for equal by all they hold.
+            let equals_itself = (is_nested && !negated).then(|| {
+                let both = vec![value.expr.clone(), value.expr.clone()];
+                kernels::call(Op::Compare(Comparison::Equal, all), both, Type::Boolean)
+            });
             let inside = InSubquery { expr: Box::new(value.expr), subquery: subquery_node(plan), negated };
-            return Ok(boolean(Expr::InSubquery(inside)));
+            let inside = Expr::InSubquery(inside);
+            return Ok(boolean(match equals_itself {
+                Some(equals_itself) => inside.and(equals_itself),
+                None => inside,
+            }));
+        }
+        if is_hard(&plan)
+            && let Some(marked) = self.marked_comparison(&value, &plan, (Comparison::Equal, false), context)?
+        {
+            return Ok(if negated { boolean(marked.expr.negated_keeping_null()) } else { marked });
         }
         let found = match context.filter {
             true => self.marked(value, plan, context)?,
             false => self.among(value, plan, &all, context)?,
         };
         Ok(boolean(if negated { found.negated_keeping_null() } else { found }))
+    }
+
+    /// A call whose correlated subqueries are columns that are computed before it, among `prepared`: DataFusion takes them
+    /// out of projections and filters alone.
+    pub(crate) fn beside(&self, call: Expr, prepared: &mut Vec<Expr>) -> Result<Expr> {
+        let moved = call.transform_down(|node| match &node {
+            Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => {
+                let data_type = self.column_type(subquery.subquery.schema().field(0).name())?;
+                let made = self.column(Some("subquery"), &data_type);
+                prepared.push(node.alias(made.clone()));
+                Ok(Transformed::new(column(&made), true, TreeNodeRecursion::Jump))
+            }
+            _ => Ok(Transformed::no(node)),
+        })?;
+        Ok(moved.data)
     }
 
     /// `value IN (plan)` with its NULLs, by whether an equal row was found and what kinds of rows there are.
@@ -235,6 +275,13 @@ impl Binder<'_> {
         let both = as_instants(both);
         let candidate = self.convert(candidate, &both)?;
         let value = self.convert(value, &both)?;
+        if is_hard(&plan) {
+            let made = self.column(Some("candidate"), &both);
+            let plan = self.project(plan.clone(), vec![candidate.expr.clone().alias(made)])?;
+            if let Some(marked) = self.marked_comparison(&value, &plan, (kind, all), context)? {
+                return Ok(marked);
+            }
+        }
         let scalar = |aggregate: Expr, data_type: &Type| -> Result<Value> {
             let made = self.column(Some("extreme"), data_type);
             let plan = LogicalPlanBuilder::from(plan.clone())

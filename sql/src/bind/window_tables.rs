@@ -31,21 +31,31 @@ const FUNCTIONS: [(&str, &[&str]); 4] =
 /// `TUMBLE(..)` in FROM without `TABLE(..)` around it, as Flink writes it too.
 pub(crate) fn bare_call(name: &ast::ObjectName, args: &[ast::FunctionArg]) -> Option<ast::Expr> {
     let written = name.to_string();
-    FUNCTIONS.iter().any(|(known, _)| known.eq_ignore_ascii_case(&written)).then(|| {
-        ast::Expr::Function(ast::Function {
-            name: name.clone(),
-            uses_odbc_syntax: false,
-            parameters: ast::FunctionArguments::None,
-            args: ast::FunctionArguments::List(ast::FunctionArgumentList {
-                duplicate_treatment: None,
-                args: args.to_vec(),
-                clauses: Vec::new(),
-            }),
-            filter: None,
-            null_treatment: None,
-            over: None,
-            within_group: Vec::new(),
-        })
+    FUNCTIONS
+        .iter()
+        .any(|(known, _)| known.eq_ignore_ascii_case(&written))
+        .then(|| plain_call(name.clone(), args.to_vec()))
+}
+
+/// The call of a function with these values.
+pub(super) fn call(name: ast::ObjectName, values: impl Iterator<Item = ast::Expr>) -> ast::Expr {
+    plain_call(name, values.map(|value| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(value))).collect())
+}
+
+fn plain_call(name: ast::ObjectName, args: Vec<ast::FunctionArg>) -> ast::Expr {
+    ast::Expr::Function(ast::Function {
+        name,
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
     })
 }
 
@@ -278,7 +288,7 @@ fn intervals(lengths: &[&str]) -> String {
     lengths.iter().map(|length| format!("{length} => INTERVAL '..' SECOND")).collect::<Vec<_>>().join(", ")
 }
 
-fn unnamed(function: &ast::Function) -> Vec<&ast::Expr> {
+pub(super) fn unnamed(function: &ast::Function) -> Vec<&ast::Expr> {
     let ast::FunctionArguments::List(list) = &function.args else { return Vec::new() };
     let expr = |argument| match argument {
         &ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ref expr)) => Some(expr),

@@ -8,15 +8,19 @@
 //! Invariant: the first SIGINT or SIGTERM takes a last checkpoint and ends with 0; the second stops at once.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use clap::Args;
+use clap::{Args, builder::RangedU64ValueParser};
 use headwater_engine::{
     accounts::{SplitAccount, Tally},
+    checkpoint::manifest::Manifest,
     error::{Error, ErrorKind, Result},
+    graph::{Graph, NodeKind},
+    inspect,
     message::Epoch,
     runtime::job::{self, GoBackTo, JobConfig, JobSummary, Observer},
     time::{Clock, SystemClock},
@@ -27,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     exit::{Exit, Failure},
     interrupt::{self, Ended, Signals, Watched},
+    report::counted,
     runner::{self, Style},
     status::{self, JobView},
     tell,
@@ -48,7 +53,7 @@ pub(super) struct JobOptions {
     #[arg(long)]
     once: bool,
     /// Tasks of each stage [default: the number of cores].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     parallelism: Option<usize>,
     /// Go back to this checkpoint or savepoint.
     #[arg(long, value_name = "EPOCH|NAME")]
@@ -238,16 +243,20 @@ async fn run_job(
 ) -> Result<Exit, Failure> {
     let (graph, notes) = lower_job(session, inserts, options.once).await?;
     notes.iter().for_each(|note| tell(&format!("note: {note}")));
+    let graph = Arc::new(graph);
     let mut config = job_config(session, files, options).await?;
     let name = config.name.clone();
+    let before = inspect::job(&config.store, &config.clock, &name).await?.newest;
+    let before = kept_aside(&graph, before.as_deref());
     let (observer, newest) = Observer::channel();
     config.observer = observer;
     let (metrics, started) = (Arc::clone(&config.metrics), SystemClock.now());
+    let told_to_stop = stop.clone();
     let view = JobView { job: name.clone(), metrics, newest, started, interval: config.interval };
     let listener = status::listen(options.metrics).await?;
     let _running = RunningMark::set(&jobs::local_folder(session), &name)?;
     let done = tokio::select! {
-        done = job::run(Arc::new(graph), config, stop) => done,
+        done = job::run(Arc::clone(&graph), config, stop) => done,
         never = status::line(view.clone(), options.has_line) => match never {},
         ended = status::serve(listener, view) => match ended {
             Ok(never) => match never {},
@@ -257,7 +266,13 @@ async fn run_job(
     match done {
         Ok(summary) => {
             report(&name, &summary);
-            Ok(Exit::Done)
+            let warned = warn_of_aside(&kept_aside(&graph, summary.manifest.as_ref()), &before);
+            // Who stops a job asks for its last checkpoint, and is told of its warnings above.
+            Ok(if warned && session.settings().strict && !told_to_stop.is_cancelled() {
+                Exit::Failed
+            } else {
+                Exit::Done
+            })
         }
         Err(error) if error.kind() == ErrorKind::Fenced => {
             tell(&crate::diagnostics::render(&error));
@@ -270,7 +285,7 @@ async fn run_job(
 async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) -> Result<JobConfig> {
     let settings = session.settings();
     let file = files.last().map(PathBuf::as_path).unwrap_or(Path::new("-"));
-    let name = match &options.job {
+    let name = match options.job.as_ref().or(settings.pipeline_name.as_ref()) {
         Some(name) => name.clone(),
         None => file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
     };
@@ -311,6 +326,35 @@ fn report(name: &str, summary: &JobSummary) {
     for (table, account) in &summary.ledger {
         tell(&format!("  {table}: {}", account_text(account)));
     }
+}
+
+/// How many rows a job has in the `"t$rejected"` of each table, of all that ever were there.
+fn kept_aside(graph: &Graph, manifest: Option<&Manifest>) -> BTreeMap<String, u64> {
+    let mut rows = BTreeMap::new();
+    let Some(manifest) = manifest else { return rows };
+    for (table, account) in job::ledger(manifest) {
+        // A row counts for each INSERT that reads the table.
+        *rows.entry(table).or_default() += account.values().map(|tally| tally.rejected).max().unwrap_or(0);
+    }
+    for node in &graph.nodes {
+        if let (NodeKind::Sink(sink), Some(state)) = (&node.kind, manifest.sinks.get(&node.name)) {
+            *rows.entry(sink.table.clone()).or_default() += state.refused;
+        }
+    }
+    rows
+}
+
+/// Says which tables have more such rows than before; whether any has.
+fn warn_of_aside(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> bool {
+    let more = |(table, rows): (&String, &u64)| rows.saturating_sub(before.get(table).copied().unwrap_or(0));
+    let tables: Vec<(&String, u64)> = now.iter().map(|entry| (entry.0, more(entry))).filter(|(_, n)| *n > 0).collect();
+    for (table, rows) in &tables {
+        tell(&format!(
+            "warning: {} of \"{table}\" rejected: SELECT * FROM \"{table}$rejected\"",
+            counted(*rows, "row")
+        ));
+    }
+    !tables.is_empty()
 }
 
 /// The ledger's equation for each INSERT, on one line.

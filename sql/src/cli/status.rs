@@ -18,7 +18,7 @@ use headwater_engine::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{aside::CLEAR, report};
+use super::{aside::CLEAR, report, tell};
 
 mod prometheus;
 
@@ -113,6 +113,13 @@ fn slow_split(sample: &Sample, now: Instant) -> Option<String> {
 /// What listens for Prometheus.
 pub(super) async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
+    if !address.ip().is_loopback() {
+        tell(&format!(
+            "warning: --metrics {address} answers everybody who reaches this machine, without credentials: table and \
+             split names, counts; 127.0.0.1:{} answers this machine alone",
+            address.port()
+        ));
+    }
     let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|error| Error::from(error).context(format!("--metrics {address}")))
 }

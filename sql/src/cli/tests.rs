@@ -52,6 +52,7 @@ fn mistakes_are_named() {
     assert!(refusal(&["-c", "SELECT 1", "--param", "x"]).contains("write NAME=VALUE"));
     assert!(refusal(&["-c", "SELECT 1", "-f", "x"]).contains("cannot be used with"));
     assert!(refusal(&["generte"]).contains("generate"));
+    assert!(refusal(&["run", "x.sql", "--parallelism", "0"]).contains("0 is not in 1.."));
 }
 
 #[test]

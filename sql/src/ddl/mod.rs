@@ -20,13 +20,15 @@ pub(crate) mod show;
 mod storage;
 #[cfg(test)]
 mod tests;
-pub(crate) mod views;
+mod views;
 
 use std::sync::Arc;
 
 use headwater_engine::{catalog::Table, error::Result};
 
-pub(crate) use self::{create_table::check_location, database::not_found as no_database};
+pub(crate) use self::{
+    create_table::check_location, database::not_found as no_database, partitions::as_table as partitions_of,
+};
 use crate::{
     parser::{cursor::ObjectName, ddl::Ddl},
     session::{Outcome, Session},

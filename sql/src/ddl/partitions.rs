@@ -2,7 +2,13 @@
 //!
 //! Invariant: a statement registers all its partitions or none; files and folders are never touched.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::{
+    array::{RecordBatch, new_empty_array},
+    datatypes::{DataType, Schema},
+};
+use datafusion::{catalog::TableProvider, common::ScalarValue, datasource::MemTable};
 use headwater_connectors::lake::{
     hive_type,
     layout::{Key, NULL_FOLDER, Value, folder_name},
@@ -17,7 +23,10 @@ use headwater_engine::{
 use super::create_table::check_location;
 use crate::{
     diagnostics::did_you_mean,
-    parser::ddl::{PartitionSpec, TableChange},
+    parser::{
+        cursor::Identifier,
+        ddl::{PartitionSpec, TableChange},
+    },
     session::Session,
 };
 
@@ -127,6 +136,33 @@ pub(super) async fn known(session: &Session, table: &Table) -> Result<Vec<Partit
     Ok(found(session, table).await?.into_iter().map(|(values, location)| partition(values, Some(location))).collect())
 }
 
+/// `"t$partitions"`: a row for each partition of a table, with a column for each key.
+pub(crate) async fn as_table(session: &Session, table: &Table) -> Result<Arc<dyn TableProvider>> {
+    if table.partition_keys.is_empty() {
+        return Err(not_partitioned(table));
+    }
+    let fields = fields(&table.partition_keys)?;
+    let partitions = known(session, table).await?;
+    let mut columns = Vec::with_capacity(fields.len());
+    for (index, field) in fields.iter().enumerate() {
+        let null = || ScalarValue::try_from(field.data_type());
+        let values = partitions
+            .iter()
+            .map(|partition| {
+                let text = partition.values.get(index).and_then(Option::as_deref);
+                Ok(Value::parse(text, field.data_type()).map_or_else(null, |value| Ok(value.typed))?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        columns.push(match values.is_empty() {
+            true => new_empty_array(field.data_type()),
+            false => ScalarValue::iter_to_array(values)?,
+        });
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let rows = RecordBatch::try_new(schema.clone(), columns)?;
+    Ok(Arc::new(MemTable::try_new(schema, vec![vec![rows]])?))
+}
+
 /// Folders below a table's location that follow its layout: the values, and where each is.
 pub(super) async fn found(session: &Session, table: &Table) -> Result<Vec<(Vec<Option<String>>, String)>> {
     let place = session.stores().resolve(&table.location, &table.properties).await?;
@@ -179,11 +215,7 @@ fn named_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<Option
     }
     let mut values: Vec<Option<Option<String>>> = vec![None; table.partition_keys.len()];
     for (name, value) in &spec.values {
-        let Some(index) = table.partition_keys.iter().position(|key| key.name.eq_ignore_ascii_case(&name.value)) else {
-            let message = format!("\"{}\" is not a partition key of \"{}\"", name.value, table.name);
-            let error = Error::user("COLUMN_NOT_FOUND", message).at(name.at);
-            return Err(did_you_mean(error, &name.value, table.partition_keys.iter().map(|key| key.name.as_str())));
-        };
+        let index = key_index(table, name)?;
         if values[index].is_some() {
             return Err(Error::user("SYNTAX_ERROR", format!("key \"{}\" is given twice", name.value)).at(name.at));
         }
@@ -191,6 +223,15 @@ fn named_values(table: &Table, spec: &PartitionSpec) -> Result<Vec<Option<Option
         values[index] = Some(value.clone().filter(|text| !text.is_empty() && text != NULL_FOLDER));
     }
     Ok(values)
+}
+
+fn key_index(table: &Table, name: &Identifier) -> Result<usize> {
+    let index = table.partition_keys.iter().position(|key| key.name.eq_ignore_ascii_case(&name.value));
+    index.ok_or_else(|| {
+        let message = format!("\"{}\" is not a partition key of \"{}\"", name.value, table.name);
+        let error = Error::user("COLUMN_NOT_FOUND", message).at(name.at);
+        did_you_mean(error, &name.value, table.partition_keys.iter().map(|key| key.name.as_str()))
+    })
 }
 
 /// Refuses a value that the key's type cannot hold.
@@ -212,12 +253,26 @@ pub(super) fn matching<'a>(
     let wanted = named_values(table, spec)?;
     let types: Vec<_> =
         table.partition_keys.iter().map(|key| hive_type::parse(&key.type_text)).collect::<Result<_>>()?;
+    let bounds = spec.bounds.iter().map(|(name, bound, text)| {
+        let index = key_index(table, name)?;
+        check_value(&table.partition_keys[index], Some(text)).map_err(|error| error.at(name.at))?;
+        Ok((index, *bound, Value::parse(Some(text), &types[index])))
+    });
+    let bounds = bounds.collect::<Result<Vec<_>>>()?;
+    let is_within = |partition: &Partition| {
+        bounds.iter().all(|(index, bound, limit)| {
+            let value = partition.values[*index].as_deref().and_then(|text| Value::parse(Some(text), &types[*index]));
+            let (Some(value), Some(limit)) = (value, limit) else { return false };
+            value.typed.partial_cmp(&limit.typed).is_some_and(|ordering| bound.holds(ordering))
+        })
+    };
     let is_same = |data_type: &DataType, wanted: &Option<String>, value: &Option<String>| {
         let typed = |text: &Option<String>| Value::parse(text.as_deref(), data_type).map(|value| value.typed);
         wanted == value || typed(wanted).is_some_and(|wanted| typed(value) == Some(wanted))
     };
     Ok(registered
         .iter()
+        .filter(|partition| is_within(partition))
         .filter(|partition| {
             types
                 .iter()
@@ -229,7 +284,9 @@ pub(super) fn matching<'a>(
 }
 
 fn place_of(spec: &PartitionSpec) -> headwater_engine::error::Location {
-    spec.values.first().map_or(headwater_engine::error::Location { line: 1, column: 1 }, |(name, _)| name.at)
+    let first = spec.values.first().map(|(name, _)| name);
+    let first = first.or_else(|| spec.bounds.first().map(|(name, ..)| name));
+    first.map_or(headwater_engine::error::Location { line: 1, column: 1 }, |name| name.at)
 }
 
 pub(super) fn no_partition(table: &Table, spec: &PartitionSpec) -> Error {
@@ -237,6 +294,7 @@ pub(super) fn no_partition(table: &Table, spec: &PartitionSpec) -> Error {
         .values
         .iter()
         .map(|(name, value)| format!("{}={}", name.value, value.as_deref().unwrap_or("NULL")))
+        .chain(spec.bounds.iter().map(|(name, bound, value)| format!("{}{}{value}", name.value, bound.symbol())))
         .collect();
     Error::user("NOT_FOUND", format!("partition {} of \"{}\" does not exist", values.join("/"), table.name))
         .at(place_of(spec))

@@ -9,7 +9,10 @@ use headwater_engine::error::{Error, Result};
 
 use super::{like, names};
 use crate::{
-    lower::table::{PLANNED, StreamTable, connector_of},
+    lower::{
+        accepted::ACCEPTED,
+        table::{PLANNED, StreamTable, connector_of},
+    },
     parser::stream_ddl::{CreateStreamTable, StreamColumn, StreamColumnKind, TableOption},
     run_tables::filesystem_entry,
     session::{Outcome, Session},
@@ -31,6 +34,7 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
         connector_of(session, table)?;
     } else if table.option("connector") == Some("filesystem") {
         filesystem_entry(&name, table)?;
+        check_folder_options(session, table)?;
     } else {
         check_options(session, table)?;
     }
@@ -39,6 +43,16 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
     }
     session.run_tables().write().insert(name, RunTable::Table(Arc::new(table.clone())));
     Ok(Outcome::done())
+}
+
+/// The same of a folder, whose rows of NULLs are for statements that end.
+fn check_folder_options(session: &Session, table: &CreateStreamTable) -> Result<()> {
+    let mut of_job = table.clone();
+    of_job.options.retain(|option| option.key != "malformed" || !option.value.eq_ignore_ascii_case("null"));
+    match check_options(session, &of_job) {
+        Err(error) if error.code().0 == "INVALID_TABLE_PROPERTY" => Err(error),
+        Err(_) | Ok(()) => Ok(()),
+    }
 }
 
 /// Judges the options that are given, whichever direction they are for. What a direction lacks is said when it is used.
@@ -64,7 +78,7 @@ fn placed(error: Error, table: &CreateStreamTable) -> Error {
     let Some(option) = option_of(&error, table) else { return error };
     let is_unknown = error.message().contains("unknown option");
     let error = if error.location().is_some() { error } else { error.at(option.at) };
-    match nearest(&option.key, PLANNED.into_iter()).filter(|_| is_unknown) {
+    match nearest(&option.key, PLANNED.into_iter().chain(ACCEPTED)).filter(|_| is_unknown) {
         Some(meant) => error.with_hint(format!("did you mean '{meant}'?")),
         None => error,
     }

@@ -14,11 +14,8 @@ use headwater_engine::{
 
 use super::names;
 use crate::{
-    bind::loaded::names_read,
-    parser::{
-        cursor::{Identifier, ObjectName},
-        ddl::CreateView,
-    },
+    bind::{OutputColumn, loaded::names_read},
+    parser::{cursor::ObjectName, ddl::CreateView},
     session::{Outcome, Session},
     tables::{LATE_SUFFIX, REJECTED_SUFFIX, RunTable, not_found},
     types::trino_type_name,
@@ -55,8 +52,8 @@ pub(super) async fn create(session: &Session, create: &CreateView) -> Result<Out
 
 async fn entry(session: &Session, create: &CreateView, name: TableName) -> Result<Table> {
     let database = session.database();
-    let sql = text_of(create);
     let bound = session.bound_as_view(&name, &create.query).await?;
+    let sql = text_of(create, &bound.columns);
     let schema = bound.schema();
     let fields = schema.fields();
     if !create.columns.is_empty() && create.columns.len() != fields.len() {
@@ -104,38 +101,23 @@ async fn entry(session: &Session, create: &CreateView, name: TableName) -> Resul
     })
 }
 
-/// The query of a view, with the names it gives its columns.
-fn text_of(create: &CreateView) -> String {
+/// The query of a view, with the names it gives its columns: by the names they have in the query, which stay when `*` comes
+/// to stand for more; by their places where these do not tell them apart.
+fn text_of(create: &CreateView, columns: &[OutputColumn]) -> String {
     if create.columns.is_empty() {
         return create.query_text.clone();
     }
-    let quoted = |column: &Identifier| format!("\"{}\"", column.value.replace('"', "\"\""));
-    let names: Vec<_> = create.columns.iter().map(quoted).collect();
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let is_told = |(index, column): (usize, &OutputColumn)| {
+        column.is_named && columns[..index].iter().all(|other| !other.name.eq_ignore_ascii_case(&column.name))
+    };
+    if columns.iter().enumerate().all(is_told) {
+        let named = columns.iter().zip(&create.columns);
+        let items: Vec<_> = named.map(|(of, to)| format!("{} AS {}", quoted(&of.name), quoted(&to.value))).collect();
+        return format!("SELECT {} FROM (\n{}\n) AS v", items.join(", "), create.query_text);
+    }
+    let names: Vec<_> = create.columns.iter().map(|column| quoted(&column.value)).collect();
     format!("SELECT * FROM (\n{}\n) AS v ({})", create.query_text, names.join(", "))
-}
-
-/// Takes the names that [`text_of`] gave a view's columns off its query, and says whether there were any.
-pub(crate) fn take_names(query: &mut ast::Query, columns: &[Column]) -> bool {
-    let whole = query.to_string();
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return false };
-    let [from] = select.from.as_mut_slice() else { return false };
-    if whole != format!("SELECT * FROM {}", from.relation) {
-        return false;
-    }
-    match &mut from.relation {
-        ast::TableFactor::Derived { alias: Some(alias), .. }
-            if !columns.is_empty()
-                && alias
-                    .columns
-                    .iter()
-                    .map(|column| &column.name.value)
-                    .eq(columns.iter().map(|column| &column.name)) =>
-        {
-            alias.columns.clear();
-            true
-        }
-        _ => false,
-    }
 }
 
 /// Whether a query names a table of the run, or a view that does.

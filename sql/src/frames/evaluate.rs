@@ -105,7 +105,7 @@ fn shifted(framed: &Framed, x: &ArrayRef, rest: &[ArrayRef], forwards: bool) -> 
     let Some(offsets) = rest.first() else { return Err(Error::internal("the offset is missing")) };
     let offsets = cast(offsets, &DataType::Int64)?;
     let offsets = offsets.as_primitive::<Int64Type>();
-    let known = |at: &usize| !framed.ignore_nulls || x.is_valid(*at);
+    let known: Vec<usize> = (0..x.len()).filter(|at| !framed.ignore_nulls || x.is_valid(*at)).collect();
     let mut picked = Vec::with_capacity(x.len());
     for row in 0..x.len() {
         let offset = offsets.is_valid(row).then(|| offsets.value(row));
@@ -115,8 +115,14 @@ fn shifted(framed: &Framed, x: &ArrayRef, rest: &[ArrayRef], forwards: bool) -> 
         };
         picked.push(match (offset, forwards) {
             (0, _) => Some(row),
-            (offset, true) => (row + 1..x.len()).filter(known).nth(offset - 1),
-            (offset, false) => (0..row).rev().filter(known).nth(offset - 1),
+            (offset, true) => {
+                let next = known.partition_point(|at| *at <= row);
+                next.checked_add(offset - 1).and_then(|at| known.get(at)).copied()
+            }
+            (offset, false) => {
+                let before = known.partition_point(|at| *at < row);
+                before.checked_sub(offset).map(|at| known[at])
+            }
         });
     }
     let Some(defaults) = rest.get(1) else {

@@ -23,7 +23,9 @@ use arrow::{
 };
 use datafusion::{
     error::{DataFusionError, Result as PlanResult},
-    logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature},
+    logical_expr::{
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature,
+    },
     physical_plan::PhysicalExpr,
 };
 use headwater_engine::error::{Error, Result};
@@ -110,13 +112,18 @@ pub struct Closed {
     pub parameters: usize,
     /// The body.
     pub body: Arc<dyn PhysicalExpr>,
-    /// What it looks like; two are the same when this and the inputs are.
-    pub text: String,
+    /// What the body was planned from, its inputs named by their places: two are the same when this and their inputs'
+    /// types are.
+    pub planned_from: Expr,
+    /// Whether it gives something else each time.
+    pub is_volatile: bool,
 }
 
 impl PartialEq for Closed {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.inputs == other.inputs && self.parameters == other.parameters
+        let types =
+            |closed: &Self| closed.inputs.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        self.planned_from == other.planned_from && self.parameters == other.parameters && types(self) == types(other)
     }
 }
 
@@ -124,7 +131,7 @@ impl Eq for Closed {}
 
 impl Hash for Closed {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        self.planned_from.hash(state);
         self.parameters.hash(state);
     }
 }
@@ -198,7 +205,8 @@ pub struct HigherCall {
 impl HigherCall {
     /// A call from its slots and the type it gives.
     pub fn new(function: Arc<dyn Higher>, slots: Vec<Slot>, result: DataType) -> Self {
-        Self { function, slots, result, signature: crate::kernels::any_arguments() }
+        let is_volatile = slots.iter().any(|slot| matches!(slot, Slot::Lambda(closed) if closed.is_volatile));
+        Self { function, slots, result, signature: crate::kernels::any_arguments(is_volatile) }
     }
 
     fn arguments(&self, values: &[ArrayRef]) -> Result<Vec<HigherArgument<'_>>> {

@@ -151,7 +151,7 @@ fn entry_rows(typing: &Typing<'_>) -> Result<DataType> {
 fn entries() -> Definition {
     map("map_entries", "the entries of a map as rows of key and value")
         .on_typed(
-            "map_entries(map(K, V)) -> array(K)",
+            "map_entries(map(K, V)) -> array(row(K, V))",
             entry_rows,
             whole(|call| {
                 let maps = call.full(0)?;

@@ -18,7 +18,7 @@ use datafusion::{
     common::{ScalarValue, config::ConfigOptions},
     error::{DataFusionError, Result as PlanResult},
     logical_expr::{
-        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature as PlanSignature,
+        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature as PlanSignature,
         Volatility,
         simplify::{ExprSimplifyResult, SimplifyContext},
     },
@@ -189,6 +189,11 @@ pub fn unexpected<'a>(name: &str, arguments: &[DataType], texts: impl Iterator<I
         "FUNCTION_NOT_FOUND",
         format!("unexpected parameters ({given}) for function {name}; expected: {expected}"),
     )
+}
+
+/// Whether a function says the query's time, or a batch's.
+pub fn is_clock(function: &ScalarUDF) -> bool {
+    function.inner().as_ref().downcast_ref::<ScalarFunction>().is_some_and(|function| function.is_clock)
 }
 
 impl Overload {

@@ -11,13 +11,13 @@ use arrow::{
 };
 use datafusion::{catalog::TableProvider, datasource::MemTable};
 use headwater_engine::{
-    checkpoint::manifest::Manifest,
+    checkpoint::manifest::{Manifest, SourceState},
     error::{Error, Result},
     inspect,
 };
 
 use super::Jobs;
-use crate::{diagnostics::Classify, session::Session};
+use crate::{diagnostics::Classify, lower::table::StreamTable, session::Session};
 
 /// The rows jobs keep under this name, `"t$rejected"` or `"t$late"`; `None` if no job has any and no schema is known.
 pub(crate) async fn accounting_table(
@@ -56,6 +56,20 @@ pub(crate) async fn accounting_table(
     };
     let rows = batches.iter().map(|batch| in_columns(&schema, batch)).collect::<Result<Vec<_>>>()?;
     Ok(Some(Arc::new(MemTable::try_new(schema, vec![rows]).classify()?)))
+}
+
+/// Whether some job reads or writes a table where it is declared to be.
+pub(crate) async fn is_of_job(session: &Session, table: &StreamTable) -> Result<bool> {
+    let source = table.connector.source(&table.spec).ok().map(|source| source.to_string());
+    let sink = table.connector.sink(&table.spec).ok().map(|sink| sink.destination());
+    let is_source = |state: &SourceState| {
+        state.table.eq_ignore_ascii_case(&table.name) && source.as_ref().is_some_and(|source| *source == state.origin)
+    };
+    let jobs = Jobs::read(session).await?;
+    Ok(jobs.manifests().any(|(_, manifest)| {
+        manifest.sources.values().any(is_source)
+            || manifest.sinks.values().any(|state| state.destination.is_some() && state.destination == sink)
+    }))
 }
 
 /// The columns of a schema, then those that another has besides. Segments of an older table may have other columns.

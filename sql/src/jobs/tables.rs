@@ -2,7 +2,7 @@
 //!
 //! Invariant: times are TIMESTAMP(3) in UTC, and a name is the one the job's file gave.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray},
@@ -14,6 +14,7 @@ use headwater_engine::{
     checkpoint::manifest::{Manifest, OperatorState, SplitStatus},
     error::{Error, Result},
     inspect::{self, SplitRow},
+    operator::Traffic,
     time::{Instant, Watermark},
 };
 
@@ -311,15 +312,21 @@ fn operator_rows(jobs: &Jobs) -> Result<RecordBatch> {
         "n:open_windows",
         "i:oldest_window_end",
         "n:queue_bytes",
+        "n:rows_in",
+        "n:rows_out",
+        "n:rows_dropped",
     ];
     let stateless = |manifest: &'_ Manifest| {
-        let others = manifest.queued.keys().filter(|name| !manifest.operators.contains_key(*name));
-        others.map(|name| (name.clone(), OperatorState::default())).collect::<Vec<_>>()
+        let is_stateless = |name: &&String| !manifest.operators.contains_key(*name);
+        let others: BTreeSet<&String> = manifest.queued.keys().chain(manifest.traffic.keys()).collect();
+        others.into_iter().filter(is_stateless).map(|name| (name.clone(), OperatorState::default())).collect::<Vec<_>>()
     };
     let rows = jobs.manifests().flat_map(|(job, manifest)| {
         let all = manifest.operators.iter().map(|(name, state)| (name.clone(), state.clone()));
         all.chain(stateless(manifest)).map(move |(name, state)| {
             let queued = manifest.queued.get(&name).copied().unwrap_or(0);
+            let traffic = manifest.traffic.get(&name);
+            let passed = |rows: fn(&Traffic) -> u64| Cell::Number(traffic.map(rows));
             let files = || state.tasks.iter().flat_map(|tables| tables.values().flatten());
             vec![
                 text(job),
@@ -334,6 +341,9 @@ fn operator_rows(jobs: &Jobs) -> Result<RecordBatch> {
                 number(state.observed.open_windows),
                 Cell::Time(state.observed.oldest_open_window.map(|end| end.div_euclid(1000))),
                 number(queued),
+                passed(|rows| rows.rows_in),
+                passed(|rows| rows.rows_out),
+                passed(|rows| rows.dropped),
             ]
         })
     });

@@ -38,7 +38,7 @@ pub fn exists(from: &Type, to: &Type) -> bool {
     match (from, to) {
         (a, b) if scalar_number(a) && scalar_number(b) => true,
         (T::Varchar(_) | T::Char(_), T::Varchar(_) | T::Char(_)) => true,
-        (T::Varchar(_) | T::Char(_), to) if scalar_number(to) => true,
+        (T::Varchar(_), to) if scalar_number(to) => true,
         (T::Varchar(_), T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampTz(..) | T::Json | T::Uuid) => true,
         (T::Sketch(a), T::Varbinary) | (T::Varbinary, T::Sketch(a)) => *a != Sketch::Color,
         (T::Sketch(_), _) | (_, T::Sketch(_)) => false,

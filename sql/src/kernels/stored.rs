@@ -18,15 +18,24 @@ pub(crate) fn declared(column: &str, type_text: &str) -> Option<TextLength> {
         "varchar" => false,
         _ => return None,
     };
-    Some(TextLength { column: column.to_owned(), most: most.trim().parse().ok()?, is_padded })
+    Some(TextLength { column: column.to_owned(), most: most.trim().parse().ok()?, is_padded, is_key: false })
 }
 
 /// The texts as the column holds them.
 pub(super) fn evaluate(texts: &ArrayRef, length: &TextLength) -> Result<ArrayRef> {
-    let texts: &StringArray =
-        texts.as_string_opt().ok_or_else(|| Error::internal("a column with a length holds text"))?;
+    let texts = strings(texts)?;
     let stored = texts.iter().map(|text| text.map(|text| length.fitted(text)).transpose());
     Ok(Arc::new(stored.collect::<Result<StringArray>>()?))
+}
+
+/// The texts as the column holds them; those that are too long as they are.
+pub(super) fn cut(texts: &ArrayRef, length: &TextLength) -> Result<ArrayRef> {
+    let cut = strings(texts)?.iter().map(|text| text.map(|text| length.fitted(text).unwrap_or(text)));
+    Ok(Arc::new(cut.collect::<StringArray>()))
+}
+
+fn strings(texts: &ArrayRef) -> Result<&StringArray> {
+    texts.as_string_opt().ok_or_else(|| Error::internal("a column with a length holds text"))
 }
 
 /// The values, if none is NULL.

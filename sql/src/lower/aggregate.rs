@@ -34,6 +34,7 @@ use headwater_engine::{
 use super::{
     facts::{Attached, Facts},
     flow::{Flow, Lowering, Origin, arrow_schema, index_of, physical, unaliased, uses_windows},
+    wavering,
 };
 
 /// What a grouping expression is.
@@ -341,6 +342,9 @@ fn calls(flow: &Flow, aggregate: &Aggregate) -> Result<Vec<AggregateCall>> {
             let lowered = LoweredAggregateBuilder::new(unaliased(expr), &rows, &input, &props, &context)
                 .with_name(name)
                 .build()?;
+            let arguments = lowered.aggregate.all_expressions();
+            let all = arguments.args.iter().chain(&arguments.order_by_exprs).chain(&lowered.filter);
+            wavering::check("aggregate of", all, &flow.facts)?;
             Ok(AggregateCall { function: lowered.aggregate, filter: lowered.filter })
         })
         .collect()

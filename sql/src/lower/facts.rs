@@ -12,7 +12,10 @@ use datafusion::{
 };
 use headwater_engine::connector::ChangelogMode;
 
-use super::flow::{index_of, physical, unaliased};
+use super::{
+    flow::{index_of, physical, unaliased},
+    wavering::Wavering,
+};
 use crate::{
     kernels::{self, Op},
     types::Type,
@@ -45,6 +48,8 @@ pub(super) struct Facts {
     pub(super) values: Vec<(usize, Vec<ScalarValue>)>,
     /// Branches of sources that reach here through stateless operators only.
     pub(super) feeds: Vec<(usize, usize)>,
+    /// Columns whose values are others when a row is taken back.
+    pub(super) wavering: Vec<Wavering>,
 }
 
 impl Facts {
@@ -55,7 +60,8 @@ impl Facts {
 
     pub(super) fn of(changes: ChangelogMode) -> Self {
         let (times, keys, spread, values, feeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { changes, attached: None, times, clocks: Vec::new(), keys, spread, values, feeds }
+        let (clocks, wavering) = (Vec::new(), Vec::new());
+        Self { changes, attached: None, times, clocks, keys, spread, values, feeds, wavering }
     }
 
     /// The facts after columns have moved; `same` also finds a column whose values are told apart in another type.
@@ -67,6 +73,7 @@ impl Facts {
         let sets = |sets: &[Vec<usize>]| -> Vec<Vec<usize>> {
             sets.iter().filter_map(|set| set.iter().map(|column| same(*column)).collect()).collect()
         };
+        let wavers = |known: &Wavering| Some(Wavering { column: exact(known.column)?, shown: known.shown.clone() });
         Self {
             changes: self.changes,
             attached: self.attached.and_then(window),
@@ -76,6 +83,7 @@ impl Facts {
             spread: sets(&self.spread),
             values: Vec::new(),
             feeds: self.feeds.clone(),
+            wavering: self.wavering.iter().filter_map(wavers).collect(),
         }
     }
 

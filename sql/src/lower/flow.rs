@@ -32,6 +32,7 @@ use super::{
     facts::Facts,
     refused::refused,
     table::{StreamTable, stream_table},
+    wavering,
 };
 use crate::{bind::subquery_of, settings::SettingValue, windows::WindowNode};
 
@@ -185,6 +186,7 @@ impl Lowering {
             input = self.assign(input)?;
         }
         let predicate = physical(&filter.predicate, input.rows_schema()?.as_ref())?;
+        wavering::check("filter", [&predicate], &input.facts)?;
         input.steps.push(Step::Filter(predicate));
         Ok(input)
     }
@@ -198,10 +200,12 @@ impl Lowering {
         let mut places = Vec::with_capacity(exprs.len());
         for expr in exprs {
             if let Ok(index) = index_of(expr, &flow.schema) {
+                flow.facts.check_column("key", index)?;
                 places.push(index);
                 continue;
             }
             let made = physical(expr, &flow.schema)?;
+            wavering::check("key", [&made], &flow.facts)?;
             let name = format!("headwater_key_{}", all.len());
             fields.push(Arc::new(Field::new(name, made.data_type(&schema)?, true)));
             places.push(all.len());

@@ -9,10 +9,8 @@ use datafusion::{
     common::{Column as PlanColumn, tree_node::TreeNodeRecursion},
     execution::SessionState,
     logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder},
-    optimizer::{
-        Optimizer, optimize_projections::OptimizeProjections, push_down_filter::PushDownFilter,
-        simplify_expressions::SimplifyExpressions,
-    },
+    optimizer::{Optimizer, optimize_projections::OptimizeProjections, simplify_expressions::SimplifyExpressions},
+    physical_expr::{PhysicalExpr, expressions::Column},
     scalar::ScalarValue,
 };
 use headwater_connectors::lake::stats::ScanStats;
@@ -20,7 +18,7 @@ use headwater_engine::{
     catalog::TableKind,
     connector::{ChangelogMode, TextLength},
     error::{Error, Result},
-    graph::{Exchange, Graph, NodeKind, SinkNode},
+    graph::{Exchange, Graph, NodeKind, Projection, SinkNode, Step},
     operators::upsert::{ByKey, Keeps},
 };
 
@@ -28,7 +26,7 @@ use super::{
     aside::read_table,
     beside,
     facts::Facts,
-    flow::{Flow, Lowering, SourceTable, arrow_schema},
+    flow::{Flow, Lowering, SourceTable, arrow_schema, physical},
     semi::without_subqueries,
     sources,
     table::{ColumnSource, StreamTable},
@@ -38,7 +36,7 @@ use crate::{
     diagnostics::did_you_mean,
     kernels::{self, Op},
     parser::statement::Insert,
-    session::Session,
+    session::{Session, rules::PushFilters},
     settings::SettingValue,
     tables::{Found, RunTable, find, not_found},
     types::{Type, coerces},
@@ -194,7 +192,7 @@ pub(super) fn optimize(plan: LogicalPlan, state: &SessionState) -> Result<Logica
     let plan = without_subqueries(plan, state)?;
     let rules = Optimizer::with_rules(vec![
         Arc::new(SimplifyExpressions::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(PushFilters::default()),
         Arc::new(OptimizeProjections::new()),
     ]);
     Ok(rules.optimize(plan, state, |_, _| {})?)
@@ -280,13 +278,13 @@ fn given(insert: &Insert, sink: &StreamTable, writable: &[usize]) -> Result<Vec<
         .collect()
 }
 
-fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) -> Result<()> {
+fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, mut table: StreamTable) -> Result<()> {
     let flow = lowering.flow(plan)?;
     let flow = lowering.assign(flow)?;
     let schema = arrow_schema(&flow.schema);
     let sink = table.connector.sink(&table.spec)?;
     let flow = match sink.accepts() {
-        ChangelogMode::Upsert => by_key(lowering, flow, &table)?,
+        ChangelogMode::Upsert => keys_in_length(by_key(lowering, flow, &table)?, &mut table)?,
         ChangelogMode::Append | ChangelogMode::Retract => flow,
     };
     if let Some(caution) = sink.caution(flow.facts.changes) {
@@ -301,6 +299,30 @@ fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, table: StreamTable) ->
     let node = SinkNode { table: table.name.clone(), insert, input: input.clone(), sink, not_null, lengths, schema };
     lowering.add("sink", NodeKind::Sink(node));
     others.into_iter().try_for_each(|other| beside::add(lowering, &origin, &input, other, &table.name))
+}
+
+/// Key columns with a length: what is only added is cut to it before rows are dealt to tasks by their keys. Where rows
+/// change, their keys are those of the query, of which two may not become one: nothing is cut off.
+fn keys_in_length(mut flow: Flow, table: &mut StreamTable) -> Result<Flow> {
+    let (spec, is_append) = (&table.spec, flow.facts.changes == ChangelogMode::Append);
+    let is_key = |column: usize| spec.primary_key.contains(spec.schema.field(column).name());
+    let keys: Vec<&mut (usize, TextLength)> = table.lengths.iter_mut().filter(|(column, _)| is_key(*column)).collect();
+    if keys.is_empty() {
+        return Ok(flow);
+    }
+    let schema = arrow_schema(&flow.schema);
+    let columns = (0..).zip(schema.fields()).map(|(place, field)| Arc::new(Column::new(field.name(), place)) as _);
+    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = columns.collect();
+    for (column, length) in keys {
+        length.is_key = !is_append;
+        let value = Expr::Column(flow.schema.columns()[*column].clone());
+        let cut = kernels::call(Op::Cut(length.clone()), vec![value], Type::Varchar(None));
+        exprs[*column] = physical(&cut, &flow.schema)?;
+    }
+    if is_append {
+        flow.steps.push(Step::Project(Projection { exprs, schema }));
+    }
+    Ok(flow)
 }
 
 /// Changes as a sink with a key takes them: the last one of each key.
@@ -331,15 +353,17 @@ fn by_key(lowering: &mut Lowering, flow: Flow, table: &StreamTable) -> Result<Fl
             "select the columns the query groups, ranks or joins by, and declare exactly these as the key",
         ));
     }
+    let is_together = flow.facts.is_together(&key);
+    key.iter().try_for_each(|column| flow.facts.check_column("key", *column))?;
     if flow.facts.changes == ChangelogMode::Upsert {
         return Ok(flow);
     }
-    let is_together = flow.facts.is_together(&key);
     let (keeps, exchange) = match is_together {
         true => (Keeps::Nothing, Exchange::Forward),
         false => (Keeps::All, Exchange::Hash(key.clone())),
     };
     if !is_together {
+        flow.facts.check_columns()?;
         lowering.unbounded_state("a result whose rows of one key come from several tasks");
     }
     let (schema, rows) = (Arc::clone(&flow.schema), arrow_schema(&flow.schema));

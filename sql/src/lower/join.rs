@@ -35,6 +35,7 @@ use headwater_engine::{
 use super::{
     facts::{Facts, is_bounded},
     flow::{Flow, Lowering, arrow_schema, index_of, physical, unaliased},
+    wavering,
 };
 use crate::kernels::{self, Arithmetic, Op};
 
@@ -87,6 +88,10 @@ impl Lowering {
             })?),
             None => None,
         };
+        // Rows that are taken back are found as wholes, and the condition sees both sides' rows.
+        let changes = sides[0].flow.facts.changes.max(sides[1].flow.facts.changes);
+        wavering::check("condition", &residual, &Facts::of(changes))?;
+        sides.iter().try_for_each(|side| side.flow.facts.check_columns())?;
         let keys = [sides[0].keys.clone(), sides[1].keys.clone()];
         let inputs = [Arc::clone(&sides[0].rows), Arc::clone(&sides[1].rows)];
         let operator = Join::new(kind, bound, keys, residual, inputs)?.with_ttl(self.ttl);

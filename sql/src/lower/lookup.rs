@@ -36,6 +36,7 @@ use super::{
     facts::Facts,
     flow::{Flow, Lowering, Origin, arrow_schema, index_of, physical, unaliased},
     join::{Condition, Side, behind},
+    wavering,
 };
 use crate::{diagnostics::Classify, settings::SettingValue};
 
@@ -168,6 +169,8 @@ impl Lowering {
             Some(rest) => Some(behind(&physical(&rest, &join.schema)?, &|index| places.of(index))?),
             None => None,
         };
+        // The stream's columns come first there.
+        wavering::check("condition", &residual, &side.flow.facts)?;
         let operator = match self.asked(table_plan, &table_keys)? {
             Some((asked, keys)) => by_key(asked, &side, keys, kind, residual)?,
             None => {

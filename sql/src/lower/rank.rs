@@ -19,6 +19,7 @@ use super::{
     facts::Facts,
     flow::{Flow, Lowering, arrow_schema, index_of, physical, unaliased},
     refused::unsupported,
+    wavering,
 };
 
 /// What the way out of an unbounded rank is.
@@ -60,6 +61,7 @@ impl Lowering {
         let mut flow = self.ranked(window, (&params.partition_by, &params.order_by), (limit, is_ranked, ties))?;
         for condition in rest {
             let predicate = physical(&condition, &window.schema)?;
+            wavering::check("filter", [&predicate], &flow.facts)?;
             flow.steps.push(Step::Filter(predicate));
         }
         Ok(flow)
@@ -76,6 +78,7 @@ impl Lowering {
         let width = input.schema.fields().len();
         let exprs: Vec<Expr> = partition.iter().cloned().chain(order.iter().map(|sort| sort.expr.clone())).collect();
         let (input, places, rows) = self.with_columns(input, &exprs)?;
+        input.facts.check_columns()?;
         let (partition, sorted) = places.split_at(partition.len());
         let options = order.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
         let is_updated = input.facts.changes != ChangelogMode::Append;

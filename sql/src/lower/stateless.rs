@@ -31,7 +31,8 @@ use super::{
     facts::{Attached, Facts},
     flow::{Flow, Lowering, Origin, Pending, arrow_schema, index_of, physical, uses_windows},
     sources,
-    table::StreamTable,
+    table::{ColumnSource, StreamTable},
+    wavering::Wavering,
 };
 use crate::windows::WindowNode;
 
@@ -68,6 +69,15 @@ impl Lowering {
         facts.clocks = table.time.iter().flat_map(|time| &time.clocks).filter_map(|column| place(*column)).collect();
         let key: Option<Vec<usize>> = table.key_columns()?.into_iter().map(place).collect();
         facts.keys = key.into_iter().filter(|key| !key.is_empty()).collect();
+        if facts.changes != ChangelogMode::Append {
+            let of = |(place, column): (usize, &usize)| {
+                let is_clock = facts.clocks.contains(&place);
+                let is_wavering = matches!(&table.columns[*column], ColumnSource::Computed(expr) if expr.is_volatile());
+                let shown = table.schema.field(*column).name().clone();
+                (is_clock || is_wavering).then_some(Wavering { column: place, shown })
+            };
+            facts.wavering = wanted.iter().enumerate().filter_map(of).collect();
+        }
         let schema = Arc::clone(&scan.projected_schema);
         let origin = Origin::Source(index, BranchInput::Rows);
         Ok(Flow { origin, steps: vec![Step::Project(projection)], schema, pending: None, facts })
@@ -320,6 +330,7 @@ impl Lowering {
                     changes: before.changes.max(own.changes),
                     attached: before.attached.filter(|attached| own.attached == Some(*attached)),
                     times: before.times.into_iter().filter(|time| own.times.contains(time)).collect(),
+                    wavering: [before.wavering, own.wavering].concat(),
                     feeds: [before.feeds, own.feeds].concat(),
                     ..Facts::append()
                 },
@@ -358,7 +369,8 @@ impl Lowering {
 
 fn projected(mut input: Flow, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Flow> {
     let physicals = exprs.iter().map(|expr| physical(expr, &input.schema)).collect::<Result<Vec<_>>>()?;
-    input.facts = input.facts.projected(exprs, &input.schema);
+    let wavering = input.facts.wavering_of(&physicals);
+    input.facts = Facts { wavering, ..input.facts.projected(exprs, &input.schema) };
     let fields = arrow_schema(schema).fields()[..exprs.len()].to_vec();
     let step = Projection { exprs: physicals, schema: Arc::new(Schema::new(fields)) };
     input.steps.push(Step::Project(step));

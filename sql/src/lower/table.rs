@@ -28,6 +28,7 @@ use headwater_engine::{
 };
 
 use super::{
+    accepted::{self, ACCEPTED},
     columns::{lengths, spec_columns},
     lake_time::lake_time,
     scan::{StreamScan, statement_context},
@@ -49,13 +50,18 @@ use crate::{
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// The options the planner takes; connectors do not see them.
-pub(crate) const PLANNED: [&str; 6] = [
+pub(crate) const PLANNED: [&str; 11] = [
     "scan.watermark.idle-timeout",
     "scan.watermark.max-ahead",
     "scan.watermark.alignment.max-drift",
     "watermark.allowed-lateness",
     "malformed",
     "json.ignore-parse-errors",
+    "value.json.ignore-parse-errors",
+    "csv.ignore-parse-errors",
+    "value.csv.ignore-parse-errors",
+    "debezium-json.ignore-parse-errors",
+    "value.debezium-json.ignore-parse-errors",
 ];
 
 /// The connector whose tables are folders.
@@ -126,7 +132,9 @@ impl StreamTable {
         let own = TimeOptions::take(session, &mut options)?;
         let allowed_lateness = own.allowed_lateness;
         let policy = malformed(&mut options)?;
-        let left = all.into_iter().filter(|(key, _)| key != "connector" && !PLANNED.contains(&key.as_str()));
+        accepted::take(&mut options)?;
+        let is_ours = |key: &str| PLANNED.contains(&key) || ACCEPTED.contains(&key);
+        let left = all.into_iter().filter(|(key, _)| key != "connector" && !is_ours(key));
         let (spec_fields, metadata) = spec_columns(&*connector, declared)?;
         let spec = TableSpec {
             name: name.clone(),
@@ -190,7 +198,16 @@ impl StreamTable {
         declared: &CreateStreamTable,
         folder: Arc<dyn TableProvider>,
     ) -> Result<Self> {
-        Ok(Self { batch: Some(folder), is_pruned: true, ..Self::new(session, declared)? })
+        let mut table = Self::new(session, declared)?;
+        let all = folder.schema();
+        let is_hidden = |field: &&Arc<Field>| field.metadata().contains_key(HIDDEN_MARK);
+        let hidden: Vec<Arc<Field>> = all.fields().iter().filter(is_hidden).map(Arc::clone).collect();
+        let first = table.spec.schema.fields().len();
+        table.columns.extend((first..first + hidden.len()).map(ColumnSource::Spec));
+        for schema in [&mut table.spec.schema, &mut table.schema] {
+            *schema = Arc::new(Schema::new([schema.fields().to_vec(), hidden.clone()].concat()));
+        }
+        Ok(Self { batch: Some(folder), is_pruned: true, ..table })
     }
 
     /// A table of the catalog as a job reads and writes it.
@@ -289,7 +306,8 @@ fn folder(session: &Session, declared: &CreateStreamTable) -> Result<Arc<dyn Tab
     let name = session.table_name(&declared.name)?;
     let entry = Arc::new(filesystem_entry(&name, declared)?);
     let entry = session.statement_tables(&Arc::default()).with_secrets(entry)?;
-    Ok(Arc::new(LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?))
+    let table = LakeTable::new(entry, Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
+    Ok(Arc::new(table.with_not_null(&run_tables::not_null(declared))))
 }
 
 /// What a table says of its event time beside the watermark itself.
@@ -343,11 +361,20 @@ pub(crate) fn connector_of(session: &Session, declared: &CreateStreamTable) -> R
 }
 
 fn malformed(options: &mut Options) -> Result<Option<Malformed>> {
-    let policy = options.choice(
-        "malformed",
-        &[("reject", Malformed::Reject), ("skip", Malformed::Reject), ("fail", Malformed::Fail)],
-    )?;
-    let ignore = options.flag("json.ignore-parse-errors")?;
+    let choices = [("reject", Malformed::Reject), ("skip", Malformed::Reject), ("fail", Malformed::Fail)];
+    let policy = options.choice("malformed", &choices).map_err(|error| {
+        let is_null = options.text("malformed").is_some_and(|text| text.trim().eq_ignore_ascii_case("null"));
+        match is_null {
+            true => error.with_hint(
+                "rows of NULLs are for batch queries of files; a job keeps what it cannot read in \"t$rejected\": use reject",
+            ),
+            false => error,
+        }
+    })?;
+    let mut ignore = None;
+    for key in PLANNED.into_iter().filter(|key| key.ends_with(".ignore-parse-errors")) {
+        ignore = options.flag(key)?.or(ignore);
+    }
     Ok(policy.or(ignore.map(|ignore| if ignore { Malformed::Reject } else { Malformed::Fail })))
 }
 

@@ -12,7 +12,7 @@ use headwater_engine::error::{Error, Location, Result};
 
 use super::{
     dialect::TrinoDialect,
-    lexer::{Token, TokenKind, unquote},
+    lexer::{Token, TokenKind, is_digit_name, unquote},
     lines::Lines,
     rewrite::rewrite,
     source::Source,
@@ -326,6 +326,13 @@ impl<'a> Cursor<'a> {
     ) -> Result<T> {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Err(self.expected(what)) };
         let text = &self.source.text()[first.start..last.end];
+        if let Some(glued) = tokens.iter().find(|token| is_digit_name(&self.source.text()[token.range()])) {
+            return Err(Error::user(
+                "SYNTAX_ERROR",
+                "identifiers must not start with a digit; surround the identifier with double quotes",
+            )
+            .at(self.source.location(glued.start)));
+        }
         let mut spanned = Tokenizer::new(&TrinoDialect, text).tokenize_with_location().map_err(|error| {
             Error::user("SYNTAX_ERROR", lower_first(&error.message)).at(self.source.location(first.start))
         })?;

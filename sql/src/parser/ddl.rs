@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing here is resolved; names and values are as written, with their places.
 
+use std::cmp::Ordering;
+
 use datafusion::sql::sqlparser::ast;
 use headwater_engine::{catalog::Column, error::Location};
 
@@ -189,12 +191,53 @@ pub enum ColumnPlace {
 }
 
 /// `PARTITION (key = value, ..) [LOCATION '..']`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionSpec {
     /// Key and value; `None` is NULL.
     pub values: Vec<(Identifier, Option<String>)>,
+    /// Key, comparison and value, of partitions to drop.
+    pub bounds: Vec<(Identifier, Bound, String)>,
     /// Folder of its files.
     pub location: Option<String>,
+}
+
+/// How a partition's value compares with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    More,
+    /// `>=`
+    AtLeast,
+    /// `<>`
+    Other,
+}
+
+impl Bound {
+    /// Whether it holds of a value that compares so with the bound.
+    pub fn holds(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Less => ordering.is_lt(),
+            Self::AtMost => ordering.is_le(),
+            Self::More => ordering.is_gt(),
+            Self::AtLeast => ordering.is_ge(),
+            Self::Other => ordering.is_ne(),
+        }
+    }
+
+    /// As it is written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::More => ">",
+            Self::AtLeast => ">=",
+            Self::Other => "<>",
+        }
+    }
 }
 
 /// `CREATE [OR REPLACE] VIEW [IF NOT EXISTS] name [COMMENT ..] AS query`.

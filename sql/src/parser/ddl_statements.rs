@@ -7,7 +7,7 @@ use headwater_engine::error::{Error, Result};
 use super::{
     create_table::{column, columns},
     cursor::{Cursor, Identifier, ObjectName},
-    ddl::{ColumnPlace, CreateDatabase, CreateView, Ddl, Pairs, PartitionSpec, TableChange},
+    ddl::{Bound, ColumnPlace, CreateDatabase, CreateView, Ddl, Pairs, PartitionSpec, TableChange},
     lexer::TokenKind,
     statement::StatementKind,
 };
@@ -114,8 +114,10 @@ pub(super) fn drop(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
         return ddl(if is_view { Ddl::DropView { name, if_exists } } else { Ddl::DropTable { name, if_exists } });
     }
     match cursor.word_ahead(0).as_deref() {
-        Some(word @ ("FUNCTION" | "ROLE" | "CATALOG" | "MATERIALIZED")) => {
-            Err(Error::not_supported(format!("DROP {word} is not supported")).at(start.location()))
+        Some(word @ ("FUNCTION" | "ROLE" | "CATALOG" | "MATERIALIZED" | "INDEX" | "MACRO")) => {
+            Err(Error::not_supported(format!("DROP {word} is not supported"))
+                .with_hint("there is none: tables, views and databases can be dropped")
+                .at(start.location()))
         }
         _ => Err(cursor.expected("TABLE, VIEW, DATABASE or SCHEMA")),
     }
@@ -136,6 +138,14 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
     cursor.expect(&["ALTER"])?;
     if cursor.take(&["DATABASE"]) || cursor.take(&["SCHEMA"]) {
         let name = database_name(cursor)?;
+        for words in [&["SET", "LOCATION"][..], &["SET", "MANAGEDLOCATION"], &["SET", "OWNER"], &["RENAME", "TO"]] {
+            if cursor.is_at(words) {
+                let message = format!("ALTER DATABASE .. {} is not supported", words.join(" "));
+                return Err(Error::not_supported(message)
+                    .with_hint("create another database, and its tables over the same files")
+                    .at(cursor.location()));
+            }
+        }
         cursor.expect(&["SET", "DBPROPERTIES"])?;
         let properties = pairs(cursor)?;
         cursor.expect_end()?;
@@ -146,8 +156,17 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
             .with_hint("use CREATE OR REPLACE VIEW")
             .at(start.location()));
     }
+    if cursor.is_at(&["INDEX"]) {
+        return Err(Error::not_supported("ALTER INDEX is not supported")
+            .with_hint("there are no indexes: PARTITIONED BY prunes what a query reads")
+            .at(start.location()));
+    }
     cursor.expect(&["TABLE"])?;
     let name = cursor.object_name("the name of a table")?;
+    if cursor.take(&["RECOVER", "PARTITIONS"]) {
+        cursor.expect_end()?;
+        return ddl(Ddl::RepairTable(name));
+    }
     refuse_change(cursor)?;
     let change = table_change(cursor)?;
     cursor.expect_end()?;
@@ -189,6 +208,15 @@ fn table_change(cursor: &mut Cursor<'_>) -> Result<TableChange> {
         if cursor.take(&["RENAME", "TO", "PARTITION"]) {
             return Ok(TableChange::RenamePartition { from, to: values(cursor)? });
         }
+        refuse_change(cursor)?;
+        for words in [&["CHANGE"][..], &["ADD", "COLUMNS"], &["REPLACE", "COLUMNS"]] {
+            if cursor.is_at(words) {
+                let message = format!("{} of one partition is not supported", words.join(" "));
+                return Err(Error::not_supported(message)
+                    .with_hint("change the table's columns: older files are read as these by name, CSV by place")
+                    .at(cursor.location()));
+            }
+        }
         cursor.expect(&["SET", "LOCATION"])?;
         return Ok(TableChange::SetLocation { partition: Some(from), location: cursor.text("a location in quotes")? });
     }
@@ -209,6 +237,20 @@ fn refuse_change(cursor: &Cursor<'_>) -> Result<()> {
         (&["TOUCH"], "there are no hooks to touch"),
         (&["COMPACT"], "rewrite the partition with INSERT OVERWRITE"),
         (&["CONCATENATE"], "rewrite the partition with INSERT OVERWRITE"),
+        (&["ARCHIVE"], "there are no archives; move the files and register the folder with ADD PARTITION .. LOCATION"),
+        (&["UNARCHIVE"], "there are no archives"),
+        (&["NOT", "CLUSTERED"], "there are no buckets"),
+        (&["NOT", "SORTED"], "there are no buckets"),
+        (&["NOT", "SKEWED"], "there are no skewed tables"),
+        (&["NOT", "STORED"], "there are no skewed tables"),
+        (&["SKEWED", "BY"], "partition with PARTITIONED BY"),
+        (&["SET", "SKEWED"], "partition with PARTITIONED BY"),
+        (&["ALTER", "COLUMN"], "use CHANGE COLUMN old new type"),
+        (&["SET", "OWNER"], "access is that of the credentials in use"),
+        (&["SET", "PROPERTIES"], "use SET TBLPROPERTIES ('key' = 'value')"),
+        (&["EXECUTE"], "there are no table procedures; rewrite a partition with INSERT OVERWRITE"),
+        (&["ENABLE"], "access is that of the credentials in use"),
+        (&["DISABLE"], "access is that of the credentials in use"),
     ] {
         if cursor.is_at(words) {
             let message = format!("ALTER TABLE .. {} is not supported", words.join(" "));
@@ -266,7 +308,7 @@ fn drop_partitions(cursor: &mut Cursor<'_>) -> Result<TableChange> {
     let mut partitions = Vec::new();
     loop {
         cursor.expect(&["PARTITION"])?;
-        partitions.push(values(cursor)?);
+        partitions.push(bounds(cursor)?);
         if !cursor.take_symbol(',') {
             cursor.take(&["PURGE"]);
             return Ok(TableChange::DropPartitions { if_exists, partitions });
@@ -276,20 +318,64 @@ fn drop_partitions(cursor: &mut Cursor<'_>) -> Result<TableChange> {
 
 /// `(key = value, ..)`.
 pub(super) fn values(cursor: &mut Cursor<'_>) -> Result<PartitionSpec> {
-    Ok(PartitionSpec { values: cursor.list(partition_value)?, location: None })
+    Ok(PartitionSpec { values: cursor.list(partition_value)?, bounds: Vec::new(), location: None })
+}
+
+/// `(key = value, key > value, ..)`.
+fn bounds(cursor: &mut Cursor<'_>) -> Result<PartitionSpec> {
+    let mut spec = PartitionSpec::default();
+    let parts = cursor.list(|cursor| {
+        let key = cursor.identifier("a partition key")?;
+        let bound = bound(cursor);
+        if bound.is_none() {
+            cursor.expect_symbol('=')?;
+        }
+        Ok((key, bound, key_value(cursor)?))
+    })?;
+    for (key, bound, value) in parts {
+        match (bound, value) {
+            (None, value) => spec.values.push((key, value)),
+            (Some(bound), Some(value)) => spec.bounds.push((key, bound, value)),
+            (Some(_), None) => {
+                return Err(Error::user("SYNTAX_ERROR", "NULL is neither more nor less than another value").at(key.at));
+            }
+        }
+    }
+    Ok(spec)
+}
+
+fn bound(cursor: &mut Cursor<'_>) -> Option<Bound> {
+    let symbols = [('<', '='), ('>', '='), ('<', '>'), ('!', '=')];
+    let bounds = [Bound::AtMost, Bound::AtLeast, Bound::Other, Bound::Other];
+    for ((first, second), bound) in symbols.into_iter().zip(bounds) {
+        let mut ahead = cursor.clone();
+        if ahead.take_symbol(first) && ahead.take_symbol(second) {
+            *cursor = ahead;
+            return Some(bound);
+        }
+    }
+    match () {
+        () if cursor.take_symbol('<') => Some(Bound::Less),
+        () if cursor.take_symbol('>') => Some(Bound::More),
+        () => None,
+    }
 }
 
 /// `key = value`; the value is a text, a number, true, false, NULL or a date.
 pub(super) fn partition_value(cursor: &mut Cursor<'_>) -> Result<(Identifier, Option<String>)> {
     let key = cursor.identifier("a partition key")?;
     cursor.expect_symbol('=')?;
+    Ok((key, key_value(cursor)?))
+}
+
+fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
     for word in ["TRUE", "FALSE"] {
         if cursor.take(&[word]) {
-            return Ok((key, Some(word.to_lowercase())));
+            return Ok(Some(word.to_lowercase()));
         }
     }
     if cursor.take(&["NULL"]) {
-        return Ok((key, None));
+        return Ok(None);
     }
     let is_typed = |kind: &TokenKind| *kind == TokenKind::Text;
     if cursor.rest().get(1).is_some_and(|token| is_typed(&token.kind)) && !cursor.take(&["DATE"]) {
@@ -297,7 +383,7 @@ pub(super) fn partition_value(cursor: &mut Cursor<'_>) -> Result<(Identifier, Op
     }
     let value =
         if cursor.is_at_number() { cursor.number("a value")? } else { cursor.text("a value in quotes or a number")? };
-    Ok((key, Some(value)))
+    Ok(Some(value))
 }
 
 /// A table's name alone, to the end.

@@ -181,6 +181,9 @@ impl Table<'_, '_> {
         let of_type = |token: &TokenWithSpan| AFTER.iter().any(|after| is_word(Some(token), after));
         let end = top(spec, of_type).unwrap_or(spec.len());
         let (data_type, mut rest) = spec.split_at(end);
+        if is_word(data_type.last(), "EXISTS") {
+            return None;
+        }
         let formatted = begins(rest, &["FORMAT", "JSON"]);
         if formatted {
             rest = &rest[2..];

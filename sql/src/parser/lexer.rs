@@ -177,6 +177,47 @@ fn number_length(rest: &str) -> usize {
     length
 }
 
+/// Whether a number runs on into what would be a name: `1x`, `0xZZ`, `1e`.
+pub(super) fn is_digit_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if !bytes.first().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
+    let run = |from: usize, is: fn(&u8) -> bool| bytes.iter().skip(from).take_while(|byte| is(byte)).count();
+    let name = run(0, |byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let digits = run(0, u8::is_ascii_digit);
+    // Digits of which each may follow one underscore.
+    let grouped = |from: usize, is: fn(&u8) -> bool| {
+        let mut length = 0;
+        loop {
+            let skipped = usize::from(bytes.get(from + length) == Some(&b'_'));
+            if (from + length == 0 && skipped == 1) || !bytes.get(from + length + skipped).is_some_and(is) {
+                return length;
+            }
+            length += skipped + 1;
+        }
+    };
+    let radix = match (bytes.first(), bytes.get(1).map(u8::to_ascii_lowercase)) {
+        (Some(b'0'), Some(b'x')) => grouped(2, u8::is_ascii_hexdigit),
+        (Some(b'0'), Some(b'o')) => grouped(2, |byte| matches!(byte, b'0'..=b'7')),
+        (Some(b'0'), Some(b'b')) => grouped(2, |byte| matches!(byte, b'0' | b'1')),
+        _ => 0,
+    };
+    let exponent = match bytes.get(digits) {
+        Some(b'e' | b'E') => {
+            let sign = usize::from(matches!(bytes.get(digits + 1), Some(b'+' | b'-')));
+            run(digits + 1 + sign, u8::is_ascii_digit)
+        }
+        _ => 0,
+    };
+    let number = match (radix, exponent) {
+        (0, 0) => grouped(0, u8::is_ascii_digit),
+        (0, power) => digits + 1 + power,
+        (radix, _) => 2 + radix,
+    };
+    name > number
+}
+
 /// The value of a literal or quoted name: without its quotes, doubled quotes undone, and Hive's escapes where they apply.
 pub fn unquote(text: &str, token: &Token) -> String {
     let raw = &text[token.range()];

@@ -20,6 +20,7 @@ pub mod lexer;
 pub(crate) mod lines;
 mod match_recognize;
 pub mod rewrite;
+mod samples;
 mod session_statements;
 mod show;
 pub mod source;

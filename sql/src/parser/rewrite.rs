@@ -18,14 +18,14 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, TokenWithSpan, Word},
 };
 
-use super::{json_calls::json_calls, match_recognize::match_recognize};
+use super::{json_calls::json_calls, match_recognize::match_recognize, samples::samples};
 
 /// Rewrites a statement's tokens.
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let tokens: Vec<TokenWithSpan> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
     let tokens: Vec<TokenWithSpan> = tokens.into_iter().map(plain_name).collect();
-    let tokens = table_queries(match_recognize(joined_numbers(escaped_texts(tokens))));
+    let tokens = table_queries(match_recognize(samples(joined_numbers(escaped_texts(tokens)))));
     let tokens = group_quantifiers(tokens);
     cast_types(values_rows(values_queries(trims(json_calls(table_arguments(tokens))))))
 }
@@ -148,7 +148,7 @@ fn joined_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     for token in tokens {
         let joined = match (out.last(), &token.token) {
             (Some(TokenWithSpan { token: Token::Number(zero, _), span }), Token::Word(word))
-                if zero == "0" && span.end == token.span.start && word.value.starts_with(['b', 'B', 'o', 'O']) =>
+                if zero == "0" && span.end == token.span.start && word.value.starts_with(['b', 'B', 'o', 'O', 'X']) =>
             {
                 Some(format!("0{}", word.value))
             }

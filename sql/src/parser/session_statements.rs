@@ -140,24 +140,27 @@ pub(super) fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
     cursor.expect(&["EXPLAIN"])?;
     let analyze = cursor.take(&["ANALYZE"]);
     let verbose = cursor.take(&["VERBOSE"]);
-    let (mut kind, mut format) = (ExplainKind::default(), ExplainFormat::default());
+    let (mut kind, mut format) = (None, ExplainFormat::default());
     let mut ahead = cursor.clone();
     if ahead.take_symbol('(') && (ahead.is_at(&["TYPE"]) || ahead.is_at(&["FORMAT"])) {
         cursor.list(|cursor| explain_option(cursor, &mut kind, &mut format))?;
     }
     let statement = parse(cursor)?;
+    // Of the two plans only this one has that form.
+    let implied = if format == ExplainFormat::Json { ExplainKind::Logical } else { ExplainKind::default() };
+    let kind = kind.unwrap_or(implied);
     Ok(StatementKind::Explain(Box::new(Explain { analyze, verbose, kind, format, statement, is_instead: false })))
 }
 
-fn explain_option(cursor: &mut Cursor<'_>, kind: &mut ExplainKind, format: &mut ExplainFormat) -> Result<()> {
+fn explain_option(cursor: &mut Cursor<'_>, kind: &mut Option<ExplainKind>, format: &mut ExplainFormat) -> Result<()> {
     if cursor.take(&["TYPE"]) {
-        *kind = match cursor.word_ahead(0).as_deref() {
+        *kind = Some(match cursor.word_ahead(0).as_deref() {
             Some("LOGICAL") => ExplainKind::Logical,
             Some("DISTRIBUTED") => ExplainKind::Distributed,
             Some("VALIDATE") => ExplainKind::Validate,
             Some("IO") => ExplainKind::Io,
             _ => return Err(cursor.expected("LOGICAL, DISTRIBUTED, VALIDATE or IO")),
-        };
+        });
     } else {
         cursor.expect(&["FORMAT"])?;
         *format = match cursor.word_ahead(0).as_deref() {

@@ -15,7 +15,25 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("STATS", "statistics are taken from the files when they are read; EXPLAIN ANALYZE shows what a query read"),
     ("GRANTS", "access is that of the credentials in use"),
     ("ROLES", "access is that of the credentials in use"),
+    ("GRANT", "access is that of the credentials in use"),
+    ("ROLE", "access is that of the credentials in use"),
+    ("CURRENT", "access is that of the credentials in use"),
+    ("PRINCIPALS", "access is that of the credentials in use"),
+    ("INDEXES", "there are none: partitions say what a query reads, and SHOW PARTITIONS lists them"),
+    ("INDEX", "there are none: partitions say what a query reads, and SHOW PARTITIONS lists them"),
+    ("LOCKS", "there are none: every statement is atomic by itself"),
+    ("TRANSACTIONS", "there are none: every statement is atomic by itself"),
+    ("COMPACTIONS", "there are none: rewrite a partition with INSERT OVERWRITE"),
+    ("CONF", "SHOW SETTINGS lists the settings"),
+    (
+        "TABLE",
+        "DESCRIBE FORMATTED t shows a table's location, format and properties, SHOW TABLES IN db LIKE '..' finds its name",
+    ),
 ];
+
+/// What to do instead of showing one database.
+const OF_DATABASES: &str = "SELECT * FROM information_schema.schemata shows the databases, headwater catalog export all that is \
+                            kept of them";
 
 /// What can be shown.
 const SHOWN: &[&str] = &[
@@ -72,6 +90,11 @@ fn show(cursor: &mut Cursor<'_>) -> Result<Show> {
     }
     if cursor.take(&["CREATE", "VIEW"]) {
         return Ok(Show::CreateView(table_to_end(cursor)?));
+    }
+    if cursor.is_at(&["CREATE", "DATABASE"]) || cursor.is_at(&["CREATE", "SCHEMA"]) {
+        return Err(Error::not_supported("SHOW CREATE DATABASE is not supported")
+            .with_hint(OF_DATABASES)
+            .at(cursor.location()));
     }
     if cursor.take(&["CREATE"]) {
         return Err(cursor.expected("TABLE or VIEW"));
@@ -146,7 +169,7 @@ fn describe(cursor: &mut Cursor<'_>) -> Result<Show> {
     }
     if (cursor.is_at(&["DATABASE"]) || cursor.is_at(&["SCHEMA"])) && cursor.rest().len() > 1 {
         return Err(Error::not_supported("DESCRIBE DATABASE is not supported")
-            .with_hint("SELECT * FROM information_schema.schemata shows the databases")
+            .with_hint(OF_DATABASES)
             .at(cursor.location()));
     }
     if cursor.is_at(&["FUNCTION"]) && cursor.rest().get(1).is_some_and(|next| !is_dot(&next.kind)) {

@@ -152,7 +152,11 @@ impl Filler<'_> {
                 self.copy(at, close + 1);
             } else {
                 self.copy(at, open);
-                let value = self.value(inside, open, token)?;
+                let mut value = self.value(inside, open, token)?;
+                if is_bare(token) && value.starts_with('-') && self.text.ends_with('-') {
+                    // Two of them would begin a comment.
+                    value.insert(0, ' ');
+                }
                 self.segments.push(Segment { start: self.text.len(), written: open, is_copy: false });
                 self.text.push_str(&value);
             }
@@ -168,7 +172,14 @@ impl Filler<'_> {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
-        let given = self.parameters.get(name).map(|value| escaped(value, token));
+        let given = self.parameters.get(name);
+        if is_bare(token) && given.is_some_and(|value| !is_operand(value)) {
+            let message = format!("the value of parameter \"{name}\" is neither a name nor a literal");
+            return Err(Error::user("INVALID_PARAMETER", message)
+                .with_hint(format!("write '${{{name}}}' for a text; a parameter is no other part of a statement"))
+                .at(self.source.location(open)));
+        }
+        let given = given.map(|value| escaped(value, token));
         if let Some(value) = given.or_else(|| default.map(str::to_owned)) {
             return Ok(value);
         }
@@ -180,6 +191,39 @@ impl Filler<'_> {
         }
         .at(self.source.location(open)))
     }
+}
+
+/// Whether a token has no quotes.
+fn is_bare(token: &Token) -> bool {
+    !matches!(token.kind, TokenKind::Text | TokenKind::Quoted(_))
+}
+
+/// Whether a text is one name, with or without dots, or one literal: a number, a text, or a text with its type.
+fn is_operand(value: &str) -> bool {
+    let value = value.trim();
+    let Ok(tokens) = tokens(value) else { return false };
+    let mut before = 0;
+    for token in &tokens {
+        if !value[before..token.start].trim().is_empty() {
+            return false;
+        }
+        before = token.end;
+    }
+    let is_name = |token: &Token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted(_));
+    before == value.len()
+        && match tokens.iter().map(|token| &token.kind).collect::<Vec<_>>().as_slice() {
+            [TokenKind::Number | TokenKind::Text]
+            | [TokenKind::Symbol('-' | '+'), TokenKind::Number]
+            | [TokenKind::Word, TokenKind::Text] => true,
+            _ => {
+                let is_dot = |token: &Token| token.kind == TokenKind::Symbol('.');
+                tokens.len() % 2 == 1
+                    && tokens
+                        .iter()
+                        .enumerate()
+                        .all(|(at, token)| if at % 2 == 0 { is_name(token) } else { is_dot(token) })
+            }
+        }
 }
 
 /// A value as it must be written within this token's quotes.
@@ -198,8 +242,8 @@ mod tests {
     use super::*;
 
     fn filled(written: &str) -> String {
-        let parameters =
-            Parameters::from([("day".into(), "o'clock".into()), ("n".into(), "7".into()), ("q".into(), "a\"b".into())]);
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let parameters = Parameters::from([("day", "o'clock"), ("n", "7"), ("q", "a\"b"), ("less", "-7")].map(owned));
         Source::new(written, &parameters).map_or_else(|error| format!("{error:?}"), |source| source.text().to_owned())
     }
 
@@ -209,6 +253,21 @@ mod tests {
         assert_eq!(filled("SELECT '${x:-b c}' -- ${undefined}"), "SELECT 'b c' -- ${undefined}");
         assert_eq!(filled("SELECT '${x:-it''s}', '${day:-it''s}'"), "SELECT 'it''s', 'o''clock'");
         assert_eq!(filled("SELECT '$${n} ${n}'"), "SELECT '${n} 7'");
+        assert_eq!(filled("SELECT 1 -${less}, -${x:--8}, '-${less}'"), "SELECT 1 - -7, - -8, '--7'");
+    }
+
+    #[test]
+    fn without_quotes_a_value_is_one_name_or_literal() {
+        for operand in ["7", "-1.5", "a", "db.\"t\"", "'it''s'", "DATE '2024-01-01'", " x "] {
+            assert!(is_operand(operand), "{operand}");
+        }
+        for other in
+            ["", "1; DROP TABLE t", "1 OR 1=1", "it's", "1 -- ", "a /* b */", "f(x)", "a b", "1, 2", "a.", "- a"]
+        {
+            assert!(!is_operand(other), "{other}");
+        }
+        let refused = filled("SELECT ${day}");
+        assert!(refused.contains("neither a name nor a literal"), "{refused}");
     }
 
     #[test]

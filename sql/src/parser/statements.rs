@@ -26,6 +26,12 @@ fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
         return if cursor.is_at_symbol('(') { query(cursor) } else { Err(cursor.expected("a statement")) };
     };
     match word.as_str() {
+        "WITH" if cursor.is_at(&["WITH", "FUNCTION"]) && cursor.word_ahead(2).is_some_and(|name| name != "AS") => {
+            Err(no_functions(cursor, "WITH FUNCTION"))
+        }
+        "USING" if cursor.is_at(&["USING", "EXTERNAL", "FUNCTION"]) => {
+            Err(no_functions(cursor, "USING EXTERNAL FUNCTION"))
+        }
         "SELECT" | "WITH" | "VALUES" | "TABLE" => query(cursor),
         "INSERT" => insert(cursor),
         "UNLOAD" => unload(cursor),
@@ -72,6 +78,16 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     ("COPY", "use UNLOAD (query) TO 's3://..' to write files, and INSERT INTO to load them"),
     ("LOAD", "make a table over the files with CREATE EXTERNAL TABLE"),
+    (
+        "EXPORT",
+        "use UNLOAD (query) TO 's3://..', or copy the table's files and the statement that SHOW CREATE TABLE prints",
+    ),
+    ("IMPORT", "make a table over the files with CREATE EXTERNAL TABLE"),
+    ("LOCK", "every statement is atomic by itself, and several may write one table at a time"),
+    ("UNLOCK", "every statement is atomic by itself, and several may write one table at a time"),
+    ("DFS", "list, copy and delete files with the tools of their store"),
+    ("RELOAD", "functions are built in: SHOW FUNCTIONS lists them"),
+    ("DENY", "access is that of the credentials in use"),
     ("COMMENT", "give the comment in CREATE TABLE, or set it with ALTER TABLE .. SET TBLPROPERTIES ('comment' = '..')"),
 ];
 
@@ -103,6 +119,14 @@ fn unsupported(cursor: &Cursor<'_>, word: &str) -> Error {
         }
         None => crate::diagnostics::did_you_mean(cursor.expected("a statement"), word, STATEMENTS.iter().copied()),
     }
+}
+
+fn no_functions(cursor: &Cursor<'_>, what: &str) -> Error {
+    Error::not_supported(format!("{what} is not supported"))
+        .with_hint(
+            "write the expression in its place, in a query of WITH, or in a view; SHOW FUNCTIONS lists what there is",
+        )
+        .at(cursor.location())
 }
 
 fn query(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
@@ -235,6 +259,7 @@ fn create(cursor: &mut Cursor<'_>) -> Result<StatementKind> {
         (&["CATALOG"], "there is one catalog: choose it with --catalog"),
         (&["ROLE"], "access is that of the credentials in use"),
         (&["INDEX"], "partition the table: PARTITIONED BY prunes what a query reads"),
+        (&["MACRO"], "use a view"),
         (&["TABLE"], "drop the table first, or use INSERT OVERWRITE to replace its rows"),
     ] {
         if cursor.take(words) || or_replace && words == ["TABLE"] {

@@ -12,7 +12,10 @@ use datafusion::{
     sql::sqlparser::ast,
 };
 use futures::{StreamExt, stream};
-use headwater_connectors::lake::{commit::LISTINGS_MAX, stats::ScanStats};
+use headwater_connectors::lake::{
+    commit::LISTINGS_MAX,
+    stats::{ScanStats, SoFar},
+};
 use headwater_engine::error::{Error, Result};
 
 use super::{Outcome, Session, named};
@@ -24,6 +27,7 @@ struct Run {
     session: Session,
     query: ast::Query,
     stats: Arc<ScanStats>,
+    before: SoFar,
     /// How often it may begin again; never once it has given out rows.
     left: usize,
 }
@@ -31,16 +35,16 @@ struct Run {
 impl Session {
     /// The rows of a query, counted into `stats`.
     pub(super) async fn rows(&self, query: &ast::Query, stats: &Arc<ScanStats>) -> Result<SendableRecordBatchStream> {
-        let mut left = LISTINGS_MAX;
+        let (mut left, before) = (LISTINGS_MAX, stats.so_far());
         let stream = loop {
             match self.started(query, stats).await {
                 Err(error) if left > 0 && is_gone(&error) => left -= 1,
                 started => break started?,
             }
-            stats.begin_again();
+            stats.begin_again(&before);
         };
         let schema = stream.schema();
-        let run = Run { stream, session: self.clone(), query: query.clone(), stats: Arc::clone(stats), left };
+        let run = Run { stream, session: self.clone(), query: query.clone(), stats: Arc::clone(stats), before, left };
         let rows = stream::unfold(Some(run), |run| async move { run?.next().await });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
@@ -51,13 +55,17 @@ impl Session {
         Ok(named(stream, bound.schema()))
     }
 
-    /// Runs a statement that writes.
+    /// Runs a statement that writes, alone or after others that count into the same counters.
     pub(super) async fn written(&self, statement: &StatementKind) -> Result<Outcome> {
         let stats = self.counters();
+        let before = stats.so_far();
+        stats.committing.store(false, Relaxed);
         let session = self.counting_into(Arc::clone(&stats));
         for _ in 0..LISTINGS_MAX {
             match session.write(statement).await {
-                Err(error) if is_gone(&error) && !stats.committing.load(Relaxed) => stats.begin_again(),
+                Err(error) if is_gone(&error) && !stats.committing.load(Relaxed) => {
+                    stats.begin_again(&before);
+                }
                 ended => return ended,
             }
         }
@@ -85,7 +93,7 @@ impl Run {
                 return Some((item, Some(self)));
             }
             self.left -= 1;
-            self.stats.begin_again();
+            self.stats.begin_again(&self.before);
             match self.session.started(&self.query, &self.stats).await {
                 // Its columns are promised.
                 Ok(stream) if stream.schema() != self.stream.schema() => return Some((item, None)),

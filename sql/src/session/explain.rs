@@ -57,26 +57,35 @@ impl Session {
         if let StatementKind::StatementSet(statements) = &explain.statement.kind {
             return self.explain_each(explain, statements).await;
         }
-        let query = match &explain.statement.kind {
-            StatementKind::Query(query) => &query.body,
-            StatementKind::Insert(insert) => &insert.query,
-            StatementKind::CreateTableAs(create) => &create.query,
-            StatementKind::Unload(unload) => &unload.query,
+        let is_query = matches!(explain.statement.kind, StatementKind::Query(_));
+        match &explain.statement.kind {
+            StatementKind::Query(_)
+            | StatementKind::Insert(_)
+            | StatementKind::CreateTableAs(_)
+            | StatementKind::Unload(_) => {}
             _ if explain.kind == ExplainKind::Validate => {
                 return rows::texts(&["Valid"], vec![vec![Some("true".into())]]);
             }
-            _ => return Err(Error::not_supported("EXPLAIN of this statement is not supported")),
-        };
+            _ => {
+                return Err(Error::not_supported("EXPLAIN of this statement is not supported")
+                    .with_hint("it explains queries, INSERT, CREATE TABLE AS and UNLOAD"));
+            }
+        }
         if explain.kind == ExplainKind::Io {
             return Err(Error::not_supported("EXPLAIN (TYPE IO) is not supported")
                 .with_hint("EXPLAIN ANALYZE shows what a statement reads"));
         }
-        if explain.analyze && !matches!(explain.statement.kind, StatementKind::Query(_)) {
+        if explain.analyze && !is_query {
             return Err(Error::not_supported("EXPLAIN ANALYZE of a statement that writes is not supported")
                 .with_hint("EXPLAIN ANALYZE its query, or run it: what it read is shown after it"));
         }
         let stats = Arc::<ScanStats>::default();
-        let (plan, state) = self.plan(query, &stats).await?;
+        let (plan, state) = match &explain.statement.kind {
+            StatementKind::Query(query) => self.plan(&query.body, &stats).await?,
+            statement => crate::write::plan(self, statement, &stats)
+                .await?
+                .ok_or_else(|| Error::internal("a statement that writes has a plan"))?,
+        };
         if explain.kind == ExplainKind::Validate {
             return rows::texts(&["Valid"], vec![vec![Some("true".into())]]);
         }
@@ -185,6 +194,7 @@ fn physical_text(plan: &dyn ExecutionPlan, format: ExplainFormat) -> Result<Stri
     match format {
         ExplainFormat::Text => Ok(shown.indent(false).to_string()),
         ExplainFormat::Graphviz => Ok(shown.graphviz().to_string()),
-        ExplainFormat::Json => Err(Error::not_supported("FORMAT JSON is supported with TYPE LOGICAL only")),
+        ExplainFormat::Json => Err(Error::not_supported("FORMAT JSON is supported with TYPE LOGICAL only")
+            .with_hint("write EXPLAIN (FORMAT JSON), or FORMAT GRAPHVIZ")),
     }
 }

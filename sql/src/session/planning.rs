@@ -25,14 +25,13 @@ use headwater_connectors::{
     leaf::Leaf,
 };
 use headwater_engine::{
-    catalog::{Column, TableName},
+    catalog::TableName,
     error::{Error, ErrorKind, Result},
 };
 
-use super::{Session, SessionConfig};
+use super::{Session, SessionConfig, rules};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
-    ddl::views,
     diagnostics::Classify,
     functions::{datetime::clock::StatementClock, library},
     matching::MatchNode,
@@ -100,6 +99,8 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
     execution.sql_parser.parse_float_as_decimal = true;
     execution.sql_parser.default_null_ordering = "nulls_last".into();
     execution.execution.parquet.schema_force_view_types = false;
+    // What a CASE proves not to be NULL is known to the logical plan alone.
+    execution.execution.skip_physical_aggregate_schema_check = true;
     execution.execution.parquet.pushdown_filters = settings.parquet_pushdown_filters;
     let mut runtime = RuntimeEnvBuilder::new();
     if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
@@ -109,6 +110,7 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
         .with_config(options)
         .with_runtime_env(Arc::new(with_spill(runtime, &config.local_state())?))
         .with_default_features()
+        .with_optimizer_rules(rules::held_back())
         .with_query_planner(Arc::new(BatchPlanner { scan_max: settings.max_scan }))
         .build())
 }
@@ -173,19 +175,11 @@ impl Session {
     }
 
     /// The plan of a view's text, in the database it was written in; `tables` know the views around it.
-    /// The plan of the query of a view with these columns, and whether it names them by their places.
-    pub(crate) async fn plan_view(
-        &self,
-        (sql, columns): (&str, &[Column]),
-        database: &str,
-        tables: StatementTables,
-    ) -> Result<(LogicalPlan, bool)> {
+    pub(crate) async fn plan_view(&self, sql: &str, database: &str, tables: StatementTables) -> Result<LogicalPlan> {
         let mut statements = parser::parse_filled(sql)?;
         match statements.pop().map(|statement| statement.kind) {
             Some(StatementKind::Query(query)) if statements.is_empty() => {
-                let mut body = query.body;
-                let by_place = views::take_names(&mut body, columns);
-                Ok((bind_in(&self.state_in(database, tables), &body).await?.named()?, by_place))
+                bind_in(&self.state_in(database, tables), &query.body).await?.named()
             }
             _ => Err(Error::internal("a view's text is not one query")),
         }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: merging the states of parts of the input gives what one state of all of it gives.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray},
@@ -135,12 +135,19 @@ impl AggregateUDFImpl for SketchAggregate {
         Ok(Box::new(Sketching { kind: self.kind, state: None }))
     }
 
+    /// Of no rows, where a subquery without any is joined to its row.
+    fn default_value(&self, data_type: &DataType) -> PlanResult<ScalarValue> {
+        let is_count = self.kind == Kind::ApproxDistinct;
+        if is_count { Ok(ScalarValue::Int64(Some(0))) } else { ScalarValue::try_from(data_type) }
+    }
+
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> PlanResult<Vec<FieldRef>> {
         Ok(vec![Arc::new(Field::new(format!("{}[sketch]", args.name), DataType::Binary, true))])
     }
 }
 
 /// The state of a group.
+#[derive(Debug)]
 enum State {
     Count(Hll),
     Set(SetDigest),
@@ -152,15 +159,10 @@ enum State {
     Frequent(Frequent),
 }
 
+#[derive(Debug)]
 struct Sketching {
     kind: Kind,
     state: Option<State>,
-}
-
-impl fmt::Debug for Sketching {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sketching").field("kind", &self.kind).finish_non_exhaustive()
-    }
 }
 
 impl State {
@@ -255,10 +257,9 @@ impl Sketching {
             Kind::Histogram => self.bucketed(first, values),
             Kind::Frequent(is_text) => self.counted(first, values, is_text),
             Kind::Skewness | Kind::Kurtosis => {
+                let empty = || State::Moments(Moments::default());
                 for value in doubles(first)?.iter().flatten() {
-                    if let State::Moments(moments) =
-                        self.state.get_or_insert_with(|| State::Moments(Moments::default()))
-                    {
+                    if let State::Moments(moments) = self.state.get_or_insert_with(empty) {
                         moments.add(value);
                     }
                 }

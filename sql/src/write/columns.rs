@@ -43,6 +43,11 @@ pub(super) enum From {
     Nothing,
 }
 
+/// Columns that are a query's, one by one.
+pub(super) fn in_order(all: Vec<Column>) -> Vec<(Column, From)> {
+    all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect()
+}
+
 /// The plan whose columns are the target's, in its order; types were checked.
 pub(super) fn assigned(bound: BoundQuery, targets: &[(Column, From)]) -> Result<LogicalPlan> {
     let inputs: Vec<Expr> = (bound.plan.schema().iter())

@@ -2,16 +2,19 @@
 //!
 //! Invariant: the table is registered in the same commit that makes its files visible.
 
-use headwater_connectors::lake::write::{Mode, known::Change};
+use std::sync::Arc;
+
+use datafusion::{execution::SessionState, logical_expr::LogicalPlan};
+use headwater_connectors::lake::{
+    stats::ScanStats,
+    write::{Mode, known::Change},
+};
 use headwater_engine::{
     catalog::{Column, PartitionDiscovery, Table, TableKind, TableName},
     error::{Error, Result},
 };
 
-use super::{
-    columns::{self, From},
-    options, target,
-};
+use super::{columns, options, target};
 use crate::{
     ddl::{check_location, names},
     parser::statement::CreateTableAs,
@@ -33,15 +36,13 @@ pub(crate) async fn create_table_as(session: &Session, create: &CreateTableAs) -
     let (bound, state) = session.bound(&create.query, &stats).await?;
     let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
     let table = entry(session, create, &name, &all).await?;
-    let from: Vec<(Column, From)> =
-        all.into_iter().enumerate().map(|(index, column)| (column, From::Query(index))).collect();
     let target = target::of_table(session, &table, Change::Adds).await?;
     if !create.with_data {
         target::expect_empty(&target).await?;
         session.catalog().create_table(table, Vec::new()).await?;
         return Ok(Outcome::Done { rows: Some(0), stats });
     }
-    let plan = columns::assigned(bound, &from)?;
+    let plan = columns::assigned(bound, &columns::in_order(all))?;
     let mode = Mode::CreateNew { table: Some(Box::new(table)) };
     match super::run(plan, &state, target, mode, stats).await {
         Err(error) if was_first(&error) && session.catalog().table(&name).await?.is_some() => {
@@ -76,6 +77,22 @@ pub(crate) async fn declare(session: &Session, create: &CreateTableAs) -> Result
     let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
     let table = entry(session, create, &name, &all).await?;
     session.catalog().create_table(table, Vec::new()).await
+}
+
+/// The rows as the new table takes them.
+pub(super) async fn plan(
+    session: &Session,
+    create: &CreateTableAs,
+    stats: &Arc<ScanStats>,
+) -> Result<(LogicalPlan, SessionState)> {
+    let name = names::new_table(session, &create.table)?;
+    if !create.if_not_exists && session.catalog().table(&name).await?.is_some() {
+        return Err(exists(create, &name));
+    }
+    let (bound, state) = session.bound(&create.query, stats).await?;
+    let all = columns::of_query(&bound.columns, &create.columns, create.table.at())?;
+    entry(session, create, &name, &all).await?;
+    Ok((columns::assigned(bound, &columns::in_order(all))?, state))
 }
 
 async fn entry(session: &Session, create: &CreateTableAs, name: &TableName, all: &[Column]) -> Result<Table> {

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+use datafusion::{execution::SessionState, logical_expr::LogicalPlan};
 use headwater_connectors::lake::{
     hive_type,
     layout::NULL_FOLDER,
+    stats::ScanStats,
     write::{Mode, known::Change, partition::spell},
 };
 use headwater_engine::{
@@ -20,11 +22,8 @@ use super::{
 };
 use crate::{
     diagnostics::did_you_mean,
-    parser::{
-        cursor::Identifier,
-        statement::Insert,
-        stream_ddl::{StreamColumn, StreamColumnKind},
-    },
+    lower::plan_for_sink,
+    parser::{cursor::Identifier, statement::Insert},
     session::{Outcome, Session},
     tables::{self, Found, RunTable},
 };
@@ -34,10 +33,39 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
     if is_system(session, insert)? {
         return super::system::insert(session, insert).await;
     }
-    let table = target_table(session, insert).await?;
     let stats = session.counters();
+    let (table, plan, state) = planned(session, insert, &stats).await?;
+    let change = if insert.overwrite { Change::Replaces } else { Change::Adds };
+    let target = target::of_table(session, &table, change).await?;
+    let mode = match change {
+        Change::Adds => Mode::Append,
+        Change::Replaces => Mode::Overwrite { also: static_partition(&table, insert)?.into_iter().collect() },
+    };
+    super::run(plan, &state, target, mode, stats).await
+}
+
+/// The rows as the target takes them.
+pub(super) async fn plan(
+    session: &Session,
+    insert: &Insert,
+    stats: &Arc<ScanStats>,
+) -> Result<(LogicalPlan, SessionState)> {
+    if is_system(session, insert)? {
+        let (plan, state, _) = plan_for_sink(session, insert, stats).await?;
+        return Ok((plan, state));
+    }
+    let (_, plan, state) = planned(session, insert, stats).await?;
+    Ok((plan, state))
+}
+
+async fn planned(
+    session: &Session,
+    insert: &Insert,
+    stats: &Arc<ScanStats>,
+) -> Result<(Arc<Table>, LogicalPlan, SessionState)> {
+    let table = target_table(session, insert).await?;
     let given = given_columns(&table, insert)?;
-    let (bound, state) = session.bound(&insert.query, &stats).await?;
+    let (bound, state) = session.bound(&insert.query, stats).await?;
     let targets: Vec<&Column> = given.iter().map(|index| column(&table, *index)).collect();
     columns::check(&table.name.to_string(), &targets, &bound.columns)?;
     let all = table.columns.iter().chain(&table.partition_keys).enumerate();
@@ -52,13 +80,7 @@ pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome
         from[index].1 = if is_null(value) { From::Nothing } else { From::Text(value.clone()) };
     }
     let plan = columns::with_values(columns::assigned(bound, &from)?, &not_null(session, &table))?;
-    let change = if insert.overwrite { Change::Replaces } else { Change::Adds };
-    let target = target::of_table(session, &table, change).await?;
-    let mode = match change {
-        Change::Adds => Mode::Append,
-        Change::Replaces => Mode::Overwrite { also: static_partition(&table, insert)?.into_iter().collect() },
-    };
-    super::run(plan, &state, target, mode, stats).await
+    Ok((table, plan, state))
 }
 
 /// What makes a folder one that only its sink knows how to write.
@@ -95,9 +117,7 @@ async fn target_table(session: &Session, insert: &Insert) -> Result<Arc<Table>> 
 fn not_null(session: &Session, table: &Table) -> Vec<String> {
     let tables = session.run_tables().read();
     let Some(RunTable::Table(declared)) = tables.get(&table.name) else { return Vec::new() };
-    let is_not_null =
-        |column: &&StreamColumn| matches!(column.kind, StreamColumnKind::Physical { is_nullable: false, .. });
-    declared.columns.iter().filter(is_not_null).map(|column| column.name.value.clone()).collect()
+    crate::run_tables::not_null(declared)
 }
 
 fn column(table: &Table, index: usize) -> &Column {

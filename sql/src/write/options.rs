@@ -91,7 +91,8 @@ impl<'a> Read<'a> {
             }
             if !known.contains(&name.as_str()) {
                 let error = Error::user("INVALID_TABLE_PROPERTY", format!("option \"{name}\" is not known"));
-                return Err(did_you_mean(error.at(option.name.at), &name, known.iter().copied()));
+                let error = error.with_hint(format!("use {}", known.join(", "))).at(option.name.at);
+                return Err(did_you_mean(error, &name, known.iter().copied()));
             }
             if options[..index].iter().any(|other| other.name.value.eq_ignore_ascii_case(&name)) {
                 let error = Error::user("INVALID_TABLE_PROPERTY", format!("option \"{name}\" is given twice"));

@@ -5,46 +5,20 @@
 mod sink;
 mod source;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use arrow::{
     array::RecordBatch,
     util::display::{ArrayFormatter, FormatOptions},
 };
-use headwater_engine::{
-    connector::{Fence, JobContext, Unfenced},
-    error::{Error, ErrorKind, Result},
-    memory::MemoryBudget,
-    message::Generation,
-    time::SystemClock,
-};
+use headwater_engine::{connector::JobContext, error::Result, message::Generation, testing::job_context};
 
 pub use sink::{SinkUnderTest, sink_conforms};
 pub use source::{rows_of, source_conforms};
 
 /// A job as connectors see it, at a generation.
 pub fn job(generation: u64, local_state: &Path) -> JobContext {
-    JobContext {
-        job: "conformance".to_owned(),
-        incarnation: "inc1".to_owned(),
-        generation: Generation(generation),
-        local_state: local_state.to_owned(),
-        clock: Arc::new(SystemClock),
-        memory: MemoryBudget::new(256 << 20),
-        fence: Arc::new(Unfenced),
-        parallelism: 1,
-    }
-}
-
-/// The fence of an attempt that another one has overtaken.
-#[derive(Debug)]
-struct Overtaken;
-
-#[async_trait::async_trait]
-impl Fence for Overtaken {
-    async fn check(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::Fenced, "JOB_FENCED", "another attempt holds the job"))
-    }
+    JobContext { generation: Generation(generation), local_state: local_state.to_owned(), ..job_context("conformance") }
 }
 
 /// Each row as text.

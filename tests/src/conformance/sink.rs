@@ -11,9 +11,10 @@ use headwater_engine::{
     },
     error::ErrorKind,
     message::{ChangeBatch, Epoch},
+    testing::Overtaken,
 };
 
-use super::{Overtaken, job, texts};
+use super::{job, texts};
 
 /// A sink with what the suite needs to know of it.
 pub struct SinkUnderTest<'a> {

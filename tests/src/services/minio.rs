@@ -1,11 +1,11 @@
 //! MinIO: S3 with multipart uploads, conditional puts, encryption and bucket policies.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Server, accepts, free_port, installed, run};
+use super::{Server, accepts, free_port, installed, python::pip_environment, run};
 
 /// A running S3 server.
 #[derive(Debug)]
@@ -52,7 +52,40 @@ impl Minio {
 
     /// Makes an empty bucket; MinIO takes a folder on its disk for one.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
-        std::fs::create_dir_all(self.server.data().join("disk").join(name))?;
+        std::fs::create_dir_all(self.folder(name))?;
         Ok(())
+    }
+
+    /// Where a bucket is on its disk; an object is a folder there.
+    pub fn folder(&self, bucket: &str) -> PathBuf {
+        self.server.data().join("disk").join(bucket)
+    }
+
+    /// Runs Python with a client of S3 called `s3` and gives what it printed, line by line.
+    pub fn client(&self, code: &str) -> Result<Vec<String>> {
+        let python = pip_environment("boto3", &["boto3>=1.40"])?;
+        let setup = format!(
+            "import boto3, json\ns3 = boto3.client('s3', endpoint_url='{}', aws_access_key_id='{}', \
+             aws_secret_access_key='{}', region_name='us-east-1')\n",
+            self.endpoint, self.access_key, self.secret_key
+        );
+        Ok(run(Command::new(python).arg("-c").arg(setup + code))?.lines().map(ToOwned::to_owned).collect())
+    }
+
+    /// The keys of objects of a bucket below a prefix.
+    pub fn keys(&self, bucket: &str, prefix: &str) -> Result<Vec<String>> {
+        self.client(&format!(
+            "for page in s3.get_paginator('list_objects_v2').paginate(Bucket='{bucket}', Prefix='{prefix}'):\n    \
+             for found in page.get('Contents', []):\n        print(found['Key'])"
+        ))
+    }
+
+    /// How many multipart uploads of a bucket are neither completed nor aborted.
+    pub fn open_uploads(&self, bucket: &str) -> Result<usize> {
+        let printed = self.client(&format!(
+            "for page in s3.get_paginator('list_multipart_uploads').paginate(Bucket='{bucket}'):\n    \
+             for found in page.get('Uploads', []):\n        print(found['Key'])"
+        ))?;
+        Ok(printed.len())
     }
 }

@@ -11,13 +11,12 @@ use futures::StreamExt;
 use headwater_connectors::kafka::Kafka as KafkaConnector;
 use headwater_engine::{
     connector::{
-        Bound, CommitFacts, Committable, Connector, Fence, JobContext, Offset, OpenRequest, Source, SourceData,
-        SourceEvent, Split, SplitStart, StartAt, TableSpec, Unfenced,
+        Bound, CommitFacts, Committable, Connector, JobContext, Offset, OpenRequest, Source, SourceData, SourceEvent,
+        Split, SplitStart, StartAt, TableSpec,
     },
-    error::{Error, ErrorKind},
-    memory::MemoryBudget,
-    message::{ChangeBatch, Epoch, Generation},
-    time::SystemClock,
+    error::ErrorKind,
+    message::{ChangeBatch, Epoch},
+    testing::{Overtaken, job_context},
 };
 use headwater_tests::services::Kafka;
 use rdkafka::{
@@ -27,27 +26,7 @@ use rdkafka::{
 };
 
 fn job() -> JobContext {
-    JobContext {
-        job: "counts".to_owned(),
-        incarnation: "inc1".to_owned(),
-        generation: Generation(1),
-        local_state: std::env::temp_dir(),
-        clock: Arc::new(SystemClock),
-        memory: MemoryBudget::new(256 << 20),
-        fence: Arc::new(Unfenced),
-        parallelism: 1,
-    }
-}
-
-/// The fence of an attempt that another one has overtaken.
-#[derive(Debug)]
-struct Overtaken;
-
-#[async_trait::async_trait]
-impl Fence for Overtaken {
-    async fn check(&self) -> headwater_engine::error::Result<()> {
-        Err(Error::new(ErrorKind::Fenced, "JOB_FENCED", "another attempt holds the job"))
-    }
+    job_context("counts")
 }
 
 fn schema() -> SchemaRef {
@@ -55,21 +34,13 @@ fn schema() -> SchemaRef {
 }
 
 fn table(kafka: &Kafka, topic: &str, extra: &[(&str, &str)]) -> TableSpec {
-    let mut options = BTreeMap::from([
-        ("topic".to_owned(), topic.to_owned()),
-        ("properties.bootstrap.servers".to_owned(), kafka.brokers.clone()),
-        ("scan.startup.mode".to_owned(), "earliest-offset".to_owned()),
-        ("format".to_owned(), "raw".to_owned()),
-    ]);
-    options.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    TableSpec {
-        name: topic.to_owned(),
-        schema: schema(),
-        metadata: Vec::new(),
-        options,
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    let options = [
+        ("topic", topic),
+        ("properties.bootstrap.servers", &kafka.brokers),
+        ("scan.startup.mode", "earliest-offset"),
+        ("format", "raw"),
+    ];
+    TableSpec::new(topic, schema(), options.into_iter().chain(extra.iter().copied()))
 }
 
 async fn create_topic(kafka: &Kafka, name: &str, partitions: i32) -> Result<()> {

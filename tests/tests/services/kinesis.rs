@@ -9,6 +9,7 @@ use aws_sdk_kinesis::{
     primitives::Blob,
     types::{PutRecordsRequestEntry, StreamStatus},
 };
+use headwater_engine::time::{Clock, SystemClock};
 use headwater_tests::{
     scripts::{self, Until},
     services::{KinesisLocal, Ministack, Proxy, Verdict},
@@ -94,6 +95,19 @@ const INTO_FILES: &str = "
     WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json');
     INSERT INTO kept SELECT n, shard FROM numbers;";
 
+const FAN_OUT: &str = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests'";
+
+/// The script with more options of its stream.
+fn with_options(options: &str) -> Result<String> {
+    let script = INTO_FILES.replacen(
+        "'format' = 'json');\n    CREATE TABLE kept",
+        &format!("'format' = 'json', {options});\n    CREATE TABLE kept"),
+        1,
+    );
+    anyhow::ensure!(script.contains(options), "the script has no such place");
+    Ok(script)
+}
+
 /// Every number that was kept, ascending.
 fn kept(folder: &std::path::Path) -> Result<Vec<u64>> {
     let number = |line: &String| {
@@ -138,6 +152,81 @@ async fn every_record_is_kept_once_through_splits_merges_and_restarts() -> Resul
     Ok(())
 }
 
+/// What a stream says of its records, as columns.
+const METADATA: &str = "
+    CREATE TABLE numbers (n BIGINT, shard VARCHAR METADATA FROM 'shard-id' VIRTUAL,
+                          number VARCHAR METADATA FROM 'sequence-number' VIRTUAL,
+                          sub BIGINT METADATA FROM 'sub-sequence-number' VIRTUAL,
+                          key VARCHAR METADATA FROM 'partition-key' VIRTUAL,
+                          arrival TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL)
+    WITH ('connector' = 'kinesis', 'stream.arn' = '${arn}', 'aws.endpoint' = '${endpoint}',
+          'aws.credentials.basic.accesskeyid' = 'id', 'aws.credentials.basic.secretkey' = 'secret',
+          'source.init.position' = '${position}', 'source.init.timestamp' = '${from}', 'format' = 'json');
+    CREATE TABLE kept (n BIGINT, shard VARCHAR, number VARCHAR, sub BIGINT, key VARCHAR, arrival BIGINT)
+    WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json');
+    INSERT INTO kept SELECT n, shard, number, sub, key, CAST(to_unixtime(arrival) * 1000 AS BIGINT) FROM numbers;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_an_arn_is_read_from_a_time_on_and_says_where_its_records_are() -> Result<()> {
+    let kinesis = KinesisLocal::start()?;
+    let (client, folder) = (client(&kinesis.endpoint), tempfile::tempdir()?);
+    create(&client, "numbers", 2).await?;
+    let summary = client.describe_stream_summary().stream_name("numbers").send().await?;
+    let arn = summary.stream_description_summary().context("a summary")?.stream_arn().to_owned();
+    let begun = SystemClock.now().0;
+    // Arrivals of different milliseconds.
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    for first in (0..200).step_by(20) {
+        beat.tick().await;
+        put(&client, "numbers", first..first + 20).await?;
+    }
+    let ended = SystemClock.now().0;
+    let kept = async |position: &str, from: i64| -> Result<Vec<serde_json::Value>> {
+        let out = folder.path().join(format!("{position}{from}"));
+        let script =
+            if from == 0 { METADATA.replace("'source.init.timestamp' = '${from}',", "") } else { METADATA.into() };
+        // The service takes seconds with a fraction.
+        let from = format!("{}.{:03}", from / 1000, from % 1000);
+        let parameters = [
+            ("endpoint", kinesis.endpoint.as_str()),
+            ("arn", &arn),
+            ("position", position),
+            ("from", &from),
+            ("out", &out.to_string_lossy()),
+        ];
+        scripts::run_once(&script, &parameters, &out.with_extension("state")).await?;
+        scripts::lines(&out)?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    };
+    let number = |row: &serde_json::Value, name: &str| row[name].as_i64().with_context(|| format!("{name} of {row}"));
+    let all = kept("TRIM_HORIZON", 0).await?;
+    assert_eq!(all.len(), 200);
+    let (mut numbers, mut shards, mut arrivals) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for row in &all {
+        assert_eq!(row["key"], number(row, "n")?.to_string(), "{row}");
+        assert_eq!(number(row, "sub")?, 0, "{row}");
+        numbers.insert(row["number"].to_string());
+        shards.insert(row["shard"].to_string());
+        arrivals.insert(number(row, "arrival")?);
+    }
+    assert_eq!((numbers.len(), shards.len()), (200, 2), "{numbers:?} {shards:?}");
+    assert!(arrivals.iter().all(|at| (begun - 1000..=ended + 1000).contains(at)), "{arrivals:?} {begun} {ended}");
+
+    let from = *arrivals.iter().nth(arrivals.len() / 2).context("arrivals")?;
+    let mut expected = Vec::new();
+    for row in &all {
+        if number(row, "arrival")? >= from {
+            expected.push(number(row, "n")?);
+        }
+    }
+    let later = kept("AT_TIMESTAMP", from).await?;
+    let mut later = later.iter().map(|row| number(row, "n")).collect::<Result<Vec<_>>>()?;
+    expected.sort_unstable();
+    later.sort_unstable();
+    assert_eq!(later, expected);
+    assert!((1..200).contains(&later.len()), "{later:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_written_to_a_stream_are_read_back() -> Result<()> {
     let kinesis = KinesisLocal::start()?;
@@ -163,6 +252,7 @@ async fn rows_written_to_a_stream_are_read_back() -> Result<()> {
     Ok(())
 }
 
+/// The server forgets a shard with its records once it is split or merged, so this one keeps its shards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
     let stack = Ministack::start()?;
@@ -172,10 +262,7 @@ async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
     let parameters = [("endpoint", stack.endpoint.as_str()), ("out", &*out.to_string_lossy())];
     create(&client, "numbers", 2).await?;
     put(&client, "numbers", 0..600).await?;
-    let fan_out = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests', 'format' = 'json');
-    CREATE TABLE kept";
-    let script = INTO_FILES.replacen("'format' = 'json');\n    CREATE TABLE kept", fan_out, 1);
-    assert!(script.contains("EFO"));
+    let script = with_options(FAN_OUT)?;
     scripts::run_once(&script, &parameters, &state).await?;
     put(&client, "numbers", 600..800).await?;
     scripts::run_once(&script, &parameters, &state).await?;
@@ -257,9 +344,7 @@ async fn aggregates_are_taken_apart_and_what_belongs_elsewhere_is_left() -> Resu
 }
 
 /// Everything from one shard on, whose parents were read before.
-const FROM_LATEST: &str =
-    "'source.init.position' = 'LATEST', 'source.shard.discovery.interval' = '1 h', 'format' = 'json');
-    CREATE TABLE kept";
+const FROM_LATEST: &str = "'source.init.position' = 'LATEST', 'source.shard.discovery.interval' = '1 h'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_latest_the_children_of_a_shard_are_read_from_their_beginning() -> Result<()> {
@@ -269,8 +354,7 @@ async fn after_latest_the_children_of_a_shard_are_read_from_their_beginning() ->
     std::fs::create_dir_all(&out)?;
     create(&client, "numbers", 1).await?;
     put(&client, "numbers", 0..100).await?;
-    let script = INTO_FILES.replacen("'format' = 'json');\n    CREATE TABLE kept", FROM_LATEST, 1);
-    assert!(script.contains("LATEST"));
+    let script = with_options(FROM_LATEST)?;
     let proxy = Proxy::start(&kinesis.endpoint, |_, _| Verdict::Pass).await?;
     let parameters = [("endpoint", proxy.endpoint.as_str()), ("out", &*out.to_string_lossy())];
     let mut job = scripts::start(&script, &parameters, &state, Until::Stopped).await?;

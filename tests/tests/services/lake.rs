@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use headwater_tests::services::{Minio, pip_environment};
+use headwater_tests::services::Minio;
 use serde_json::Value;
 
 /// How long something may take that happens in another process.
@@ -97,21 +97,12 @@ impl Shell {
 
     /// Runs Python with a client of S3 called `s3` and gives what it printed, line by line.
     fn client(&self, code: &str) -> Result<Vec<String>> {
-        let python = pip_environment("boto3", &["boto3>=1.40"])?;
-        let setup = format!(
-            "import boto3, json\ns3 = boto3.client('s3', endpoint_url='{}', aws_access_key_id='{}', aws_secret_access_key='{}', region_name='us-east-1')\n",
-            self.minio.endpoint, self.minio.access_key, self.minio.secret_key
-        );
-        let output = Command::new(python).arg("-c").arg(setup + code).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?.lines().map(ToOwned::to_owned).collect())
+        self.minio.client(code)
     }
 
     /// The keys of objects below a prefix.
     fn keys(&self, prefix: &str) -> Result<Vec<String>> {
-        let code = "for page in s3.get_paginator('list_objects_v2').paginate(Bucket='lake', Prefix='PREFIX'):\n    \
-                    for found in page.get('Contents', []):\n        print(found['Key'])";
-        self.client(&code.replace("PREFIX", prefix))
+        self.minio.keys("lake", prefix)
     }
 }
 
@@ -170,8 +161,7 @@ fn tables_are_written_and_read_on_s3() -> Result<()> {
     assert_eq!(found.last().map(String::as_str), Some("2000"));
     let left = shell.keys("t/_headwater/staging")?;
     assert!(left.is_empty(), "{left:?}");
-    let uploads = shell.client("print(len(s3.list_multipart_uploads(Bucket='lake').get('Uploads', [])))")?;
-    assert_eq!(uploads, ["0"]);
+    assert_eq!(shell.minio.open_uploads("lake")?, 0);
     Ok(())
 }
 

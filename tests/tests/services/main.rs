@@ -9,6 +9,7 @@ mod http;
 mod kafka;
 mod kinesis;
 mod lake;
+mod lake_jobs;
 mod pipelines;
 mod recovery;
 mod resilience;

@@ -179,6 +179,27 @@ fn delivered(kafka: &Kafka) -> Result<Counts> {
     Ok(counts)
 }
 
+/// What the job's own query gives in batch, over the topic to its end.
+fn batch(kafka: &Kafka, job: &JobFolder) -> Result<Counts> {
+    let (tables, insert) = COUNTS.split_once("INSERT INTO counts").context("a script with one INSERT")?;
+    let tables = tables.replace("${brokers}", &kafka.brokers).replace(
+        "'connector' = 'kafka', 'topic' = 'engagements'",
+        "'connector' = 'kafka', 'malformed' = 'reject', 'topic' = 'engagements'",
+    );
+    ensure!(tables.contains("'malformed'"), "the table of the topic is declared otherwise: {tables}");
+    let names = "post_id, window_start, window_end, likes, comments, shares";
+    let query = insert.trim().trim_end_matches(';');
+    let sql = format!("{tables} SELECT * FROM ({query}) AS counts ({names}) WHERE post_id <> 'end'");
+    let row = |line: String| -> Result<((String, String), [u64; 3])> {
+        let parts: Vec<&str> = line.split(',').collect();
+        let [post, start, _, counts @ ..] = parts.as_slice() else { anyhow::bail!("{line}") };
+        let counts = counts.iter().map(|count| count.parse()).collect::<Result<Vec<u64>, _>>()?;
+        let counts = counts.try_into().map_err(|counts| anyhow::anyhow!("{counts:?} in {line}"))?;
+        Ok((((*post).to_owned(), (*start).to_owned()), counts))
+    };
+    job.query(&sql)?.into_iter().map(row).collect()
+}
+
 fn ensure_equal(found: &Counts, expected: &Counts) -> Result<()> {
     let different = expected.iter().find(|(key, counts)| found.get(*key) != Some(counts));
     let different = different.map(|(key, counts)| format!("{key:?} is {:?}, not {counts:?}", found.get(key)));
@@ -226,7 +247,40 @@ async fn counts_are_exact_however_often_the_job_is_killed() -> Result<()> {
     let log = job.start("counts.sql", &["--once", "--parallelism", "3"])?.finish()?;
     println!("{log}");
     ensure_balanced(&job, &rows)?;
-    ensure_equal(&delivered(&kafka)?, &rows.expected)
+    let delivered = delivered(&kafka)?;
+    ensure_equal(&delivered, &rows.expected)?;
+    ensure_equal(&delivered, &batch(&kafka, &job)?).context("the batch query over the topic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_grows_from_four_to_eight_partitions_while_it_is_read() -> Result<()> {
+    let kafka = Kafka::start()?;
+    create_topics(&kafka).await?;
+    let mut rows = Engagements::new(&kafka, 48, 4)?;
+    rows.send(4_000)?;
+    let job = JobFolder::new(BINARY, "counts.sql", COUNTS, "'checkpoint.interval' = '300 ms'\n")?
+        .with("brokers", &kafka.brokers);
+    let running = job.start("counts.sql", &["--parallelism", "2"])?;
+    let all_read = |sent: u64| {
+        job.wait_for("SELECT rows_read FROM headwater.jobs", move |lines| lines == [sent.to_string()]).map(drop)
+    };
+    all_read(rows.sent)?;
+    add_partitions(&kafka, 8).await?;
+    // The first four go on while nobody has been told of the others.
+    rows.send(1_000)?;
+    rows.spread(&kafka, 8)?;
+    rows.send(4_000)?;
+    all_read(rows.sent)?;
+    let splits = job.query("SELECT count(*), count(watermark) FROM headwater.splits WHERE status = 'open'")?;
+    ensure!(splits == ["8,8"], "{splits:?}");
+    rows.close_windows()?;
+    all_read(rows.sent)?;
+    ensure!(job.ended(&["jobs", "stop", "counts"])?.status.success(), "cannot be stopped:\n{}", running.log()?);
+    running.finish()?;
+    ensure_balanced(&job, &rows)?;
+    let delivered = delivered(&kafka)?;
+    ensure_equal(&delivered, &rows.expected)?;
+    ensure_equal(&delivered, &batch(&kafka, &job)?).context("the batch query over the topic")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,8 @@ use headwater_engine::{
     checkpoint::store::{CheckpointStore, MemoryStore},
     inspect,
     runtime::job::{JobConfig, JobSummary, run},
+    testing::StepClock,
+    time::{Clock, Instant, SystemClock},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,11 +56,15 @@ async fn job(script: &str) -> Job {
 }
 
 async fn job_over(script: &str, payloads: &[&str]) -> Job {
+    job_at(script, payloads, Arc::new(SystemClock)).await
+}
+
+async fn job_at(script: &str, payloads: &[&str], clock: Arc<dyn Clock>) -> Job {
     let declared = Declared::new(script, &[]).await;
     let values = payloads.iter().map(|line| format!("('{line}')")).collect::<Vec<_>>().join(", ");
     declared.execute(&format!("INSERT INTO feed VALUES {values}")).await;
     let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let config = JobConfig { once: true, ..JobConfig::new("job", Arc::clone(&store), declared.folder.path()) };
+    let config = JobConfig { once: true, clock, ..JobConfig::new("job", Arc::clone(&store), declared.folder.path()) };
     let summary = run(declared.graph(true).await, config, CancellationToken::new()).await.unwrap();
     Job { kept: declared.kept, store, summary }
 }
@@ -150,6 +156,37 @@ INSERT INTO short SELECT id, if(id = 4, 'abcdef', name || '   ') FROM s;"
     let refused = job.aside("short$rejected", &["reason"]).await;
     assert_eq!(refused, ["the value \"abcdef\" is longer than column \"v\", which is varchar(3)"]);
     assert_eq!(job.sink("short"), (6, 1));
+}
+
+#[tokio::test]
+async fn keys_that_blanks_alone_tell_apart_do_not_become_one_behind_the_query() {
+    let key = "if(id = 1, 'bcd ', if(id = 2, 'bcd', name))";
+    let script = format!(
+        "{TABLES}
+CREATE TABLE groups (c VARCHAR(3), n BIGINT, PRIMARY KEY (c) NOT ENFORCED) WITH ('connector' = 'kept');
+CREATE TABLE latest (c VARCHAR(3), id BIGINT, PRIMARY KEY (c) NOT ENFORCED) WITH ('connector' = 'kept');
+INSERT INTO groups SELECT c, count(*) FROM (SELECT {key} AS c FROM s) GROUP BY c;
+INSERT INTO latest SELECT {key}, id FROM s;"
+    );
+    let job = job(&script).await;
+    assert_eq!(job.table("groups"), ["bcd | 1", "d | 1", "g | 1", "h | 1", "i | 1"]);
+    let refused = job.aside("groups$rejected", &["reason"]).await;
+    let reason = "the value \"bcd \" has blanks at its end that the key \"c\", which is varchar(3), does not keep";
+    assert_eq!(refused, [reason]);
+    assert_eq!(job.table("latest"), ["bcd | 1", "bcd | 2", "d | 4", "g | 7", "h | 8", "i | 9"]);
+    // Rows of one key go to one task: they are cut before they are dealt.
+    let graph = Declared::new(&script, &[]).await.graph(true).await;
+    let shown = format!("{graph:?}");
+    assert_eq!(shown.matches("Cut(TextLength").count(), 1, "{shown}");
+}
+
+#[tokio::test]
+async fn a_late_row_has_the_time_of_its_batch_in_columns_that_are_computed_again() {
+    let script = TABLES.replace("double_v AS v * 2,", "double_v AS v * 2, day AS current_date,");
+    // 2020-01-01, which the machine's clock is past.
+    let clock = StepClock::new(Instant(1_577_836_800_000));
+    let job = job_at(&script, &LINES, Arc::new(clock)).await;
+    assert_eq!(job.aside("s$late", &["id", "day"]).await, ["4 | 2020-01-01", "8 | 2020-01-01"]);
 }
 
 /// Changes that came before are dropped; the late one beside them is read again as it is, not for one of those.

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod asides;
+mod balance;
 mod connector;
 mod data;
 mod declared;

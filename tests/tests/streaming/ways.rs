@@ -37,7 +37,7 @@ use parquet::arrow::ArrowWriter;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio_util::sync::CancellationToken;
 
-use crate::{connector::Kept, data, pipelines};
+use crate::{balance, connector::Kept, data, pipelines};
 
 /// Times a job is stopped before everything must be read.
 const LIVES_MAX: usize = 400;
@@ -209,8 +209,10 @@ impl Script {
         let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(Arc::new(MemoryStore::default()), parallelism, memory_limit, folder.path());
-        let ended = run(Arc::new(graph), config, CancellationToken::new()).await;
+        let graph = Arc::new(graph);
+        let ended = run(Arc::clone(&graph), config, CancellationToken::new()).await;
         let summary = ended.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        balance::check(&self.name, &graph, &summary);
         for (table, tallies) in &summary.ledger {
             for (insert, tally) in tallies {
                 assert!(tally.is_balanced(), "{} {table} {insert}: {tally:?}", self.name);
@@ -269,9 +271,10 @@ impl Script {
         }
         assert!(is_read, "{}: {LIVES_MAX} lives do not read it all", self.name);
         ready.kept.logs.lock().unwrap().values().for_each(MemoryLog::close);
-        let graph = lower_inserts(&ready.session, &ready.inserts, false).await.unwrap();
-        let ended = run(Arc::new(graph), config(store, 2), CancellationToken::new()).await;
-        ended.unwrap_or_else(|error| panic!("{} after its stops: {error}", self.name));
+        let graph = Arc::new(lower_inserts(&ready.session, &ready.inserts, false).await.unwrap());
+        let ended = run(Arc::clone(&graph), config(store, 2), CancellationToken::new()).await;
+        let summary = ended.unwrap_or_else(|error| panic!("{} after its stops: {error}", self.name));
+        balance::check(&self.name, &graph, &summary);
         ready.results()
     }
 

@@ -140,15 +140,9 @@ mod tests {
     use super::*;
 
     fn parsed(pairs: &[(&str, &str)]) -> Result<StreamOptions> {
-        let options = [("table-name", "T")].iter().chain(pairs);
-        StreamOptions::parse(&TableSpec {
-            name: "t".to_owned(),
-            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)])),
-            metadata: Vec::new(),
-            options: options.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            partitioned_by: Vec::new(),
-            primary_key: Vec::new(),
-        })
+        let options = [("table-name", "T")].iter().chain(pairs).copied();
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
+        StreamOptions::parse(&TableSpec::new("t", schema, options))
     }
 
     #[test]

@@ -6,12 +6,21 @@
 //! ```
 //!
 //! Invariant: a malformed row costs no row after it that starts on its own line, unless what is between them may well be
-//! its own nested values: a balance of brackets is trusted only up to the next line on which a row may start.
+//! its own nested values: a balance of brackets is trusted only up to the next line on which a row may start. Among rows of
+//! one line that is looked for in at most 64 KB, and in less while such searches lead to nothing: all of them together
+//! take time by the length of the input.
 
 use super::{
+    brackets::{Stop, balanced_end},
     lexer::{self, Fault, skip_blanks},
     options::{PathStep, RecordPath},
 };
+
+/// Bytes in which a malformed row of several lines is looked for among rows of one line: at most, and at least.
+const REACH_MAX: usize = 64 << 10;
+const REACH_MIN: usize = 1 << 10;
+/// Bytes that each byte of a row lets later searches look at.
+const REACH_EARNED: usize = 16;
 
 /// What stands at a position.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +70,8 @@ pub(super) struct Frame {
     /// A document was found, and the path led to its records, if to none of them.
     has_document: bool,
     has_records: bool,
+    /// Bytes in which the next malformed row may be looked for.
+    reach: usize,
 }
 
 enum Step {
@@ -80,6 +91,7 @@ impl Frame {
             is_at_row: false,
             has_document,
             has_records,
+            reach: REACH_MAX,
         }
     }
 
@@ -88,6 +100,7 @@ impl Frame {
         self.stack.clear();
         (self.indent, self.indent_before, self.has_lines, self.is_at_row) = (None, None, None, false);
         (self.has_document, self.has_records) = (false, self.path.0.is_empty());
+        self.reach = REACH_MAX;
     }
 
     /// What stands at or after `at`; `is_last` says that no bytes follow the buffer.
@@ -254,6 +267,7 @@ impl Frame {
     #[inline]
     pub(super) fn row_read(&mut self, row: &[u8]) {
         (self.is_at_row, self.indent) = (false, None);
+        self.earn(row.len());
         if self.has_lines.is_none() {
             self.has_lines = Some(memchr::memchr(b'\n', row).is_none());
         }
@@ -277,15 +291,17 @@ impl Frame {
         let has_lines = self.has_lines.unwrap_or_else(|| looks_like_lines(rest, newline));
         let length = if has_lines && !self.goes_on(rest, newline, is_last)? {
             let line = newline.or(at_end)?;
-            self.after_line(rest, line, line)
+            self.after_line(balanced_end(&rest[..line]), line)
         } else if has_lines && self.rows_indent().1.is_none() {
             let line = newline.or(at_end)?;
-            let row = next_line(rest, |_, line, before| is_open(line[0]) && !matches!(before, b':' | b'[' | b','));
-            let most = row.unwrap_or(rest.len());
-            if balanced_end(&rest[..most]).is_none() {
-                row.or(at_end)?;
+            let is_row = |_: usize, line: &[u8], before| is_open(line[0]) && !matches!(before, b':' | b'[' | b',');
+            let within = self.within(rest);
+            let stop = Stop::of(within, is_row);
+            if stop == Stop::Neither && within.len() == rest.len() {
+                at_end?;
             }
-            self.after_line(rest, most, line)
+            self.spend(stop.at().unwrap_or(within.len()));
+            self.after_line(stop.balanced(), line)
         } else {
             self.after_lines(rest, newline.filter(|_| has_lines), at_end)?
         };
@@ -293,7 +309,22 @@ impl Frame {
             // That the document is cut is said of what is cut.
             self.leave(0);
         }
+        self.earn(length);
         Some((start + length.max(1)).min(buffer.len()))
+    }
+
+    #[inline]
+    fn earn(&mut self, bytes: usize) {
+        self.reach = self.reach.saturating_add(bytes.saturating_mul(REACH_EARNED)).min(REACH_MAX);
+    }
+
+    /// The bytes that may be looked at for the end of a malformed row.
+    fn within<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
+        &rest[..rest.len().min(self.reach)]
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.reach = self.reach.saturating_sub(bytes).max(REACH_MIN);
     }
 
     /// Whether a malformed row may have more lines than its first one, although others end with their line; `None` when the
@@ -330,9 +361,9 @@ impl Frame {
         }
     }
 
-    /// Length of a malformed row that ends with its first line, unless its last bracket is among the first `most` bytes.
-    fn after_line(&mut self, rest: &[u8], most: usize, line: usize) -> usize {
-        balanced_end(&rest[..most]).unwrap_or_else(|| {
+    /// Length of a malformed row that ends with its first line, unless its last bracket was found.
+    fn after_line(&mut self, balanced: Option<usize>, line: usize) -> usize {
+        balanced.unwrap_or_else(|| {
             self.leave_line();
             line
         })
@@ -354,16 +385,29 @@ impl Frame {
         }
         // Between rows of an array is a comma, between others none.
         let follows = |before: u8| !matches!(before, b':' | b'[') && (rows.is_some() || before != b',');
-        let row = next_line(rest, |blanks, line, before| is_row(blanks, line) && (line[0] == b']' || follows(before)));
-        if let Some(length) = balanced_end(&rest[..row.unwrap_or(rest.len())]) {
-            return Some(length);
+        let is_next = |blanks: usize, line: &[u8], before| is_row(blanks, line) && (line[0] == b']' || follows(before));
+        let within = self.within(rest);
+        let stop = Stop::of(within, is_next);
+        if stop == Stop::Neither && within.len() == rest.len() {
+            at_end?;
         }
-        row.or(at_end)?;
-        let next = next_line(rest, |blanks, line, _| is_row(blanks, line));
-        if next.is_some() {
-            self.leave(depth);
-        }
-        next.or(line).or(at_end)
+        let searched = stop.at().unwrap_or(within.len());
+        let length = match stop.balanced() {
+            Some(length) => length,
+            // A row that cannot be its first line alone ends somewhere.
+            None => {
+                match Stop::of(if line.is_some() { within } else { rest }, |blanks, line, _| is_row(blanks, line)) {
+                    Stop::Balanced(length) => length,
+                    Stop::Row(row) => {
+                        self.leave(depth);
+                        row
+                    }
+                    Stop::Neither => line.or(at_end)?,
+                }
+            }
+        };
+        self.spend(searched);
+        Some(length)
     }
 
     /// Leaves the containers whose children do not start on lines of their own: they have ended with their line.
@@ -409,52 +453,8 @@ fn skip_separators(buffer: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// End of the container at the start of `bytes` by its brackets alone, strings respected.
-fn balanced_end(bytes: &[u8]) -> Option<usize> {
-    if !matches!(bytes.first(), Some(b'{' | b'[')) {
-        return None;
-    }
-    let (mut open, mut at) = (Vec::new(), 0);
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'{' | b'[' => open.push(byte),
-            b'}' | b']' if open.pop() != Some(byte - 2) => return None,
-            b'"' => at = loose_string_end(bytes, at + 1)?,
-            _ => {}
-        }
-        at += 1;
-        if open.is_empty() {
-            return Some(at);
-        }
-    }
-    None
-}
-
-fn loose_string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match bytes.get(at)? {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            b'\n' => return None,
-            _ => at += 1,
-        }
-    }
-}
-
 fn is_open(byte: u8) -> bool {
     matches!(byte, b'{' | b'[')
-}
-
-/// The end of the line before the next one of which `is_it` holds: of the number of blanks or commas it starts with, of what
-/// is behind them, at least a byte, and of the byte that the lines before end with.
-fn next_line(bytes: &[u8], is_it: impl Fn(usize, &[u8], u8) -> bool) -> Option<usize> {
-    let is_wanted = |newline: &usize| {
-        let line = &bytes[newline + 1..];
-        let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b',')).count();
-        let before = bytes[..*newline].trim_ascii_end().last();
-        before.is_some_and(|before| blanks < line.len() && is_it(blanks, &line[blanks..], *before))
-    };
-    memchr::memchr_iter(b'\n', bytes).find(is_wanted)
 }
 
 /// Whether a malformed row at the start of `bytes` is a line of its own, where no row has been read yet.

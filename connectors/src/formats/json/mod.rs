@@ -9,6 +9,7 @@
 //! one row decoder with two ways through it, and the invariant is that both ways accept and refuse the same input:
 //! whatever the learned shape does not take is decoded by the general parser, which alone gives reasons.
 
+mod brackets;
 mod coerce;
 mod column;
 mod frame;

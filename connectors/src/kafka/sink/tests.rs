@@ -8,9 +8,7 @@ use arrow::{
     array::{Int64Array, RecordBatch},
     datatypes::{DataType, Field, Schema},
 };
-use headwater_engine::{
-    catalog::Properties, connector::Unfenced, memory::MemoryBudget, message::Generation, time::SystemClock,
-};
+use headwater_engine::testing::job_context;
 use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
@@ -19,16 +17,7 @@ use rdkafka::{
 use super::*;
 
 fn job() -> JobContext {
-    JobContext {
-        job: "j".into(),
-        incarnation: "i".into(),
-        generation: Generation(1),
-        local_state: std::env::temp_dir(),
-        clock: Arc::new(SystemClock),
-        memory: MemoryBudget::new(32 << 20),
-        fence: Arc::new(Unfenced),
-        parallelism: 1,
-    }
+    job_context("j")
 }
 
 fn table(servers: &str) -> TableSpec {
@@ -40,15 +29,7 @@ fn table(servers: &str) -> TableSpec {
         ("properties.sasl.password", "secret"),
         ("sink.delivery-guarantee", "exactly-once"),
     ];
-    let options: Properties = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    TableSpec {
-        name: "t".into(),
-        schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
-        metadata: Vec::new(),
-        options,
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    TableSpec::new("t", Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])), options)
 }
 
 fn unit(table: &TableSpec) -> Committable {

@@ -48,7 +48,9 @@ pub(super) async fn file(folder: Arc<Folder>, job: &JobContext, epoch: Epoch, un
     };
     let arranged = Arranged::new(&folder.format, &folder.schema, folder.layout.columns(&detail.values))?;
     let rows = write_rows(&folder, &arranged, spot, unit.rows).await?;
-    folder.place.delete(&[join(&own, &format!("uploads/{}", unit.unit))]).await?;
+    // An object store keeps what was staged beside its copy under the final name.
+    let left = ["uploads", "staging"].map(|kind| join(&own, &format!("{kind}/{}", unit.unit)));
+    folder.place.delete(&left).await?;
     Ok(rows)
 }
 

@@ -3,6 +3,7 @@
 //! | error type | errorCode | cause |
 //! |---|---|---|
 //! | `format-conversion-failed` | `DataFormatConversion.ParseError`, `.MalformedData` | not to be read as the table's columns |
+//! | `format-conversion-failed` | `DataFormatConversion.MalformedData` | not to be written in the table's format |
 //! | `metadata-extraction-failed` | `DynamicPartitioning.MetadataExtractionFailed` | a partition key that cannot be had |
 //! | `metadata-extraction-failed` | `DynamicPartitioning.ActivePartitionLimitExceeded` | one partition too many |
 //! | `partitioning-failed` | `DynamicPartitioning.PartitioningFailed` | a key the query of the INSERT leaves NULL or empty |
@@ -74,6 +75,12 @@ impl Failure {
             code: "DynamicPartitioning.ActivePartitionLimitExceeded",
             message: format!("more than {open_max} partitions are open"),
         }
+    }
+
+    /// A row that the format of the files cannot have.
+    pub(super) fn unwritable(message: impl Into<String>) -> Self {
+        let code = "DataFormatConversion.MalformedData";
+        Self { kind: ErrorType::FormatConversion, code, message: message.into() }
     }
 
     /// What the reason of a rejected row comes to.

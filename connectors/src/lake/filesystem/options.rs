@@ -18,6 +18,7 @@ use super::{
     prefix::{Prefix, Purpose},
 };
 use crate::{
+    formats,
     lake::{hive_type, write::format::DELIMITER},
     options::Options,
 };
@@ -233,7 +234,19 @@ impl SourceOptions {
 }
 
 /// Options of reading that become properties of the table.
-const OF_READING: &[&str] = &["malformed", "coercion"];
+const OF_READING: &[&str] = &[
+    "malformed",
+    "coercion",
+    "json.path",
+    "json.timestamp-format.standard",
+    "json.timestamp-unit",
+    "json.encode.ignore-null-fields",
+    "csv.field-delimiter",
+    "csv.quote-character",
+    "csv.escape-character",
+    "csv.header",
+    "csv.fields-min",
+];
 
 /// The lake table that a `filesystem` table is, and its options as a source and as a sink.
 pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SourceOptions, SinkOptions)> {
@@ -241,7 +254,12 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SourceOptions, SinkOpt
         return Err(Error::not_supported(format!("table \"{}\": files have no PRIMARY KEY", spec.name)));
     }
     let mut options = Options::new(&spec.name, &spec.options);
-    options.accept(&["connector", "scan.bounded.mode"]);
+    options.accept(&["connector", "scan.bounded.mode", "sink.rolling-policy.check-interval"]);
+    if options.flag("auto-compaction")?.unwrap_or(false) {
+        return Err(options.invalid("auto-compaction", "true", "false").with_hint(
+            "files are as large as 'sink.rolling-policy.*' lets them become; they are not put together afterwards",
+        ));
+    }
     let location = options.required("path")?;
     let formats = [
         ("json", FileFormat::Json),
@@ -263,10 +281,9 @@ pub(super) fn of_spec(spec: &TableSpec) -> Result<(Table, SourceOptions, SinkOpt
     } else if let Some(codec) = options.text("parquet.compression").or(compression) {
         properties.insert("parquet.compression".into(), codec);
     }
-    for prefix in ["json.", "csv.", "s3."] {
-        let taken = options.prefixed(prefix);
-        properties.extend(taken.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
-    }
+    let of_stores = options.prefixed("s3.");
+    properties.extend(of_stores.into_iter().map(|(key, value)| (format!("s3.{key}"), value)));
+    formats::check_json(&mut options)?;
     for key in OF_READING {
         if let Some(value) = options.text(key) {
             properties.insert((*key).to_owned(), value);

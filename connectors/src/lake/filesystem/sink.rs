@@ -49,7 +49,7 @@ pub struct FilesystemSink {
     role: Role,
     table: Table,
     options: SinkOptions,
-    format: WriteFormat,
+    pub(super) format: WriteFormat,
     schema: SchemaRef,
     stores: Arc<Stores>,
     catalog: Option<Arc<dyn Catalog>>,
@@ -154,7 +154,10 @@ impl FilesystemSink {
         options: SinkOptions,
         (stores, catalog): (Arc<Stores>, Option<Arc<dyn Catalog>>),
     ) -> Result<Self> {
-        let format = WriteFormat::of(&table.storage, &table.properties)?;
+        let mut format = WriteFormat::of(&table.storage, &table.properties)?;
+        if role == Role::Backup {
+            format = format.of_records();
+        }
         let (errors, backup, keys) = (None, None, Vec::new());
         Ok(Self { role, table, options, format, schema, stores, catalog, errors, backup, keys })
     }

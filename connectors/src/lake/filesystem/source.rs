@@ -146,6 +146,12 @@ impl Source for FilesystemSource {
         Ok(splits)
     }
 
+    /// Files of another folder were another table's, unless it is the same one spelt otherwise, which still has them.
+    fn keeps(&self, split: &SplitId, origin: &str) -> bool {
+        let is_same = origin.is_empty() || origin.trim_end_matches('/') == self.to_string().trim_end_matches('/');
+        is_same || self.listed.lock().files.contains_key(split)
+    }
+
     async fn open(&self, _job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
         let columns = columns_of(&self.table, &request.columns, &request.metadata)?;
         if self.listed.lock().files.is_empty() && !request.splits.is_empty() {

@@ -19,11 +19,11 @@ use headwater_engine::{
     catalog::{Database, PartitionDiscovery, Properties, TableName},
     connector::{
         Bound, CommitFacts, Committable, Connector, Cut, Distribution, JobContext, Offset, OpenRequest, OpenUnit,
-        PreparedUnit, SinkTask, SourceData, SourceEvent, SplitReader, SplitStart, StartAt, TableSpec, Unfenced,
+        PreparedUnit, SinkTask, SourceData, SourceEvent, SplitReader, SplitStart, StartAt, TableSpec,
     },
     error::Result,
-    memory::MemoryBudget,
     message::{ChangeBatch, Epoch, Generation},
+    testing::job_context,
     time::{Clock, Instant, Watermark},
 };
 
@@ -60,30 +60,20 @@ impl Bench {
 
     fn job(&self, generation: u64) -> JobContext {
         JobContext {
-            job: "counts".into(),
             incarnation: "i1".into(),
             generation: Generation(generation),
             local_state: self.folder.path().into(),
             clock: self.clock.clone(),
-            memory: MemoryBudget::new(1 << 30),
-            fence: Arc::new(Unfenced),
-            parallelism: 1,
+            ..job_context("counts")
         }
     }
 
     fn spec(&self, options: &[(&str, &str)], keys: &[&str]) -> TableSpec {
         let path = self.folder.path().join("out").display().to_string();
-        let mut all: Properties =
-            [("connector", "filesystem"), ("path", path.as_str()), ("format", "json")].map(own).into();
-        all.extend(options.iter().map(|pair| own(*pair)));
-        let partitioned_by = keys.iter().map(|key| (*key).to_owned()).collect();
+        let always = [("connector", "filesystem"), ("path", path.as_str()), ("format", "json")];
         TableSpec {
-            name: "out".into(),
-            schema: schema(),
-            metadata: Vec::new(),
-            options: all,
-            partitioned_by,
-            primary_key: Vec::new(),
+            partitioned_by: keys.iter().map(|key| (*key).to_owned()).collect(),
+            ..TableSpec::new("out", schema(), always.into_iter().chain(options.iter().copied()))
         }
     }
 

@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, UInt32Array},
-    compute::{cast, take_record_batch},
+    array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, UInt32Array},
+    compute::{cast, filter_record_batch, take_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType},
     record_batch::RecordBatch,
 };
@@ -29,7 +29,10 @@ use super::{
     sink::FilesystemSink,
     units::{Kind, Portion, Units},
 };
-use crate::lake::write::partition::{Layout, Values};
+use crate::lake::write::{
+    encode,
+    partition::{Layout, Values},
+};
 
 /// What a sink is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,14 +138,18 @@ impl UnitWriter {
 
     async fn write_rows(&mut self, rows: &RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
         let mut rows = rows.project(&self.columns.projection)?;
-        if self.target.role == Role::Backup && self.target.ends_lines {
-            rows = without_line_ends(&rows)?;
-        }
+        let mut refused = match self.target.role {
+            Role::Backup => {
+                rows = records(&rows, self.target.ends_lines)?;
+                Vec::new()
+            }
+            Role::Rows | Role::Errors => self.refuse_unwritable(&mut rows, now)?,
+        };
         let (dealt, has_prefix) = match &self.target.options.prefix {
             Some(prefix) => (self.deal(prefix, &rows, now)?, true),
             None => (Dealt { groups: self.target.layout.deal_all(&rows)?, failed: Vec::new() }, false),
         };
-        let mut refused = self.refuse(&rows, &dealt.failed, now)?;
+        refused.extend(self.refuse(&rows, &dealt.failed, now)?);
         if dealt.groups.iter().any(|(values, _)| self.target.layout.check(values).is_err()) {
             // A range that ends now goes on, and partitions are added.
             self.target.layout = self.target.sink.layout().await?;
@@ -162,6 +169,20 @@ impl UnitWriter {
                 refused.extend(self.refuse(&group, &failed, now)?);
             }
         }
+        Ok(refused)
+    }
+
+    /// Refuses rows that a file of the table's format cannot have: once they are committed it would be too late.
+    fn refuse_unwritable(&mut self, rows: &mut RecordBatch, now: Instant) -> Result<Vec<RefusedRow>> {
+        let failed = encode::unwritable(&self.target.sink.format, &self.columns.file_rows(rows)?)?;
+        if failed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed: Vec<_> = failed.into_iter().map(|(row, why)| (row, Failure::unwritable(why))).collect();
+        let refused = self.refuse(rows, &failed, now)?;
+        let mut is_kept = vec![true; rows.num_rows()];
+        failed.iter().for_each(|(row, _)| is_kept[*row] = false);
+        *rows = filter_record_batch(rows, &BooleanArray::from(is_kept))?;
         Ok(refused)
     }
 
@@ -333,10 +354,11 @@ pub(super) fn time_of(ms: i64, zone: Tz) -> NaiveDateTime {
     DateTime::from_timestamp_millis(ms).unwrap_or_default().with_timezone(&zone).naive_local()
 }
 
-/// Records without the line end that the file's format adds.
-fn without_line_ends(rows: &RecordBatch) -> Result<RecordBatch> {
+/// Records as a backup has them: one without a value is empty, and none has the line end that the file's format adds.
+fn records(rows: &RecordBatch, ends_lines: bool) -> Result<RecordBatch> {
     let raw = rows.column(0).as_binary::<i32>();
-    let bare = raw.iter().map(|raw| raw.map(|raw| raw.strip_suffix(b"\n").unwrap_or(raw)));
+    let end: &[u8] = if ends_lines { b"\n" } else { b"" };
+    let bare = raw.iter().map(|raw| raw.map_or(Some(&b""[..]), |raw| Some(raw.strip_suffix(end).unwrap_or(raw))));
     let mut columns = rows.columns().to_vec();
     columns[0] = Arc::new(bare.collect::<BinaryArray>());
     Ok(RecordBatch::try_new(rows.schema(), columns)?)

@@ -1,7 +1,7 @@
 //! Tables over folders that other tables write to.
 
 use headwater_engine::{
-    catalog::{FileFormat, Properties, Storage, TableKind, TableName},
+    catalog::{Column, FileFormat, Properties, Storage, TableKind, TableName},
     time::Instant,
 };
 use object_store::{PutPayload, memory::InMemory};

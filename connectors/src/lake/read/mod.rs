@@ -19,6 +19,7 @@ pub(super) mod json;
 pub(super) mod output;
 pub(super) mod parquet;
 pub(crate) mod record;
+pub(super) mod required;
 pub(super) mod text;
 
 /// Reads the inflated bytes of one file: feed it, take batches.

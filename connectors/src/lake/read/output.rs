@@ -15,9 +15,9 @@ use datafusion::scalar::ScalarValue;
 use headwater_engine::error::{Error, Result};
 use tokio::sync::mpsc::Sender;
 
-use super::{FileRows, RejectedText};
+use super::{FileRows, RejectedText, required};
 use crate::lake::{
-    format::Malformed,
+    format::{Malformed, ReadFormat},
     listing::LakeFile,
     scan::{LakeScan, Rejects, Source, Wanted},
     stats::ScanStats,
@@ -53,6 +53,11 @@ impl OpenFile {
         let shown = scan.listing.partitions[file.partition].place.display(&file.path);
         Self { file: file.clone(), shown, constants: scan.listing.constants(file) }
     }
+
+    /// Whether a constant is NULL.
+    pub(super) fn is_null(&self, constant: usize) -> bool {
+        self.constants[constant].is_null()
+    }
 }
 
 impl Output {
@@ -74,9 +79,9 @@ impl Output {
         !found.rejected.is_empty() && (self.scan.wanted, self.scan.malformed) == (Wanted::Rows, Malformed::Fail)
     }
 
-    /// Rows that may still be sent, if there is a limit.
+    /// Rows that need be read yet, if there is a limit and every row read is sent.
     pub(crate) fn left(&self) -> Option<usize> {
-        self.left
+        self.left.filter(|_| self.scan.required.is_empty())
     }
 
     /// Whether nobody listens any more or the limit is reached.
@@ -86,6 +91,7 @@ impl Output {
 
     /// Counts and judges what a reader made, and sends its rows.
     pub(crate) async fn take(&mut self, file: &OpenFile, found: FileRows) -> Result<Flow> {
+        let found = required::judged(&self.scan, file, found).await?;
         let stats = &self.scan.stats;
         ScanStats::add(&stats.values_nulled, found.values_nulled);
         match (self.scan.wanted, self.scan.malformed) {
@@ -95,7 +101,7 @@ impl Output {
             }
             (Wanted::Rows, Malformed::Fail) => {
                 if let Some(first) = found.rejected.first() {
-                    return Err(malformed(&file.shown, first));
+                    return Err(malformed(&self.scan.format, &file.shown, first));
                 }
             }
             (Wanted::Rows, Malformed::Null | Malformed::Skip) => {
@@ -133,8 +139,8 @@ impl Output {
             Arc::new(StringArray::from_iter_values(rejected.iter().map(|_| &file.shown))),
             Arc::new(StringArray::from_iter_values(rejected.iter().map(|row| row.offset.to_string()))),
             Arc::new(TimestampMillisecondArray::from_iter_values(rejected.iter().map(|_| arrival))),
-            Arc::new(Int64Array::from_iter_values(
-                rejected.iter().map(|row| i64::try_from(row.line).unwrap_or(i64::MAX)),
+            Arc::new(Int64Array::from_iter(
+                rejected.iter().map(|row| i64::try_from(row.line).ok().filter(|line| *line > 0)),
             )),
         ];
         let columns = self.scan.output.iter().filter_map(|source| match source {
@@ -166,10 +172,14 @@ fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
-fn malformed(shown: &str, rejected: &RejectedText) -> Error {
+fn malformed(format: &ReadFormat, shown: &str, rejected: &RejectedText) -> Error {
     let RejectedText { offset, line, reason, .. } = rejected;
-    // A line of a part far into a file is not counted.
-    let line = if *line == 0 { String::new() } else { format!("line {line}, ") };
-    Error::data("HIVE_CURSOR_ERROR", format!("file \"{shown}\", {line}byte offset {offset}: {reason}"))
+    let place = match line {
+        _ if matches!(format, ReadFormat::Parquet) => String::new(),
+        // A line of a part far into a file is not counted.
+        0 => format!(", byte offset {offset}"),
+        line => format!(", line {line}, byte offset {offset}"),
+    };
+    Error::data("HIVE_CURSOR_ERROR", format!("file \"{shown}\"{place}: {reason}"))
         .with_hint("repair the file, or set the table property 'malformed' to 'skip' or 'null'")
 }

@@ -205,7 +205,7 @@ impl Open {
         let columns = scan.listing.partitions[file.file.partition].columns.as_deref();
         let mut reader = scan.format.reader(scan, columns, first.request.range.start == 0)?;
         reader.starts_at(first.request.range.start, 1);
-        if scan.rejects.is_some() {
+        if scan.rejects.is_some() || !scan.required.is_empty() {
             reader.keep_starts();
         }
         let inflater = Inflater::new(&file.shown, compression, file.file.size, spare);
@@ -294,6 +294,7 @@ mod tests {
             output: vec![Source::File(0)],
             wanted: Wanted::Rows,
             malformed: Malformed::Fail,
+            required: Vec::new(),
             predicate: None,
             stats: Arc::default(),
             rejects: None,

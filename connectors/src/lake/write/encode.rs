@@ -44,6 +44,14 @@ pub fn encoder(format: &WriteFormat, schema: &SchemaRef) -> Result<Box<dyn FileE
     })
 }
 
+/// Which rows a file of this format cannot have, and why.
+pub(crate) fn unwritable(format: &WriteFormat, rows: &RecordBatch) -> Result<Vec<(usize, String)>> {
+    match format {
+        WriteFormat::Text { options, .. } => Ok(TextRows::new(options.clone(), &rows.schema())?.unwritable(rows)),
+        WriteFormat::Parquet(_) | WriteFormat::Json { .. } => Ok(Vec::new()),
+    }
+}
+
 /// Rows to lines.
 trait LineEncoder: fmt::Debug + Send {
     /// What the file starts with.

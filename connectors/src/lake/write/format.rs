@@ -132,6 +132,9 @@ impl Delimiter {
 /// The property that says what stands after each row: text (`\n`, `\r` and `\t` as two characters each), or `none`.
 pub const DELIMITER: &str = "sink.delimiter";
 
+/// The property that says what NULL is written as in CSV; without it a text that is NULL is read back as an empty one.
+pub const NULL_LITERAL: &str = "csv.null-literal";
+
 /// Delimiters, quotes and the header of delimited text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextOptions {
@@ -274,9 +277,17 @@ impl WriteFormat {
     pub fn ends_lines(&self) -> bool {
         match self {
             Self::Parquet(_) => false,
-            Self::Json { options, .. } => options.delimiter == Delimiter::LineEnd,
-            Self::Text { options, .. } => options.delimiter == Delimiter::LineEnd,
+            Self::Json { options, .. } => options.delimiter.bytes() == b"\n",
+            Self::Text { options, .. } => options.delimiter.bytes() == b"\n",
         }
+    }
+
+    /// The same for records of a stream, which are written as they are: there may be line ends within them.
+    pub(crate) fn of_records(mut self) -> Self {
+        if let Self::Text { options, .. } = &mut self {
+            options.delimiter = Delimiter::Bytes(options.delimiter.bytes().to_vec());
+        }
+        self
     }
 
     /// Extension of its files.
@@ -390,6 +401,9 @@ fn csv_options(storage: &Storage, properties: &Properties) -> Result<TextOptions
     let either = |keys: &[&str]| first(serde, keys).or_else(|| first(properties, keys));
     if let Some(text) = either(&["separatorchar", "field.delim", "csv.field-delimiter", "delimiter"]) {
         options.field_delimiter = delimiter(text)?;
+    }
+    if let (Some(text), None) = (either(&[NULL_LITERAL]), &storage.serde) {
+        options.null = text.to_owned();
     }
     let is_open_csv = storage.serde.as_deref().is_some_and(|class| class.ends_with("OpenCSVSerde"));
     let quote = either(&["quotechar", "csv.quote-character"]).map_or(Ok(b'"'), delimiter)?;

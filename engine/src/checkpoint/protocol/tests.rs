@@ -102,6 +102,7 @@ fn manifest(generation: u64, epoch: u64) -> LogEntry {
         sources: Default::default(),
         sinks: Default::default(),
         queued: Default::default(),
+        traffic: Default::default(),
         segments: Default::default(),
     }))
 }

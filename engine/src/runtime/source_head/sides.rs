@@ -17,7 +17,7 @@ use crate::{
         pipe::Event,
         source_batch::{self, Origin, Prepared, Rejected},
     },
-    time::as_of,
+    time::{Instant, as_of},
 };
 
 /// Rejected or late rows a task keeps before it writes them as a segment.
@@ -63,7 +63,7 @@ impl SourceHead {
             self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
         }
         if !late.is_empty() {
-            let whole = self.late_rows(node, prepared, origin, &late).await?;
+            let whole = self.late_rows(node, (prepared, effects.at()), origin, &late).await?;
             let batch = aside::late_batch(whole, prepared, origin, &late)?;
             self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
         }
@@ -90,7 +90,7 @@ impl SourceHead {
     async fn late_rows(
         &mut self,
         node: &SourceNode,
-        prepared: &Prepared,
+        (prepared, at): (&Prepared, Instant),
         origin: &Origin,
         late: &LateRows,
     ) -> Result<RecordBatch> {
@@ -118,7 +118,7 @@ impl SourceHead {
             let place = |row: &u32| wanted.binary_search(row).ok().map(|place| place as u32);
             found.map(|rows| ReadAgain { rows, places: all.iter().map(place).collect() })
         };
-        aside::whole_rows(whole, &rows, again)
+        as_of(at, || aside::whole_rows(whole, &rows, again))
     }
 
     /// Gives the records as they came to the INSERTs that keep them.

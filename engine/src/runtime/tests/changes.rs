@@ -185,74 +185,84 @@ fn idle_after(graph: Arc<Graph>, timeout: Duration) -> Arc<Graph> {
     Arc::new(graph)
 }
 
+/// A job with a busy split and one that is silent and idle, so that the windows both have rows in can fire.
+struct HasIdleSplit {
+    log: MemoryLog,
+    table: MemoryTable,
+    store: Arc<dyn CheckpointStore>,
+}
+
+/// Keys, event times and values; times are minutes.
+fn minutes(these: &[(i64, i64)]) -> RecordBatch {
+    rows(&these.iter().map(|(minute, value)| ("a".to_owned(), START + minute * 60_000, *value)).collect::<Vec<_>>())
+}
+
+impl HasIdleSplit {
+    fn new() -> Self {
+        let log = MemoryLog::new(false, 10);
+        log.append("busy", minutes(&[(0, 1), (1, 2), (30, 3)]));
+        log.append("silent", minutes(&[(0, 4)]));
+        Self { log, table: MemoryTable::new(ChangelogMode::Append, 1), store: Arc::new(MemoryStore::default()) }
+    }
+
+    /// Runs the job; `then` begins when a checkpoint has the silent split as idle.
+    async fn run_until_idle(&self, stop: &CancellationToken, then: impl Future<Output = ()>) -> JobSummary {
+        let (observer, mut newest) = crate::runtime::job::Observer::channel();
+        let job = run(self.graph(), JobConfig { observer, ..self.config() }, stop.clone());
+        let idle = async {
+            let is_idle = |manifest: &Arc<crate::checkpoint::manifest::Manifest>| {
+                manifest.split("source:log", &SplitId::new("silent")).is_some_and(|split| split.idle)
+            };
+            newest.wait_for(|manifest| manifest.as_ref().is_some_and(is_idle)).await.unwrap();
+            then.await;
+        };
+        let (summary, ()) = tokio::join!(job, idle);
+        summary.unwrap()
+    }
+
+    fn graph(&self) -> Arc<Graph> {
+        idle_after(graph(&self.log, &self.table, TUMBLE), Duration::from_secs(5))
+    }
+
+    fn config(&self) -> JobConfig {
+        config(Arc::clone(&self.store), 1)
+    }
+
+    /// Gives a split a row of a window that has fired and one of a window that has not.
+    async fn rows_come(&self, split: &str, and_then: impl FnOnce()) {
+        after_steps(200).await;
+        assert_eq!(actual(&self.table).len(), 2, "the first two windows have fired");
+        self.log.append(split, minutes(&[(1, 5), (31, 6)]));
+        and_then();
+        after_steps(200).await;
+        self.log.close();
+    }
+
+    fn check_that_one_row_was_late(&self, summary: &JobSummary) {
+        let tally = &summary.ledger["log"]["out"];
+        assert_eq!((tally.read, tally.late, tally.released), (6, 1, 5), "{tally:?}");
+        let total: i64 = actual(&self.table).values().map(|(count, _)| count).sum();
+        assert_eq!(total, 5, "what is released is in the result");
+    }
+}
+
 #[tokio::test]
 async fn a_split_that_was_idle_before_a_restart_takes_no_late_rows() {
-    let minute = 60_000;
-    let row = |minutes: i64, value| ("a".to_owned(), START + minutes * minute, value);
-    let log = MemoryLog::new(false, 10);
-    log.append("busy", rows(&[row(0, 1), row(1, 2), row(30, 3)]));
-    log.append("silent", rows(&[row(0, 4)]));
-    let table = MemoryTable::new(ChangelogMode::Append, 1);
-    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let graph = || idle_after(graph(&log, &table, TUMBLE), Duration::from_secs(5));
-    let stop = CancellationToken::new();
-    let (observer, mut newest) = crate::runtime::job::Observer::channel();
-    let first = run(graph(), JobConfig { observer, ..config(Arc::clone(&store), 1) }, stop.clone());
-    let is_idle = async {
-        let is_idle = |manifest: &Arc<crate::checkpoint::manifest::Manifest>| {
-            manifest.split("source:log", &SplitId::new("silent")).is_some_and(|split| split.idle)
-        };
-        newest.wait_for(|manifest| manifest.as_ref().is_some_and(is_idle)).await.unwrap();
-        stop.cancel();
-    };
-    let (stopped, ()) = tokio::join!(first, is_idle);
-    stopped.unwrap();
-    assert_eq!(actual(&table).len(), 2, "the first two windows have fired");
+    let (job, stop) = (HasIdleSplit::new(), CancellationToken::new());
+    job.run_until_idle(&stop, async { stop.cancel() }).await;
     // It is caught up after the restart before the rows come, and not idle anew.
-    let second = run(graph(), config(Arc::clone(&store), 1), CancellationToken::new());
-    let rows_come = async {
-        after_steps(200).await;
-        log.append("silent", rows(&[row(1, 5), row(31, 6)]));
-        after_steps(200).await;
-        log.close();
-    };
-    let (summary, ()) = tokio::join!(second, rows_come);
-    let tally = &summary.unwrap().ledger["log"]["out"];
-    assert_eq!((tally.read, tally.late, tally.released), (6, 1, 5), "{tally:?}");
-    let total: i64 = actual(&table).values().map(|(count, _)| count).sum();
-    assert_eq!(total, 5, "what is released is in the result");
+    let second = run(job.graph(), job.config(), CancellationToken::new());
+    let (summary, ()) = tokio::join!(second, job.rows_come("silent", || {}));
+    job.check_that_one_row_was_late(&summary.unwrap());
 }
 
 /// A silent split holds no window; those that carry it on take no rows of windows that have fired meanwhile.
 #[tokio::test]
 async fn children_of_an_idle_split_take_no_late_rows() {
-    let minute = 60_000;
-    let row = |minutes: i64, value| ("a".to_owned(), START + minutes * minute, value);
-    let log = MemoryLog::new(false, 10);
-    log.append("busy", rows(&[row(0, 1), row(1, 2), row(30, 3)]));
-    log.append("silent", rows(&[row(0, 4)]));
-    let table = MemoryTable::new(ChangelogMode::Append, 1);
-    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::default());
-    let graph = idle_after(graph(&log, &table, TUMBLE), Duration::from_secs(5));
-    let (observer, mut newest) = crate::runtime::job::Observer::channel();
-    let job = run(graph, JobConfig { observer, ..config(store, 1) }, CancellationToken::new());
-    let rows_come = async {
-        let is_idle = |manifest: &Arc<crate::checkpoint::manifest::Manifest>| {
-            manifest.split("source:log", &SplitId::new("silent")).is_some_and(|split| split.idle)
-        };
-        newest.wait_for(|manifest| manifest.as_ref().is_some_and(is_idle)).await.unwrap();
-        after_steps(200).await;
-        assert_eq!(actual(&table).len(), 2, "the first two windows have fired");
-        log.append("child", rows(&[row(1, 5), row(31, 6)]));
-        log.divide("silent", &["child"]);
-        after_steps(200).await;
-        log.close();
-    };
-    let (summary, ()) = tokio::join!(job, rows_come);
-    let tally = &summary.unwrap().ledger["log"]["out"];
-    assert_eq!((tally.read, tally.late, tally.released), (6, 1, 5), "{tally:?}");
-    let total: i64 = actual(&table).values().map(|(count, _)| count).sum();
-    assert_eq!(total, 5, "what is released is in the result");
+    let job = HasIdleSplit::new();
+    let divided = job.rows_come("child", || job.log.divide("silent", &["child"]));
+    let summary = job.run_until_idle(&CancellationToken::new(), divided).await;
+    job.check_that_one_row_was_late(&summary);
 }
 
 /// A log that fails once, when the job is asked to stop.

@@ -70,7 +70,7 @@ impl Composition<'_, '_> {
         }
         let x = match &x.data_type {
             of if of.is_integer() => self.binder.convert(x.clone(), &Type::Bigint)?,
-            Type::Decimal(..) => self.binder.convert(x.clone(), &Type::Double)?,
+            Type::Decimal(..) => self.binder.convert(x.clone(), &Type::Real)?,
             _ => x.clone(),
         };
         let (share, result) = match &share.data_type {

@@ -18,8 +18,10 @@ use super::{Parts, replace, subquery_of};
 use crate::{
     bind::{
         Binder, Value, at, column,
+        conditions::has_subquery,
         ctes::Ctes,
         literal,
+        marks::Lateral,
         query::ordinal,
         scope::{Collected, Context, Scope},
     },
@@ -36,7 +38,7 @@ pub(crate) struct Keys {
 }
 
 /// What follows grouping: the plan, the rewritten parts, and the window calls.
-type Grouped = (LogicalPlan, Parts, Vec<(Expr, String, Type)>);
+type Grouped<'q> = (LogicalPlan, Parts<'q>, Vec<(Expr, String, Type)>);
 
 /// How the parser hands on `GROUP BY DISTINCT ..`: equal grouping sets are one.
 const DISTINCT_SETS: &str = "\"$distinct\"";
@@ -49,7 +51,7 @@ impl Binder<'_> {
     pub(super) fn group_keys(
         &self,
         group_by: &ast::GroupByExpr,
-        items: &[Option<Value>],
+        items: &[Written<'_>],
         scope: &Scope,
         outer: Option<&Context<'_>>,
         ctes: &Ctes,
@@ -75,8 +77,7 @@ impl Binder<'_> {
             && word.quote_style.is_none()
             && word.value.eq_ignore_ascii_case("AUTO")
         {
-            keys.keys =
-                items.iter().flatten().filter(|item| !matches!(item.expr, Expr::Literal(..))).cloned().collect();
+            keys.keys = columns_of(items);
             return Ok(Some(keys));
         }
         let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
@@ -118,7 +119,7 @@ impl Binder<'_> {
     fn key_sets(
         &self,
         groups: &[Vec<ast::Expr>],
-        items: &[Option<Value>],
+        items: &[Written<'_>],
         context: &Context<'_>,
         keys: &mut Keys,
     ) -> Result<Vec<Vec<usize>>> {
@@ -129,7 +130,7 @@ impl Binder<'_> {
     fn key_set(
         &self,
         nodes: &[ast::Expr],
-        items: &[Option<Value>],
+        items: &[Written<'_>],
         context: &Context<'_>,
         keys: &mut Keys,
     ) -> Result<Vec<usize>> {
@@ -152,10 +153,11 @@ impl Binder<'_> {
         Ok(set)
     }
 
-    fn key(&self, node: &ast::Expr, items: &[Option<Value>], context: &Context<'_>, keys: &mut Keys) -> Result<usize> {
+    fn key(&self, node: &ast::Expr, items: &[Written<'_>], context: &Context<'_>, keys: &mut Keys) -> Result<usize> {
         let value = match ordinal(node) {
             Some(position) => {
-                let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index)).cloned();
+                let item = usize::try_from(position - 1).ok().and_then(|index| items.get(index));
+                let item = item.map(|item| item.value.clone());
                 if matches!(item, Some(None)) {
                     let message = format!("GROUP BY position {position} is an aggregate or window function");
                     return at(Err(Error::user("EXPRESSION_NOT_SCALAR", message)), node);
@@ -170,7 +172,11 @@ impl Binder<'_> {
                     node,
                 )?
             }
-            None => self.expr(node, context)?,
+            // What holds a subquery is the same only if it is bound once.
+            None => match items.iter().find(|item| item.node.is_some_and(|written| holds_query(written, node))) {
+                Some(Written { value: Some(value), .. }) => value.clone(),
+                _ => self.expr(node, context)?,
+            },
         };
         if !value.data_type.is_comparable() {
             return at(
@@ -189,56 +195,70 @@ impl Binder<'_> {
     }
 
     /// Aggregates a plan and rewrites what comes after in terms of its output.
-    pub(super) fn grouped(
+    pub(super) fn grouped<'q>(
         &self,
         plan: LogicalPlan,
         keys: Keys,
-        collected: Collected,
-        mut parts: Parts,
-    ) -> Result<Grouped> {
+        mut collected: Collected,
+        (laterals, mut parts): (Vec<Lateral>, Parts<'q>),
+    ) -> Result<Grouped<'q>> {
         let mut prepared: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let given = prepared.len();
+        for (aggregate, _, _) in &mut collected.aggregates {
+            *aggregate = self.beside(aggregate.clone(), &mut prepared)?;
+        }
         let mut names = Vec::with_capacity(keys.keys.len());
-        let mut computed = false;
         for key in &keys.keys {
             names.push(match &key.expr {
                 Expr::Column(column) => column.name.clone(),
                 other => {
-                    computed = true;
                     let name = self.column(Some("key"), &key.data_type);
                     prepared.push(other.clone().alias(name.clone()));
                     name
                 }
             });
         }
-        let plan = if computed { self.project(plan, prepared)? } else { plan };
+        let plan = if prepared.len() > given { self.project(plan, prepared)? } else { plan };
         let (mut plan, grouping) = self.aggregated(plan, &keys, &names, &collected)?;
         let by_key: HashMap<Expr, String> =
             keys.keys.iter().map(|key| key.expr.clone()).zip(names.iter().cloned()).collect();
-        let made: Vec<&String> = names.iter().chain(collected.aggregates.iter().map(|(_, name, _)| name)).collect();
-        let rewrite = |expr: Expr| -> Result<Expr> {
-            let replaced = replace(expr, &|node| match node {
+        let mut made: Vec<String> =
+            names.iter().chain(collected.aggregates.iter().map(|(_, name, _)| name)).cloned().collect();
+        let in_keys = |expr: Expr| -> Result<Expr> {
+            replace(expr, &|node| match node {
                 Expr::Column(known) => match grouping.get(&known.name) {
                     Some(bits) => Some(bits.clone()),
                     None => by_key.get(node).map(|name| column(name)),
                 },
                 node => by_key.get(node).map(|name| column(name)),
-            })?;
-            check(&replaced, &made, &collected)?;
+            })
+        };
+        for lateral in laterals {
+            let lateral = lateral.rewritten(&in_keys)?;
+            for name in lateral.looks_at()? {
+                check(&column(&name), None, &made, &collected)?;
+            }
+            made.push(lateral.column().to_owned());
+            plan = self.with_laterals(self.anonymous(plan)?, vec![lateral])?.plan;
+        }
+        let rewrite = |expr: Expr, node: Option<&ast::Expr>| -> Result<Expr> {
+            let replaced = in_keys(expr)?;
+            check(&replaced, node, &made, &collected)?;
             Ok(replaced)
         };
         for item in &mut parts.items {
-            item.value.expr = rewrite(item.value.expr.clone())?;
+            item.value.expr = rewrite(item.value.expr.clone(), item.node)?;
         }
-        for (value, _) in &mut parts.sorts {
-            value.expr = rewrite(value.expr.clone())?;
+        for (value, written) in &mut parts.sorts {
+            value.expr = rewrite(value.expr.clone(), Some(&written.expr))?;
         }
-        if let Some(having) = parts.having.take() {
-            plan = LogicalPlanBuilder::from(plan).filter(rewrite(having)?)?.build()?;
+        if let Some((having, node)) = parts.having.take() {
+            plan = LogicalPlanBuilder::from(plan).filter(rewrite(having, Some(node))?)?.build()?;
         }
         let windows = collected
             .windows
             .iter()
-            .map(|(expr, name, data_type)| Ok((rewrite(expr.clone())?, name.clone(), data_type.clone())))
+            .map(|(expr, name, data_type)| Ok((rewrite(expr.clone(), None)?, name.clone(), data_type.clone())))
             .collect::<Result<Vec<_>>>()?;
         Ok((plan, parts, windows))
     }
@@ -349,6 +369,34 @@ impl Binder<'_> {
     }
 }
 
+/// An item of the select list as GROUP BY sees it.
+pub(super) struct Written<'q> {
+    /// As it is written, if it is not of a star.
+    pub(super) node: Option<&'q ast::Expr>,
+    /// `None` for one that aggregates.
+    pub(super) value: Option<Value>,
+}
+
+/// The items that GROUP BY AUTO groups by.
+fn columns_of(items: &[Written<'_>]) -> Vec<Value> {
+    let values = items.iter().filter_map(|item| item.value.clone());
+    values.filter(|value| !matches!(value.expr, Expr::Literal(..))).collect()
+}
+
+/// Whether a key is written like an item and holds a query.
+fn holds_query(item: &ast::Expr, key: &ast::Expr) -> bool {
+    let query = |key: &ast::Expr| {
+        ast::visit_expressions(key, |node| match node {
+            ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
+                std::ops::ControlFlow::Break(())
+            }
+            _ => std::ops::ControlFlow::Continue(()),
+        })
+        .is_break()
+    };
+    query(key) && item.to_string() == key.to_string()
+}
+
 /// The place of keys within GROUPING SETS, CUBE and ROLLUP.
 const SETS: &str = "grouping sets";
 
@@ -388,19 +436,19 @@ fn known_key(by_key: &HashMap<&Expr, usize>, arg: &Expr) -> Result<usize> {
     })
 }
 
-/// Refuses columns that are neither keys nor aggregates nor windows.
-fn check(expr: &Expr, made: &[&String], collected: &Collected) -> Result<()> {
+/// Refuses columns that are neither keys nor aggregates nor windows, in an expression that may be known as written.
+fn check(expr: &Expr, node: Option<&ast::Expr>, made: &[String], collected: &Collected) -> Result<()> {
     let mut stray = None;
-    expr.apply(|node| {
+    expr.apply(|part| {
         let mut look = |name: &String| {
-            let known = made.contains(&name)
+            let known = made.contains(name)
                 || name.starts_with("set#")
                 || collected.windows.iter().any(|(_, window, _)| window == name);
             if !known && stray.is_none() {
                 stray = Some(name.clone());
             }
         };
-        match node {
+        match part {
             Expr::Column(column) => look(&column.name),
             other => {
                 if let Some(subquery) = subquery_of(other) {
@@ -414,14 +462,16 @@ fn check(expr: &Expr, made: &[&String], collected: &Collected) -> Result<()> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    match stray {
-        None => Ok(()),
-        Some(name) => {
-            let shown = name.rsplit_once('#').map_or(name.as_str(), |(shown, _)| shown);
-            Err(Error::user(
-                "EXPRESSION_NOT_AGGREGATE",
-                format!("'{shown}' must be an aggregate expression or appear in GROUP BY clause"),
-            ))
-        }
+    let Some(name) = stray else { return Ok(()) };
+    let own = name.rsplit_once('#').map_or(name.as_str(), |(own, _)| own);
+    let refused = |shown: &str| {
+        let message = format!("'{shown}' must be an aggregate expression or appear in GROUP BY clause");
+        Err(Error::user("EXPRESSION_NOT_AGGREGATE", message))
+    };
+    match node {
+        Some(node) if own.is_empty() || !has_subquery(expr) => at(refused(&node.to_string()), node),
+        Some(node) => at(refused(own), node),
+        None if own.is_empty() => refused("a column without a name"),
+        None => refused(own),
     }
 }

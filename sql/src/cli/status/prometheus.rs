@@ -119,6 +119,14 @@ fn checkpoint(page: &mut Page<'_>, newest: &Manifest, now: Instant) {
             page.add(("headwater_ledger_rows", "gauge", "Rows of the ledger."), &labels, rows as f64);
         }
     }
+    for (name, rows) in &newest.traffic {
+        let ways = [("in", rows.rows_in), ("out", rows.rows_out), ("dropped", rows.dropped)];
+        for (way, rows) in ways {
+            let metric =
+                ("headwater_operator_rows", "gauge", "Rows that came into an operator, went out, were left out.");
+            page.add(metric, &[("operator", name), ("way", way)], rows as f64);
+        }
+    }
     let observed = || newest.operators.iter().map(|(name, state)| (name.as_str(), &state.observed));
     for (name, state) in observed() {
         let metric = ("headwater_state_rows", "gauge", "Groups, keys or rows an operator keeps.");

@@ -156,10 +156,14 @@ fn zip() -> Definition {
         })
     };
     array("zip", "arrays as one array of rows, the shorter ones filled with NULLs")
-        .on_typed("zip(array(A), array(B)) -> array(A)", zipped_type, kernel())
-        .on_typed("zip(array(A), array(B), array(C)) -> array(A)", zipped_type, kernel())
-        .on_typed("zip(array(A), array(B), array(C), array(D)) -> array(A)", zipped_type, kernel())
-        .on_typed("zip(array(A), array(B), array(C), array(D), array(E)) -> array(A)", zipped_type, kernel())
+        .on_typed("zip(array(A), array(B)) -> array(row(A, B))", zipped_type, kernel())
+        .on_typed("zip(array(A), array(B), array(C)) -> array(row(A, B, C))", zipped_type, kernel())
+        .on_typed("zip(array(A), array(B), array(C), array(D)) -> array(row(A, B, C, D))", zipped_type, kernel())
+        .on_typed(
+            "zip(array(A), array(B), array(C), array(D), array(E)) -> array(row(A, B, C, D, E))",
+            zipped_type,
+            kernel(),
+        )
         .example("SELECT zip(ARRAY[1], ARRAY['a'])", "[[1, a]]")
 }
 

@@ -57,11 +57,6 @@ impl ExtensionOptions for StatementClock {
     }
 }
 
-/// Whether a function of no arguments says the time.
-pub(crate) fn is_clock(name: &str) -> bool {
-    ["now", "current_date", "localtimestamp", "localtime", "proctime"].contains(&name)
-}
-
 /// Ticks of a type at an instant, in UTC.
 fn ticks(at: DateTime<Utc>, data_type: &DataType) -> i64 {
     let millis = at.timestamp_millis();

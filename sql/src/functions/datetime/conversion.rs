@@ -45,8 +45,12 @@ fn unix_millis(seconds: f64) -> Result<Option<i64>> {
 }
 
 fn from_unixtime() -> Definition {
+    fn unknown(error: Error) -> Error {
+        Error::user("NOT_SUPPORTED", error.message())
+    }
     fn named(typing: &Typing<'_>) -> Result<DataType> {
-        Ok(zoned(TimeUnit::Millisecond, &typing.zone(1)?.map_or(Ok("UTC".to_owned()), canonical_name)?))
+        let name = typing.zone(1)?.map_or(Ok("UTC".to_owned()), canonical_name).map_err(unknown)?;
+        Ok(zoned(TimeUnit::Millisecond, &name))
     }
     fn offset(typing: &Typing<'_>) -> Result<DataType> {
         let number = |index: usize| match typing.constants.get(index).copied().flatten() {
@@ -72,7 +76,7 @@ fn from_unixtime() -> Definition {
             "from_unixtime(double, varchar) -> timestamp(3) with time zone",
             named,
             value2_with::<F64, Str, ToI64, Compiled<Zone>>(|zone, seconds, name| {
-                zone.get(name, Zone::parse)?;
+                zone.get(name, Zone::parse).map_err(unknown)?;
                 unix_millis(seconds)
             }),
         )

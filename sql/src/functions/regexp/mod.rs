@@ -204,7 +204,7 @@ fn place(pattern: &mut Pattern, text: &str, start: i64, occurrence: i64) -> Resu
         return Err(invalid("occurrence cannot be smaller than 1"));
     }
     let skipped = usize::try_from(start - 1).unwrap_or(usize::MAX);
-    if skipped > text.chars().count() {
+    if skipped >= text.chars().count() {
         return Ok(-1);
     }
     let from = text.char_indices().nth(skipped).map_or(text.len(), |(at, _)| at);

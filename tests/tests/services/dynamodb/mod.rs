@@ -3,14 +3,11 @@
 mod lookup;
 mod misfits;
 pub(crate) mod pipelines;
-mod reading;
+pub(crate) mod reading;
 mod sink;
 mod types;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result};
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
@@ -23,9 +20,8 @@ use futures::StreamExt;
 use headwater_connectors::dynamodb::DynamoDb;
 use headwater_engine::{
     connector::{Committable, Connector, Fence, JobContext, Sink, TableSpec, Unfenced},
-    memory::MemoryBudget,
     message::{ChangeBatch, Generation},
-    time::SystemClock,
+    testing::job_context,
 };
 use headwater_tests::services::DynamoDbLocal;
 
@@ -36,16 +32,8 @@ pub(crate) fn job() -> JobContext {
 }
 
 pub(crate) fn job_with(incarnation: &str, generation: u64, fence: Arc<dyn Fence>) -> JobContext {
-    JobContext {
-        job: "orders".to_owned(),
-        incarnation: incarnation.to_owned(),
-        generation: Generation(generation),
-        local_state: std::env::temp_dir(),
-        clock: Arc::new(SystemClock),
-        memory: MemoryBudget::new(256 << 20),
-        fence,
-        parallelism: 1,
-    }
+    let generation = Generation(generation);
+    JobContext { incarnation: incarnation.to_owned(), generation, fence, ..job_context("orders") }
 }
 
 pub(crate) fn client(endpoint: &str) -> Client {
@@ -80,22 +68,14 @@ pub(crate) async fn items(client: &Client, table: &str) -> Result<Vec<Item>> {
 
 /// A table of the run.
 pub(crate) fn spec(endpoint: &str, table: &str, schema: SchemaRef, extra: &[(&str, &str)]) -> TableSpec {
-    let mut options = BTreeMap::from([
-        ("table-name".to_owned(), table.to_owned()),
-        ("aws.endpoint".to_owned(), endpoint.to_owned()),
-        ("aws.region".to_owned(), "us-east-1".to_owned()),
-        ("aws.credentials.basic.accesskeyid".to_owned(), "local".to_owned()),
-        ("aws.credentials.basic.secretkey".to_owned(), "local".to_owned()),
-    ]);
-    options.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    TableSpec {
-        name: table.to_owned(),
-        schema,
-        metadata: Vec::new(),
-        options,
-        partitioned_by: Vec::new(),
-        primary_key: Vec::new(),
-    }
+    let options = [
+        ("table-name", table),
+        ("aws.endpoint", endpoint),
+        ("aws.region", "us-east-1"),
+        ("aws.credentials.basic.accesskeyid", "local"),
+        ("aws.credentials.basic.secretkey", "local"),
+    ];
+    TableSpec::new(table, schema, options.into_iter().chain(extra.iter().copied()))
 }
 
 pub(crate) fn sink(spec: &TableSpec) -> Result<Arc<dyn Sink>> {

@@ -39,7 +39,7 @@ async fn put(client: &Client, table: &str, id: &str, n: i64) -> Result<()> {
     Ok(())
 }
 
-async fn set_stream(client: &Client, table: &str, enabled: bool) -> Result<()> {
+pub(crate) async fn set_stream(client: &Client, table: &str, enabled: bool) -> Result<()> {
     let stream = StreamSpecification::builder().stream_enabled(enabled);
     let stream = if enabled { stream.stream_view_type(StreamViewType::NewAndOldImages) } else { stream };
     client.update_table().table_name(table).stream_specification(stream.build()?).send().await?;

@@ -114,3 +114,17 @@ fn what_is_read_beside_malformed_rows_is_what_was_not_touched() {
         assert_eq!(found.rows, expected, "{what}\n{text}");
     }
 }
+
+fn whole(text: &str) -> Read {
+    read_in_chunks(&schema(&[("a", "int")]), &JsonOptions::default(), text.as_bytes(), usize::MAX)
+}
+
+#[test]
+fn a_malformed_row_ends_within_64_kb_or_with_its_line() {
+    for (items, rejected) in [(2_000, 1), (20_000, 20_002)] {
+        let text = format!("{{\"a\":1}}\n{{\"a\":x,\"b\":[\n{}0]}}\n{{\"a\":2}}\n", "12345,\n".repeat(items));
+        let found = whole(&text);
+        assert_eq!(found.rows, ["{\"a\":1}", "{\"a\":2}"]);
+        assert_eq!(found.rejected.len(), rejected);
+    }
+}

@@ -345,15 +345,38 @@ async fn a_backup_keeps_the_bytes_a_record_a_line() -> Result<()> {
     assert_eq!((beside.len(), beside[0].takes), (1, BesideRows::Records));
     let backup = beside[0].sink.as_ref();
     let mut writer = writer_of(backup, &bench, records_schema()).await;
-    let raw = BinaryArray::from_vec(vec![b"a|b", b"{\"n\": 1}\n", b"\xff\x00"]);
-    let arrivals = TimestampMillisecondArray::from_value(NOW, 3);
+    let raw: BinaryArray =
+        [Some(&b"a|b"[..]), Some(b"{\"n\": 1}\n"), Some(b"\xff\x00"), None, Some(b"{\n}")].into_iter().collect();
+    let arrivals = TimestampMillisecondArray::from_value(NOW, 5);
     let rows = RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)]).unwrap();
     writer.write(ChangeBatch::inserts(rows)).await?;
     let closed = bench.keep(writer.prepare(Epoch(1), Cut::Final).await?.units);
     backup.commit(&bench.job(1), Epoch(1), bench.work(&closed)).await?;
     let folder = bench.folder.path().join("out/backup/2026");
     let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(std::fs::read(file).unwrap(), b"a|b\n{\"n\": 1}\n\xff\x00\n");
+    assert_eq!(std::fs::read(file).unwrap(), b"a|b\n{\"n\": 1}\n\xff\x00\n\n{\n}\n");
+    Ok(())
+}
+
+/// Once it is committed, a file that cannot be written would keep the job from ending for ever.
+#[tokio::test]
+async fn rows_that_the_format_cannot_have_are_refused_when_they_come() -> Result<()> {
+    let bench = Bench::new();
+    let lines = Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, true)]));
+    let given = StringArray::from(vec![Some("a"), None, Some("b\nc"), Some("")]);
+    let rows = RecordBatch::try_new(Arc::clone(&lines), vec![Arc::new(given)]).unwrap();
+    for (format, expected) in [("raw", vec!["null", "b\\nc"]), ("csv", Vec::new())] {
+        let mut spec = bench.spec(&[("format", format)], &[]);
+        spec.schema = Arc::clone(&lines);
+        let sink = connector().sink(&spec)?;
+        let mut writer = writer_of(sink.as_ref(), &bench, Arc::clone(&lines)).await;
+        let refused = writer.write(ChangeBatch::inserts(rows.clone())).await?;
+        assert_eq!(refused.len(), expected.len(), "{format}: {refused:?}");
+        for (row, expected) in refused.iter().zip(expected) {
+            assert!(row.reason.starts_with("format-conversion-failed: MalformedData: "), "{row:?}");
+            assert!(row.raw.contains(expected), "{row:?}");
+        }
+    }
     Ok(())
 }
 

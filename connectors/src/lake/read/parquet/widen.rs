@@ -97,7 +97,9 @@ fn is_safe(from: &DataType, to: &DataType) -> bool {
         | (T::Int16 | T::UInt16, T::Int32 | T::Int64)
         | (T::Int32 | T::UInt32, T::Int64)
         | (T::Float16, T::Float32 | T::Float64)
-        | (T::Float32, T::Float64) => true,
+        | (T::Float32, T::Float64)
+        | (T::Int8 | T::UInt8 | T::Int16 | T::UInt16, T::Float32)
+        | (T::Int8 | T::UInt8 | T::Int16 | T::UInt16 | T::Int32 | T::UInt32, T::Float64) => true,
         // Parquet has no smaller integers: writers store them as 32 bits; a value that does not fit is an error.
         (T::Int32, T::Int8 | T::Int16) => true,
         // Lake tables have no unsigned integers: a value over half their range is an error in a column of their width.
@@ -263,6 +265,9 @@ mod tests {
         assert!(check(&DataType::Int64, &DataType::Int32).is_err());
         assert!(check(&DataType::Utf8, &DataType::Int32).is_err());
         assert!(check(&DataType::Float64, &DataType::Float32).is_err());
+        assert!(check(&DataType::Int32, &DataType::Float64).is_ok());
+        assert!(check(&DataType::Int32, &DataType::Float32).is_err());
+        assert!(check(&DataType::Int64, &DataType::Float64).is_err());
     }
 
     #[test]

@@ -31,6 +31,8 @@ fn format_options() -> FormatOptions<'static> {
 #[derive(Debug)]
 pub(crate) struct TextRows {
     options: TextOptions,
+    /// Whether they are records of a stream, where nothing is an empty text.
+    are_records: bool,
 }
 
 impl TextRows {
@@ -46,13 +48,18 @@ impl TextRows {
                 return Err(Error::not_supported(message).with_hint("write JSON or Parquet, or CAST it to JSON text"));
             }
         }
-        let rows = Self { options };
+        let rows = Self { options, are_records: false };
         for field in schema.fields() {
             if rows.options.header_lines > 0 {
                 rows.value(field.name(), &mut Vec::new())?;
             }
         }
         Ok(rows)
+    }
+
+    /// Rows as records of a stream.
+    pub(crate) fn records(options: TextOptions, schema: &SchemaRef) -> Result<Self> {
+        Ok(Self { are_records: true, ..Self::new(options, schema)? })
     }
 }
 
@@ -86,13 +93,19 @@ impl LineEncoder for TextRows {
     }
 }
 
-enum Column {
+/// A column and its name.
+struct Column {
+    name: String,
+    values: Values,
+}
+
+enum Values {
     Text(ArrayRef),
     Bytes(ArrayRef),
     Nested(ArrayRef),
 }
 
-impl Column {
+impl Values {
     fn new(array: &ArrayRef) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Binary => Self::Bytes(array.clone()),
@@ -121,50 +134,70 @@ impl TextRows {
     }
 
     fn columns(&self, rows: &RecordBatch) -> Result<Vec<Column>> {
-        let column = |array: &ArrayRef| match (self.options.style, array.data_type()) {
-            (TextStyle::OpenCsv { .. }, DataType::Date32) => Column::new(&cast(array, &DataType::Int32)?),
+        let values = |array: &ArrayRef| match (self.options.style, array.data_type()) {
+            (TextStyle::OpenCsv { .. }, DataType::Date32) => Values::new(&cast(array, &DataType::Int32)?),
             (TextStyle::OpenCsv { .. }, DataType::Timestamp(_, None)) => {
                 let millis = cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
-                Column::new(&cast(&millis, &DataType::Int64)?)
+                Values::new(&cast(&millis, &DataType::Int64)?)
             }
-            _ => Column::new(array),
+            _ => Values::new(array),
         };
-        rows.columns().iter().map(column).collect()
-    }
-
-    /// OpenCSVSerde reads an empty field as an empty text, which is no value of any other type.
-    fn expect_values(&self, rows: &RecordBatch) -> Result<()> {
-        if !matches!(self.options.style, TextStyle::OpenCsv { .. }) {
-            return Ok(());
-        }
         let schema = rows.schema();
         let columns = schema.fields().iter().zip(rows.columns());
-        let missing =
-            columns.into_iter().find(|(field, array)| *field.data_type() != DataType::Utf8 && array.null_count() > 0);
+        columns.map(|(field, array)| Ok(Column { name: field.name().clone(), values: values(array)? })).collect()
+    }
+
+    /// Rows that cannot be written, and why.
+    pub(super) fn unwritable(&mut self, rows: &RecordBatch) -> Vec<(usize, String)> {
+        let mut scratch = Vec::new();
+        let mut refusal = |rows: &RecordBatch| {
+            scratch.clear();
+            match self.options.style {
+                // What is quoted can be anything.
+                TextStyle::Csv { .. } => self.columns(rows).err(),
+                _ => self.lines(rows, &mut scratch).err(),
+            }
+        };
+        if refusal(rows).is_none() {
+            return Vec::new();
+        }
+        let of_row = |row| refusal(&rows.slice(row, 1)).map(|error| (row, error.message().to_owned()));
+        (0..rows.num_rows()).filter_map(of_row).collect()
+    }
+
+    /// OpenCSVSerde reads an empty field as an empty text, which is no value of any other type, and so does a raw file
+    /// an empty line.
+    fn expect_values(&self, rows: &RecordBatch) -> Result<()> {
+        let is_raw = match self.options.style {
+            TextStyle::OpenCsv { .. } => false,
+            TextStyle::Raw => true,
+            TextStyle::Csv { .. } | TextStyle::Delimited => return Ok(()),
+        };
+        let schema = rows.schema();
+        let columns = schema.fields().iter().zip(rows.columns());
+        let missing = columns
+            .into_iter()
+            .find(|(field, array)| (is_raw || *field.data_type() != DataType::Utf8) && array.null_count() > 0);
         let Some((field, _)) = missing else { return Ok(()) };
-        let message = format!("a value of column \"{}\" is NULL, which OpenCSVSerde has for texts only", field.name());
-        Err(Error::data("HIVE_WRITER_DATA_ERROR", message)
-            .with_hint("declare the column as string, or the table STORED AS CSV, JSON or PARQUET"))
+        let (why, hint) = match is_raw {
+            true => {
+                ("a raw file has no mark for", "leave such rows out with WHERE, or give them a value with coalesce")
+            }
+            false => (
+                "OpenCSVSerde has for texts only",
+                "declare the column as string, or the table STORED AS CSV, JSON or PARQUET",
+            ),
+        };
+        let message = format!("a value of column \"{}\" is NULL, which {why}", field.name());
+        Err(Error::data("HIVE_WRITER_DATA_ERROR", message).with_hint(hint))
     }
 
     fn row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         for (index, column) in columns.iter().enumerate() {
             self.separate(index, out);
-            match column {
-                Column::Bytes(array) if matches!(self.options.style, TextStyle::Raw) && array.is_valid(row) => {
-                    out.extend_from_slice(array.as_binary::<i32>().value(row));
-                }
-                Column::Bytes(array) if array.is_valid(row) => {
-                    let text = STANDARD.encode(array.as_binary::<i32>().value(row));
-                    self.value(&text, out)?;
-                }
-                Column::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out)?,
-                Column::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out)?,
-                Column::Bytes(_) | Column::Text(_) | Column::Nested(_) => {
-                    out.extend_from_slice(self.options.null.as_bytes());
-                }
-            }
+            self.values(&column.values, row, out)
+                .map_err(|error| error.context(format!("column \"{}\"", column.name)))?;
         }
         if let Some((quote, _)) = self.options.style.quotes()
             && out.len() == start
@@ -173,6 +206,25 @@ impl TextRows {
             out.extend_from_slice(&[quote, quote]);
         }
         Ok(())
+    }
+
+    fn values(&self, values: &Values, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        match values {
+            Values::Bytes(array) if matches!(self.options.style, TextStyle::Raw) && array.is_valid(row) => {
+                out.extend_from_slice(array.as_binary::<i32>().value(row));
+                Ok(())
+            }
+            Values::Bytes(array) if array.is_valid(row) => {
+                let text = STANDARD.encode(array.as_binary::<i32>().value(row));
+                self.value(&text, out)
+            }
+            Values::Text(array) if array.is_valid(row) => self.value(array.as_string::<i32>().value(row), out),
+            Values::Nested(array) if array.is_valid(row) => self.nested(array, row, 1, out),
+            Values::Bytes(_) | Values::Text(_) | Values::Nested(_) => {
+                out.extend_from_slice(self.options.null.as_bytes());
+                Ok(())
+            }
+        }
     }
 
     fn separate(&self, index: usize, out: &mut Vec<u8>) {
@@ -188,7 +240,8 @@ impl TextRows {
                 return Err(of_lines(text, "an OpenCSVSerde table"));
             }
             TextStyle::Csv { quote, escape } | TextStyle::OpenCsv { quote, escape } => {
-                quoted(text, quote, escape, self.options.field_delimiter, out);
+                let is_plain = !text.is_empty() && !self.is_null_mark(text.as_bytes());
+                quoted(text, quote, escape, (self.options.field_delimiter, is_plain), out);
             }
             TextStyle::Delimited => self.escaped(text, 0, out)?,
         }
@@ -214,7 +267,7 @@ impl TextRows {
             }
         }
         // With an escape or without: what is written is what readers compare with the mark.
-        if out[start..] == *self.options.null.as_bytes() && !text.is_empty() {
+        if self.is_null_mark(&out[start..]) && !(self.are_records && text.is_empty()) {
             return Err(Error::data("HIVE_WRITER_DATA_ERROR", format!("the value {text:?} is the mark of NULL"))
                 .with_hint("declare another one (NULL DEFINED AS '..'), or write CSV, JSON or Parquet"));
         }
@@ -317,10 +370,11 @@ fn unwritable(text: &str, what: &str) -> Error {
     .with_hint("declare one (ESCAPED BY '\\\\'), or write CSV, JSON or Parquet")
 }
 
-/// Quotes a value that holds the delimiter, a quote or a line's end, and the empty one, so that it is not NULL.
-fn quoted(text: &str, quote: u8, escape: u8, delimiter: u8, out: &mut Vec<u8>) {
+/// Quotes a value that holds the delimiter, a quote or a line's end, and one that is not plain: without quotes it would be
+/// NULL.
+fn quoted(text: &str, quote: u8, escape: u8, (delimiter, is_plain): (u8, bool), out: &mut Vec<u8>) {
     let is_special = |byte: u8| byte == delimiter || byte == quote || byte == escape || matches!(byte, b'\n' | b'\r');
-    if !text.is_empty() && !text.bytes().any(is_special) {
+    if is_plain && !text.bytes().any(is_special) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
