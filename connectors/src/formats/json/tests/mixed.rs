@@ -1,5 +1,7 @@
 //! Malformed rows among rows of other layouts: no row beside them is lost, and no object within one becomes a row.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -121,10 +123,11 @@ fn whole(text: &str) -> Read {
 
 #[test]
 fn a_malformed_row_ends_within_64_kb_or_with_its_line() {
-    for (items, rejected) in [(2_000, 1), (20_000, 20_002)] {
+    for (items, expected) in [(2_000, 1), (20_000, 20_002)] {
         let text = format!("{{\"a\":1}}\n{{\"a\":x,\"b\":[\n{}0]}}\n{{\"a\":2}}\n", "12345,\n".repeat(items));
         let found = whole(&text);
         assert_eq!(found.rows, ["{\"a\":1}", "{\"a\":2}"]);
-        assert_eq!(found.rejected.len(), rejected);
+        let lines: BTreeSet<u64> = found.rejected.iter().map(|(_, line, _, _)| *line).collect();
+        assert_eq!(lines.len(), expected);
     }
 }
