@@ -27,6 +27,11 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether a name is another one with a letter or two wrong.
+pub fn is_slip(name: &str, known: &str) -> bool {
+    strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase()) <= 2
+}
+
 /// How alike two names are, if enough for one to be a slip for the other.
 fn likeness(name: &str, candidate: &str) -> Option<f64> {
     let slips = strsim::damerau_levenshtein(name, candidate);

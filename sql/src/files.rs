@@ -194,7 +194,8 @@ fn folder_of(path: &str) -> &str {
     fixed.rfind('/').map_or("", |at| &path[..=at])
 }
 
-async fn exists(place: &Place) -> Result<bool> {
+/// Whether there is a file of the name of a place.
+pub(crate) async fn exists(place: &Place) -> Result<bool> {
     match place.store.head(&place.path).await {
         Ok(_) => Ok(true),
         Err(object_store::Error::NotFound { .. }) => Ok(false),

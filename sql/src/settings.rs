@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use headwater_engine::error::{Error, Result};
 
-use crate::diagnostics::did_you_mean;
+use crate::diagnostics::{did_you_mean, is_slip};
 
 mod flink;
 mod value;
@@ -239,6 +239,7 @@ fn invalid(key: &str, value: &str, expected: &str) -> Error {
 fn flinks(key: &str, value: &str) -> Result<()> {
     let error = Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" cannot be \"{value}\""));
     match flink::verdict(key) {
+        Some(Verdict::Tunes) if ALIASES.iter().any(|(known, _)| is_slip(key, known)) => Err(unknown(key)),
         Some(Verdict::Tunes) => Ok(()),
         Some(Verdict::Only(values, _)) if values.contains(&value.to_lowercase().as_str()) => Ok(()),
         Some(Verdict::Only(_, hint)) => Err(error.with_hint(hint)),
@@ -249,7 +250,7 @@ fn flinks(key: &str, value: &str) -> Result<()> {
 
 fn unknown(key: &str) -> Error {
     let error = Error::user("INVALID_SESSION_PROPERTY", format!("setting \"{key}\" does not exist"));
-    let error = did_you_mean(error, key, KEYS.iter().copied());
+    let error = did_you_mean(error, key, KEYS.iter().copied().chain(ALIASES.iter().map(|(flinks, _)| *flinks)));
     if error.hint().is_some() { error } else { error.with_hint("SHOW SETTINGS lists them") }
 }
 

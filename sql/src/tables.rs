@@ -94,6 +94,11 @@ pub async fn not_found(catalog: &dyn Catalog, run: &RunTables, name: &TableName)
              TBLPROPERTIES {of} its properties"
         ));
     }
+    let extensions = [("json", "json"), ("ndjson", "json"), ("jsonl", "json"), ("csv", "csv"), ("parquet", "parquet")];
+    let is_named = |extension: &str| name.table.trim_end_matches(".gz").ends_with(&format!(".{extension}"));
+    if let Some((_, format)) = extensions.into_iter().find(|(extension, _)| is_named(extension)) {
+        return error.with_hint(format!("a file is read by a function: SELECT .. FROM read_{format}('..')"));
+    }
     did_you_mean(error, &name.table, known.iter().map(String::as_str))
 }
 
@@ -273,7 +278,11 @@ impl StatementTables {
             Some(Found::Run(RunTable::Table(table))) => {
                 table.option("connector") != Some("filesystem")
                     || session.config().job.is_some()
-                    || crate::jobs::is_of_job(session, &StreamTable::of_job(session, table, true)?).await?
+                    || match StreamTable::of_job(session, table, true) {
+                        Ok(table) => crate::jobs::is_of_job(session, &table).await?,
+                        // What no job can read is of none.
+                        Err(_) => false,
+                    }
             }
             Some(Found::Run(RunTable::View(_)) | Found::Cataloged(_)) => session.config().job.is_some(),
             None => true,

@@ -278,7 +278,7 @@ fn no_name(what: &str) -> Error {
 }
 
 /// The location of a table is a file.
-pub(super) fn not_a_folder(what: &str) -> Error {
+pub fn not_a_folder(what: &str) -> Error {
     Error::user("INVALID_TABLE_PROPERTY", format!("\"{what}\" is a file, and a table's location is a folder"))
         .with_hint("name the folder it is in, or read it alone with read_json, read_csv or read_parquet('..')")
 }

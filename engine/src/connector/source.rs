@@ -78,7 +78,6 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Whether a split of a checkpoint is still a part of what the table reads, as it is declared now; `origin` is how the
     /// source called itself when the checkpoint was taken (empty: not known). Of a split that is not, nothing more is read.
-    /// Asked after [`Self::splits`].
     fn keeps(&self, _split: &SplitId, _origin: &str) -> bool {
         true
     }

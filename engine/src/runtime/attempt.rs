@@ -299,9 +299,9 @@ async fn open_table(
     let mut progress = TableProgress::new(released, gated);
     let mut splits = SplitTable::restore(state, 1);
     let origin = state.map_or("", |state| state.origin.as_str());
+    splits.give_up(|split| !source.source.keeps(split, origin));
     let listing = source.source.splits(job).await;
     let listing = listing.map_err(|error| error.context(format!("table \"{}\"", source.table)))?;
-    splits.give_up(|split| !source.source.keeps(split, origin));
     splits.listed(listing, released);
     for (split, watermark) in splits.open_marks() {
         progress.join(split, watermark);

@@ -9,8 +9,13 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, GroupByExpr, Ident, ObjectName, OrderByExpr, Select, Spanned, TableFactor,
+use datafusion::sql::sqlparser::{
+    ast::{
+        self, Expr, Function, GroupByExpr, Ident, ObjectName, OrderByExpr, Query, Select, SetExpr, Spanned, TableAlias,
+        TableFactor, TableWithJoins,
+    },
+    dialect::GenericDialect,
+    parser::Parser,
 };
 use headwater_engine::error::{Error, Result};
 
@@ -96,7 +101,17 @@ fn over_relation(select: &mut Select, name: &str, function: &Function, others: &
     };
     let keys = if name == "SESSION" { others } else { &[] };
     let (data, alias) = match &from.relation {
-        TableFactor::Table { name: table, alias, args: None, .. } => {
+        relation @ (TableFactor::Table { alias, sample, .. }
+        | TableFactor::Derived { alias, sample, lateral: false, .. })
+            if keys.is_empty()
+                && (sample.is_some() || alias.as_ref().is_some_and(|alias| !alias.columns.is_empty())) =>
+        {
+            let plain = alias.clone().map(|alias| TableAlias { columns: Vec::new(), ..alias });
+            (Expr::Subquery(Box::new(all_of(relation)?)), plain)
+        }
+        TableFactor::Table { name: table, alias, args: None, sample: None, .. }
+            if alias.as_ref().is_none_or(|alias| alias.columns.is_empty()) =>
+        {
             let parts: Option<Vec<Ident>> = table.0.iter().map(|part| part.as_ident().cloned()).collect();
             let parts = parts.ok_or_else(|| refused("a window in GROUP BY over this relation"))?;
             let called = alias.as_ref().map(|alias| &alias.name).or(parts.last()).cloned();
@@ -104,7 +119,7 @@ fn over_relation(select: &mut Select, name: &str, function: &Function, others: &
             let of_table = std::iter::once(named).chain(keys.iter().map(|key| within(key, called.as_ref())));
             (call(ObjectName::from(vec![Ident::new(TABLE_ARGUMENT)]), of_table), alias.clone())
         }
-        TableFactor::Derived { subquery, alias, lateral: false, .. } if keys.is_empty() => {
+        TableFactor::Derived { subquery, alias, lateral: false, sample: None, .. } if keys.is_empty() => {
             (Expr::Subquery(subquery.clone()), alias.clone())
         }
         _ => return Err(refused("a window in GROUP BY over this relation")),
@@ -113,6 +128,17 @@ fn over_relation(select: &mut Select, name: &str, function: &Function, others: &
     let all = [data, descriptor].into_iter().chain(lengths.iter().map(|length| (*length).clone()));
     from.relation = TableFactor::TableFunction { expr: call(function.name.clone(), all), alias };
     Ok(())
+}
+
+/// `SELECT * FROM relation`
+fn all_of(relation: &TableFactor) -> Result<Query> {
+    let broken = |_| Error::internal("a query of all columns does not parse");
+    let parser = Parser::new(&GenericDialect {}).try_with_sql("SELECT * FROM t");
+    let mut query = parser.and_then(|mut parser| parser.parse_query()).map_err(broken)?;
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        select.from = vec![TableWithJoins { relation: relation.clone(), joins: Vec::new() }];
+    }
+    Ok(*query)
 }
 
 /// A key as it is called within a table of this name.

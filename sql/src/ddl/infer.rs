@@ -8,13 +8,14 @@ use headwater_connectors::lake::{
     hive_type,
     listing::{Pattern, infer_keys},
     sample,
+    stores::not_a_folder,
 };
 use headwater_engine::{
     catalog::{Column, PartitionDiscovery, Table},
     error::{Error, Result},
 };
 
-use crate::session::Session;
+use crate::{files::exists, session::Session};
 
 /// Fills in the columns and the types of partition keys that are missing.
 pub(crate) async fn fill_in(session: &Session, table: &mut Table, only: Option<&Pattern>) -> Result<()> {
@@ -43,6 +44,9 @@ pub(crate) async fn fill_in(session: &Session, table: &mut Table, only: Option<&
     let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
     let fields = schema.fields().iter().filter(|field| !is_key(field.name()));
     table.columns = fields.map(|field| column(field.name(), field.data_type())).collect::<Result<_>>()?;
+    if table.columns.is_empty() && only.is_none() && exists(&place).await? {
+        return Err(not_a_folder(&place.to_string()));
+    }
     if table.columns.is_empty() {
         let message =
             format!("no row to infer the columns of \"{}\" from was found in \"{}\"", table.name, table.location);

@@ -352,6 +352,7 @@ impl Lowering {
         let flow = self.flow(&unnest.input)?;
         flow.settled("UNNEST of")?;
         let flow = self.assign(flow)?;
+        flow.facts.check_column("list", *list)?;
         let place = |column: usize| {
             let kept = unnest.dependency_indices.iter().position(|from| *from == column);
             kept.filter(|_| column != *list)

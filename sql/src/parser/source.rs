@@ -198,7 +198,8 @@ fn is_bare(token: &Token) -> bool {
     !matches!(token.kind, TokenKind::Text | TokenKind::Quoted(_))
 }
 
-/// Whether a text is one name, with or without dots, or one literal: a number, a text, or a text with its type.
+/// Whether a text is one name, with or without dots, or literals with commas between: numbers, texts, texts with their
+/// type, intervals.
 fn is_operand(value: &str) -> bool {
     let value = value.trim();
     let Ok(tokens) = tokens(value) else { return false };
@@ -209,21 +210,31 @@ fn is_operand(value: &str) -> bool {
         }
         before = token.end;
     }
-    let is_name = |token: &Token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted(_));
     before == value.len()
-        && match tokens.iter().map(|token| &token.kind).collect::<Vec<_>>().as_slice() {
-            [TokenKind::Number | TokenKind::Text]
-            | [TokenKind::Symbol('-' | '+'), TokenKind::Number]
-            | [TokenKind::Word, TokenKind::Text] => true,
-            _ => {
-                let is_dot = |token: &Token| token.kind == TokenKind::Symbol('.');
-                tokens.len() % 2 == 1
-                    && tokens
-                        .iter()
-                        .enumerate()
-                        .all(|(at, token)| if at % 2 == 0 { is_name(token) } else { is_dot(token) })
-            }
-        }
+        && (tokens.split(|token| token.kind == TokenKind::Symbol(',')).all(|part| is_literal(value, part))
+            || is_name(&tokens))
+}
+
+/// Whether tokens are names with dots between.
+fn is_name(tokens: &[Token]) -> bool {
+    let fits = |(at, token): (usize, &Token)| match at % 2 {
+        0 => matches!(token.kind, TokenKind::Word | TokenKind::Quoted(_)),
+        _ => token.kind == TokenKind::Symbol('.'),
+    };
+    tokens.len() % 2 == 1 && tokens.iter().enumerate().all(fits)
+}
+
+/// Whether tokens of a text are one literal.
+fn is_literal(text: &str, tokens: &[Token]) -> bool {
+    let is_interval = |token: &Token| text[token.range()].eq_ignore_ascii_case("INTERVAL");
+    match tokens.iter().map(|token| &token.kind).collect::<Vec<_>>().as_slice() {
+        [TokenKind::Number | TokenKind::Text]
+        | [TokenKind::Symbol('-' | '+'), TokenKind::Number]
+        | [TokenKind::Word, TokenKind::Text] => true,
+        [TokenKind::Word, TokenKind::Text, TokenKind::Word]
+        | [TokenKind::Word, TokenKind::Symbol('-' | '+'), TokenKind::Text, TokenKind::Word] => is_interval(&tokens[0]),
+        _ => false,
+    }
 }
 
 /// A value as it must be written within this token's quotes.
@@ -258,12 +269,26 @@ mod tests {
 
     #[test]
     fn without_quotes_a_value_is_one_name_or_literal() {
-        for operand in ["7", "-1.5", "a", "db.\"t\"", "'it''s'", "DATE '2024-01-01'", " x "] {
+        for operand in
+            ["7", "-1.5", "a", "db.\"t\"", "'it''s'", "DATE '2024-01-01'", " x ", "1, 2,'a'", "INTERVAL '5' second"]
+        {
             assert!(is_operand(operand), "{operand}");
         }
-        for other in
-            ["", "1; DROP TABLE t", "1 OR 1=1", "it's", "1 -- ", "a /* b */", "f(x)", "a b", "1, 2", "a.", "- a"]
-        {
+        for other in [
+            "",
+            "1; DROP TABLE t",
+            "1 OR 1=1",
+            "it's",
+            "1 -- ",
+            "a /* b */",
+            "f(x)",
+            "a b",
+            "1, a",
+            "1,",
+            "a.",
+            "- a",
+            "x '5' y",
+        ] {
             assert!(!is_operand(other), "{other}");
         }
         let refused = filled("SELECT ${day}");

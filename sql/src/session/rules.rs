@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use datafusion::{
     common::{
-        NullEquality, Result,
-        tree_node::{Transformed, TreeNodeRecursion},
+        DataFusionError, NullEquality, Result,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     logical_expr::{
         Expr, Filter, Join, JoinType, Limit, LogicalPlan,
@@ -24,6 +24,8 @@ use datafusion::{
         extract_equijoin_predicate::ExtractEquijoinPredicate, push_down_filter::PushDownFilter,
     },
 };
+
+use crate::functions::scalar::is_clock;
 
 /// All of them.
 pub(super) fn held_back() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -128,16 +130,20 @@ impl OptimizerRule for PushFilters {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if let Some((plain, random)) = without_random(&plan)? {
+            let moved = self.0.rewrite(plain, config)?;
+            return Ok(Transformed::new_transformed(with_condition(moved.data, random)?, moved.transformed));
+        }
         let Some((conditions, filtered)) = filtered(&plan) else { return self.0.rewrite(plan, config) };
         let is_aggregated = matches!(filtered.as_ref(), LogicalPlan::Aggregate(_));
-        let stays = |condition: &Expr| condition.is_volatile() || (is_aggregated && condition.column_refs().is_empty());
+        let stays = |condition: &Expr| is_random(condition) || (is_aggregated && condition.column_refs().is_empty());
         let (staying, moving): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(stays);
         if staying.is_empty() {
             return self.0.rewrite(plan, config);
         }
         let Some(moving) = conjunction(moving) else { return Ok(Transformed::no(plan)) };
         let below = LogicalPlan::Filter(Filter::try_new(moving, filtered)?);
-        let moved = self.0.rewrite(below, config)?;
+        let moved = self.rewrite(below, config)?;
         // What could not move either stands in one filter with what may not.
         let (kept, input) = match moved.data {
             LogicalPlan::Filter(kept) => (Some(kept.predicate), kept.input),
@@ -147,6 +153,50 @@ impl OptimizerRule for PushFilters {
         let data = all.transpose()?.map_or_else(|| Arc::unwrap_or_clone(input), LogicalPlan::Filter);
         Ok(Transformed::new_transformed(data, moved.transformed))
     }
+}
+
+/// A join, or filters on one, without the conditions of ON that are random, and these.
+fn without_random(plan: &LogicalPlan) -> Result<Option<(LogicalPlan, Expr)>> {
+    match plan {
+        LogicalPlan::Join(join) => {
+            let all = join.filter.iter().flat_map(|filter| split_conjunction(filter)).cloned();
+            let (random, plain): (Vec<Expr>, Vec<Expr>) = all.partition(is_random);
+            let Some(random) = conjunction(random) else { return Ok(None) };
+            Ok(Some((LogicalPlan::Join(Join { filter: conjunction(plain), ..join.clone() }), random)))
+        }
+        LogicalPlan::Filter(filter) if split_conjunction(&filter.predicate).into_iter().all(|one| !is_random(one)) => {
+            let below = without_random(&filter.input)?;
+            let over = |(input, random)| {
+                Ok((LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(input))?), random))
+            };
+            below.map(over).transpose()
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The same join with one more condition of ON.
+fn with_condition(plan: LogicalPlan, random: Expr) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Join(join) => {
+            let filter = conjunction(join.filter.clone().into_iter().chain([random]));
+            Ok(LogicalPlan::Join(Join { filter, ..join }))
+        }
+        LogicalPlan::Filter(filter) => {
+            let input = with_condition(Arc::unwrap_or_clone(filter.input), random)?;
+            Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, Arc::new(input))?))
+        }
+        other => Err(DataFusionError::Internal(format!("a join became {}", other.display()))),
+    }
+}
+
+/// Whether chance decides about a value. The clock says the same for all rows of a statement or a batch, wherever it is asked.
+fn is_random(expr: &Expr) -> bool {
+    let is_it = |node: &Expr| match node {
+        Expr::ScalarFunction(call) => node.is_volatile_node() && !is_clock(&call.func),
+        _ => node.is_volatile_node(),
+    };
+    expr.exists(|node| Ok(is_it(node))).unwrap_or(true)
 }
 
 /// The conditions of filters that stand on each other, and what is below them, if the plan is such.

@@ -177,7 +177,7 @@ INSERT INTO latest SELECT {key}, id FROM s;"
     // Rows of one key go to one task: they are cut before they are dealt.
     let graph = Declared::new(&script, &[]).await.graph(true).await;
     let shown = format!("{graph:?}");
-    assert_eq!(shown.matches("name: \"cut\"").count(), 1, "{shown}");
+    assert_eq!(shown.matches("name: \"cut\", args").count(), 1, "{shown}");
 }
 
 #[tokio::test]

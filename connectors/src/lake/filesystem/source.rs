@@ -3,7 +3,13 @@
 //! Invariant: a file is a split, its version what tells an overwritten one; a file that may still be written is not
 //! listed until two looks a second apart agree.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -112,6 +118,26 @@ pub(super) fn is_local(listing: &Listing, file: &LakeFile) -> bool {
     matches!(listing.partitions[file.partition].place.listing, ListingCost::Free)
 }
 
+/// Whether a file is in a folder, as its path is shown, however the folder is spelt.
+fn is_below(file: &str, folder: &str) -> bool {
+    let plain = |path: &str| match path.split_once("://") {
+        Some((scheme, rest)) if scheme != "file" => rest.to_owned(),
+        local => {
+            let path = Path::new(local.map_or(path, |(_, rest)| rest));
+            let mut plain = PathBuf::new();
+            for part in std::path::absolute(path).as_deref().unwrap_or(path).components() {
+                match part {
+                    Component::ParentDir => drop(plain.pop()),
+                    part => plain.push(part),
+                }
+            }
+            plain.to_string_lossy().into_owned()
+        }
+    };
+    let (file, folder) = (plain(file), plain(folder));
+    file.strip_prefix(folder.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn version(file: &LakeFile) -> String {
     format!("{}-{}", file.size, file.modified.timestamp_micros())
 }
@@ -146,10 +172,10 @@ impl Source for FilesystemSource {
         Ok(splits)
     }
 
-    /// Files of another folder were another table's, unless it is the same one spelt otherwise, which still has them.
+    /// Files of another folder were another table's, unless it is the same one spelt otherwise.
     fn keeps(&self, split: &SplitId, origin: &str) -> bool {
         let is_same = origin.is_empty() || origin.trim_end_matches('/') == self.to_string().trim_end_matches('/');
-        is_same || self.listed.lock().files.contains_key(split)
+        is_same || is_below(&split.0, &self.location)
     }
 
     async fn open(&self, _job: &JobContext, request: OpenRequest) -> Result<Box<dyn SplitReader>> {
