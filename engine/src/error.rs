@@ -250,8 +250,12 @@ impl From<DataFusionError> for Error {
 }
 
 impl From<arrow::error::ArrowError> for Error {
+    /// What a disk says while Arrow writes to it is no defect.
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::from(DataFusionError::from(error))
+        match error {
+            arrow::error::ArrowError::IoError(_, error) => Error::from(error),
+            error => Error::from(DataFusionError::from(error)),
+        }
     }
 }
 
@@ -282,8 +286,18 @@ impl From<object_store::Error> for Error {
             ErrorKind::User => "NOT_FOUND",
             _ => "EXTERNAL",
         };
-        Error::new(kind, code, error.to_string())
+        Error::new(kind, code, with_cause(&error))
     }
+}
+
+/// The text of a failed request with the last of its reasons, which clients of HTTP keep to themselves.
+pub fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let (text, mut last) = (error.to_string(), error);
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let cause = last.to_string();
+    if text.contains(&cause) { text } else { format!("{text}: {cause}") }
 }
 
 impl From<std::io::Error> for Error {
@@ -299,5 +313,42 @@ impl From<std::io::Error> for Error {
             _ => (ErrorKind::Unavailable, "EXTERNAL"),
         };
         Error::new(kind, code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_one_whoever_writes_to_it() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let of_arrow = arrow::error::ArrowError::from(full());
+        for error in [Error::from(full()), Error::from(of_arrow)] {
+            assert_eq!((error.kind(), error.code().0), (ErrorKind::Limit, "NO_SPACE"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_request_says_what_its_client_keeps_to_itself() {
+        let refused = Error::unavailable("error sending request").caused_by(std::io::Error::other("refused"));
+        let store = object_store::Error::Generic { store: "S3", source: Box::new(Quiet(refused)) };
+        assert_eq!(Error::from(store).message(), "Generic S3 error: sending: refused");
+    }
+
+    /// An error that does not tell its reason.
+    #[derive(Debug)]
+    struct Quiet(Error);
+
+    impl fmt::Display for Quiet {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("sending")
+        }
+    }
+
+    impl std::error::Error for Quiet {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
     }
 }

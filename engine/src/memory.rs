@@ -16,6 +16,8 @@ const KEPT_BYTES: usize = 256 << 10;
 const UNPUBLISHED_PART: usize = 16;
 /// Bytes of such rows for which no checkpoint is due.
 const UNPUBLISHED_MIN: usize = 1 << 20;
+/// How often that much such rows may take before no more are read.
+const UNPUBLISHED_FULL: usize = 4;
 
 #[derive(Debug)]
 struct Shared {
@@ -24,6 +26,7 @@ struct Shared {
     /// Bytes of rows that sinks hold until the next checkpoint.
     unpublished: AtomicUsize,
     checkpoint_due: Notify,
+    published: Notify,
 }
 
 /// A limit in bytes shared by everything that buffers.
@@ -34,7 +37,8 @@ impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let (used, unpublished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Shared { limit, used, unpublished, checkpoint_due: Notify::new() }))
+        let (checkpoint_due, published) = (Notify::new(), Notify::new());
+        Self(Arc::new(Shared { limit, used, unpublished, checkpoint_due, published }))
     }
 
     /// The limit in bytes (`memory.limit`).
@@ -79,6 +83,20 @@ impl MemoryBudget {
     /// again: ask [`Self::is_checkpoint_due`] after each checkpoint.
     pub async fn checkpoint_due(&self) {
         self.0.checkpoint_due.notified().await;
+    }
+
+    /// Waits while sinks hold so many rows that no more should be read before a checkpoint takes them: one that waits
+    /// for a system outside takes none for as long as that lasts. Cancel-safe.
+    pub async fn room(&self) {
+        let full = self.unpublished_max() * UNPUBLISHED_FULL;
+        while self.0.unpublished.load(Ordering::Relaxed) > full {
+            let mut published = std::pin::pin!(self.0.published.notified());
+            // Who listens before looking again misses nothing.
+            published.as_mut().enable();
+            if self.0.unpublished.load(Ordering::Relaxed) > full {
+                published.await;
+            }
+        }
     }
 
     /// A count of rows that are held until the next checkpoint.
@@ -148,6 +166,7 @@ impl Unpublished {
     /// They have left.
     pub fn clear(&mut self) {
         self.budget.0.unpublished.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        self.budget.0.published.notify_waiters();
     }
 }
 
@@ -174,8 +193,13 @@ mod tests {
         budget.checkpoint_due().await;
         second.add(1);
         assert!(budget.checkpoint_due().now_or_never().is_none(), "who waits is woken once");
+        assert!(budget.room().now_or_never().is_some(), "more may be read until the checkpoint takes them");
+        second.add(13 << 20);
+        let mut room = std::pin::pin!(budget.room());
+        assert!(room.as_mut().now_or_never().is_none(), "too much is held");
         first.clear();
         drop(second);
+        room.await;
         assert!(!budget.is_checkpoint_due());
         assert_eq!(budget.0.unpublished.load(Ordering::Relaxed), 0);
     }

@@ -6,7 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +29,7 @@ pub struct JobFolder {
 pub struct RunningJob {
     child: Child,
     log: PathBuf,
+    started: SystemTime,
 }
 
 impl JobFolder {
@@ -82,11 +83,11 @@ impl JobFolder {
 
     /// Starts the job.
     pub fn start(&self, script: &str, arguments: &[&str]) -> Result<RunningJob> {
-        let log = self.folder.path().join(format!("log-{}", rand::random::<u32>()));
+        let (log, started) = (self.folder.path().join(format!("log-{}", rand::random::<u32>())), SystemTime::now());
         let out = fs::File::create(&log)?;
         let mut command = self.command(&["run", script]);
         let child = command.args(&self.parameters).args(arguments).stdout(out.try_clone()?).stderr(out).spawn()?;
-        Ok(RunningJob { child, log })
+        Ok(RunningJob { child, log, started })
     }
 
     /// Runs a command line to its end; what it printed.
@@ -168,6 +169,23 @@ impl RunningJob {
             bail!("the job ended with {code:?}:\n{log}");
         }
         Ok(log)
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// Waits until it has said this.
+    pub fn wait_for_log(&self, what: &str) -> Result<()> {
+        let begun = Instant::now();
+        while !self.log()?.contains(what) {
+            if begun.elapsed() > PATIENCE {
+                bail!("{what:?} is not said:\n{}", self.log()?);
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// What it has said so far.

@@ -532,3 +532,26 @@ fn a_job_has_the_name_that_its_file_gives_it() -> Result<()> {
     ensure!(folder.query("SELECT job FROM headwater.jobs ORDER BY 1")? == ["other", "page views"]);
     Ok(())
 }
+
+/// Rows that a run rejects are its own, also where an earlier one rejected as many, for another INSERT or before this one
+/// went back.
+#[test]
+fn strict_counts_what_this_run_rejects_wherever_it_began() -> Result<()> {
+    let folder = folder(&format!("{TABLES}{COUNTS}"))?;
+    let bad = |file: &str, rows: usize| fs::write(folder.path().join("clicks").join(file), "no json\n".repeat(rows));
+    clicks(&folder, "1.json", &[(1, "/a", 1)])?;
+    well(&folder, &["run", "clicks.sql", "--once"])?;
+    let first = folder.query("SELECT max(epoch) FROM headwater.checkpoints")?.concat();
+    bad("2.json", 3)?;
+    refused(&folder, &["run", "clicks.sql", "--once", "--strict"], &["warning: 3 rows of \"clicks\" rejected"])?;
+    let back = ["run", "clicks.sql", "--once", "--strict", "--from-checkpoint", &first, "--allow-repeat"];
+    refused(&folder, &back, &["warning: 3 rows of \"clicks\" rejected"])?;
+
+    let other = TABLES.replace("counts", "pages");
+    let pages = other.split_once("CREATE TABLE pages").map(|(_, table)| format!("CREATE TABLE pages{table}"));
+    let script = format!("{TABLES}{}{}", pages.unwrap_or_default(), COUNTS.replace("counts", "pages"));
+    fs::write(folder.path().join("clicks.sql"), script)?;
+    bad("3.json", 1)?;
+    let changed = ["run", "clicks.sql", "--once", "--strict", "--allow-drop"];
+    refused(&folder, &changed, &["warning: 1 row of \"clicks\" rejected"])
+}

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use headwater_engine::{
     catalog::Properties,
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result, with_cause},
 };
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, RetryConfig,
@@ -312,7 +312,7 @@ fn code_of(text: &str) -> Option<&str> {
 
 /// A store's error as text without what a signed URL holds.
 pub(super) fn plain(error: &object_store::Error) -> String {
-    let text = error.to_string();
+    let text = with_cause(error);
     match text.find("X-Amz-") {
         Some(at) => format!("{}..", &text[..at]),
         None => text,

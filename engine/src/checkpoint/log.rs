@@ -199,7 +199,7 @@ impl Log {
                 Ok(Created::New) => CreateReply::New,
                 Ok(Created::Existed) => CreateReply::Existed,
                 Err(error) if is_transient(&error) => {
-                    tracing::warn!(%error, "the state store does not answer; trying again");
+                    tracing::warn!(%error, "a call of the state store failed and is tried again");
                     CreateReply::Unclear
                 }
                 Err(error) => return Err(error),
@@ -274,7 +274,7 @@ impl Log {
         loop {
             match call().await {
                 Err(error) if is_transient(&error) && attempt < TRIES => {
-                    tracing::warn!(%error, "the state store does not answer; trying again");
+                    tracing::warn!(%error, "a call of the state store failed and is tried again");
                     self.clock.sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(10));
                     attempt += 1;

@@ -94,11 +94,20 @@ mod disk {
         path::{Path, PathBuf},
     };
 
-    fn temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    /// A file that goes with this value, unless it was renamed.
+    struct Temporary(PathBuf);
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            let _gone = fs::remove_file(&self.0);
+        }
+    }
+
+    fn temporary(path: &Path, bytes: &[u8]) -> io::Result<Temporary> {
         let folder = path.parent().unwrap_or(Path::new("."));
         make_folder(folder)?;
-        let temporary = folder.join(format!(".tmp-{}", uuid::Uuid::new_v4()));
-        let mut file = File::create(&temporary)?;
+        let temporary = Temporary(folder.join(format!(".tmp-{}", uuid::Uuid::new_v4())));
+        let mut file = File::create(&temporary.0)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(temporary)
@@ -126,9 +135,7 @@ mod disk {
     /// Whether the path was free and now has these bytes.
     pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
         let temporary = temporary(path, bytes)?;
-        let linked = fs::hard_link(&temporary, path);
-        fs::remove_file(&temporary)?;
-        match linked {
+        match fs::hard_link(&temporary.0, path) {
             Ok(()) => path.parent().map_or(Ok(()), sync_folder).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
@@ -136,11 +143,7 @@ mod disk {
     }
 
     pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let temporary = temporary(path, bytes)?;
-        if let Err(error) = fs::rename(&temporary, path) {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
+        fs::rename(&temporary(path, bytes)?.0, path)?;
         path.parent().map_or(Ok(()), sync_folder)
     }
 

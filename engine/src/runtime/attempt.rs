@@ -25,6 +25,7 @@ use crate::{
         coordinator::{Begin, Coordinator, Pace},
         job::{GoBackTo, JobConfig},
         progress::TableProgress,
+        rejections::Rejections,
         source_head::Shared,
         splits::SplitTable,
         table_run::TableRun,
@@ -33,11 +34,13 @@ use crate::{
     verdict::{self, Verdict},
 };
 
-/// Runs a job once, until it is done, stopped or has failed; the newest manifest.
+/// Runs a job once, until it is done, stopped or has failed; the newest manifest. The first attempt that knows where it
+/// goes on notes what was rejected before.
 pub(super) async fn attempt(
     graph: &Arc<Graph>,
     config: &JobConfig,
     stop: &CancellationToken,
+    begun: &mut Option<Rejections>,
 ) -> Result<Option<Manifest>> {
     let log = Log::new(Arc::clone(&config.store), &config.name, Arc::clone(&config.clock));
     let view = log.read_all().await?;
@@ -51,6 +54,7 @@ pub(super) async fn attempt(
     let undelivered = newest.filter(|newest| !claimed.before.is_committed(newest.epoch));
     check_state(graph, config, restored.as_ref(), undelivered)?;
     let restored = restored.map(|manifest| verdict::taken_up(graph, manifest));
+    begun.get_or_insert_with(|| Rejections::of(restored.as_ref()));
     let job = job_context(config, &log, &claimed)?;
     let delivery = Delivery { log: log.clone(), graph: Arc::clone(graph), job: job.clone(), keep: config.retained };
     let fence = Arc::clone(&job.fence);

@@ -239,7 +239,8 @@ impl<'a> Builder<'a> {
             pipes.push(Pipe { operators, outlets });
         }
         let (progress, metrics) = (Arc::clone(&table.progress), Arc::clone(&self.metrics));
-        let parts = HeadParts { graph: Arc::clone(self.graph), node, reader, progress, pipes, metrics };
+        let memory = self.job.memory.clone();
+        let parts = HeadParts { graph: Arc::clone(self.graph), node, reader, progress, pipes, memory, metrics };
         let slow = Slow::new(self.rejected_max_rate, Arc::clone(&self.job.clock));
         SourceHead::new(parts, &assigned, slow)
     }

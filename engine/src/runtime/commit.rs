@@ -80,7 +80,7 @@ impl Delivery {
                 Ok(report) => return Ok(report.refused),
                 // Starting again would stop the sources too, and a listener must go on answering.
                 Err(error) if is_transient(&error) => {
-                    tracing::warn!(%error, sink = name, "the sink does not answer; its commit is tried again");
+                    tracing::warn!(%error, sink = name, "the commit of a sink failed and is tried again");
                     self.job.clock.sleep(wait).await;
                     wait = (wait * 2).min(WAIT_MAX);
                     self.job.fence.check().await?;

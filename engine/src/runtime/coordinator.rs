@@ -29,6 +29,7 @@ use crate::{
         commit::Delivery,
         effects::{AckParts, OperatorAck, SinkAck, SourceAck, TaskAck},
         lifecycle::{Action, Event, Lifecycle, Phase},
+        overdue::Overdue,
         progress::BeforeDiscovery,
         source_head::{SplitNews, lock, tell},
         table_run::TableRun,
@@ -78,6 +79,7 @@ pub(super) struct Coordinator {
     started: Instant,
     next_due: Instant,
     barrier_sent: Instant,
+    overdue: Overdue,
     /// Bytes in front of each node when the barrier was sent.
     queued: BTreeMap<String, u64>,
     background: FuturesUnordered<BoxFuture<'static, Background>>,
@@ -104,6 +106,7 @@ impl Coordinator {
             next_due: now.after(pace.interval),
             started: now,
             barrier_sent: now,
+            overdue: Overdue::new(pace.interval),
             queued: BTreeMap::new(),
             delivery,
             pace,
@@ -189,6 +192,7 @@ impl Coordinator {
 
     async fn send_barrier(&mut self, barrier: Barrier) -> Result<()> {
         self.barrier_sent = self.delivery.job.clock.now();
+        self.overdue.begin();
         self.queued = self.metrics.sample().queued;
         self.acks.clear();
         for sender in self.tables.iter().flat_map(|table| &table.commands) {
@@ -200,6 +204,7 @@ impl Coordinator {
 
     async fn time(&mut self) -> Result<()> {
         let now = self.delivery.job.clock.now();
+        self.overdue.tell(self.lifecycle.phase(), now.since(self.barrier_sent));
         for index in 0..self.tables.len() {
             if self.tables[index].must_discover(now) {
                 self.discover(index);

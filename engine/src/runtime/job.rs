@@ -18,7 +18,7 @@ use crate::{
     graph::Graph,
     message::Epoch,
     metrics::JobMetrics,
-    runtime::attempt::attempt,
+    runtime::{attempt::attempt, rejections::Rejections},
     time::{Clock, SystemClock},
 };
 
@@ -141,12 +141,16 @@ pub struct JobSummary {
     pub manifest: Option<Manifest>,
     /// Accounts by table and INSERT.
     pub ledger: BTreeMap<String, SplitAccount>,
+    /// Rows that this run, not an earlier one, has put into `"t$rejected"`, by table.
+    pub rejected: BTreeMap<String, u64>,
 }
 
 impl JobSummary {
-    fn of(manifest: Option<Manifest>) -> Self {
+    fn of(manifest: Option<Manifest>, course: &Course, graph: &Graph) -> Self {
         let ledger = manifest.as_ref().map(ledger).unwrap_or_default();
-        Self { manifest, ledger }
+        let begun = course.begun.clone().unwrap_or_default();
+        let rejected = Rejections::of(manifest.as_ref()).since(&begun, graph);
+        Self { manifest, ledger, rejected }
     }
 
     /// Rows that sinks were given in all, without those they refused.
@@ -204,11 +208,11 @@ pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) 
     graph.validate()?;
     let mut config = config;
     let (mut failures, mut last_tries) = (0, LAST_TRIES);
-    let mut is_probed = false;
+    let mut course = Course::default();
     loop {
         let checkpoints = config.metrics.sample().checkpoints;
-        let error = match probed_attempt(&graph, &config, &stop, &mut is_probed).await {
-            Ok(manifest) => return Ok(JobSummary::of(manifest)),
+        let error = match probed_attempt(&graph, &config, &stop, &mut course).await {
+            Ok(manifest) => return Ok(JobSummary::of(manifest, &course, &graph)),
             Err(error) => error,
         };
         if config.metrics.sample().checkpoints > checkpoints {
@@ -233,17 +237,25 @@ pub async fn run(graph: Arc<Graph>, config: JobConfig, stop: CancellationToken) 
     }
 }
 
+/// What is known of a run over all its attempts.
+#[derive(Debug, Default)]
+struct Course {
+    is_probed: bool,
+    /// What was rejected before it, once an attempt has seen the log.
+    begun: Option<Rejections>,
+}
+
 async fn probed_attempt(
     graph: &Arc<Graph>,
     config: &JobConfig,
     stop: &CancellationToken,
-    is_probed: &mut bool,
+    course: &mut Course,
 ) -> Result<Option<Manifest>> {
-    if !*is_probed {
+    if !course.is_probed {
         store::probe(config.store.as_ref(), &format!("{}/", config.name)).await?;
-        *is_probed = true;
+        course.is_probed = true;
     }
-    attempt(graph, config, stop).await
+    attempt(graph, config, stop, &mut course.begun).await
 }
 
 async fn wait_or_stop(config: &JobConfig, wait: Duration, stop: &CancellationToken) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     format::Decoder,
     graph::{Lateness, Malformed, SourceNode, WatermarkRule},
+    memory::MemoryBudget,
     message::{Barrier, Message},
     metrics::{JobMetrics, SplitSample},
     runtime::{
@@ -113,6 +114,7 @@ pub(super) struct SourceHead {
     late: Segments,
     ended: bool,
     slow: Slow,
+    memory: MemoryBudget,
     metrics: Arc<JobMetrics>,
 }
 
@@ -124,6 +126,7 @@ pub(super) struct HeadParts {
     pub(super) reader: Box<dyn SplitReader>,
     pub(super) progress: SharedProgress,
     pub(super) pipes: Vec<Pipe>,
+    pub(super) memory: MemoryBudget,
     pub(super) metrics: Arc<JobMetrics>,
 }
 
@@ -160,6 +163,7 @@ impl SourceHead {
             late: Segments::default(),
             ended: false,
             slow,
+            memory: parts.memory,
             metrics: parts.metrics,
             graph: parts.graph,
         };
@@ -178,13 +182,24 @@ impl SourceHead {
 
     /// What the reader says next; `None` when there is a watermark to send on before that. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<SourceEvent>> {
-        self.slow.wait().await;
+        let room = self.memory.clone();
+        self.next_after(room.room()).await
+    }
+
+    /// The same, once something is ready.
+    async fn next_after(&mut self, ready: impl Future<Output = ()>) -> Result<Option<SourceEvent>> {
+        let Self { slow, reader, released, name, .. } = self;
+        slow.wait().await;
+        let event = async {
+            ready.await;
+            reader.next().await
+        };
         let event = tokio::select! {
             biased;
-            event = self.reader.next() => event,
-            Ok(()) = self.released.changed() => return Ok(None),
+            event = event => event,
+            Ok(()) = released.changed() => return Ok(None),
         };
-        event.map(Some).map_err(|error| error.context(format!("source \"{}\"", self.name)))
+        event.map(Some).map_err(|error| error.context(format!("source \"{name}\"")))
     }
 
     /// Takes up more splits.
@@ -380,7 +395,8 @@ impl SourceHead {
     pub(super) async fn close(&mut self, effects: &mut Effects) -> Result<()> {
         let mut open = self.reader.close().await?;
         while !open.is_empty() {
-            let Some(event) = self.next().await? else {
+            // The checkpoint that would make room comes after this.
+            let Some(event) = self.next_after(std::future::ready(())).await? else {
                 self.forward_watermark(effects).await?;
                 continue;
             };

@@ -17,10 +17,7 @@ use std::{
 use clap::{Args, builder::RangedU64ValueParser};
 use headwater_engine::{
     accounts::{SplitAccount, Tally},
-    checkpoint::manifest::Manifest,
     error::{Error, ErrorKind, Result},
-    graph::{Graph, NodeKind},
-    inspect,
     message::Epoch,
     runtime::job::{self, GoBackTo, JobConfig, JobSummary, Observer},
     time::{Clock, SystemClock},
@@ -243,11 +240,8 @@ async fn run_job(
 ) -> Result<Exit, Failure> {
     let (graph, notes) = lower_job(session, inserts, options.once).await?;
     notes.iter().for_each(|note| tell(&format!("note: {note}")));
-    let graph = Arc::new(graph);
     let mut config = job_config(session, files, options).await?;
     let name = config.name.clone();
-    let before = inspect::job(&config.store, &config.clock, &name).await?.newest;
-    let before = kept_aside(&graph, before.as_deref());
     let (observer, newest) = Observer::channel();
     config.observer = observer;
     let (metrics, started) = (Arc::clone(&config.metrics), SystemClock.now());
@@ -256,7 +250,7 @@ async fn run_job(
     let listener = status::listen(options.metrics).await?;
     let _running = RunningMark::set(&jobs::local_folder(session), &name)?;
     let done = tokio::select! {
-        done = job::run(Arc::clone(&graph), config, stop) => done,
+        done = job::run(Arc::new(graph), config, stop) => done,
         never = status::line(view.clone(), options.has_line) => match never {},
         ended = status::serve(listener, view) => match ended {
             Ok(never) => match never {},
@@ -266,7 +260,7 @@ async fn run_job(
     match done {
         Ok(summary) => {
             report(&name, &summary);
-            let warned = warn_of_aside(&kept_aside(&graph, summary.manifest.as_ref()), &before);
+            let warned = warn_of_rejected(&summary.rejected);
             // Who stops a job asks for its last checkpoint, and is told of its warnings above.
             Ok(if warned && session.settings().strict && !told_to_stop.is_cancelled() {
                 Exit::Failed
@@ -328,33 +322,15 @@ fn report(name: &str, summary: &JobSummary) {
     }
 }
 
-/// How many rows a job has in the `"t$rejected"` of each table, of all that ever were there.
-fn kept_aside(graph: &Graph, manifest: Option<&Manifest>) -> BTreeMap<String, u64> {
-    let mut rows = BTreeMap::new();
-    let Some(manifest) = manifest else { return rows };
-    for (table, account) in job::ledger(manifest) {
-        // A row counts for each INSERT that reads the table.
-        *rows.entry(table).or_default() += account.values().map(|tally| tally.rejected).max().unwrap_or(0);
-    }
-    for node in &graph.nodes {
-        if let (NodeKind::Sink(sink), Some(state)) = (&node.kind, manifest.sinks.get(&node.name)) {
-            *rows.entry(sink.table.clone()).or_default() += state.refused;
-        }
-    }
-    rows
-}
-
-/// Says which tables have more such rows than before; whether any has.
-fn warn_of_aside(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> bool {
-    let more = |(table, rows): (&String, &u64)| rows.saturating_sub(before.get(table).copied().unwrap_or(0));
-    let tables: Vec<(&String, u64)> = now.iter().map(|entry| (entry.0, more(entry))).filter(|(_, n)| *n > 0).collect();
-    for (table, rows) in &tables {
+/// Says of which tables this run rejected rows; whether of any.
+fn warn_of_rejected(rejected: &BTreeMap<String, u64>) -> bool {
+    for (table, rows) in rejected {
         tell(&format!(
             "warning: {} of \"{table}\" rejected: SELECT * FROM \"{table}$rejected\"",
             counted(*rows, "row")
         ));
     }
-    !tables.is_empty()
+    !rejected.is_empty()
 }
 
 /// The ledger's equation for each INSERT, on one line.

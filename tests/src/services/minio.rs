@@ -1,11 +1,16 @@
 //! MinIO: S3 with multipart uploads, conditional puts, encryption and bucket policies.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::Command,
+};
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Server, accepts, free_port, installed, python::pip_environment, run};
+use super::{Server, free_port, installed, python::pip_environment, run};
 
 /// A running S3 server.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub struct Minio {
     /// Secret key of its root user.
     pub secret_key: String,
     server: Server,
+    command: Command,
+    port: u16,
 }
 
 impl Minio {
@@ -45,9 +52,37 @@ impl Minio {
             .env("MINIO_ROOT_PASSWORD", &secret_key)
             .env("MINIO_KMS_SECRET_KEY", kms);
         let server = Server::spawn("minio", &mut command, data)?;
-        let mut minio = Self { endpoint: format!("http://127.0.0.1:{port}"), access_key, secret_key, server };
-        minio.server.wait_until("minio", || accepts(port))?;
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let mut minio = Self { endpoint, access_key, secret_key, server, command, port };
+        minio.server.wait_until("minio", || is_ready(port))?;
         Ok(minio)
+    }
+
+    /// Stops it at once; [`Minio::restart`] starts it again.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts it again on its port and disk.
+    pub fn restart(&mut self) -> Result<()> {
+        self.server.kill()?;
+        self.server.child = self.command.spawn()?;
+        let port = self.port;
+        self.server.wait_until("minio", || is_ready(port))
+    }
+
+    /// Lets it hang: connections are taken, and nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        run(Command::new("kill").args([signal, &self.server.child.id().to_string()])).map(drop)
     }
 
     /// Makes an empty bucket; MinIO takes a folder on its disk for one.
@@ -88,4 +123,16 @@ impl Minio {
         ))?;
         Ok(printed.len())
     }
+}
+
+/// Whether it answers that it takes requests.
+fn is_ready(port: u16) -> bool {
+    let asked = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"GET /minio/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    asked().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }

@@ -4,6 +4,7 @@
 mod claims;
 mod dropped;
 mod faults;
+mod given_up;
 mod readers;
 mod table;
 mod undone;

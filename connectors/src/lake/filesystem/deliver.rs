@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use headwater_engine::{
     connector::{Committable, JobContext, OutboxRows},
-    error::Result,
+    error::{Error, Result},
     message::Epoch,
 };
 
@@ -37,21 +37,27 @@ pub(super) async fn file(folder: Arc<Folder>, job: &JobContext, epoch: Epoch, un
         Some(prefix) => join(&folder.layout.root, &format!("{prefix}{name}")),
         None => join(&folder.layout.folder(&detail.values), &name),
     };
+    let own = own_folder(&folder, job);
+    // An object store keeps what was staged beside its copy under the final name.
+    let left = ["uploads", "staging"].map(|kind| join(&own, &format!("{kind}/{}", unit.unit)));
     if folder.place.size(&target).await?.is_some() {
+        folder.place.delete(&left).await?;
         return Ok(0);
     }
-    let own = own_folder(&folder, job);
     let spot = Spot {
         staging: join(&own, &format!("staging/{}", unit.unit)),
         upload: join(&own, &format!("uploads/{}", unit.unit)),
         target,
     };
     let arranged = Arranged::new(&folder.format, &folder.schema, folder.layout.columns(&detail.values))?;
-    let rows = write_rows(&folder, &arranged, spot, unit.rows).await?;
-    // An object store keeps what was staged beside its copy under the final name.
-    let left = ["uploads", "staging"].map(|kind| join(&own, &format!("{kind}/{}", unit.unit)));
+    let rows = write_rows(&folder, &arranged, spot, unit.rows).await.map_err(tried_again)?;
     folder.place.delete(&left).await?;
     Ok(rows)
+}
+
+/// What was staged may be gone, by a deletion that an earlier try asked for and a store did late: it is staged again.
+fn tried_again(error: Error) -> Error {
+    if error.code().0 == "HIVE_FILE_NOT_FOUND" { Error::unavailable(error.to_string()) } else { error }
 }
 
 async fn write_rows(folder: &Folder, arranged: &Arranged, spot: Spot, mut rows: OutboxRows) -> Result<u64> {

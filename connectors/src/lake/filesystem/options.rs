@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     formats,
-    lake::{hive_type, write::format::DELIMITER},
+    lake::{
+        hive_type,
+        write::format::{DELIMITER, NULL_LITERAL},
+    },
     options::Options,
 };
 
@@ -246,6 +249,7 @@ const OF_READING: &[&str] = &[
     "csv.escape-character",
     "csv.header",
     "csv.fields-min",
+    NULL_LITERAL,
 ];
 
 /// The lake table that a `filesystem` table is, and its options as a source and as a sink.

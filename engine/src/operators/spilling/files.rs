@@ -99,12 +99,13 @@ impl LayerWriter {
             none => {
                 let path = self.folder.next()?;
                 let created = fs::File::create(&path).map_err(|error| named(error, &path))?;
-                let writer = FileWriter::try_new(BufWriter::new(created), &rows.schema())?;
+                let writer = FileWriter::try_new(BufWriter::new(created), &rows.schema());
+                let writer = writer.map_err(|error| named(error, &path))?;
                 let file = BucketFile { path, buckets: Vec::new(), rows: 0, bytes: 0, last_pane: i64::MIN };
                 none.insert((writer, file))
             }
         };
-        writer.write(&own(rows)?)?;
+        writer.write(&own(rows)?).map_err(|error| named(error, &file.path))?;
         file.buckets.push(bucket);
         file.rows += rows.num_rows() as u64;
         file.last_pane = file.last_pane.max(last_pane);
@@ -132,8 +133,9 @@ impl LayerWriter {
 
     fn close(&mut self) -> Result<()> {
         let Some((mut writer, mut file)) = self.open.take() else { return Ok(()) };
-        writer.finish()?;
-        writer.into_inner()?.into_inner().map_err(|error| named(error.into_error(), &file.path))?;
+        let written = writer.finish().and_then(|()| writer.into_inner());
+        let written = written.map_err(|error| named(error, &file.path))?;
+        written.into_inner().map_err(|error| named(error.into_error(), &file.path))?;
         file.bytes = fs::metadata(&file.path).map_err(|error| named(error, &file.path))?.len();
         self.done.push(Arc::new(file));
         Ok(())
@@ -205,8 +207,8 @@ pub(super) fn bytes(layers: &[Layer]) -> u64 {
     layers.iter().flatten().map(|file| file.bytes).sum()
 }
 
-fn named(error: std::io::Error, path: &Path) -> Error {
-    Error::from(error).context(format!("spilled state \"{}\"", path.display()))
+fn named(error: impl Into<Error>, path: &Path) -> Error {
+    error.into().context(format!("spilled state \"{}\"", path.display()))
 }
 
 /// Runs work on files on a thread that may wait for them.

@@ -116,7 +116,9 @@ impl Place for LocalPlace {
         let opened = path.clone();
         let file = blocking(move || {
             create_folder_of(&opened)?;
-            named(&opened, fs::File::create(&opened))
+            // A writer that was given up may still be writing: what it opened is another file from here on.
+            named(&opened, remove_if_there(&opened))?;
+            named(&opened, fs::File::create_new(&opened))
         })
         .await?;
         Ok(Box::new(LocalWriter { path, spot, size: 0, file: file.into() }))
@@ -157,16 +159,7 @@ impl Place for LocalPlace {
 
     async fn delete(&self, paths: &[String]) -> Result<()> {
         let files: Vec<PathBuf> = paths.iter().map(|path| to_file(path)).collect();
-        blocking(move || {
-            for file in &files {
-                match fs::remove_file(file) {
-                    Err(error) if error.kind() != Io::NotFound => return named(file, Err(error)),
-                    _ => {}
-                }
-            }
-            Ok(())
-        })
-        .await
+        blocking(move || files.iter().try_for_each(|file| named(file, remove_if_there(file)))).await
     }
 
     async fn delete_empty_folders(&self, root: &str, folders: &[String]) -> Result<()> {
@@ -209,6 +202,13 @@ fn list_folder(folder: &str, below: bool, found: &mut Vec<Entry>) -> Result<()> 
         }
     }
     Ok(())
+}
+
+fn remove_if_there(file: &Path) -> std::io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != Io::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn create_folder_of(file: &Path) -> Result<()> {
@@ -267,9 +267,16 @@ fn publish_file(staged: &Path, target: &Path) -> Result<()> {
 fn copy_then_rename(staged: &Path, target: &Path) -> Result<()> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let hidden = target.with_file_name(format!(".{name}"));
-    named(target, fs::copy(staged, &hidden))?;
-    named(target, fs::File::open(&hidden).and_then(|file| file.sync_all()))?;
-    named(target, fs::rename(&hidden, target))
+    let copy = || {
+        fs::copy(staged, &hidden)?;
+        fs::File::open(&hidden)?.sync_all()?;
+        fs::rename(&hidden, target)
+    };
+    let copied = copy();
+    if copied.is_err() {
+        let _ = fs::remove_file(&hidden);
+    }
+    named(target, copied)
 }
 
 #[derive(Debug)]

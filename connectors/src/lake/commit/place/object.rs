@@ -179,6 +179,12 @@ impl Place for ObjectPlace {
 }
 
 impl ObjectPlace {
+    /// Gives up an upload of an earlier try, whose note is about to be replaced.
+    async fn abort_noted(&self, note: &str) -> Result<()> {
+        let Some(noted) = self.read(note).await? else { return Ok(()) };
+        self.abort_upload(&record::decode(note, &noted)?).await
+    }
+
     fn uploads(&self) -> Result<&Arc<dyn MultipartStore>> {
         let uploads = self.uploads.as_ref().map(|uploads| &uploads.0);
         uploads.ok_or_else(|| Error::internal("an upload in a store that has none"))
@@ -237,10 +243,15 @@ impl ObjectWriter {
             let upload = upload.map_err(|error| self.place.failed(&self.spot.target, error))?;
             return Ok(Phase::Hidden(WriteMultipart::new_with_chunk_size(upload, self.place.part_bytes)));
         };
+        self.place.abort_noted(&self.spot.upload).await?;
         let id = uploads.create_multipart(&key(&self.spot.target)?).await;
         let id = id.map_err(|error| self.place.failed(&self.spot.target, error))?;
         let note = OpenUpload { target: self.spot.target.clone(), id: id.clone() };
-        self.place.renew(&self.spot.upload, record::encode(&note)?).await?;
+        if let Err(error) = self.place.renew(&self.spot.upload, record::encode(&note)?).await {
+            // Nobody would know of it.
+            let _ = self.place.abort_upload(&note).await;
+            return Err(error);
+        }
         Ok(Phase::Upload { id, parts: Vec::new() })
     }
 }
