@@ -12,6 +12,7 @@ mod lake;
 mod lake_jobs;
 mod pipelines;
 mod recovery;
+mod relations;
 mod resilience;
 mod secure;
 mod servers;
