@@ -12,6 +12,7 @@
 
 mod evaluate;
 mod frame;
+mod unordered;
 
 use std::{
     hash::{Hash, Hasher},
@@ -28,6 +29,7 @@ use datafusion::{
 };
 
 pub use frame::{Edge, Frame, Units};
+pub(crate) use unordered::unordered;
 
 /// What is made of the rows of a frame, or of the partition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

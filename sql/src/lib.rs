@@ -10,6 +10,7 @@ pub mod bind;
 pub mod cli;
 pub mod ddl;
 pub mod diagnostics;
+mod fence;
 mod files;
 pub mod frames;
 pub mod functions;

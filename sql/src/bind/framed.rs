@@ -30,8 +30,9 @@ pub(crate) struct WindowCall<'c> {
 }
 
 impl Binder<'_> {
-    /// Whether DataFusion cannot run a call: a row tells its offset or the bounds of its frame, or it is `lead` that
-    /// passes over NULLs, of which DataFusion loses count.
+    /// Whether DataFusion cannot run a call: a row tells its offset or the bounds of its frame, its frame may end before
+    /// it begins, it sums distinct values of a frame that slides, or it is `lead` that passes over NULLs, of which
+    /// DataFusion loses count.
     pub(crate) fn is_told_by_rows(&self, window: &WindowCall<'_>, context: &Context<'_>) -> Result<bool> {
         let counted = match window.call.name.as_str() {
             "lag" | "lead" | "nth_value" => window.args.get(1..).unwrap_or_default(),
@@ -44,7 +45,16 @@ impl Binder<'_> {
         }
         let Some(frame) = window.frame else { return Ok(false) };
         let slides = !matches!(frame.start_bound, ast::WindowFrameBound::Preceding(None));
-        if slides && matches!(window.call.name.as_str(), "numeric_histogram" | "approx_most_frequent") {
+        let name = window.call.name.as_str();
+        if slides && (matches!(name, "numeric_histogram" | "approx_most_frequent") || window.distinct) {
+            return Ok(true);
+        }
+        use ast::WindowFrameBound as B;
+        let on_one_side = matches!(
+            (&frame.start_bound, &frame.end_bound),
+            (B::Preceding(Some(_)), Some(B::Preceding(Some(_)))) | (B::Following(Some(_)), Some(B::Following(Some(_))))
+        );
+        if on_one_side && !is_forwards(frame) {
             return Ok(true);
         }
         for bound in std::iter::once(&frame.start_bound).chain(&frame.end_bound) {
@@ -147,6 +157,21 @@ impl Binder<'_> {
             *first = self.convert(key, &both)?;
         }
         Ok(edge)
+    }
+}
+
+/// Whether a frame whose ends lie on one side of the row begins no later than it ends, as numbers tell.
+fn is_forwards(frame: &ast::WindowFrame) -> bool {
+    use ast::WindowFrameBound as B;
+    let count = |node: &ast::Expr| node.to_string().parse::<f64>().ok();
+    match (&frame.start_bound, &frame.end_bound) {
+        (B::Preceding(Some(start)), Some(B::Preceding(Some(end)))) => {
+            count(start) >= count(end) && count(end).is_some()
+        }
+        (B::Following(Some(start)), Some(B::Following(Some(end)))) => {
+            count(start) <= count(end) && count(start).is_some()
+        }
+        _ => true,
     }
 }
 

@@ -128,7 +128,7 @@ impl Binder<'_> {
                 let calls = node
                     .window_expr
                     .iter()
-                    .map(|expr| Ok(around.partitioned(around.resolved(expr)?)))
+                    .map(|expr| Ok(around.partitioned(around.resolved(expr)?.unalias())))
                     .collect::<Result<Vec<_>>>()?;
                 let names: Vec<String> = node.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect();
                 self.windows(input(&node.input)?, calls.into_iter().zip(names).collect())?

@@ -350,14 +350,26 @@ impl Binder<'_> {
         let mut prepared: Vec<Expr> = before.iter().cloned().map(Expr::Column).collect();
         let mut own = Vec::with_capacity(calls.len());
         let mut names: Vec<(String, String)> = Vec::with_capacity(calls.len());
+        let mut alike: Vec<(Expr, String)> = Vec::new();
         for (expr, name) in calls {
             let expr = self.beside(expr, &mut prepared)?;
-            names.push((expr.schema_name().to_string(), name));
+            let shown = expr.schema_name().to_string();
+            // What a call reads of a row, and casts, are not in the name that DataFusion gives it.
+            if names.iter().any(|(known, _)| *known == shown) {
+                alike.push((expr.clone(), name.clone()));
+                names.push((name.clone(), name));
+            } else {
+                names.push((shown, name));
+            }
             own.push(expr);
         }
         let groups = datafusion::logical_expr::utils::group_window_expr_by_sort_keys(own)?;
         let mut plan = if prepared.len() > before.len() { self.project(plan, prepared)? } else { plan };
         for (_, group) in groups {
+            let group = group.into_iter().map(|expr| match alike.iter().find(|(known, _)| *known == expr) {
+                Some((_, name)) => expr.alias(name.clone()),
+                None => expr,
+            });
             plan = LogicalPlanBuilder::from(plan).window(group)?.build()?;
         }
         let mut exprs: Vec<Expr> = before.into_iter().map(Expr::Column).collect();

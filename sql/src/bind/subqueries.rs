@@ -22,7 +22,7 @@ use datafusion::{
         expr_fn::{count, first_value, max, min},
     },
     logical_expr::{
-        BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
+        BinaryExpr, Distinct, Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, SkipType, Subquery,
         expr::{Exists, InSubquery},
         lit,
         utils::split_conjunction,
@@ -49,8 +49,11 @@ impl Binder<'_> {
     pub(crate) fn subquery_expr(&self, node: &ast::Expr, context: &Context<'_>) -> Result<Value> {
         match node {
             ast::Expr::Exists { subquery, negated } => {
-                let bound = self.query(subquery, Some(context), context.ctes)?;
-                if !context.filter {
+                let mut bound = self.query(subquery, Some(context), context.ctes)?;
+                if is_fixed(&bound.plan) {
+                    bound.plan = rows_of(bound.plan)?;
+                }
+                if !context.filter || (context.laterals.is_some() && is_fixed(&bound.plan)) {
                     return self.counted_exists(bound, *negated, context);
                 }
                 Ok(boolean(Expr::Exists(Exists { subquery: subquery_node(bound.plan), negated: *negated })))
@@ -163,7 +166,8 @@ impl Binder<'_> {
         let value = if context.filter { self.settled(value, context)? } else { value };
         // The anti join knows the NULLs of plain columns, and takes one pair of them.
         let plain = matches!(value.expr, Expr::Column(_)) && plan.all_out_ref_exprs().is_empty();
-        if context.conjunct && (plain || !negated) {
+        let is_fixed = context.laterals.is_some() && is_fixed(&plan);
+        if context.conjunct && (plain || !negated) && !is_fixed {
             let is_nested = matches!(all, Type::Row(_) | Type::Array(_) | Type::Map(..));
             // A NULL within equals nothing, while a join takes nested values for equal by all they hold.
             let equals_itself = (is_nested && !negated).then(|| {
@@ -182,7 +186,7 @@ impl Binder<'_> {
         {
             return Ok(if negated { boolean(marked.expr.negated_keeping_null()) } else { marked });
         }
-        let found = match context.filter {
+        let found = match context.filter && !is_fixed {
             true => self.marked(value, plan, context)?,
             false => self.among(value, plan, &all, context)?,
         };
@@ -355,8 +359,16 @@ fn inlined(plan: &LogicalPlan, context: &Context<'_>) -> Option<Expr> {
 
 /// Whether a plan has parts through which DataFusion pulls no reference up, or refers in another way than by equality.
 fn is_hard(plan: &LogicalPlan) -> bool {
+    let mut aggregates = 0;
     plan.exists(|node| {
+        let refers = || !node.all_out_ref_exprs().is_empty();
         Ok(match node {
+            LogicalPlan::Join(_) => refers(),
+            // What an aggregate makes of no rows is known of the last one only.
+            LogicalPlan::Aggregate(_) if refers() => {
+                aggregates += 1;
+                aggregates > 1
+            }
             LogicalPlan::Unnest(_)
             | LogicalPlan::Limit(_)
             | LogicalPlan::Window(_)
@@ -371,12 +383,44 @@ fn is_hard(plan: &LogicalPlan) -> bool {
     .unwrap_or(false)
 }
 
+/// Whether a plan refers to the query around from below a node that has to stay there, or in another place than a filter: a
+/// join of its rows would be one of other rows.
+fn is_fixed(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| {
+        let refers = || !node.all_out_ref_exprs().is_empty();
+        Ok(match node {
+            LogicalPlan::Filter(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => false,
+            LogicalPlan::Distinct(Distinct::All(_)) => false,
+            LogicalPlan::Projection(_) => node.expressions().iter().any(Expr::contains_outer),
+            _ => refers(),
+        })
+    })
+    .unwrap_or(false)
+}
+
+/// A plan that has a row where this one has: what each row holds, their order, and which of several is left do not matter.
+fn rows_of(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let input = match &plan {
+        LogicalPlan::Projection(node) => &node.input,
+        LogicalPlan::Sort(node) if node.fetch.is_none() => &node.input,
+        LogicalPlan::Window(node) => &node.input,
+        LogicalPlan::Distinct(Distinct::All(input)) => input,
+        LogicalPlan::Limit(node) => match (node.get_skip_type()?, node.get_fetch_type()?) {
+            (SkipType::Literal(0), FetchType::Literal(Some(1..) | None)) => &node.input,
+            _ => return Ok(plan),
+        },
+        _ => return Ok(plan),
+    };
+    rows_of(input.as_ref().clone())
+}
+
 /// Whether a condition says that a value of the subquery equals one of the query around.
 fn is_equality(condition: &Expr) -> bool {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
             let outer = |expr: &Expr| expr.contains_outer() && expr.column_refs().is_empty();
-            outer(left) && !right.contains_outer() || outer(right) && !left.contains_outer()
+            let inner = |expr: &Expr| !expr.contains_outer() && !expr.column_refs().is_empty();
+            outer(left) && inner(right) || outer(right) && inner(left)
         }
         _ => false,
     }

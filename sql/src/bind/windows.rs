@@ -22,6 +22,7 @@ use super::{
     scope::{Context, Inside},
 };
 use crate::{
+    frames::unordered,
     functions::Callable,
     types::{Type, common},
 };
@@ -75,9 +76,15 @@ impl Binder<'_> {
                 format!("cannot specify a window frame for {}", call.name),
             ));
         }
+        let function = match fun {
+            WindowFunctionDefinition::AggregateUDF(udaf) => {
+                WindowFunctionDefinition::AggregateUDF(unordered(udaf, &data_type.to_arrow()))
+            }
+            other => other,
+        };
         let window = WindowCall {
             call,
-            function: fun,
+            function,
             args,
             data_type: data_type.clone(),
             frame: spec.window_frame.as_ref(),
@@ -223,7 +230,9 @@ impl Binder<'_> {
     }
 
     fn frame(&self, frame: Option<&ast::WindowFrame>, order: &[Value], sorts: &[SortExpr]) -> Result<WindowFrame> {
-        let Some(frame) = frame else {
+        // Without an order all rows are peers.
+        let told = frame.filter(|frame| frame.units != ast::WindowFrameUnits::Range || !sorts.is_empty());
+        let Some(frame) = told else {
             return Ok(WindowFrame::new((!sorts.is_empty()).then_some(false)));
         };
         let units = match frame.units {

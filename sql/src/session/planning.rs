@@ -33,6 +33,7 @@ use super::{Session, SessionConfig, rules};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
+    fence::{FenceNode, fenced, is_unsorted},
     functions::{datetime::clock::StatementClock, library},
     matching::MatchNode,
     parser::{self, StatementKind},
@@ -60,8 +61,12 @@ impl QueryPlanner for BatchPlanner {
             planner::<WindowNode>(),
             planner::<MatchNode>(),
             planner::<StepNode>(),
+            planner::<FenceNode>(),
         ]);
-        let physical = planner.create_physical_plan(plan, session).await?;
+        let physical = match planner.create_physical_plan(plan, session).await {
+            Err(error) if is_unsorted(&error) => planner.create_physical_plan(&fenced(plan.clone())?, session).await?,
+            made => made?,
+        };
         match self.scan_max {
             Some(max) => refuse_larger(physical, max),
             None => Ok(physical),

@@ -14,6 +14,7 @@ mod lake_jobs;
 mod outage;
 mod pipelines;
 mod recovery;
+mod relations;
 mod resilience;
 mod secure;
 mod servers;
