@@ -42,6 +42,7 @@ use crate::{
 
 mod again;
 mod explain;
+mod padded;
 mod planning;
 mod prepared;
 pub(crate) mod rules;

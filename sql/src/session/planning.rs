@@ -15,6 +15,7 @@ use datafusion::{
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     logical_expr::LogicalPlan,
+    physical_optimizer::optimizer::PhysicalOptimizer,
     physical_plan::ExecutionPlan,
     physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
     prelude::SessionConfig as DataFusionConfig,
@@ -29,7 +30,7 @@ use headwater_engine::{
     error::{Error, ErrorKind, Result},
 };
 
-use super::{Session, SessionConfig, rules};
+use super::{Session, SessionConfig, padded::PaddedSides, rules};
 use crate::{
     bind::{BoundQuery, Environment, bind_query, loaded::LoadedTables},
     diagnostics::Classify,
@@ -111,11 +112,14 @@ pub(super) fn base_state(settings: &Settings, config: &SessionConfig) -> Result<
     if let Some(limit) = settings.memory_limit.and_then(|limit| usize::try_from(limit.0).ok()) {
         runtime = runtime.with_memory_limit(limit, 1.0);
     }
+    let mut physical = PhysicalOptimizer::new().rules;
+    physical.insert(0, Arc::new(PaddedSides));
     Ok(SessionStateBuilder::new()
         .with_config(options)
         .with_runtime_env(Arc::new(with_spill(runtime, &config.local_state())?))
         .with_default_features()
         .with_optimizer_rules(rules::held_back())
+        .with_physical_optimizer_rules(physical)
         .with_query_planner(Arc::new(BatchPlanner { scan_max: settings.max_scan }))
         .build())
 }
