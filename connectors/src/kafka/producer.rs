@@ -34,6 +34,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the group's coordinator may take for the delivery marker. A coordinator that moves while it is asked may never
 /// answer; a new producer finds the one there is now.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a broker keeps a transaction open, unless a property says otherwise, and how long the client may take beyond.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+const TRANSACTION_GRACE: Duration = Duration::from_secs(15);
 /// How long giving up a transaction may take; one that stays open is aborted when the next producer begins.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest record a broker takes unless it is set up otherwise, as the client has it.
@@ -191,6 +194,14 @@ impl Transactions {
         self.producer.commit_transaction(CONFIRM_TIMEOUT).map_err(failed("cannot commit a transaction"))?;
         self.producer.context().check()
     }
+}
+
+/// How long a delivery may take in all. The broker gives up a transaction that takes longer; the client, asked for its end
+/// while a coordinator goes down, was seen to wait for ever.
+pub(super) fn delivery_time(properties: &Properties) -> Result<Duration> {
+    let config = client::config(properties)?;
+    let millis = config.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
+    Ok(millis.map_or(TRANSACTION_TIMEOUT, Duration::from_millis) + TRANSACTION_GRACE)
 }
 
 /// The bytes one of so many producers of a table may hold in its queue: as many as a property says, or enough for the

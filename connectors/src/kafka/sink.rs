@@ -279,17 +279,21 @@ impl EpochDelivery<'_> {
         if self.chunk <= self.skip {
             return Ok(());
         }
-        let committer = Arc::clone(&self.committer);
-        blocking(move || {
-            let mut committer = committer.lock();
-            let transactions = committer.transactions.take();
-            let transactions = transactions.ok_or_else(|| Error::unavailable("the last transaction failed"))?;
+        let transactions = self.committer.lock().transactions.take();
+        let transactions = transactions.ok_or_else(|| Error::unavailable("the last transaction failed"))?;
+        let sent = blocking(move || {
             transactions.deliver(&records, delivered.to_offset())?;
-            committer.transactions = Some(transactions);
-            committer.delivered = Some(delivered);
-            Ok(())
-        })
-        .await
+            Ok(transactions)
+        });
+        // A producer that does not come back in time is left to itself: the next one fences it and reads back how far it
+        // came, as after a crash.
+        let time = producer::delivery_time(&self.sink.options.properties)?;
+        let late = |_| Error::unavailable(format!("a transaction did not end within {} s", time.as_secs()));
+        let transactions = tokio::time::timeout(time, sent).await.map_err(late)??;
+        let mut committer = self.committer.lock();
+        committer.transactions = Some(transactions);
+        committer.delivered = Some(delivered);
+        Ok(())
     }
 }
 
