@@ -2,7 +2,7 @@
 //!
 //! Of a UNION whose arms hold other constants, or columns that equal each other in one arm only, DataFusion's rules make
 //! plans that its own check then refuses: a sort key that says nothing in one arm is left out there. Such a plan is made
-//! once more with fences above unions and below sorts.
+//! once more with fences above unions and below sorts. A side of a join that is padded with NULLs has one always.
 //!
 //! Invariant: the rows that come in go out, in the order they came.
 
@@ -111,6 +111,10 @@ impl fmt::Display for Fence {
 impl Unary for Fence {
     fn name(&self) -> &'static str {
         "FenceExec"
+    }
+
+    fn passes_on(&self) -> bool {
+        true
     }
 
     fn run(

@@ -4,7 +4,8 @@
 //! logical node (PlansUnary) ── planner ──> UnaryExec { operator (Unary), input } ── per partition ──> Unary::run
 //! ```
 //!
-//! Invariant: an operator keeps the number of its input's partitions and promises no order.
+//! Invariant: an operator keeps the number of its input's partitions and promises no order. One that passes its rows on keeps
+//! also what is known of their partitions and number.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -12,12 +13,13 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
-    common::{DFSchema, Result, tree_node::TreeNodeRecursion},
+    common::{DFSchema, Result, Statistics, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, physical_planning_context::PhysicalPlanningContext},
-    physical_expr::{OrderingRequirements, PhysicalExpr, expressions::Column},
+    physical_expr::{EquivalenceProperties, OrderingRequirements, PhysicalExpr, expressions::Column},
     physical_plan::{
         DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
+        statistics::{ChildStats, StatisticsArgs},
     },
     physical_planner::{ExtensionPlanner, PhysicalPlanner},
 };
@@ -39,6 +41,11 @@ pub(crate) trait Unary: fmt::Debug + fmt::Display + Send + Sync + 'static {
         None
     }
 
+    /// Whether its rows are those of its input, each in its partition.
+    fn passes_on(&self) -> bool {
+        false
+    }
+
     /// Runs over a partition of its input.
     fn run(
         &self,
@@ -57,10 +64,16 @@ struct UnaryExec<U> {
     properties: Arc<PlanProperties>,
 }
 
-impl<U> UnaryExec<U> {
+impl<U: Unary> UnaryExec<U> {
     fn new(operator: Arc<U>, input: Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Self {
-        let partitions = input.output_partitioning().partition_count();
-        Self { operator, input, properties: Arc::new(bounded(schema, partitions)) }
+        let partitioning = input.output_partitioning();
+        let properties = if operator.passes_on() {
+            let nothing = EquivalenceProperties::new(schema);
+            PlanProperties::new(nothing, partitioning.clone(), input.pipeline_behavior(), input.boundedness())
+        } else {
+            bounded(schema, partitioning.partition_count())
+        };
+        Self { operator, input, properties: Arc::new(properties) }
     }
 
     fn schema(&self) -> &SchemaRef {
@@ -111,6 +124,23 @@ impl<U: Unary> ExecutionPlan for UnaryExec<U> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         self.operator.run(partition, input, self.schema(), &context)
     }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![if self.operator.passes_on() { ChildStats::At(partition) } else { ChildStats::Skip }]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        match inputs {
+            [input] if self.operator.passes_on() => Ok(Arc::clone(input)),
+            _ => Ok(Arc::new(Statistics::new_unknown(self.schema()))),
+        }
+    }
+}
+
+/// An operator above a plan.
+pub(crate) fn above(operator: impl Unary, input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    let schema = input.schema();
+    Arc::new(UnaryExec::new(Arc::new(operator), input, schema))
 }
 
 /// A node of a logical plan that becomes an operator.

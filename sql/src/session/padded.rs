@@ -3,29 +3,27 @@
 //! DataFusion carries constants and equal expressions of both sides through every join. A side that is padded with NULLs is
 //! not constant any more: ORDER BY and windows by such a column were not sorted, and LIMIT kept other rows.
 //!
-//! Invariant: rows, partitions and statistics are the input's; nothing is said of constants and order.
+//! Invariant: only an input of which something is known is fenced; the other plans stay as they are.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     common::{
-        JoinType, Result, Statistics,
+        JoinType, Result,
         config::ConfigOptions,
-        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TreeNode},
     },
-    execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
+        ExecutionPlan, ExecutionPlanProperties,
         execution_plan::replace_children_if_necessary,
         joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec},
-        statistics::{ChildStats, StatisticsArgs},
     },
 };
-use headwater_engine::error::Error;
 
-/// Puts what forgets above padded sides of which something is known.
+use crate::{fence::Fence, unary::above};
+
+/// Puts fences above padded sides of which something is known.
 #[derive(Debug, Default)]
 pub(super) struct PaddedSides;
 
@@ -45,7 +43,7 @@ impl PhysicalOptimizerRule for PaddedSides {
                 return Ok(Transformed::no(node));
             }
             let wrap = |(forgets, input): (bool, Arc<dyn ExecutionPlan>)| -> Arc<dyn ExecutionPlan> {
-                if forgets { Arc::new(PaddedExec::new(input)) } else { input }
+                if forgets { above(Fence, input) } else { input }
             };
             Ok(Transformed::yes(replace_children_if_necessary(node, children.into_iter().map(wrap).collect())?))
         })?;
@@ -71,73 +69,5 @@ fn padded(plan: &dyn ExecutionPlan) -> [bool; 2] {
         Some(JoinType::Right) => [true, false],
         Some(JoinType::Full) => [true, true],
         _ => [false, false],
-    }
-}
-
-/// Its input's rows, of which nothing is known.
-#[derive(Debug)]
-struct PaddedExec {
-    input: Arc<dyn ExecutionPlan>,
-    properties: Arc<PlanProperties>,
-}
-
-impl PaddedExec {
-    fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            input.output_partitioning().clone(),
-            input.pipeline_behavior(),
-            input.boundedness(),
-        );
-        Self { input, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for PaddedExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PaddedExec")
-    }
-}
-
-impl ExecutionPlan for PaddedExec {
-    fn name(&self) -> &str {
-        "PaddedExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.as_slice() {
-            [input] => Ok(Arc::new(Self::new(Arc::clone(input)))),
-            _ => Err(Error::internal("a padded side is one plan").into()),
-        }
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.input.execute(partition, context)
-    }
-
-    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        vec![ChildStats::At(partition)]
-    }
-
-    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        match inputs {
-            [input] => Ok(Arc::clone(input)),
-            _ => Ok(Arc::new(Statistics::new_unknown(&self.input.schema()))),
-        }
     }
 }
