@@ -451,3 +451,31 @@ async fn an_insert_of_a_set_whose_files_are_replaced_begins_again_by_itself() ->
     assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), 101);
     Ok(())
 }
+
+/// What comes through a pipe is a script, in which the commands of the REPL may stand, as in other shells.
+#[test]
+fn commands_may_stand_between_statements_that_are_piped_in() -> Result<()> {
+    let folder = Folder::new()?;
+    let piped = |text: &str| -> Result<Output> {
+        fs::write(folder.path("typed.sql"), text)?;
+        Ok(folder.command(&[]).stdin(fs::File::open(folder.path("typed.sql"))?).output()?)
+    };
+    let output = piped(
+        "CREATE TABLE t AS\nSELECT 1 AS one;\n\\dt\n\\o made.csv\nSELECT one\n + 1 AS two\nFROM t;\n\\q\nSELECT 3;\n",
+    )?;
+    ensure!(output.status.success(), "{}", said(&output));
+    let shown = String::from_utf8(output.stdout)?;
+    ensure!(shown.lines().skip(1).eq(["t"]), "{shown}");
+    ensure!(fs::read_to_string(folder.path("made.csv"))? == "two\n2\n");
+    for (text, error) in [
+        ("SELECT 1;\n\\timing off\nSELECT\n nothing;\nSELECT 2;\n", "error[COLUMN_NOT_FOUND] 4:2:"),
+        ("SELECT 1;\n\\nonsense\nSELECT 2;\n", "command \"\\nonsense\" is not known"),
+        ("SELECT 1;\n\\dt\nSELECT 2", "1 row in "),
+    ] {
+        let output = piped(text)?;
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(said(&output).contains(error), "{text}: {}", said(&output));
+        ensure!(output.status.success() == shown.contains("_col0\n2"), "{text}: {:?} {shown}", output.status);
+    }
+    Ok(())
+}

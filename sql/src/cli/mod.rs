@@ -152,7 +152,14 @@ fn sql(common: &Common, results: Results, input: &Input, environment: &Environme
             let style = style(&results, environment);
             return repl::run(config, style, environment);
         }
-        None => Script::read(&["-".into()])?,
+        None => {
+            let script = Script::read(&["-".into()])?;
+            if repl::has_commands(&script.text) {
+                let config = SessionConfig { job: input.job.clone(), ..session_config(common, &results, environment)? };
+                return repl::run_piped(&script.text, config, style(&results, environment));
+            }
+            script
+        }
     };
     batch(common, &results, Work::Run(script, input.job.clone()), environment)
 }

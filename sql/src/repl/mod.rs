@@ -65,28 +65,72 @@ pub(crate) fn run(config: SessionConfig, style: Style, environment: &Environment
     let history = config.local_state().join("history.txt");
     let session = Arc::new(LazySession { config, session: OnceCell::new() });
     let mut editor = editor(&session, history, environment);
-    let mut repl = Repl {
-        runtime: runtime()?,
-        session,
-        style,
-        file: None,
-        pager: environment.variable("PAGER").map(str::to_owned),
-        pagers: screen::Pagers::default(),
-    };
+    let pager = environment.variable("PAGER").map(str::to_owned);
+    let screen = Some(Terminal { pager, pagers: screen::Pagers::default() });
+    let mut repl = Repl { runtime: runtime()?, session, style, file: None, screen, warned: false };
     let prompt = DefaultPrompt::new(DefaultPromptSegment::Basic("headwater".into()), DefaultPromptSegment::Empty);
     loop {
         match editor.read_line(&prompt) {
-            Ok(Signal::Success(text)) => {
-                if repl.line(&text) == Next::End {
-                    return Ok(Exit::Done);
+            Ok(Signal::Success(text)) => match repl.line(&text) {
+                Ok(Next::Line) => {}
+                Ok(Next::End(exit)) => return Ok(exit),
+                Err(failure) => {
+                    failure.report();
                 }
-            }
+            },
             Ok(Signal::CtrlC) => {}
             Ok(Signal::CtrlD) => return Ok(Exit::Done),
             Ok(_) => {}
             Err(error) => return Err(Error::unavailable("the terminal cannot be read").caused_by(error).into()),
         }
     }
+}
+
+/// Whether lines that are piped in hold a command, which a script cannot.
+pub(crate) fn has_commands(text: &str) -> bool {
+    pieces(text).any(|piece| commands::is_command(piece.text))
+}
+
+/// Runs statements and commands that are piped in, up to the first that fails.
+pub(crate) fn run_piped(text: &str, config: SessionConfig, style: Style) -> Result<Exit, Failure> {
+    let session = Arc::new(LazySession { config, session: OnceCell::new() });
+    let mut repl = Repl { runtime: runtime()?, session, style, file: None, screen: None, warned: false };
+    for piece in pieces(text) {
+        // Errors say the line of the whole text.
+        let placed = format!("{}{}", "\n".repeat(piece.lines_before), piece.text);
+        if let Next::End(exit) = repl.line(if commands::is_command(piece.text) { piece.text } else { &placed })? {
+            return Ok(exit);
+        }
+    }
+    Ok(if repl.warned { Exit::Failed } else { Exit::Done })
+}
+
+/// A command's line, or the lines up to where a statement ends.
+struct Piece<'a> {
+    lines_before: usize,
+    text: &'a str,
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let (mut rest, mut lines_before) = (text, 0);
+    std::iter::from_fn(move || {
+        let mut end = 0;
+        for line in rest.split_inclusive('\n') {
+            end += line.len();
+            let piece = &rest[..end];
+            if piece.trim().is_empty()
+                || commands::is_command(piece)
+                || line.contains(';') && parser::is_complete(piece)
+            {
+                break;
+            }
+        }
+        let (piece, left) = rest.split_at(end);
+        let found = Piece { lines_before, text: piece };
+        lines_before += piece.matches('\n').count();
+        rest = left;
+        (!piece.is_empty()).then_some(found)
+    })
 }
 
 fn editor(session: &Arc<LazySession>, history: PathBuf, environment: &Environment) -> Reedline {
@@ -148,7 +192,7 @@ impl Validator for UntilSemicolon {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Line,
-    End,
+    End(Exit),
 }
 
 struct Repl {
@@ -156,38 +200,40 @@ struct Repl {
     session: Arc<LazySession>,
     style: Style,
     file: Option<PathBuf>,
+    /// Where results are shown; without one they are written.
+    screen: Option<Terminal>,
+    /// Whether something was warned of that `--strict` does not let pass.
+    warned: bool,
+}
+
+/// A screen of lines, and what shows more of them.
+struct Terminal {
     pager: Option<String>,
     pagers: screen::Pagers,
 }
 
 impl Repl {
-    fn line(&mut self, text: &str) -> Next {
-        if !commands::is_command(text) {
-            self.statements(text);
-            return Next::Line;
+    fn line(&mut self, text: &str) -> Result<Next, Failure> {
+        match commands::is_command(text) {
+            true => self.command(commands::parse(text)?),
+            false => self.statements(text),
         }
-        match commands::parse(text) {
-            Ok(Command::Quit) => return Next::End,
-            Ok(command) => self.command(command),
-            Err(error) => tell(&crate::diagnostics::render(&error)),
-        }
-        Next::Line
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) -> Result<Next, Failure> {
         match command {
-            Command::Quit => {}
+            Command::Quit => return Ok(Next::End(Exit::Done)),
             Command::Help => {
                 for (usage, meaning) in commands::HELP {
                     tell(&format!("  {usage:<18} {meaning}"));
                 }
             }
-            Command::Describe(Some(table)) => self.statements(&format!("DESCRIBE {table}")),
-            Command::Describe(None) | Command::Tables => self.statements("SHOW TABLES"),
-            Command::Databases => self.statements("SHOW DATABASES"),
-            Command::Functions(None) => self.statements("SHOW FUNCTIONS"),
+            Command::Describe(Some(table)) => return self.statements(&format!("DESCRIBE {table}")),
+            Command::Describe(None) | Command::Tables => return self.statements("SHOW TABLES"),
+            Command::Databases => return self.statements("SHOW DATABASES"),
+            Command::Functions(None) => return self.statements("SHOW FUNCTIONS"),
             Command::Functions(Some(pattern)) => {
-                self.statements(&format!("SHOW FUNCTIONS LIKE '{}'", pattern.replace('\'', "''")))
+                return self.statements(&format!("SHOW FUNCTIONS LIKE '{}'", pattern.replace('\'', "''")));
             }
             Command::Timing(choice) => {
                 let on = choice.unwrap_or(self.style.report == ReportStyle::Silent);
@@ -207,29 +253,21 @@ impl Repl {
             }
             Command::Output(file) => self.file = file.map(PathBuf::from),
             Command::Format(format) => self.style.look.format = format,
-            Command::Include(file) => match script::read_file(&PathBuf::from(file)) {
-                Ok(text) => self.statements(&text),
-                Err(failure) => {
-                    failure.report();
-                }
-            },
+            Command::Include(file) => return self.statements(&script::read_file(&PathBuf::from(file))?),
         }
+        Ok(Next::Line)
     }
 
-    fn statements(&mut self, text: &str) {
-        if let Err(failure) = self.try_statements(text) {
-            failure.report();
-        }
-    }
-
-    fn try_statements(&mut self, text: &str) -> Result<(), Failure> {
+    fn statements(&mut self, text: &str) -> Result<Next, Failure> {
         let mut style = self.style.clone();
-        if style.report == ReportStyle::Rows {
-            style.report = ReportStyle::Every;
-        }
         let size = crossterm::terminal::size().unwrap_or((80, 24));
-        style.look.width_max = self.file.is_none().then_some(usize::from(size.0));
-        runner::check_format(style.look.format, 1, self.file.is_none())?;
+        if self.screen.is_some() {
+            if style.report == ReportStyle::Rows {
+                style.report = ReportStyle::Every;
+            }
+            style.look.width_max = self.file.is_none().then_some(usize::from(size.0));
+        }
+        runner::check_format(style.look.format, 1, self.screen.is_some() && self.file.is_none())?;
         let out = self.output(usize::from(size.1))?;
         let (session, text) = (Arc::clone(&self.session), text.to_owned());
         let (watched, running) = watch::channel(None);
@@ -239,24 +277,37 @@ impl Repl {
             runner::run(&session, &statements, &style, &watched, out).await
         };
         let ended = watch_over(self.runtime.handle(), running, work).map_err(Error::from)?;
-        self.pagers.left();
-        match ended {
-            Ended::Done(tally) => return tally.map(|_| ()),
-            Ended::Interrupted => tell("cancelled"),
-            Ended::Late(error) => tell(&crate::diagnostics::render(&error)),
+        if let Some(screen) = &self.screen {
+            screen.pagers.left();
         }
+        let stopped = match ended {
+            Ended::Done(tally) => {
+                let tally = tally?;
+                self.warned |= tally.warned && tally.strict;
+                return Ok(Next::Line);
+            }
+            Ended::Interrupted if self.screen.is_some() => {
+                tell("cancelled");
+                Ok(Next::Line)
+            }
+            Ended::Interrupted => {
+                tell("interrupted");
+                Ok(Next::End(Exit::Interrupted))
+            }
+            Ended::Late(error) => Err(error.into()),
+        };
         // What was stopped may still hold the threads, so the next statement gets new ones.
         std::mem::replace(&mut self.runtime, runtime()?).shutdown_background();
-        Ok(())
+        stopped
     }
 
     fn output(&self, lines: usize) -> Result<Output> {
-        match &self.file {
-            None => {
-                let pagers = self.pagers.clone();
-                Ok(Box::new(Screen::new(lines.saturating_sub(2), self.pager.as_deref(), pagers)))
+        match (&self.file, &self.screen) {
+            (None, None) => Ok(runner::standard_output()),
+            (None, Some(Terminal { pager, pagers })) => {
+                Ok(Box::new(Screen::new(lines.saturating_sub(2), pager.as_deref(), pagers.clone())))
             }
-            Some(path) => {
+            (Some(path), _) => {
                 // Results follow one another in a file of text; a Parquet file is one result.
                 let is_one = self.style.look.format == Format::Parquet;
                 let open = File::options().create(true).append(!is_one).write(true).truncate(is_one).open(path);
