@@ -76,11 +76,9 @@ impl S3Settings {
         }
         let value = |key: &str| {
             let shared = format!("s3.{key}");
-            options
-                .get(&shared)
-                .or_else(|| settings.get(&format!("{own}{key}")))
-                .or_else(|| settings.get(&shared))
-                .cloned()
+            let of_bucket = format!("{own}{key}");
+            let of_table = options.get(&of_bucket).or_else(|| options.get(&shared));
+            of_table.or_else(|| settings.get(&of_bucket)).or_else(|| settings.get(&shared)).cloned()
         };
         let endpoint = value("endpoint").filter(|endpoint| !endpoint.is_empty());
         let path_style = parsed("s3.path-style", value("path-style"), endpoint.is_some())?;
@@ -341,6 +339,8 @@ mod tests {
         assert_eq!(region("a", &none)?.as_deref(), Some("eu-west-1"));
         assert_eq!(region("b", &none)?.as_deref(), Some("eu-west-2"));
         assert_eq!(region("b", &properties(&[("s3.region", "x")]))?.as_deref(), Some("x"));
+        assert_eq!(region("b", &properties(&[("s3.bucket.b.region", "y"), ("s3.region", "x")]))?.as_deref(), Some("y"));
+        assert_eq!(region("a", &properties(&[("s3.bucket.b.region", "y")]))?.as_deref(), Some("eu-west-1"));
         assert_eq!(S3Settings::for_bucket("b", &settings, &none)?.timeout, Duration::from_millis(500));
         Ok(())
     }
