@@ -181,5 +181,5 @@ fn malformed(format: &ReadFormat, shown: &str, rejected: &RejectedText) -> Error
         line => format!(", line {line}, byte offset {offset}"),
     };
     Error::data("HIVE_CURSOR_ERROR", format!("file \"{shown}\"{place}: {reason}"))
-        .with_hint("repair the file, or set the table property 'malformed' to 'skip' or 'null'")
+        .with_hint("repair the file, or set the table property 'malformed' to 'skip' or 'null' (of read_json: malformed => 'skip')")
 }

@@ -157,12 +157,16 @@ impl<'a> Columns<'a> {
             match source {
                 None => Ok(new_null_array(field.data_type(), batch.num_rows())),
                 Some((index, false)) => Ok(Arc::clone(batch.column(*index))),
-                Some((index, true)) => widen::widen(batch.column(*index), field.data_type()).map_err(|error| {
-                    Error::data(
-                        "HIVE_BAD_DATA",
-                        format!("file \"{}\", column \"{}\": {error}", self.shown, field.name()),
-                    )
-                }),
+                Some((index, true)) => {
+                    let column = batch.column(*index);
+                    widen::widen(column, field.data_type()).map_err(|error| {
+                        let (found, wanted) = (widen::spelled(column.data_type()), widen::spelled(field.data_type()));
+                        let types = format!("is {found} in the file and {wanted} in the table");
+                        let text = format!("file \"{}\", column \"{}\" {types}: {error}", self.shown, field.name());
+                        Error::data("HIVE_BAD_DATA", text)
+                            .with_hint("declare the column with the file's type, or write the file again")
+                    })
+                }
             }
         });
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
