@@ -33,7 +33,8 @@ pub(crate) async fn create(session: &Session, table: &CreateStreamTable) -> Resu
         // What is wrong with a connection is said of the tables that are like it.
         connector_of(session, table)?;
     } else if table.option("connector") == Some("filesystem") {
-        filesystem_entry(&name, table)?;
+        let entry = filesystem_entry(&name, table)?;
+        session.stores().check(&entry.properties).map_err(|error| error.at(table.name.at()))?;
         check_folder_options(session, table)?;
     } else {
         check_options(session, table)?;
