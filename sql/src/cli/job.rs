@@ -34,7 +34,7 @@ use super::{
     tell,
 };
 use crate::{
-    jobs::{self, RunningMark},
+    jobs::{self, Jobs, RunningMark},
     lower::{Reads, lower_job, reads},
     parser::{Statement, StatementKind, ddl::Ddl, statement::Insert},
     session::{Session, SessionConfig},
@@ -86,10 +86,11 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let runtime = super::runtime()?;
     let (watched, running) = watch::channel(None);
-    let once = options.once;
+    let (once, named) = (options.once, (options.job.clone(), files.last().cloned()));
     let before = async move {
         let session = Session::open(config).await?;
-        let script = Script { session, style, watched, once, tally: runner::Tally::default(), waiting: Vec::new() };
+        let (tally, waiting) = (runner::Tally::default(), Vec::new());
+        let script = Script { session, style, watched, once, named, tally, waiting };
         script.run(statements).await
     };
     let ended = interrupt::watch_over(runtime.handle(), running, before).map_err(Error::from)?;
@@ -115,6 +116,8 @@ struct Script {
     style: Style,
     watched: Watched,
     once: bool,
+    /// What names its job: the command line, the last file.
+    named: (Option<String>, Option<PathBuf>),
     tally: runner::Tally,
     /// INSERTs since the last statement that may look at what they wrote.
     waiting: Vec<Statement>,
@@ -150,6 +153,9 @@ impl Script {
             }
         }
         let goes_on = inserts.iter().any(|(_, reads)| *reads == Reads::Unbounded);
+        if !goes_on && inserts.iter().any(|(_, reads)| *reads == Reads::Bounded) {
+            self.tell_of_checkpoint().await?;
+        }
         let of_job = |reads: Reads| goes_on && reads != Reads::Nothing;
         let left: Vec<Insert> =
             inserts.iter().filter(|(_, reads)| of_job(*reads)).map(|(insert, _)| (*insert).clone()).collect();
@@ -168,6 +174,19 @@ impl Script {
             }
         }
         Ok(left)
+    }
+
+    /// Whoever made the inputs of a job end may think that it goes on where it was.
+    async fn tell_of_checkpoint(&self) -> Result<()> {
+        let (job, file) = &self.named;
+        let Ok(name) = job_name(&self.session, job.as_ref(), file.as_deref()) else { return Ok(()) };
+        if let Some((_, manifest)) = Jobs::read(&self.session).await?.manifests().find(|(job, _)| *job == name) {
+            tell(&format!(
+                "note: all that this script reads ends, so that it keeps no progress: checkpoint {} of the job \"{name}\" is not used",
+                manifest.epoch.0
+            ));
+        }
+        Ok(())
     }
 
     async fn batch(&mut self, statement: &Statement) -> Result<(), Failure> {
@@ -276,18 +295,24 @@ async fn run_job(
     }
 }
 
+/// The name of a job: the command line's, the script's, the file's.
+fn job_name(session: &Session, job: Option<&String>, file: Option<&Path>) -> Result<String> {
+    let settings = session.settings();
+    let name = match job.or(settings.pipeline_name.as_ref()) {
+        Some(name) => name.clone(),
+        None => file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    if !name.is_empty() && name != "-" && !name.contains(['/', '\\']) {
+        return Ok(name);
+    }
+    Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job"))
+        .with_hint("give it one with --job"))
+}
+
 async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) -> Result<JobConfig> {
     let settings = session.settings();
     let file = files.last().map(PathBuf::as_path).unwrap_or(Path::new("-"));
-    let name = match options.job.as_ref().or(settings.pipeline_name.as_ref()) {
-        Some(name) => name.clone(),
-        None => file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
-    };
-    let named = !name.is_empty() && name != "-" && !name.contains(['/', '\\']);
-    if !named {
-        return Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job"))
-            .with_hint("give it one with --job"));
-    }
+    let name = job_name(session, options.job.as_ref(), Some(file))?;
     let mut config = JobConfig::new(&name, jobs::state_store(session).await?, jobs::local_folder(session));
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     config.parallelism = options.parallelism.or(settings.parallelism).unwrap_or_else(cores).max(1);
