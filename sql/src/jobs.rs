@@ -29,7 +29,7 @@ mod accounts;
 mod tables;
 
 pub(crate) use self::{
-    accounts::{accounting_table, is_of_job},
+    accounts::{accounting_table, is_of_job, nothing_kept},
     tables::{SCHEMA, table},
 };
 

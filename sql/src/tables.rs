@@ -302,7 +302,13 @@ impl StatementTables {
                 return Ok(Arc::new(RejectedRows(StreamTable::new(session, &table)?)));
             }
             Some(_) => return Err(Error::not_supported(format!("\"{name}\" is a view and rejects nothing"))),
-            None => return Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
+            None => {
+                let schema = headwater_engine::accounts::rejected_schema();
+                return match crate::jobs::nothing_kept(session, &name.table, schema).await? {
+                    Some(nothing) => Ok(nothing),
+                    None => Err(not_found(session.catalog().as_ref(), session.run_tables(), name).await),
+                };
+            }
         };
         let table = self.with_secrets(table)?;
         let rejected = LakeTable::rejected(table, Arc::clone(session.catalog()), Arc::clone(session.stores()))?;
@@ -319,12 +325,14 @@ impl StatementTables {
             }
             Some(Found::Run(RunTable::View(_)) | Found::Cataloged(_)) | None => None,
         };
-        let kept = crate::jobs::accounting_table(session, &whole.table, schema).await?;
-        let missing = || {
-            Error::user("TABLE_NOT_FOUND", format!("no job keeps rows that came too late for \"{name}\""))
-                .with_hint("headwater.ledger counts them, for each table a job reads")
-        };
-        kept.ok_or_else(missing)
+        if let Some(kept) = crate::jobs::accounting_table(session, &whole.table, schema).await? {
+            return Ok(kept);
+        }
+        let schema = headwater_engine::accounts::late_schema(&arrow::datatypes::Schema::empty());
+        crate::jobs::nothing_kept(session, &name.table, schema).await?.ok_or_else(|| {
+            Error::user("TABLE_NOT_FOUND", format!("no job reads a table \"{name}\""))
+                .with_hint("headwater.ledger counts what came too late, for each table a job reads")
+        })
     }
 
     /// What reads the files of a table.

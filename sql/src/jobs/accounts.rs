@@ -58,6 +58,24 @@ pub(crate) async fn accounting_table(
     Ok(Some(Arc::new(MemTable::try_new(schema, vec![rows]).classify()?)))
 }
 
+/// `"t$rejected"` or `"t$late"`, with these columns and no row, of a table that some job reads or writes by this name.
+pub(crate) async fn nothing_kept(
+    session: &Session,
+    table: &str,
+    schema: SchemaRef,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    let jobs = Jobs::read(session).await?;
+    let wanted = session.config().job.as_deref();
+    let is_wanted = |job: &str| wanted.is_none_or(|wanted| wanted == job);
+    let is_written = |node: &String| node.strip_prefix("sink:").is_some_and(|name| name.eq_ignore_ascii_case(table));
+    let is_known = jobs.manifests().filter(|(job, _)| is_wanted(job)).any(|(_, manifest)| {
+        manifest.sources.values().any(|state| state.table.eq_ignore_ascii_case(table))
+            || manifest.sinks.keys().any(is_written)
+    });
+    let nothing = || MemTable::try_new(schema, vec![Vec::new()]).classify();
+    Ok(if is_known { Some(Arc::new(nothing()?)) } else { None })
+}
+
 /// Whether some job reads or writes a table where it is declared to be.
 pub(crate) async fn is_of_job(session: &Session, table: &StreamTable) -> Result<bool> {
     let source = table.connector.source(&table.spec).ok().map(|source| source.to_string());
