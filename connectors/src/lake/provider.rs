@@ -117,6 +117,11 @@ impl LakeTable {
     }
 
     /// Columns that each file has one value of, in the order of [`Listing::constants`].
+    /// The keys of its partitions.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
     fn constants(&self) -> Vec<FieldRef> {
         let keys = self.keys.iter().map(|key| Arc::new(Field::new(&key.name, key.data_type.clone(), true)));
         keys.chain(hidden()).collect()

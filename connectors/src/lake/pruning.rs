@@ -128,6 +128,43 @@ impl FileFilter {
     }
 }
 
+/// Filters of which a row has to pass one, as far as they speak of partition keys.
+#[derive(Debug, Clone)]
+pub struct AnyFilter {
+    schema: SchemaRef,
+    any: Vec<PruningPredicate>,
+}
+
+impl AnyFilter {
+    /// Filters over the columns of `schema`, if some partition may be left out by them.
+    pub fn new(filters: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef) -> Option<Self> {
+        let predicate = |filter: &Arc<dyn PhysicalExpr>| {
+            let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
+            builder.try_build(Arc::clone(filter)).ok().filter(|predicate| !predicate.always_true())
+        };
+        let any = filters.iter().map(predicate).collect::<Option<Vec<_>>>()?;
+        (!any.is_empty()).then(|| Self { schema: Arc::clone(schema), any })
+    }
+
+    /// Whether a partition with these keys may hold a row that passes one.
+    pub fn may_match<'a>(&self, keys: impl IntoIterator<Item = (&'a str, &'a ScalarValue)>) -> Result<bool> {
+        let mut known: Known = vec![None; self.schema.fields().len()];
+        for (name, value) in keys {
+            let column = self.schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
+            if let Some(index) = column {
+                known[index] = value.cast_to(self.schema.field(index).data_type()).ok();
+            }
+        }
+        let facts = Facts { schema: &self.schema, candidates: &[known] };
+        for predicate in &self.any {
+            if predicate.prune(&facts)?.first().is_none_or(|possible| *possible) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 /// Known values as the smallest and largest of a container that holds one value.
 struct Facts<'a> {
     schema: &'a Schema,

@@ -10,6 +10,7 @@ use arrow::{
     datatypes::{DataType, SchemaRef},
 };
 use async_trait::async_trait;
+use datafusion::physical_plan::PhysicalExpr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -66,6 +67,12 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
     /// How rows that were read with some of the columns can be had again with all of them.
     fn reads_again(&self) -> ReadsAgain {
         ReadsAgain::Never
+    }
+
+    /// The same source without the splits of which no row can pass any of these filters over `schema`, the table's declared
+    /// columns by name: such a split ends at once, unread. `None` when every split has to be read.
+    fn narrowed(&self, _filters: &[Arc<dyn PhysicalExpr>], _schema: &SchemaRef) -> Option<Arc<dyn Source>> {
+        None
     }
 
     /// A decoder of this table's payloads into `columns` (the physical columns that are used, a subset of the

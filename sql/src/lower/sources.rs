@@ -22,7 +22,7 @@ use headwater_engine::{
     connector::{ChangelogMode, ReadsAgain},
     error::{Error, Result},
     graph::{
-        Branch, BranchInput, Lateness, Malformed, Projection, SourceNode, TimeSpec, WatermarkRule, WholeColumn,
+        Branch, BranchInput, Lateness, Malformed, Projection, SourceNode, Step, TimeSpec, WatermarkRule, WholeColumn,
         WholeRows,
     },
 };
@@ -105,7 +105,21 @@ pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
     let table = stream_table(&source.provider).ok_or_else(|| Error::internal("a source is no table of the run"))?;
     let node = node_of(table, &source.kept, branches, table.malformed)?;
     let names: Vec<&str> = [change_id(table)?, change_order(table)?].into_iter().flatten().collect();
-    Ok(told_apart(node, &names))
+    Ok(told_apart(narrowed(node), &names))
+}
+
+/// The node without the splits that every INSERT filters out. What is kept aside, and records as they came, are wanted of
+/// all splits.
+fn narrowed(mut node: SourceNode) -> SourceNode {
+    let filter = |branch: &Branch| match (branch.input, branch.steps.first()) {
+        (BranchInput::Rows, Some(Step::Filter(filter))) => Some(Arc::clone(filter)),
+        _ => None,
+    };
+    let filters: Option<Vec<_>> = node.branches.iter().map(filter).collect();
+    if let Some(source) = filters.and_then(|filters| node.source.narrowed(&filters, &node.schema())) {
+        node.source = source;
+    }
+    node
 }
 
 /// The column that orders the changes of a key of this table, where they may come in another order.

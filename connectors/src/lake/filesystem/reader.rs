@@ -38,12 +38,15 @@ use super::{
 use crate::lake::{
     listing::{LakeFile, Listing},
     provider::LakeTable,
+    pruning::AnyFilter,
     scan::Rejects,
 };
 
 /// Reads the files of one task.
 pub(super) struct FileReader {
     table: LakeTable,
+    /// What a file is read for; others end unread.
+    wanted: Option<AnyFilter>,
     listed: Arc<Mutex<Listed>>,
     schema: SchemaRef,
     columns: Vec<usize>,
@@ -119,15 +122,24 @@ impl OpenSplit {
 }
 
 impl FileReader {
-    /// A reader of these columns, which are at these places of the table's.
+    /// A reader of these columns, which are at these places of the table's, for rows that are wanted.
     pub(super) fn new(
-        table: LakeTable,
+        (table, wanted): (LakeTable, Option<AnyFilter>),
         listed: Arc<Mutex<Listed>>,
         (schema, columns): (SchemaRef, Vec<usize>),
         growing: Option<Growing>,
     ) -> Self {
         let (waiting, open) = (VecDeque::new(), Vec::new());
-        Self { table, listed, schema, columns, waiting, open, paused: HashSet::new(), news: VecDeque::new(), growing }
+        let (paused, news) = (HashSet::new(), VecDeque::new());
+        Self { table, wanted, listed, schema, columns, waiting, open, paused, news, growing }
+    }
+
+    /// Whether a file may hold a row that is wanted, by the keys of its partition.
+    fn is_wanted(&self, listing: &Listing, file: &LakeFile) -> Result<bool> {
+        let Some(wanted) = &self.wanted else { return Ok(true) };
+        let keys = self.table.keys().iter().map(|key| key.name.as_str());
+        let values = listing.partitions[file.partition].values.iter().map(|value| &value.typed);
+        Ok(wanted.may_match(keys.zip(values))?)
     }
 
     /// Position of the file to read from now: the first one that is not paused, opened if none is.
@@ -151,6 +163,10 @@ impl FileReader {
         let grows = is_local(&listing, &file) && self.table.is_by_line(&file);
         if let Some(growing) = self.growing.as_mut().filter(|_| grows) {
             growing.rest(start.split.id, position, (listing, file));
+            return Ok(None);
+        }
+        if !self.is_wanted(&listing, &file)? {
+            self.news.push_back(SourceEvent::Ended { split: start.split.id, children: Vec::new() });
             return Ok(None);
         }
         let whole = (start.split.id, At::default(), position.at, None);

@@ -13,6 +13,7 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::physical_plan::PhysicalExpr;
 use headwater_engine::{
     catalog::{Catalog, Table},
     connector::{Boundedness, JobContext, Offset, OpenRequest, ReadsAgain, Source, Split, SplitId, SplitReader},
@@ -26,6 +27,7 @@ use crate::lake::{
     counting::ListingCost,
     listing::{LakeFile, Listing},
     provider::LakeTable,
+    pruning::AnyFilter,
     stores::Stores,
 };
 
@@ -37,6 +39,8 @@ pub struct FilesystemSource {
     location: String,
     table: LakeTable,
     options: SourceOptions,
+    /// What some consumer wants of it, where that leaves out partitions.
+    wanted: Option<AnyFilter>,
     /// The newest listing, from which splits are opened.
     listed: Arc<Mutex<Listed>>,
 }
@@ -76,7 +80,7 @@ impl FilesystemSource {
         // In a job a malformed row is rejected unless the table says otherwise.
         table.properties.entry("malformed".into()).or_insert_with(|| "skip".into());
         let table = LakeTable::new(Arc::new(table), catalog, stores)?;
-        Ok(Self { location, table, options, listed: Arc::default() })
+        Ok(Self { location, table, options, wanted: None, listed: Arc::default() })
     }
 
     fn split(&self, listing: &Listing, file: &LakeFile) -> Split {
@@ -159,6 +163,12 @@ impl Source for FilesystemSource {
         ReadsAgain::Reader
     }
 
+    fn narrowed(&self, filters: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef) -> Option<Arc<dyn Source>> {
+        let wanted = Some(AnyFilter::new(filters, schema)?);
+        let (location, table, options) = (self.location.clone(), self.table.clone(), self.options.clone());
+        Some(Arc::new(Self { location, table, options, wanted, listed: Arc::default() }))
+    }
+
     fn decoder(&self, _columns: SchemaRef) -> Result<Option<Box<dyn Decoder>>> {
         Ok(None)
     }
@@ -188,7 +198,8 @@ impl Source for FilesystemSource {
         }
         let growing = self.options.growing.then(|| Growing::new(self.options.monitor_interval, request.bound));
         let schema = request.columns.clone();
-        let mut reader = FileReader::new(self.table.clone(), self.listed.clone(), (schema, columns), growing);
+        let table = (self.table.clone(), self.wanted.clone());
+        let mut reader = FileReader::new(table, self.listed.clone(), (schema, columns), growing);
         reader.assign(request.splits).await?;
         Ok(Box::new(reader))
     }
