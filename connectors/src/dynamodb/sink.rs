@@ -84,6 +84,13 @@ impl DynamoSink {
             .await
     }
 
+    /// The columns that hold the table's key.
+    pub(super) async fn key(&self) -> Result<Vec<String>> {
+        let schema = &self.spec.schema;
+        let columns = self.target().await?.description.columns(&self.options.table, schema, &self.spec.primary_key)?;
+        Ok(columns.into_iter().map(|column| schema.field(column).name().clone()).collect())
+    }
+
     async fn writes(&self, schema: &SchemaRef) -> Result<RowWrites> {
         let description = Arc::clone(&self.target().await?.description);
         RowWrites::new(&self.options, &self.spec.primary_key, description, schema)
@@ -140,7 +147,7 @@ impl Sink for DynamoSink {
         Some(note.to_owned())
     }
 
-    /// By the declared key; without one the key is known only to the service, and everything passes one writer.
+    /// By the declared key; without one, where rows are only added, everything passes one writer.
     fn distribution(&self) -> Distribution {
         let column = |name: &String| self.spec.schema.index_of(name).ok();
         let columns: Option<Vec<usize>> = self.spec.primary_key.iter().map(column).collect();
