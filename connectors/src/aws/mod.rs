@@ -24,7 +24,7 @@ use headwater_engine::error::{Error, Result};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use failure::{Failure, failed};
-pub(crate) use start::timestamp;
+pub(crate) use start::{sequence_numbers, timestamp};
 
 use self::credentials::CredentialsFrom;
 use crate::options::Options;
