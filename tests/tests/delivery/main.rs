@@ -117,6 +117,27 @@ async fn each_record_is_delivered_aside_or_left_out_and_backed_up_over_a_crash()
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_one_record_are_delivered_and_put_aside_one_by_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
+    let port_text = port.to_string();
+    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
+    let mut job = scripts::start(DELIVERED, &parameters, &state, Until::Stopped).await?;
+    listening(&mut job, port).await?;
+    let record = [LINES[0], LINES[1], LINES[2], LINES[3]].concat();
+    post(port, "/lines", &record).await?;
+    job.stop().await?;
+    assert_eq!(scripts::lines(&out.join("rows/kind=a"))?, [r#"{"n":1,"share":10}"#]);
+    assert_eq!(scripts::lines(&out.join("rows/kind=b"))?, [r#"{"n":2,"share":5}"#]);
+    let raw = |kind| anyhow::Ok(errors(&out, kind)?.into_iter().map(|(raw, _)| raw).collect::<Vec<_>>());
+    assert_eq!(raw("processing-failed")?, [LINES[2]]);
+    assert_eq!(raw("metadata-extraction-failed")?, [LINES[3]]);
+    assert_eq!(scripts::lines(&out.join("backup"))?, [record]);
+    Ok(())
+}
+
 /// Two INSERTs of one table, of which the second fails on a row that the first delivers.
 const TWO: &str = "
     CREATE TABLE lines (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '${out}/in', 'format' = 'json');
