@@ -119,7 +119,8 @@ mod tests {
         assert!(parsed("BASIC", true).unwrap() == CredentialsFrom::Keys("id".into(), "secret".into()));
         assert!(parsed("PROFILE", false).unwrap() == CredentialsFrom::Profile);
         assert!(parsed("ENV_VAR", false).unwrap() == CredentialsFrom::Environment);
-        let said = |provider, has_keys| parsed(provider, has_keys).err().map(|error| error.message().to_owned()).unwrap();
+        let said =
+            |provider, has_keys| parsed(provider, has_keys).err().map(|error| error.message().to_owned()).unwrap();
         assert!(said("BASIC", false).contains("needs 'aws.credentials.basic.accesskeyid'"));
         assert!(said("PROFILE", true).contains("is for 'aws.credentials.provider' = 'BASIC'"));
         assert!(said("assume_role", false).contains("'ASSUME_ROLE'"));
@@ -129,7 +130,8 @@ mod tests {
     #[tokio::test]
     async fn a_profile_that_is_asked_for_is_the_only_one() {
         use aws_credential_types::provider::ProvideCredentials;
-        let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).region("eu-west-1");
+        let loader =
+            aws_config::defaults(aws_config::BehaviorVersion::latest()).region(aws_config::Region::new("eu-west-1"));
         let config = CredentialsFrom::Profile.set(loader, Some("no-such-profile")).load().await;
         let found = config.credentials_provider().unwrap().provide_credentials().await;
         assert!(format!("{:?}", found.unwrap_err()).contains("no-such-profile"));

@@ -224,7 +224,8 @@ fn fail_on(refused: &[RefusedRow], options: &DynamoOptions, description: &Descri
     let Some(row) = refused.first().filter(|_| options.fail_on_error) else { return Ok(()) };
     let (table, key) = (&options.table, description.key_in(&row.raw));
     let message = format!("table \"{table}\": the item of {key} cannot be written: {}", row.reason);
-    let hint = format!("without 'sink.fail-on-error' = 'true' the job goes on, and such rows are in \"{table}$rejected\"");
+    let hint =
+        format!("without 'sink.fail-on-error' = 'true' the job goes on, and such rows are in \"{table}$rejected\"");
     Err(Error::data("INVALID_ROW", message).with_hint(hint))
 }
 

@@ -164,7 +164,8 @@ pub(crate) async fn plan_for_sink(
 ) -> Result<(LogicalPlan, SessionState, StreamTable)> {
     let at = insert.table.at();
     if insert.overwrite || !insert.partition.is_empty() {
-        let what = "INSERT OVERWRITE and PARTITION (..) into a table that is no folder, or is written as Firehose does it";
+        let what =
+            "INSERT OVERWRITE and PARTITION (..) into a table that is no folder, or is written as Firehose does it";
         return Err(Error::not_supported(what).at(at));
     }
     let sink = target(session, insert).await.map_err(|error| error.at(at))?;

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn sequence_numbers_to_begin_at_are_given_by_shard() {
-        let at = [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", "shardId-1-a:100; s:2")];
+        let at =
+            [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", "shardId-1-a:100; s:2")];
         let named = [("shardId-1-a", "100"), ("s", "2")].map(|(shard, number)| (shard.to_owned(), number.to_owned()));
         assert_eq!(parsed(&at).unwrap().position, Position::AtSequenceNumbers(named.into()));
         assert!(parsed(&at[..1]).unwrap_err().message().contains("source.init.sequence-numbers"));

@@ -114,7 +114,7 @@ impl ShardReader {
         let opened = self.clock.now();
         let mut from = match &start.at {
             StartAt::Offset(offset) => From::parse(offset),
-            StartAt::TableDefault => match self.default(split).await? {
+            StartAt::TableDefault => match self.table_default(split).await? {
                 Some(from) => from,
                 None => return self.end(split, events).await,
             },
@@ -188,7 +188,7 @@ impl ShardReader {
     }
 
     /// Where the table's options say that a shard begins; nowhere in one that others follow at whose numbers reading begins.
-    async fn default(&self, split: &SplitId) -> Result<Option<From>> {
+    async fn table_default(&self, split: &SplitId) -> Result<Option<From>> {
         let named = match &self.options.position {
             Position::TrimHorizon | Position::AtTimestamp(_) => return Ok(Some(From::Beginning)),
             Position::Latest => return Ok(Some(From::Latest)),

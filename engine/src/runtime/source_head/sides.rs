@@ -61,7 +61,7 @@ impl SourceHead {
             }
         }
         self.records(node, origin, effects).await?;
-        self.rejected(node, prepared, origin, (&failed, effects)).await?;
+        self.keep_rejected(node, prepared, origin, (&failed, &mut *effects)).await?;
         if !late.is_empty() {
             let whole = self.late_rows(node, (prepared, effects.at()), origin, &late).await?;
             let batch = aside::late_batch(whole, prepared, origin, &late)?;
@@ -72,7 +72,7 @@ impl SourceHead {
 
     /// Keeps the rows that cannot be read or computed. All of them go to those who read the table of these, and each INSERT
     /// with a sink for its own gets what nobody can read and what its own query failed on.
-    async fn rejected(
+    async fn keep_rejected(
         &mut self,
         node: &SourceNode,
         prepared: &Prepared,
@@ -90,7 +90,8 @@ impl SourceHead {
         let (of_all, of_some) = rejected.split_at(prepared.rejected.len());
         for (index, branch) in node.branches.iter().enumerate() {
             let Some(insert) = &branch.of else { continue };
-            let reason = |reasons: &Reasons<'_>| reasons.iter().find(|(of, _)| *of == insert).map(|(_, why)| why.clone());
+            let reason =
+                |reasons: &Reasons<'_>| reasons.iter().find(|(of, _)| *of == insert).map(|(_, why)| why.clone());
             let own = of_some.iter().zip(failed.values());
             let own = own.filter_map(|(row, reasons)| Some(Rejected { reason: reason(reasons)?, ..row.clone() }));
             let own: Vec<Rejected> = of_all.iter().cloned().chain(own).collect();

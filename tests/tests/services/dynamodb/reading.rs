@@ -460,7 +460,8 @@ async fn a_stream_is_read_from_a_sequence_number_on() -> Result<()> {
     put(&client, "numbered", "c", 2).await?;
     let (_, shard) = split.split_once('/').context("a shard of a stream")?;
     for named in [format!("{shard}:{last}"), format!("{split}:{last}")] {
-        let options = [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", named.as_str())];
+        let options =
+            [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", named.as_str())];
         let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "numbered", &options))?;
         let rows = read(&*source, &BTreeMap::new()).await?.rows;
         let ids: Vec<&str> = rows.iter().map(|(_, id, _)| id.as_str()).collect();

@@ -255,7 +255,8 @@ fn a_row_that_shares_its_payload_knows_its_own_bytes() {
     let mut decoder = JsonDecoder::try_new(schema(&[("a", "int")]), &JsonOptions::default()).unwrap();
     let decoded = decoder.decode(&payloads).unwrap();
     assert_eq!(decoded.payload_of_row, Some(vec![0, 1, 1, 2, 3]));
-    let parts = decoder.parts().unwrap().iter().map(|part| std::str::from_utf8(&payloads.buffer[part.clone()]).unwrap());
+    let parts =
+        decoder.parts().unwrap().iter().map(|part| std::str::from_utf8(&payloads.buffer[part.clone()]).unwrap());
     let expected = [texts[0], "{\"a\":2}", "{\"a\":3}", "{\"a\":4}", "{\"a\":5}"];
     assert_eq!(parts.collect::<Vec<_>>(), expected);
 }

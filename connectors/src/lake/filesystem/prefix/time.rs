@@ -118,7 +118,7 @@ fn words(letter: char, count: usize, time: NaiveDateTime) -> Option<String> {
         ('Q' | 'q', 3) => format!("Q{}", quarter + 1),
         ('Q' | 'q', 4) => format!("{} quarter", ["1st", "2nd", "3rd", "4th"][quarter as usize % 4]),
         ('Q' | 'q', 5) => (quarter + 1).to_string(),
-        ('a', _) => if time.hour() < 12 { "AM" } else { "PM" }.to_owned(),
+        ('a', _) => String::from(if time.hour() < 12 { "AM" } else { "PM" }),
         ('S', _) => format!("{:09}", time.nanosecond() % 1_000_000_000)[..count].to_owned(),
         _ => return None,
     })
@@ -152,5 +152,28 @@ fn number(letter: char, count: usize, time: NaiveDateTime) -> i64 {
         'A' => nanos_of_day / 1_000_000,
         'N' => nanos_of_day,
         _ => i64::from(time.nanosecond()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Java 17 shows them.
+    #[test]
+    fn weeks_begin_on_sunday_and_hours_have_four_countings() {
+        for (time, expected) in [
+            ("2023-01-01T00:30:00", "2023-1-01-1 12 0 24 AM"),
+            ("2024-03-02T11:00:00", "2024-9-09-1 11 11 11 AM"),
+            ("2026-12-26T12:00:00", "2026-52-52-4 12 0 12 PM"),
+            ("2026-12-27T12:00:00", "2027-1-01-5 12 0 12 PM"),
+            ("2027-01-01T01:00:00", "2027-1-01-1 1 1 1 AM"),
+            ("2028-12-30T23:00:00", "2028-53-53-5 11 11 23 PM"),
+        ] {
+            let mut shown = String::new();
+            let time: NaiveDateTime = time.parse().unwrap();
+            parse("YYYY-w-ww-W h K k a").unwrap().iter().for_each(|part| part.write(time, &mut shown));
+            assert_eq!(shown, expected);
+        }
     }
 }
