@@ -9,7 +9,8 @@
 //!                                  └────── recover(facts), commit(epoch, work)
 //! ```
 //!
-//! Invariant: nothing here does I/O before a job runs; `Connector::source` and `Connector::sink` only parse options.
+//! Invariant: nothing here does I/O before a job runs, but [`Connector::key_outside`], which a query needs to be planned;
+//! `Connector::source` and `Connector::sink` only parse options.
 
 mod keyed;
 mod sink;
@@ -35,6 +36,7 @@ use datafusion::catalog::TableProvider;
 use crate::{catalog::Properties, error::Result, graph::Malformed, time::Clock};
 
 /// One outside system: a factory of sources and sinks, found by its name in `WITH ('connector' = '..')`.
+#[async_trait]
 pub trait Connector: fmt::Debug + Send + Sync {
     /// The name in `'connector' = '<name>'`.
     fn name(&self) -> &'static str;
@@ -49,6 +51,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
 
     /// A writable table; options are parsed and checked here, without I/O.
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>>;
+
+    /// The columns that hold the key of a writable table which declares no PRIMARY KEY, where its system knows one.
+    async fn key_outside(&self, _table: &TableSpec) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// What answers a query that ends, for a system that can do better than being read from end to end (by key); rows
     /// that are none of the table's are left out and counted, or fail it.

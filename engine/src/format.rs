@@ -3,7 +3,7 @@
 //! Invariant: a decoder takes a batch of payloads in one contiguous buffer and accounts for each payload: it becomes
 //! rows, or it becomes a [`RejectedRow`] that keeps its bytes' position and the reason.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use arrow::{
     datatypes::{DataType, SchemaRef},
@@ -82,6 +82,12 @@ pub trait Decoder: fmt::Debug + Send {
     /// For each row of the last batch its place among all rows of its payload, where some are left out without a word;
     /// `None` where they come one after another.
     fn places(&self) -> Option<&[u32]> {
+        None
+    }
+
+    /// For each row of the last batch the bytes of the buffer it was read from; `None` where each is all of its payload, or
+    /// cannot be told from the others of it.
+    fn parts(&self) -> Option<&[Range<usize>]> {
         None
     }
 

@@ -155,6 +155,8 @@ pub struct Branch {
     pub insert: String,
     /// Which rows of the table.
     pub input: BranchInput,
+    /// Of [`BranchInput::Rejected`]: the INSERT whose own failures it gets, beside records that nobody can read.
+    pub of: Option<String>,
     /// Filters and projections, applied in order.
     pub steps: Vec<Step>,
     /// When a row is too late for this INSERT; `None`: never.

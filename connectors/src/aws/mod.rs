@@ -7,6 +7,7 @@
 //! Invariant: no credential leaves this folder except inside the SDK's configuration: not in `Debug`, not in an error.
 
 mod backoff;
+mod credentials;
 mod failure;
 mod start;
 
@@ -17,14 +18,15 @@ use aws_config::{
     meta::credentials::CredentialsProviderChain, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
     timeout::TimeoutConfig,
 };
-use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_types::service_config::ServiceConfigKey;
 use headwater_engine::error::{Error, Result};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use failure::{Failure, failed};
-pub(crate) use start::timestamp;
+pub(crate) use start::{sequence_numbers, timestamp};
 
+use self::credentials::CredentialsFrom;
 use crate::options::Options;
 
 /// Region of requests to another server than AWS when nothing names one.
@@ -45,13 +47,13 @@ pub(crate) struct AwsOptions {
     endpoint: Option<String>,
     /// `aws.credentials.profile.name`.
     profile: Option<String>,
-    /// `aws.credentials.basic.accesskeyid` and `.secretkey`; else the standard chain's.
-    keys: Option<(String, String)>,
+    /// `aws.credentials.provider` and what goes with it.
+    credentials: CredentialsFrom,
 }
 
 impl fmt::Debug for AwsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { region, endpoint, profile, keys: _ } = self;
+        let Self { region, endpoint, profile, credentials: _ } = self;
         let mut shown = f.debug_struct("AwsOptions");
         shown.field("region", region).field("endpoint", endpoint).field("profile", profile).finish_non_exhaustive()
     }
@@ -71,19 +73,14 @@ impl AwsOptions {
         {
             return Err(options.invalid("aws.endpoint", endpoint, "a URL such as 'http://127.0.0.1:8000'"));
         }
-        let id = options.text("aws.credentials.basic.accesskeyid");
-        let secret = options.text("aws.credentials.basic.secretkey");
-        let keys = match (id, secret) {
-            (None, None) => None,
-            (Some(id), Some(secret)) => Some((id, secret)),
-            _ => {
-                let message = "'aws.credentials.basic.accesskeyid' and 'aws.credentials.basic.secretkey' go together";
-                return Err(Error::user("INVALID_TABLE_PROPERTY", message)
-                    .with_hint("give both, or neither to use the standard chain (environment, profile, role)"));
-            }
-        };
+        if options.flag("aws.trust.all.certificates")?.unwrap_or(false) {
+            return Err(options.invalid("aws.trust.all.certificates", "true", "false").with_hint(
+                "certificates are always checked; give the environment's trust store the one of your endpoint",
+            ));
+        }
+        let credentials = CredentialsFrom::parse(options)?;
         let region = options.text("aws.region").filter(|region| !region.is_empty());
-        Ok(Self { region, endpoint, profile: options.text("aws.credentials.profile.name"), keys })
+        Ok(Self { region, endpoint, profile: options.text("aws.credentials.profile.name"), credentials })
     }
 
     /// Takes the region of an ARN where no option names one.
@@ -112,10 +109,7 @@ impl AwsOptions {
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some((id, secret)) = &self.keys {
-            loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "table option"));
-        }
-        let config = loader.load().await;
+        let config = self.credentials.set(loader, self.profile.as_deref()).load().await;
         if self.endpoint.is_some() {
             return Ok(with_region(config));
         }
@@ -186,6 +180,13 @@ mod tests {
     fn half_a_key_and_a_bare_host_are_refused() {
         assert!(parsed(&[("aws.credentials.basic.accesskeyid", "a")]).unwrap_err().message().contains("go together"));
         assert!(parsed(&[("aws.endpoint", "localhost:8000")]).unwrap_err().message().contains("aws.endpoint"));
+    }
+
+    #[test]
+    fn certificates_are_always_checked() {
+        assert!(parsed(&[("aws.trust.all.certificates", "false")]).is_ok());
+        let trusting = parsed(&[("aws.trust.all.certificates", "true")]).unwrap_err();
+        assert!(trusting.message().contains("'aws.trust.all.certificates' = 'true' is not false"), "{trusting}");
     }
 
     #[test]

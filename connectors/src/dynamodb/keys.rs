@@ -188,6 +188,17 @@ impl Description {
         };
         self.keys.iter().map(part).collect::<Vec<_>>().join(", ")
     }
+
+    /// The key of a row that is one JSON object, as people read it.
+    pub(super) fn key_in(&self, row: &str) -> String {
+        let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).unwrap_or_default();
+        let part = |key: &KeyAttribute| {
+            let value = row.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key.name)).map(|(_, value)| value);
+            let shown = value.map_or_else(|| "NULL".to_owned(), ToString::to_string);
+            format!("{} = {}", key.name, shown.chars().take(100).collect::<String>())
+        };
+        self.keys.iter().map(part).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -251,5 +262,6 @@ mod tests {
         assert!(of(&Item::new()).unwrap_err().contains("is NULL"));
         assert_ne!(of(&item("a")).unwrap().1, of(&item("ab")).unwrap().1);
         assert_eq!(described().key_text(&item("a")), "post_id = \"a\", Window = 1");
+        assert_eq!(described().key_in(r#"{"window": 1, "c": 2}"#), "post_id = NULL, Window = 1");
     }
 }

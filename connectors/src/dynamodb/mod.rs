@@ -39,6 +39,7 @@ pub(crate) mod cdc {
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use headwater_engine::{
     connector::{Connector, KeyedTable, MetadataColumn, Sink, Source, TableSpec},
@@ -53,6 +54,7 @@ const SERVICE: &str = "DynamoDB";
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DynamoDb;
 
+#[async_trait]
 impl Connector for DynamoDb {
     fn name(&self) -> &'static str {
         "dynamodb"
@@ -64,6 +66,10 @@ impl Connector for DynamoDb {
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::DynamoSink::new(table)?))
+    }
+
+    async fn key_outside(&self, table: &TableSpec) -> Result<Vec<String>> {
+        sink::DynamoSink::new(table)?.key().await
     }
 
     fn query_table(&self, table: &TableSpec, malformed: Malformed) -> Result<Option<Arc<dyn TableProvider>>> {

@@ -58,6 +58,8 @@ pub(super) struct DynamoOptions {
     pub(super) aws: AwsOptions,
     /// `sink.ignore-nulls`: NULL is no attribute (default), else it is the attribute NULL.
     pub(super) ignore_nulls: bool,
+    /// `sink.fail-on-error`: a row that cannot be written ends the job (default: it is in `"t$rejected"`).
+    pub(super) fail_on_error: bool,
     /// `sink.batch.max-size`.
     pub(super) batch_items: usize,
     /// `sink.requests.max-inflight`.
@@ -83,7 +85,7 @@ pub(super) struct DynamoOptions {
 impl DynamoOptions {
     pub(super) fn parse(table: &TableSpec) -> Result<Self> {
         let mut options = Options::new(&table.name, &table.options);
-        options.accept(&["connector", "sink.flush-buffer.timeout", "sink.fail-on-error", "format"]);
+        options.accept(&["connector", "sink.flush-buffer.timeout", "format"]);
         let table_name = options.required("table-name")?;
         let aws = AwsOptions::parse(&mut options)?;
         let fencing = options.choice("sink.fencing", &Fencing::NAMES)?;
@@ -97,6 +99,7 @@ impl DynamoOptions {
             table: table.name.clone(),
             table_name,
             aws,
+            fail_on_error: options.flag("sink.fail-on-error")?.unwrap_or(false),
             ignore_nulls: options.flag("sink.ignore-nulls")?.unwrap_or(true),
             batch_items,
             in_flight: bounded(&mut options, "sink.requests.max-inflight", 1000)?.unwrap_or(50) as usize,

@@ -84,6 +84,13 @@ impl DynamoSink {
             .await
     }
 
+    /// The columns that hold the table's key.
+    pub(super) async fn key(&self) -> Result<Vec<String>> {
+        let schema = &self.spec.schema;
+        let columns = self.target().await?.description.columns(&self.options.table, schema, &self.spec.primary_key)?;
+        Ok(columns.into_iter().map(|column| schema.field(column).name().clone()).collect())
+    }
+
     async fn writes(&self, schema: &SchemaRef) -> Result<RowWrites> {
         let description = Arc::clone(&self.target().await?.description);
         RowWrites::new(&self.options, &self.spec.primary_key, description, schema)
@@ -140,7 +147,7 @@ impl Sink for DynamoSink {
         Some(note.to_owned())
     }
 
-    /// By the declared key; without one the key is known only to the service, and everything passes one writer.
+    /// By the declared key; without one, where rows are only added, everything passes one writer.
     fn distribution(&self) -> Distribution {
         let column = |name: &String| self.spec.schema.index_of(name).ok();
         let columns: Option<Vec<usize>> = self.spec.primary_key.iter().map(column).collect();
@@ -162,6 +169,8 @@ impl Sink for DynamoSink {
             )));
         }
         Ok(Box::new(DynamoWriter {
+            options: self.options.clone(),
+            description: Arc::clone(&self.target().await?.description),
             writes: self.writes(&task.schema).await?,
             task: task.index,
             number: self.units.fetch_add(1, Ordering::Relaxed),
@@ -204,12 +213,26 @@ impl Sink for DynamoSink {
                 delivery.refuse(refused);
             }
         }
-        delivery.finish().await
+        let report = delivery.finish().await?;
+        fail_on(&report.refused, &self.options, &target.description)?;
+        Ok(report)
     }
+}
+
+/// The error for rows that cannot be written, where the table asks for one.
+fn fail_on(refused: &[RefusedRow], options: &DynamoOptions, description: &Description) -> Result<()> {
+    let Some(row) = refused.first().filter(|_| options.fail_on_error) else { return Ok(()) };
+    let (table, key) = (&options.table, description.key_in(&row.raw));
+    let message = format!("table \"{table}\": the item of {key} cannot be written: {}", row.reason);
+    let hint =
+        format!("without 'sink.fail-on-error' = 'true' the job goes on, and such rows are in \"{table}$rejected\"");
+    Err(Error::data("INVALID_ROW", message).with_hint(hint))
 }
 
 /// Collects an epoch's rows for the outbox.
 struct DynamoWriter {
+    options: DynamoOptions,
+    description: Arc<Description>,
     writes: RowWrites,
     task: usize,
     number: u64,
@@ -227,6 +250,7 @@ impl fmt::Debug for DynamoWriter {
 impl SinkWriter for DynamoWriter {
     async fn write(&mut self, changes: ChangeBatch) -> Result<Vec<RefusedRow>> {
         let (kept, refused) = self.writes.checked(changes)?;
+        fail_on(&refused, &self.options, &self.description)?;
         if kept.num_rows() > 0 {
             self.rows.push(kept);
         }

@@ -83,7 +83,8 @@ async fn read(endpoint: &Endpoint, parts: &Parts, sent: Body, share: &mut Share)
     body::unpacked(&parts.headers, raw, limit, share).map_err(refused)
 }
 
-async fn events(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> Response<Body> {
+/// Takes events for a table, as they stand in a body.
+pub(super) async fn events(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> Response<Body> {
     let payloads = body::records(body, body::is_json(endpoint.options.format.name()));
     if payloads.is_empty() {
         return reply::refused(StatusCode::BAD_REQUEST, "the body is empty");

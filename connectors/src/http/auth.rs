@@ -25,8 +25,11 @@ pub(super) fn check(auth: &Auth, request: &Parts, body: &[u8], now_ms: i64) -> R
         Auth::None => Ok(()),
         Auth::Bearer(token) => {
             let given = header(&request.headers, &AUTHORIZATION).unwrap_or_default();
-            let given = given.strip_prefix("Bearer ").unwrap_or_default();
-            if equal(given.as_bytes(), token.as_bytes()) { Ok(()) } else { Err(missing()) }
+            // The name of a scheme is the same in any case (RFC 9110, 11.1).
+            let (scheme, given) = given.split_once(' ').unwrap_or_default();
+            let is_bearer = scheme.eq_ignore_ascii_case("Bearer");
+            let given = given.trim_start_matches(' ');
+            if is_bearer && equal(given.as_bytes(), token.as_bytes()) { Ok(()) } else { Err(missing()) }
         }
         Auth::SigV4(keys) => signature(keys, request, body, now_ms),
     }
@@ -39,6 +42,12 @@ fn missing() -> ServiceError {
 
 fn mismatch(message: impl Into<String>) -> ServiceError {
     ServiceError::of_caller("InvalidSignatureException", message)
+}
+
+/// The region a request is signed for, if it is signed.
+pub(super) fn region(request: &Parts) -> Option<&str> {
+    let claim = claim(header(&request.headers, &AUTHORIZATION)?)?;
+    claim.scope.split('/').nth(1).filter(|region| !region.is_empty())
 }
 
 /// The status of an answer that is not of a service's API.
@@ -211,7 +220,10 @@ mod tests {
     fn a_bearer_token_must_be_the_one() {
         let with = |value: &str| Request::builder().header("authorization", value).body(()).unwrap().into_parts().0;
         let auth = Auth::Bearer("token".to_owned());
-        assert!(check(&auth, &with("Bearer token"), b"", 0).is_ok());
+        for given in ["Bearer token", "bearer token", "BEARER  token"] {
+            assert!(check(&auth, &with(given), b"", 0).is_ok(), "{given}");
+        }
+        assert!(check(&auth, &with("Basic token"), b"", 0).is_err());
         assert!(check(&auth, &with("Bearer tokens"), b"", 0).is_err());
         assert!(check(&auth, &with("token"), b"", 0).is_err());
     }

@@ -362,9 +362,15 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
     use bytes::Bytes;
+    use headwater_engine::{connector::TableSpec, memory::MemoryBudget, time::SystemClock};
+    use hyper::Request;
 
-    use super::*;
+    use super::{
+        super::{api, listener::Endpoint, options::HttpOptions},
+        *,
+    };
 
     fn records(numbers: std::ops::Range<u64>) -> Vec<Record> {
         let record = |number: u64| Record {
@@ -430,6 +436,58 @@ mod tests {
             }
         };
         assert_eq!(other.unwrap_err().code().0, "LOG_OF_ANOTHER_JOB");
+        Ok(())
+    }
+
+    /// An endpoint whose log has two records and then, once, a file that takes what is written and cannot be synced.
+    async fn without_one_sync(folder: &Path) -> Result<Endpoint> {
+        let log = Log::open(folder, "one", 1 << 20)?;
+        assert_eq!(log.append(records(0..2)).await.unwrap(), 0);
+        drop(log);
+        let lock = File::create(folder.join("lock"))?;
+        while lock.try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let (books, next) = recover(folder)?;
+        let bytes = books.segments.back().map_or(0, |segment| segment.bytes);
+        let file = Some(fs::OpenOptions::new().write(true).open("/dev/null")?);
+        let (durable_now, durable) = watch::channel(next);
+        let ((queue, waiting), books) = (mpsc::channel(QUEUE), Arc::new(Mutex::new(books)));
+        let (folder, of_writer) = (folder.to_owned(), Arc::clone(&books));
+        let own = folder.clone();
+        let writer =
+            Writer { folder: own, books: of_writer, durable: durable_now, next, file, first: 0, bytes, _lock: lock };
+        std::thread::Builder::new().spawn(move || writer.run(waiting))?;
+        let log = Arc::new(Log { folder, limit: 1 << 20, books, queue, durable });
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let options = [("connector", "http"), ("listen", "127.0.0.1:1"), ("format", "json")];
+        let options = HttpOptions::parse(&TableSpec::new("t", schema, options))?;
+        Ok(Endpoint { options, log, clock: Arc::new(SystemClock), memory: MemoryBudget::new(1 << 20) })
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_a_503_and_closes_its_segment_for_good() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let endpoint = without_one_sync(folder.path()).await?;
+        // All of it may be on the disk nevertheless.
+        let mut left = Vec::new();
+        records(7..8)[0].write(&mut left);
+        let mut first = fs::OpenOptions::new().append(true).open(segment::path(folder.path(), 0))?;
+        segment::append(&mut first, &left)?;
+
+        let parts = Request::builder().body(()).unwrap().into_parts().0;
+        let status = async |body: &'static [u8]| {
+            api::events(&endpoint, &parts, &Bytes::from_static(body)).await.status().as_u16()
+        };
+        assert_eq!(status(b"{\"n\": 1}").await, 503);
+        assert_eq!(*endpoint.log.durable().borrow(), 2, "what was refused is not there");
+        assert_eq!(status(b"{\"n\": 2}").await, 200);
+        assert_eq!(segment::list(folder.path())?, [0, 2]);
+        drop(endpoint);
+        let log = reopened(folder.path(), "one").await?;
+        assert_eq!(*log.durable().borrow(), 3);
+        let read = log.read(0, 3, 1 << 20)?;
+        assert_eq!((read.len(), &read[2].payload[..]), (3, &b"{\"n\": 2}"[..]), "nor what it left in its segment");
         Ok(())
     }
 

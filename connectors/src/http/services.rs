@@ -10,7 +10,7 @@ use hyper::{StatusCode, http::request::Parts};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{api::store, listener::Endpoint, log::Refused, record::record_id, reply::ServiceError};
+use super::{api::store, auth, listener::Endpoint, log::Refused, record::record_id, reply::ServiceError};
 
 /// Records of one call.
 const CALL_RECORDS: usize = 500;
@@ -26,6 +26,10 @@ const KINESIS_CALL: usize = 10 << 20;
 const STREAMS_LISTED: u64 = 10;
 /// Characters of a partition key.
 const KEY_CHARACTERS: usize = 256;
+/// Digits of a hash key.
+const HASH_KEY_DIGITS: usize = 39;
+/// The region of streams for callers who name none.
+const REGION_DEFAULT: &str = "us-east-1";
 
 /// Whose API a call is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +96,8 @@ struct FirehosePut {
 struct KinesisRecord {
     data: String,
     partition_key: String,
+    #[serde(default)]
+    explicit_hash_key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +113,8 @@ struct KinesisPut {
     data: Option<String>,
     #[serde(default)]
     partition_key: Option<String>,
+    #[serde(default)]
+    explicit_hash_key: Option<String>,
 }
 
 /// The names of streams in order, from behind the one that is named, as many as are asked for.
@@ -150,7 +158,8 @@ pub(super) async fn call(
         (Service::Firehose, "DescribeDeliveryStream") => {
             let asked: Value = parsed(body)?;
             let name = asked["DeliveryStreamName"].as_str().unwrap_or_default();
-            named(endpoints, name, service).map(|_| json!({ "DeliveryStreamDescription": described(name) }))
+            let region = auth::region(parts).unwrap_or(REGION_DEFAULT);
+            named(endpoints, name, service).map(|_| json!({ "DeliveryStreamDescription": described(name, region) }))
         }
         (Service::Firehose, "ListDeliveryStreams") => {
             listed(endpoints.iter().map(|endpoint| endpoint.options.stream.as_str()), &parsed(body)?)
@@ -159,13 +168,18 @@ pub(super) async fn call(
             let put: KinesisPut = parsed(body)?;
             let of_arn = put.stream_arn.as_deref().and_then(|arn| arn.rsplit_once('/')).map(|(_, name)| name);
             let endpoint = named(endpoints, put.stream_name.as_deref().or(of_arn).unwrap_or_default(), service)?;
-            let single =
-                put.data.zip(put.partition_key).map(|(data, partition_key)| KinesisRecord { data, partition_key });
+            let explicit_hash_key = put.explicit_hash_key;
+            let record = |(data, partition_key)| KinesisRecord { data, partition_key, explicit_hash_key };
+            let single = put.data.zip(put.partition_key).map(record);
             let (records, is_batch) = match (single, put.records, operation) {
                 (Some(record), _, "PutRecord") => (vec![record], false),
                 (_, Some(records), "PutRecords") => (records, true),
                 _ => return Err(invalid("records", "Member must not be null")),
             };
+            for (index, record) in records.iter().enumerate() {
+                let member = if is_batch { format!("records.{}.member.", index + 1) } else { String::new() };
+                hash_key_is_allowed(record.explicit_hash_key.as_deref(), &format!("{member}explicitHashKey"))?;
+            }
             let records = records.into_iter().map(|record| Ok((decoded(&record.data)?, record.partition_key)));
             let records = records.collect::<Result<Vec<_>, ServiceError>>()?;
             kinesis_put(&endpoint, parts, records, is_batch).await
@@ -206,6 +220,20 @@ fn count_is_allowed(records: usize) -> Result<(), ServiceError> {
         1..=CALL_RECORDS => Ok(()),
         _ => Err(invalid("records", "Member must have length less than or equal to 500")),
     }
+}
+
+/// A hash key is a decimal number below 2^128.
+fn hash_key_is_allowed(key: Option<&str>, member: &str) -> Result<(), ServiceError> {
+    let Some(key) = key else { return Ok(()) };
+    let is_plain =
+        matches!(key.as_bytes(), [b'0'] | [b'1'..=b'9', ..]) && key.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain || key.len() > HASH_KEY_DIGITS {
+        return Err(invalid(member, "Member must satisfy regular expression pattern: 0|([1-9]\\d{0,38})"));
+    }
+    key.parse::<u128>().map(drop).map_err(|_| {
+        let message = "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1].";
+        ServiceError::of_caller("InvalidArgumentException", format!("{message} Specified value was {key}"))
+    })
 }
 
 async fn firehose_put(
@@ -266,10 +294,10 @@ async fn kinesis_put(
     Ok(json!({ "FailedRecordCount": 0, "Records": (first..first + count).map(placed).collect::<Vec<Value>>() }))
 }
 
-fn described(name: &str) -> Value {
+fn described(name: &str, region: &str) -> Value {
     json!({
         "DeliveryStreamName": name,
-        "DeliveryStreamARN": format!("arn:aws:firehose:us-east-1:000000000000:deliverystream/{name}"),
+        "DeliveryStreamARN": format!("arn:aws:firehose:{region}:000000000000:deliverystream/{name}"),
         "DeliveryStreamStatus": "ACTIVE",
         "DeliveryStreamType": "DirectPut",
         "VersionId": "1",
@@ -337,5 +365,18 @@ mod tests {
         assert_eq!(list(rest).ok(), Some(page(&["c"], false)));
         assert_eq!(list(json!({ "DeliveryStreamType": "KinesisStreamAsSource" })).ok(), Some(page(&[], false)));
         assert!(list(json!({ "Limit": 0 })).is_err());
+    }
+    #[test]
+    fn a_hash_key_is_a_decimal_number_below_2_to_the_128th() {
+        let code = |key: &str| hash_key_is_allowed(Some(key), "explicitHashKey").err().map(|error| error.code);
+        let largest = u128::MAX.to_string();
+        for key in ["0", "17", largest.as_str()] {
+            assert_eq!(code(key), None, "{key}");
+        }
+        let one_more = format!("{}6", &largest[..38]);
+        assert_eq!(code(&one_more), Some("InvalidArgumentException"), "{one_more}");
+        for key in ["", "-1", "+1", "007", "1e3", "0x1f", &format!("{largest}0")] {
+            assert_eq!(code(key), Some("ValidationException"), "{key}");
+        }
     }
 }

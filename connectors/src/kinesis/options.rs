@@ -171,26 +171,8 @@ fn position(options: &mut Options) -> Result<InitPosition> {
         Mark::TrimHorizon => InitPosition::TrimHorizon,
         Mark::Latest => InitPosition::Latest,
         Mark::Timestamp => InitPosition::AtTimestamp(aws::timestamp(options, timestamp.as_deref())?),
-        Mark::Sequence => {
-            let text = sequences.unwrap_or_default();
-            let wanted = "of the form 'shardId-000000000000:495..;shardId-000000000001:496..'";
-            let parsed = parse_sequences(&text);
-            InitPosition::AtSequenceNumbers(
-                parsed.ok_or_else(|| options.invalid("source.init.sequence-numbers", &text, wanted))?,
-            )
-        }
+        Mark::Sequence => InitPosition::AtSequenceNumbers(aws::sequence_numbers(options, sequences.as_deref())?),
     })
-}
-
-fn parse_sequences(text: &str) -> Option<BTreeMap<String, String>> {
-    let pair = |part: &str| {
-        let (shard, sequence) = part.trim().rsplit_once(':')?;
-        let is_number = !sequence.is_empty() && sequence.bytes().all(|digit| digit.is_ascii_digit());
-        is_number.then(|| (shard.trim().to_owned(), sequence.to_owned()))
-    };
-    let parsed: Option<BTreeMap<String, String>> =
-        text.split(';').filter(|part| !part.trim().is_empty()).map(pair).collect();
-    parsed.filter(|sequences| !sequences.is_empty())
 }
 
 fn reader(options: &mut Options) -> Result<ReaderType> {

@@ -41,6 +41,9 @@ pub enum Until {
     Stopped,
 }
 
+/// Is told how many rows were left out of a batch.
+pub type OnLeftOut = Arc<dyn Fn(u64) + Send + Sync>;
+
 struct Reading {
     node: Arc<SourceNode>,
     job: JobContext,
@@ -50,17 +53,19 @@ struct Reading {
     decoder: Option<Box<dyn Decoder>>,
     splits: SplitTable,
     discovery: Option<Duration>,
+    on_left_out: OnLeftOut,
 }
 
 /// Rows of a table whose branches are not looked at; with [`What::Rows`] and [`Malformed::Reject`] what the decoder
-/// refuses is left out.
+/// refuses is left out and counted.
 pub fn read(
     node: Arc<SourceNode>,
     job: JobContext,
     what: What,
     until: Until,
+    on_left_out: OnLeftOut,
 ) -> BoxStream<'static, Result<ChangeBatch>> {
-    let opened = async move { Reading::open(node, job, what, until).await };
+    let opened = async move { Reading::open(node, job, (what, until), on_left_out).await };
     futures::stream::once(opened)
         .map(|opened| match opened {
             Ok(reading) => {
@@ -77,7 +82,12 @@ pub fn read(
 }
 
 impl Reading {
-    async fn open(node: Arc<SourceNode>, job: JobContext, what: What, until: Until) -> Result<Self> {
+    async fn open(
+        node: Arc<SourceNode>,
+        job: JobContext,
+        (what, until): (What, Until),
+        on_left_out: OnLeftOut,
+    ) -> Result<Self> {
         let source = &node.source;
         let goes_on = source.boundedness() == Boundedness::Unbounded;
         let bound = if goes_on && until == Until::EndNow { Bound::EndNow } else { Bound::Table };
@@ -97,7 +107,7 @@ impl Reading {
         };
         let reader = source.open(&job, request).await?;
         let discovery = source.discovery_interval().filter(|_| goes_on && until == Until::Stopped);
-        Ok(Self { node, job, what, until, reader, decoder, splits, discovery })
+        Ok(Self { node, job, what, until, reader, decoder, splits, discovery, on_left_out })
     }
 
     /// Whether everything that is wanted has been read.
@@ -158,6 +168,10 @@ impl Reading {
         match (self.what, self.node.malformed, prepared.rejected.first()) {
             (What::Rejected, _, _) => Ok(ChangeBatch::inserts(aside::rejected_batch(&split, &prepared.rejected)?)),
             (What::Rows, Malformed::Fail, Some(row)) => Err(malformed(&self.node.table, &split, row)),
+            (What::Rows, Malformed::Reject, Some(_)) => {
+                (self.on_left_out)(prepared.rejected.len() as u64);
+                Ok(prepared.changes)
+            }
             (What::Rows, Malformed::Fail | Malformed::Reject, _) => Ok(prepared.changes),
         }
     }

@@ -6,7 +6,7 @@
 //! Invariant: a row takes part in exactly those of its windows whose end, the allowed lateness included, is after that
 //! watermark.
 
-use crate::{graph::Lateness, window::WindowSpec};
+use crate::{accounts::Tally, graph::Lateness, window::WindowSpec};
 
 /// What becomes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,26 @@ fn fate(windows: WindowSpec, time: i64, before: i64, allowed: i64) -> Fate {
         open if open == first => Fate::Whole,
         Some(from) => Fate::Part { from, missed_until: from.saturating_sub(windows.step()) },
     }
+}
+
+/// Accounts for rows that take part in none or not all of their windows, and names those that came too late.
+pub(super) fn missed(fates: &[Fate], origin: &[u32], tally: &mut Tally) -> Vec<(u32, Option<i64>)> {
+    let mut late = Vec::new();
+    for (fate, row) in fates.iter().zip(origin) {
+        match *fate {
+            Fate::Whole => {}
+            Fate::Part { missed_until, .. } => {
+                tally.partly_late += 1;
+                late.push((*row, Some(missed_until)));
+            }
+            Fate::Late => {
+                tally.late += 1;
+                late.push((*row, None));
+            }
+            Fate::Between => tally.filtered += 1,
+        }
+    }
+    late
 }
 
 #[cfg(test)]

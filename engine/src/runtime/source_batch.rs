@@ -5,7 +5,7 @@
 //!
 //! Invariant: each row read ends up in exactly one of rejected, filtered, late, held, released for each INSERT.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     accounts::{Tally, records_schema},
@@ -45,6 +45,8 @@ pub(super) struct Prepared {
     records: Option<Vec<u32>>,
     /// The place of each of these rows among all of its record, where some were left out.
     places: Option<Vec<u32>>,
+    /// The bytes of each of these rows, where some are not all of their record.
+    parts: Option<Vec<Range<usize>>>,
     /// Where each row was among those, once some have been left out.
     decoded: Option<Vec<u32>>,
     /// What could not become a row.
@@ -131,8 +133,8 @@ impl Origin {
 impl Prepared {
     /// Rows that come without records, times and rejects.
     pub(super) fn of_rows(changes: ChangeBatch) -> Self {
-        let (before, rejected) = (Vec::new(), Vec::new());
-        Self { changes, times: None, before, ahead: 0, records: None, places: None, decoded: None, rejected }
+        let (before, rejected, parts) = (Vec::new(), Vec::new(), None);
+        Self { changes, times: None, before, ahead: 0, records: None, places: None, parts, decoded: None, rejected }
     }
 
     /// Where a row was among those that were decoded.
@@ -157,10 +159,19 @@ impl Prepared {
         (record, before as u32)
     }
 
+    /// The bytes a row was read from: its record, or its part of one.
+    fn bytes_of<'o>(&self, origin: &'o Origin, row: usize) -> Option<&'o [u8]> {
+        match &self.parts {
+            Some(parts) => origin.payloads.as_ref()?.buffer.get(parts[self.decoded_at(row)].clone()),
+            None => origin.record(self.record_of(row)),
+        }
+    }
+
     /// The row of `"t$rejected"` for a row an expression failed on.
     pub(super) fn reject_row(&self, origin: &Origin, row: u32, reason: String) -> Rejected {
-        let raw = origin.payloads.is_none().then(|| row_text(&self.changes.rows, row as usize));
-        let own = raw.is_some().then(|| self.decoded_at(row as usize) as u32);
+        let text = origin.payloads.is_none().then(|| row_text(&self.changes.rows, row as usize));
+        let own = text.is_some().then(|| self.decoded_at(row as usize) as u32);
+        let raw = text.or_else(|| self.bytes_of(origin, row as usize).map(<[u8]>::to_vec));
         Rejected { row: own, ..origin.rejected(self.record_of(row as usize), raw, reason) }
     }
 }
@@ -215,7 +226,7 @@ fn decode(
     origin: &Origin,
 ) -> Result<Prepared> {
     let decoded = decoder.decode(payloads)?;
-    let places = decoder.places().map(<[u32]>::to_vec);
+    let (places, parts) = (decoder.places().map(<[u32]>::to_vec), decoder.parts().map(<[_]>::to_vec));
     let rejected = decoded.rejected.into_iter().map(|row| {
         let raw = payloads.buffer.get(row.start..row.end).map(<[u8]>::to_vec);
         origin.rejected(row.payload, raw, row.reason)
@@ -247,7 +258,7 @@ fn decode(
         &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows)),
     )?;
     let changes = ChangeBatch::new(rows, decoded.rows.kinds);
-    Ok(Prepared { records: decoded.payload_of_row, places, rejected, ..Prepared::of_rows(changes) })
+    Ok(Prepared { records: decoded.payload_of_row, places, parts, rejected, ..Prepared::of_rows(changes) })
 }
 
 /// Rejects rows that have no value in a column where there must be one. A row that goes may name its key alone.
@@ -402,7 +413,7 @@ pub(super) fn branch(branch: &Branch, prepared: &Prepared, tally: &mut Tally) ->
         let decided = lateness::decide(lateness, times, &prepared.before, &origin);
         ends = decided.ends;
         if let Some(fates) = decided.fates {
-            branched.late = missed(&fates, &origin, tally);
+            branched.late = lateness::missed(&fates, &origin, tally);
             changes = in_time(&changes, &fates)?;
             let is_kept = |fate: &Fate| matches!(fate, Fate::Whole | Fate::Part { .. });
             let mut kept = fates.iter();
@@ -432,7 +443,7 @@ pub(super) fn carry(branch: &Branch, prepared: &Prepared, origin: &Origin, branc
         columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(arrivals)));
     }
     if branch.carries == Carries::Record {
-        let bytes = records.iter().map(|record| origin.record(*record));
+        let bytes = branched.rows.iter().map(|row| prepared.bytes_of(origin, *row as usize));
         columns.push(Arc::new(bytes.collect::<BinaryArray>()));
     }
     changes.rows = RecordBatch::try_new(Arc::clone(&branch.schema), columns)?;
@@ -446,26 +457,6 @@ pub(super) fn records_batch(origin: &Origin) -> Result<Option<RecordBatch>> {
     let raw = BinaryArray::from_iter_values(records.clone().map(|record| payloads.payload(record)));
     let arrivals = TimestampMillisecondArray::from_iter_values(records.map(|record| origin.arrival_ms(record)));
     Ok(Some(RecordBatch::try_new(records_schema(), vec![Arc::new(raw), Arc::new(arrivals)])?))
-}
-
-/// Accounts for rows that take part in none or not all of their windows, and names those that came too late.
-fn missed(fates: &[Fate], origin: &[u32], tally: &mut Tally) -> Vec<(u32, Option<i64>)> {
-    let mut late = Vec::new();
-    for (fate, row) in fates.iter().zip(origin) {
-        match *fate {
-            Fate::Whole => {}
-            Fate::Part { missed_until, .. } => {
-                tally.partly_late += 1;
-                late.push((*row, Some(missed_until)));
-            }
-            Fate::Late => {
-                tally.late += 1;
-                late.push((*row, None));
-            }
-            Fate::Between => tally.filtered += 1,
-        }
-    }
-    late
 }
 
 /// The rows that take part in windows, and from which one on.

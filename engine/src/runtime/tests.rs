@@ -114,6 +114,7 @@ fn graph_into(log: &MemoryLog, spec: WindowSpec, into: Arc<dyn Sink>) -> Arc<Gra
             branches: vec![Branch {
                 insert: "out".into(),
                 input: BranchInput::Rows,
+                of: None,
                 steps: vec![Step::Filter(Arc::new(filter))],
                 lateness: Some(Lateness::Windows { windows: spec, allowed: 0 }),
                 holds: true,

@@ -18,8 +18,9 @@ use clap::{Args, builder::RangedU64ValueParser};
 use headwater_engine::{
     accounts::{SplitAccount, Tally},
     error::{Error, ErrorKind, Result},
+    graph::Graph,
     message::Epoch,
-    runtime::job::{self, GoBackTo, JobConfig, JobSummary, Observer},
+    runtime::job::{self, AfterFailure, GoBackTo, JobConfig, JobSummary, Observer},
     time::{Clock, SystemClock},
 };
 use tokio::sync::watch;
@@ -257,7 +258,7 @@ async fn run_job(
     (files, options): (&[PathBuf], &JobOptions),
     stop: CancellationToken,
 ) -> Result<Exit, Failure> {
-    let (graph, notes) = lower_job(session, inserts, options.once).await?;
+    let (graph, notes) = lowered(session, inserts, options.once, &stop).await?;
     notes.iter().for_each(|note| tell(&format!("note: {note}")));
     let mut config = job_config(session, files, options).await?;
     let name = config.name.clone();
@@ -307,6 +308,30 @@ fn job_name(session: &Session, job: Option<&String>, file: Option<&Path>) -> Res
     }
     Err(Error::user("INVALID_ARGUMENTS", format!("\"{name}\" is no name for a job"))
         .with_hint("give it one with --job"))
+}
+
+/// The job's graph; a system that must be asked to make it, and does not answer, is waited for.
+async fn lowered(
+    session: &Session,
+    inserts: &[Insert],
+    once: bool,
+    stop: &CancellationToken,
+) -> Result<(Graph, Vec<String>)> {
+    let mut failures = 0;
+    loop {
+        let error = match lower_job(session, inserts, once).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+            done => return done,
+        };
+        let AfterFailure::Restart(wait) = job::after_failure(error.kind(), failures, u32::MAX) else {
+            return Err(error);
+        };
+        tracing::warn!(%error, "the job cannot be planned yet and is tried again");
+        tokio::select! {
+            () = SystemClock.sleep(wait) => failures += 1,
+            () = stop.cancelled() => return Err(error),
+        }
+    }
 }
 
 async fn job_config(session: &Session, files: &[PathBuf], options: &JobOptions) -> Result<JobConfig> {

@@ -155,6 +155,7 @@ impl Lowering {
                 let branch = Branch {
                     insert: self.insert.clone(),
                     input,
+                    of: None,
                     steps: flow.steps,
                     holds: matches!(lateness, Lateness::Windows { .. }),
                     lateness: Some(lateness),

@@ -54,6 +54,7 @@ pub(super) fn add(lowering: &mut Lowering, origin: &Origin, input: &Input, other
         let branch = Branch {
             insert: lowering.insert.clone(),
             input: rows,
+            of: (other.takes == BesideRows::Rejected).then(|| own.clone()),
             steps: Vec::new(),
             lateness: None,
             holds: false,

@@ -236,6 +236,7 @@ impl Lowering {
                 let branch = Branch {
                     insert: self.insert.clone(),
                     input,
+                    of: None,
                     steps: flow.steps,
                     lateness,
                     holds: false,

@@ -73,7 +73,7 @@ pub(crate) async fn lower_job(session: &Session, inserts: &[Insert], once: bool)
     for Planned { name, plan, sink, state } in planned {
         lowering.insert = name;
         lowering.state = Some(state);
-        lower_one(&mut lowering, &plan, sink)?;
+        lower_one(&mut lowering, &plan, sink).await?;
     }
     let notes = std::mem::take(&mut lowering.notes);
     Ok((assemble(lowering)?, notes))
@@ -164,7 +164,9 @@ pub(crate) async fn plan_for_sink(
 ) -> Result<(LogicalPlan, SessionState, StreamTable)> {
     let at = insert.table.at();
     if insert.overwrite || !insert.partition.is_empty() {
-        return Err(Error::not_supported("INSERT OVERWRITE and PARTITION (..) into a table that is no folder").at(at));
+        let what =
+            "INSERT OVERWRITE and PARTITION (..) into a table that is no folder, or is written as Firehose does it";
+        return Err(Error::not_supported(what).at(at));
     }
     let sink = target(session, insert).await.map_err(|error| error.at(at))?;
     let (bound, state) = session.bound(&insert.query, stats).await?;
@@ -278,11 +280,16 @@ fn given(insert: &Insert, sink: &StreamTable, writable: &[usize]) -> Result<Vec<
         .collect()
 }
 
-fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, mut table: StreamTable) -> Result<()> {
+async fn lower_one(lowering: &mut Lowering, plan: &LogicalPlan, mut table: StreamTable) -> Result<()> {
     let flow = lowering.flow(plan)?;
     let flow = lowering.assign(flow)?;
     let schema = arrow_schema(&flow.schema);
-    let sink = table.connector.sink(&table.spec)?;
+    let mut sink = table.connector.sink(&table.spec)?;
+    let is_changed = sink.accepts() == ChangelogMode::Upsert && flow.facts.changes != ChangelogMode::Append;
+    if is_changed && table.spec.primary_key.is_empty() {
+        table.spec.primary_key = table.connector.key_outside(&table.spec).await?;
+        sink = table.connector.sink(&table.spec)?;
+    }
     let flow = match sink.accepts() {
         ChangelogMode::Upsert => keys_in_length(by_key(lowering, flow, &table)?, &mut table)?,
         ChangelogMode::Append | ChangelogMode::Retract => flow,

@@ -38,6 +38,7 @@ impl Lowering {
         let branch = Branch {
             insert: self.insert.clone(),
             input: BranchInput::Rows,
+            of: None,
             steps,
             lateness,
             holds: false,

@@ -28,7 +28,7 @@ use headwater_engine::{
     graph::{Malformed, SourceNode},
     memory::MemoryBudget,
     message::{ChangeBatch, Generation, RowKind},
-    runtime::bounded::{self, Until, What},
+    runtime::bounded::{self, OnLeftOut, Until, What},
     time::SystemClock,
 };
 
@@ -120,7 +120,13 @@ impl Leaf for StreamScan {
     }
 
     fn read(&self, _: usize, schema: &SchemaRef, task: &TaskContext) -> PlanResult<SendableRecordBatchStream> {
-        let changes = bounded::read(Arc::clone(&self.node), self.context.clone(), self.what, Until::EndNow);
+        let stats = task.session_config().get_extension::<ScanStats>();
+        let on_left_out: OnLeftOut = match stats.clone() {
+            Some(stats) => Arc::new(move |rows| ScanStats::add(&stats.rows_rejected, rows)),
+            None => Arc::new(|_| ()),
+        };
+        let changes =
+            bounded::read(Arc::clone(&self.node), self.context.clone(), self.what, Until::EndNow, on_left_out);
         let rows: BoxStream<'static, Result<RecordBatch>> = match &self.key {
             None => changes.map_ok(|changes| changes.rows).boxed(),
             Some(key) => {
@@ -128,7 +134,6 @@ impl Leaf for StreamScan {
                 futures::stream::once(async move { fold(changes, schema, &key, &context).await }).boxed()
             }
         };
-        let stats = task.session_config().get_extension::<ScanStats>();
         let (wanted, output) = (self.wanted.clone(), Arc::clone(schema));
         let projected = rows.map(move |rows| {
             let rows = rows?;

@@ -30,7 +30,7 @@ use crate::{
 
 /// Runs the statement.
 pub(crate) async fn insert(session: &Session, insert: &Insert) -> Result<Outcome> {
-    if is_system(session, insert)? {
+    if is_system(session, insert).await? {
         return super::system::insert(session, insert).await;
     }
     let stats = session.counters();
@@ -50,7 +50,7 @@ pub(super) async fn plan(
     insert: &Insert,
     stats: &Arc<ScanStats>,
 ) -> Result<(LogicalPlan, SessionState)> {
-    if is_system(session, insert)? {
+    if is_system(session, insert).await? {
         let (plan, state, _) = plan_for_sink(session, insert, stats).await?;
         return Ok((plan, state));
     }
@@ -87,15 +87,21 @@ async fn planned(
 const DELIVERY: [&str; 3] = ["sink.prefix", "sink.partition-keys-query", "sink.backup-prefix"];
 
 /// Whether the target is a table of the run that is no folder, or one whose objects are placed as Firehose places them.
-fn is_system(session: &Session, insert: &Insert) -> Result<bool> {
+async fn is_system(session: &Session, insert: &Insert) -> Result<bool> {
     let name = session.table_name(&insert.table)?;
-    Ok(match session.run_tables().read().get(&name) {
-        Some(RunTable::Table(table)) => {
-            let is_delivered = DELIVERY.iter().any(|key| table.option(key).is_some());
-            is_delivered || table.option("connector") != Some("filesystem")
+    Ok(match tables::find(session.catalog().as_ref(), session.run_tables(), &name).await? {
+        Some(Found::Run(RunTable::Table(table))) => {
+            is_delivered(|key| table.option(key)) || table.option("connector") != Some("filesystem")
         }
-        Some(RunTable::View(_)) | None => false,
+        Some(Found::Cataloged(table)) => is_delivered(|key| table.properties.get(key).map(String::as_str)),
+        Some(Found::Run(RunTable::View(_))) | None => false,
     })
+}
+
+/// Whether objects are placed or named as Firehose does it.
+fn is_delivered<'t>(option: impl Fn(&str) -> Option<&'t str>) -> bool {
+    let is_named = option("sink.object-names").is_some_and(|names| names.trim().eq_ignore_ascii_case("firehose"));
+    is_named || DELIVERY.iter().any(|key| option(key).is_some())
 }
 
 async fn target_table(session: &Session, insert: &Insert) -> Result<Arc<Table>> {

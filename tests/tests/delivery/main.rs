@@ -117,6 +117,56 @@ async fn each_record_is_delivered_aside_or_left_out_and_backed_up_over_a_crash()
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_one_record_are_delivered_and_put_aside_one_by_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let (port, out_text) = (free_port()?, out.to_string_lossy().into_owned());
+    let port_text = port.to_string();
+    let parameters = [("port", port_text.as_str()), ("out", out_text.as_str())];
+    let mut job = scripts::start(DELIVERED, &parameters, &state, Until::Stopped).await?;
+    listening(&mut job, port).await?;
+    let record = [LINES[0], LINES[1], LINES[2], LINES[3]].concat();
+    post(port, "/lines", &record).await?;
+    job.stop().await?;
+    assert_eq!(scripts::lines(&out.join("rows/kind=a"))?, [r#"{"n":1,"share":10}"#]);
+    assert_eq!(scripts::lines(&out.join("rows/kind=b"))?, [r#"{"n":2,"share":5}"#]);
+    let raw = |kind| anyhow::Ok(errors(&out, kind)?.into_iter().map(|(raw, _)| raw).collect::<Vec<_>>());
+    assert_eq!(raw("processing-failed")?, [LINES[2]]);
+    assert_eq!(raw("metadata-extraction-failed")?, [LINES[3]]);
+    assert_eq!(scripts::lines(&out.join("backup"))?, [record]);
+    Ok(())
+}
+
+/// Two INSERTs of one table, of which the second fails on a row that the first delivers.
+const TWO: &str = "
+    CREATE TABLE lines (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '${out}/in', 'format' = 'json');
+    CREATE TABLE plain (n BIGINT)
+    WITH ('connector' = 'filesystem', 'path' = '${out}/plain', 'format' = 'json', 'sink.prefix' = 'rows/',
+          'sink.error-prefix' = 'errors/!{firehose:error-output-type}/');
+    CREATE TABLE shares WITH ('path' = '${out}/shares') LIKE plain;
+    INSERT INTO plain SELECT n FROM lines;
+    INSERT INTO shares SELECT 10 / n FROM lines;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_delivered_is_no_error_object_because_another_insert_fails_on_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    std::fs::create_dir_all(out.join("in"))?;
+    std::fs::write(out.join("in/a.json"), "{\"n\":1}\n{\"n\":0}\n{\"n\":\"many\"}\n")?;
+    let summary = scripts::run_once(TWO, &[("out", &*out.to_string_lossy())], &state).await?;
+    assert_eq!(scripts::lines(&out.join("plain/rows"))?.len(), 2);
+    assert_eq!(scripts::lines(&out.join("shares/rows"))?.len(), 1);
+    for (table, expressions) in [("plain", 0), ("shares", 1)] {
+        assert_eq!(errors(&out.join(table), "format-conversion-failed")?.len(), 1, "{table}");
+        assert_eq!(errors(&out.join(table), "processing-failed")?.len(), expressions, "{table}");
+        let account = &summary.ledger["lines"];
+        let (rows, aside) = (&account[table], &account[&format!("{table}$errors")]);
+        assert_eq!(rows.rejected, aside.read, "{table}: what the INSERT rejects is what it keeps aside");
+    }
+    Ok(())
+}
+
 const PARTITIONED: &str = "
     CREATE TABLE lines (n BIGINT, kind VARCHAR)
     WITH ('connector' = 'http', 'listen' = '127.0.0.1:${port}', 'format' = 'json');

@@ -143,3 +143,18 @@ fn a_job_that_keeps_nothing_aside_has_no_such_rows() -> Result<()> {
     refused(&folder, &["-c", "SELECT * FROM \"cliks$rejected\""], &["TABLE_NOT_FOUND"])?;
     refused(&folder, &["-c", "SELECT * FROM \"cliks$late\""], &["TABLE_NOT_FOUND"])
 }
+
+/// A query over a stream counts what it leaves out, as one over files does.
+#[test]
+fn strict_is_not_content_with_rows_that_a_query_of_a_stream_leaves_out() -> Result<()> {
+    let folder = folder("")?;
+    let script = "
+CREATE TABLE lines (line VARCHAR) WITH ('connector' = 'memory', 'name' = 'log', 'format' = 'raw');
+CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'memory', 'name' = 'log', 'format' = 'json', 'malformed' = 'reject');
+INSERT INTO lines VALUES ('{\"n\": 1}'), ('no json'), ('{\"n\": 2}'), ('{\"n\": \"x\"}');
+SELECT sum(n) FROM numbers;
+";
+    let said = well(&folder, &["-c", script])?;
+    ensure!(said.lines().any(|line| line == "3") && said.contains("2 malformed rows skipped"), "{said}");
+    refused(&folder, &["--strict", "-c", script], &["2 malformed rows skipped"])
+}

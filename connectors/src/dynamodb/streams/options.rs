@@ -2,7 +2,7 @@
 //!
 //! Invariant: everything is checked here, before a client exists.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use headwater_engine::{
     connector::TableSpec,
@@ -16,12 +16,14 @@ use crate::{
 };
 
 /// `source.init.position`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Position {
     TrimHorizon,
     Latest,
     /// What was written at or after a time in milliseconds, in the whole seconds that the service keeps.
     AtTimestamp(i64),
+    /// The first record of each shard, and what follows; a shard that is not named is read from its beginning.
+    AtSequenceNumbers(BTreeMap<String, String>),
 }
 
 /// `scan.startup.mode`.
@@ -120,15 +122,30 @@ impl StreamOptions {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Mark {
+    TrimHorizon,
+    Latest,
+    Timestamp,
+    Sequence,
+}
+
 fn position(options: &mut Options) -> Result<Position> {
-    let named =
-        [("TRIM_HORIZON", Some(Position::TrimHorizon)), ("LATEST", Some(Position::Latest)), ("AT_TIMESTAMP", None)];
-    let named = options.choice("source.init.position", &named)?.unwrap_or(Some(Position::TrimHorizon));
+    let marks = [
+        ("TRIM_HORIZON", Mark::TrimHorizon),
+        ("LATEST", Mark::Latest),
+        ("AT_TIMESTAMP", Mark::Timestamp),
+        ("AT_SEQUENCE_NUMBER", Mark::Sequence),
+    ];
+    let mark = options.choice("source.init.position", &marks)?.unwrap_or(Mark::TrimHorizon);
     let timestamp = options.text("source.init.timestamp");
-    match named {
-        Some(position) => Ok(position),
-        None => aws::timestamp(options, timestamp.as_deref()).map(Position::AtTimestamp),
-    }
+    let sequences = options.text("source.init.sequence-numbers");
+    Ok(match mark {
+        Mark::TrimHorizon => Position::TrimHorizon,
+        Mark::Latest => Position::Latest,
+        Mark::Timestamp => Position::AtTimestamp(aws::timestamp(options, timestamp.as_deref())?),
+        Mark::Sequence => Position::AtSequenceNumbers(aws::sequence_numbers(options, sequences.as_deref())?),
+    })
 }
 
 #[cfg(test)]
@@ -153,5 +170,14 @@ mod tests {
         let initial = parsed(&[at[0], at[1], ("scan.startup.mode", "initial")]).unwrap_err();
         assert!(initial.message().contains("reads the stream from its beginning"), "{initial}");
         assert_eq!(parsed(&[]).unwrap().position, Position::TrimHorizon);
+    }
+
+    #[test]
+    fn sequence_numbers_to_begin_at_are_given_by_shard() {
+        let at =
+            [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", "shardId-1-a:100; s:2")];
+        let named = [("shardId-1-a", "100"), ("s", "2")].map(|(shard, number)| (shard.to_owned(), number.to_owned()));
+        assert_eq!(parsed(&at).unwrap().position, Position::AtSequenceNumbers(named.into()));
+        assert!(parsed(&at[..1]).unwrap_err().message().contains("source.init.sequence-numbers"));
     }
 }

@@ -58,6 +58,8 @@ enum From {
     Latest,
     /// What was written since a time in milliseconds: a shard that was opened at its end and had nothing yet.
     Since(i64),
+    /// The record with this sequence number.
+    At(String),
     After(String),
 }
 
@@ -89,7 +91,7 @@ enum Fetched {
 
 impl Position {
     /// Whether a record is of a second before the one that reading begins at, in a later shard too.
-    fn is_after(self, record: &Record) -> bool {
+    fn is_after(&self, record: &Record) -> bool {
         let Self::AtTimestamp(from_ms) = self else { return false };
         let created = record.dynamodb.as_ref().and_then(|change| change.approximate_creation_date_time);
         created.is_some_and(|time| time.secs() < from_ms.div_euclid(1000))
@@ -112,8 +114,10 @@ impl ShardReader {
         let opened = self.clock.now();
         let mut from = match &start.at {
             StartAt::Offset(offset) => From::parse(offset),
-            StartAt::TableDefault if self.options.position == Position::Latest => From::Latest,
-            StartAt::TableDefault => From::Beginning,
+            StartAt::TableDefault => match self.table_default(split).await? {
+                Some(from) => from,
+                None => return self.end(split, events).await,
+            },
             // It follows a shard that was read: nothing of it may be missed either.
             StartAt::Beginning => From::Since(0),
         };
@@ -173,9 +177,29 @@ impl ShardReader {
                 return Ok(());
             }
         }
+        self.end(split, events).await
+    }
+
+    /// Nothing of the shard is left to read.
+    async fn end(&self, split: &SplitId, events: &Events) -> Result<()> {
         let children = self.children(split).await?;
         let _nobody_listens = events.send(Ok(SourceEvent::Ended { split: split.clone(), children })).await;
         Ok(())
+    }
+
+    /// Where the table's options say that a shard begins; nowhere in one that others follow at whose numbers reading begins.
+    async fn table_default(&self, split: &SplitId) -> Result<Option<From>> {
+        let named = match &self.options.position {
+            Position::TrimHorizon | Position::AtTimestamp(_) => return Ok(Some(From::Beginning)),
+            Position::Latest => return Ok(Some(From::Latest)),
+            Position::AtSequenceNumbers(named) => named,
+        };
+        let number = |split: &SplitId| named.get(&*split.0).or_else(|| named.get(parse_split(split).ok()?.1));
+        if let Some(number) = number(split) {
+            return Ok(Some(From::At(number.clone())));
+        }
+        let is_before = is_followed(&self.splits().await?, split, &|split| number(split).is_some());
+        Ok((!is_before).then_some(From::Beginning))
     }
 
     /// After a reply without records; whether reading goes on.
@@ -212,6 +236,9 @@ impl ShardReader {
             let request = match &*from {
                 From::Beginning | From::Since(_) => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
                 From::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+                From::At(sequence) => {
+                    request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).sequence_number(sequence)
+                }
                 From::After(sequence) => {
                     request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence)
                 }
@@ -267,6 +294,7 @@ impl ShardReader {
             From::Beginning | From::Latest => return Ok(From::Beginning),
             From::Since(0) => "its beginning".to_owned(),
             From::Since(_) => "what was written since it was opened".to_owned(),
+            From::At(sequence) => format!("sequence number {sequence}"),
             From::After(sequence) => format!("what follows sequence number {sequence}"),
         };
         match self.options.on_offset_lost {
@@ -282,11 +310,16 @@ impl ShardReader {
 
     /// The shards that follow a closed one.
     async fn children(&self, split: &SplitId) -> Result<Vec<Split>> {
+        Ok(self.splits().await?.into_iter().filter(|other| other.parents.contains(split)).collect())
+    }
+
+    /// All shards there are.
+    async fn splits(&self) -> Result<Vec<Split>> {
         let mut lineage = Lineage::default();
         for arn in &self.arns {
             lineage.add(lineage::described(&self.client, arn).await?.shards);
         }
-        Ok(lineage.splits().into_iter().filter(|other| other.parents.contains(split)).collect())
+        Ok(lineage.splits())
     }
 
     /// A position without rows, for the next checkpoint.
@@ -343,6 +376,12 @@ fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
 }
 
+/// Whether a shard that is wanted comes after this one.
+fn is_followed(splits: &[Split], id: &SplitId, is_wanted: &dyn Fn(&SplitId) -> bool) -> bool {
+    let mut children = splits.iter().filter(|split| split.parents.contains(id));
+    children.any(|child| is_wanted(&child.id) || is_followed(splits, &child.id, is_wanted))
+}
+
 /// Whether a record was written after a time; the service keeps whole seconds.
 fn arrived_after(records: &[Record], opened: Instant) -> bool {
     let last = records.iter().rev().find_map(|record| record.dynamodb.as_ref()?.approximate_creation_date_time);
@@ -391,5 +430,17 @@ mod tests {
         let at = Position::AtTimestamp(10_500);
         assert!(at.is_after(&record(9)) && !at.is_after(&record(10)) && !at.is_after(&record(11)));
         assert!(!Position::TrimHorizon.is_after(&record(0)));
+    }
+
+    #[test]
+    fn shards_before_the_one_that_is_named_are_found() {
+        let split = |id: &str, parents: &[&str]| Split {
+            id: SplitId::new(id),
+            version: String::new(),
+            parents: parents.iter().map(|parent| SplitId::new(*parent)).collect(),
+        };
+        let splits = [split("l/a", &[]), split("l/b", &["l/a"]), split("l/c", &["l/b"]), split("l/d", &["l/a"])];
+        let followed = |id: &str| is_followed(&splits, &SplitId::new(id), &|split| split.0.ends_with("/c"));
+        assert!(followed("l/a") && followed("l/b") && !followed("l/c") && !followed("l/d"));
     }
 }

@@ -128,7 +128,12 @@ impl Prefix {
         } else if purpose == Purpose::Errors && !parts.contains(&Part::ErrorType) {
             return Err(invalid("it has expressions, but not !{firehose:error-output-type}"));
         }
-        Ok(Self { location: location.map(str::to_owned), parts })
+        let prefix = Self { location: location.map(str::to_owned), parts };
+        // What any row is refused for is said now, and not of the first one.
+        let keys: Vec<String> = prefix.keys().map(|_| "k".to_owned()).collect();
+        let facts = Facts { time: NaiveDateTime::default(), keys: &keys, error: Some(ErrorType::Processing) };
+        prefix.evaluated(facts).map_err(|why| invalid(&why))?;
+        Ok(prefix)
     }
 
     /// The folder it is relative to, if that is not the table's.
@@ -258,6 +263,20 @@ mod tests {
         assert_eq!(evaluated(errors, Purpose::Errors, &[]), "e/processing-failed/2026/");
     }
 
+    /// As Java 17 shows them.
+    #[test]
+    fn every_plain_letter_of_javas_patterns_is_known() {
+        let rows = |prefix: &str| evaluated(prefix, Purpose::Rows, &[]);
+        assert_eq!(rows("!{timestamp:hh-h-K-k-a}/"), "02-2-2-14-PM/");
+        assert_eq!(rows("!{timestamp:E,EEE,EEEE,EEEEE,e,ee,eee,c,cccc}/"), "Fri,Fri,Friday,F,6,06,Fri,6,Friday/");
+        assert_eq!(rows("!{timestamp:MMMMM-L-LL-LLL-LLLL}/"), "J-7-07-Jul-July/");
+        assert_eq!(rows("!{timestamp:Q,QQ,QQQ,QQQQ,q}/"), "3,03,Q3,3rd quarter,3/");
+        assert_eq!(rows("!{timestamp:YYYY,w,ww,W}/"), "2026,27,27,1/");
+        assert_eq!(rows("!{timestamp:G-GGGG-uuuu-A-n-N}/"), "AD-Anno Domini-2026-50709120-120000000-50709120000000/");
+        assert_eq!(rows("d=!{timestamp:[yyyy][-MM['-'dd]]}/"), "d=2026-07-03/");
+        assert_eq!(rows("!{timestamp:'[yyyy]'}/"), "[yyyy]/");
+    }
+
     #[test]
     fn a_prefix_stays_where_it_belongs() {
         assert!(evaluated("!{partitionKeyFromQuery:n}/x", Purpose::Rows, &["../up"]).starts_with("refused: "));
@@ -269,6 +288,13 @@ mod tests {
         assert_eq!(refused("a/b"), "r/k=a/b/");
         for text in ["/elsewhere/!{timestamp:yyyy}/", "s3://b/x/", "a//b/", "a\u{1}/"] {
             assert!(Prefix::parse(text, Purpose::Rows).is_err(), "{text}");
+        }
+        for text in ["../up/", "a/../b/", "./a/", "s3://b/a/!{timestamp:yyyy}/../", "!{timestamp:'..'}/"] {
+            let errors = format!("{text}!{{firehose:error-output-type}}/");
+            for (prefix, purpose) in [(errors.as_str(), Purpose::Errors), (text, Purpose::Backup)] {
+                let why = Prefix::parse(prefix, purpose).unwrap_err();
+                assert!(why.message().contains("names a folder above its own"), "{why}");
+            }
         }
         let elsewhere = Prefix::parse("s3://b/a/c!{timestamp:yyyy}/", Purpose::Backup).unwrap();
         assert_eq!((elsewhere.location(), &elsewhere.parts[0]), (Some("s3://b/a/"), &Part::Text("c".into())));
@@ -288,8 +314,10 @@ mod tests {
             "!{timestamp:yyyy",
             "!{time:yyyy}",
             "!{firehose:error-output-type}/",
-            "!{timestamp:QQ}",
+            "!{timestamp:VV}",
             "!{timestamp:ddd}",
+            "!{timestamp:cc}",
+            "!{timestamp:yyyy]}",
             "!{timestamp:HH 'open}",
         ] {
             assert!(Prefix::parse(wrong, Purpose::Rows).is_err(), "{wrong}");

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use super::{SourceHead, physical, source_of};
 use crate::{
     error::{Error, Result},
-    graph::{BranchInput, SourceNode},
+    graph::{Branch, BranchInput, SourceNode},
     message::{ChangeBatch, Message},
     runtime::{
         aside::{self, LateRows, ReadAgain},
@@ -23,6 +23,11 @@ use crate::{
 /// Rejected or late rows a task keeps before it writes them as a segment.
 const SEGMENT_ROWS: usize = 8192;
 
+/// Names of INSERTs, each with what its query failed with on one row.
+type Reasons<'n> = Vec<(&'n String, String)>;
+/// That, by row.
+type Failed<'n> = BTreeMap<u32, Reasons<'n>>;
+
 impl SourceHead {
     pub(super) async fn run_branches(
         &mut self,
@@ -32,7 +37,7 @@ impl SourceHead {
         effects: &mut Effects,
     ) -> Result<()> {
         let mut late = LateRows::new();
-        let mut failed: BTreeMap<u32, String> = BTreeMap::new();
+        let mut failed = Failed::new();
         for branch in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == BranchInput::Rows) {
             let (index, branch) = branch;
             let Some(run) = self.splits.get_mut(&origin.split) else { continue };
@@ -47,27 +52,56 @@ impl SourceHead {
                 }
                 inserts.push_str(&branch.insert);
             }
-            failed.extend(done.failed);
+            for (row, reason) in done.failed {
+                failed.entry(row).or_default().push((&branch.insert, reason));
+            }
             if let Some(changes) = done.changes {
                 let event = Event::Message(Message::Changes(changes));
                 self.branches[index].push(0, event, effects).await?;
             }
         }
         self.records(node, origin, effects).await?;
-        let mut rejected: Vec<Rejected> = prepared.rejected.clone();
-        rejected.extend(failed.into_iter().map(|(row, reason)| prepared.reject_row(origin, row, reason)));
-        if !rejected.is_empty() {
-            self.slow.rejected(rejected.len() as u64);
-            self.find_bytes(origin, &mut rejected).await?;
-            let batch = aside::rejected_batch(&origin.split, &rejected)?;
-            self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await?;
-        }
+        self.keep_rejected(node, prepared, origin, (&failed, &mut *effects)).await?;
         if !late.is_empty() {
             let whole = self.late_rows(node, (prepared, effects.at()), origin, &late).await?;
             let batch = aside::late_batch(whole, prepared, origin, &late)?;
             self.side_rows(node, BranchInput::Late, batch, origin, effects).await?;
         }
         Ok(())
+    }
+
+    /// Keeps the rows that cannot be read or computed. All of them go to those who read the table of these, and each INSERT
+    /// with a sink for its own gets what nobody can read and what its own query failed on.
+    async fn keep_rejected(
+        &mut self,
+        node: &SourceNode,
+        prepared: &Prepared,
+        origin: &Origin,
+        (failed, effects): (&Failed<'_>, &mut Effects),
+    ) -> Result<()> {
+        let mut rejected: Vec<Rejected> = prepared.rejected.clone();
+        let reasons = failed.iter().filter_map(|(row, reasons)| Some((*row, reasons.last()?.1.clone())));
+        rejected.extend(reasons.map(|(row, reason)| prepared.reject_row(origin, row, reason)));
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        self.slow.rejected(rejected.len() as u64);
+        self.find_bytes(origin, &mut rejected).await?;
+        let (of_all, of_some) = rejected.split_at(prepared.rejected.len());
+        for (index, branch) in node.branches.iter().enumerate() {
+            let Some(insert) = &branch.of else { continue };
+            let reason =
+                |reasons: &Reasons<'_>| reasons.iter().find(|(of, _)| *of == insert).map(|(_, why)| why.clone());
+            let own = of_some.iter().zip(failed.values());
+            let own = own.filter_map(|(row, reasons)| Some(Rejected { reason: reason(reasons)?, ..row.clone() }));
+            let own: Vec<Rejected> = of_all.iter().cloned().chain(own).collect();
+            if !own.is_empty() {
+                let batch = aside::rejected_batch(&origin.split, &own)?;
+                self.side_branch((index, branch), &batch, origin, effects).await?;
+            }
+        }
+        let batch = aside::rejected_batch(&origin.split, &rejected)?;
+        self.side_rows(node, BranchInput::Rejected, batch, origin, effects).await
     }
 
     /// Gives rows that were rejected after they had been read the bytes they came as, where the reader has them.
@@ -159,13 +193,25 @@ impl SourceHead {
         origin: &Origin,
         effects: &mut Effects,
     ) -> Result<()> {
+        let branches = node.branches.iter().enumerate();
+        for branch in branches.filter(|(_, branch)| branch.input == which && branch.of.is_none()) {
+            self.side_branch(branch, batch, origin, effects).await?;
+        }
+        Ok(())
+    }
+
+    async fn side_branch(
+        &mut self,
+        (index, branch): (usize, &Branch),
+        batch: &RecordBatch,
+        origin: &Origin,
+        effects: &mut Effects,
+    ) -> Result<()> {
         let side = Prepared::of_rows(ChangeBatch::inserts(batch.clone()));
-        for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.input == which) {
-            let Some(run) = self.splits.get_mut(&origin.split) else { continue };
-            let tally = run.state.account.entry(branch.insert.clone()).or_default();
-            if let Some(changes) = as_of(effects.at(), || source_batch::branch(branch, &side, tally))?.changes {
-                self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
-            }
+        let Some(run) = self.splits.get_mut(&origin.split) else { return Ok(()) };
+        let tally = run.state.account.entry(branch.insert.clone()).or_default();
+        if let Some(changes) = as_of(effects.at(), || source_batch::branch(branch, &side, tally))?.changes {
+            self.branches[index].push(0, Event::Message(Message::Changes(changes)), effects).await?;
         }
         Ok(())
     }

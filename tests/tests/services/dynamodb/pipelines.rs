@@ -314,6 +314,37 @@ async fn a_table_is_copied_while_it_is_written() -> Result<()> {
     Ok(())
 }
 
+/// Counts by the key of a table that is declared without one.
+const TOTALS: &str = "
+    CREATE TABLE events (v VARCHAR, n BIGINT)
+    WITH ('connector' = 'filesystem', 'path' = '${lake}/events', 'format' = 'json');
+    CREATE TABLE totals (c BIGINT, orderid VARCHAR)
+    WITH ('connector' = 'dynamodb', 'table-name' = 'TotalsOfOrders', 'aws.region' = '${region:-us-east-1}');
+    INSERT INTO totals SELECT count(*), v FROM events GROUP BY v;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_find_their_items_by_the_key_the_table_has_outside() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "TotalsOfOrders", &[("orderid", ScalarAttributeType::S)]).await?;
+    let (folder, script) = (tempfile::tempdir()?, with_endpoint(TOTALS, &server.endpoint));
+    fs::create_dir(folder.path().join("events"))?;
+    for (file, rows) in [("1.json", [("a", 1), ("b", 2)]), ("2.json", [("a", 3), ("c", 4)])] {
+        let line = |(v, n): (&str, i32)| format!("{{\"v\": \"{v}\", \"n\": {n}}}\n");
+        fs::write(folder.path().join("events").join(file), rows.map(line).concat())?;
+        run_once(&script, folder.path()).await?;
+    }
+    let items = items(&client, "TotalsOfOrders").await?;
+    let counts = items.iter().map(|item| Ok((text(item, "orderid")?.to_owned(), text(item, "c")?.to_owned())));
+    let counts = counts.collect::<Result<BTreeMap<_, _>>>()?;
+    assert_eq!(counts, expected(&[("a", "2"), ("b", "1"), ("c", "1")]));
+
+    let other = script.replace("count(*), v FROM events GROUP BY v", "n, max(v) FROM events GROUP BY n");
+    let refused = run_once(&other, folder.path()).await.unwrap_err().to_string();
+    assert!(refused.contains("has the key (c), but the PRIMARY KEY of \"totals\" is (orderid)"), "{refused}");
+    Ok(())
+}
+
 /// Rows of the Parquet files of a folder.
 fn parquet_rows(folder: &Path) -> Result<i64> {
     use parquet::file::reader::{FileReader, SerializedFileReader};

@@ -446,6 +446,30 @@ async fn a_stream_is_read_from_a_time_on_and_refused_without_its_images() -> Res
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_read_from_a_sequence_number_on() -> Result<()> {
+    let server = local()?;
+    let client = client(&server.endpoint);
+    create(&client, "numbered", &[("id", ScalarAttributeType::S)]).await?;
+    set_stream(&client, "numbered", true).await?;
+    for (n, id) in ["a", "b"].iter().enumerate() {
+        put(&client, "numbered", id, n as i64).await?;
+    }
+    let all = DynamoDbStreams.source(&stream_spec(&server.endpoint, "numbered", &[]))?;
+    let (split, last) = read(&*all, &BTreeMap::new()).await?.resume.pop_first().context("a shard")?;
+    put(&client, "numbered", "c", 2).await?;
+    let (_, shard) = split.split_once('/').context("a shard of a stream")?;
+    for named in [format!("{shard}:{last}"), format!("{split}:{last}")] {
+        let options =
+            [("source.init.position", "AT_SEQUENCE_NUMBER"), ("source.init.sequence-numbers", named.as_str())];
+        let source = DynamoDbStreams.source(&stream_spec(&server.endpoint, "numbered", &options))?;
+        let rows = read(&*source, &BTreeMap::new()).await?.rows;
+        let ids: Vec<&str> = rows.iter().map(|(_, id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["b", "c"], "{named}");
+    }
+    Ok(())
+}
+
 /// Reads segments to their ends, and then shards, with what happens between.
 #[tokio::test(flavor = "multi_thread")]
 async fn items_that_go_or_change_after_they_were_scanned_are_what_they_are_now() -> Result<()> {

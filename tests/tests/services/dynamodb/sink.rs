@@ -147,13 +147,13 @@ async fn what_cannot_be_written_is_refused_with_its_key_and_the_rest_arrives() -
         Arc::new(StringArray::from(vec![Some("a"), Some("big"), Some(""), Some("digits"), Some("b")])),
         Arc::new(LargeStringArray::from(docs)),
     ];
-    let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+    let rows_of_docs = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let sink = sink(&spec(&server.endpoint, "docs", Arc::clone(&schema), &[]))?;
     sink.check(&job(), Arc::clone(&schema)).await?;
     let task = SinkTask { insert: "i".into(), index: 0, count: 1, schema, changes: ChangelogMode::Append };
-    let mut writer = sink.writer(&job(), task, Vec::new()).await?;
+    let mut writer = sink.writer(&job(), task.clone(), Vec::new()).await?;
 
-    let refused = writer.write(inserts(rows)).await?;
+    let refused = writer.write(inserts(rows_of_docs.clone())).await?;
     let reasons: Vec<&str> = refused.iter().map(|row| row.reason.as_str()).collect();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons[0].contains("DynamoDB takes 409600 (id = \"big\")"), "{}", reasons[0]);
@@ -165,6 +165,16 @@ async fn what_cannot_be_written_is_refused_with_its_key_and_the_rest_arrives() -
     assert_eq!((report.rows, report.refused.len()), (2, 1), "{:?}", report.refused);
     assert!(report.refused[0].raw.contains("digits"), "{:?}", report.refused);
     assert_eq!(items(&client, "docs").await?.len(), 2);
+
+    let failing = [("sink.fail-on-error", "true")];
+    let sink = super::sink(&spec(&server.endpoint, "docs", rows_of_docs.schema(), &failing))?;
+    let mut writer = sink.writer(&job(), task, Vec::new()).await?;
+    let error = writer.write(inserts(rows_of_docs.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data, "the job ends");
+    assert!(error.message().contains("the item of id = \"big\" cannot be written"), "{error}");
+    let digits = vec![unit(vec![inserts(rows_of_docs.slice(3, 1))], false)];
+    let error = sink.commit(&job(), Epoch(2), digits).await.unwrap_err();
+    assert!(error.message().contains("the item of id = \"digits\" cannot be written"), "{error}");
     Ok(())
 }
 

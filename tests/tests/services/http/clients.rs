@@ -13,8 +13,9 @@ const SERVICES: &str = r#"
 import sys, json
 import boto3
 from botocore.exceptions import ClientError
-client = lambda service: boto3.client(service, endpoint_url=f"http://127.0.0.1:{sys.argv[1]}", region_name="us-east-1",
-                                      aws_access_key_id="any", aws_secret_access_key="any")
+client = lambda service, region="us-east-1": boto3.client(
+    service, endpoint_url=f"http://127.0.0.1:{sys.argv[1]}", region_name=region,
+    aws_access_key_id="any", aws_secret_access_key="any")
 firehose, kinesis = client("firehose"), client("kinesis")
 line = lambda n: (json.dumps({"n": n}) + "\n").encode()
 for start in range(0, 5000, 500):
@@ -25,6 +26,13 @@ assert "RecordId" in firehose.put_record(DeliveryStreamName="s", Record={"Data":
 assert firehose.list_delivery_streams()["DeliveryStreamNames"] == ["s"]
 described = firehose.describe_delivery_stream(DeliveryStreamName="s")
 assert described["DeliveryStreamDescription"]["DeliveryStreamStatus"] == "ACTIVE"
+elsewhere = client("firehose", "eu-central-1").describe_delivery_stream(DeliveryStreamName="s")
+assert elsewhere["DeliveryStreamDescription"]["DeliveryStreamARN"].startswith("arn:aws:firehose:eu-central-1:"), elsewhere
+try:
+    kinesis.put_record(StreamName="s", Data=line(0), PartitionKey="k", ExplicitHashKey=str(2 ** 128))
+    assert False, "a hash key of 129 bits"
+except ClientError as error:
+    assert error.response["Error"]["Code"] == "InvalidArgumentException", error
 reply = kinesis.put_records(StreamName="s",
                             Records=[{"Data": line(n), "PartitionKey": str(n)} for n in range(5001, 5011)])
 assert reply["FailedRecordCount"] == 0 and len(reply["Records"]) == 10, reply

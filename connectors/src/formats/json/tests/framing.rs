@@ -241,6 +241,24 @@ fn payloads_are_framed_one_by_one() {
     }
     let plain = Payloads { buffer: Bytes::from_static(b"{\"a\":1}{\"a\":2}{\"a\":3}"), ends };
     assert_eq!(decoder.decode(&plain).unwrap().payload_of_row, None);
+    assert_eq!(decoder.parts(), None);
+}
+
+#[test]
+fn a_row_that_shares_its_payload_knows_its_own_bytes() {
+    let texts = [" {\"a\":1}\n", "{\"a\":2} {\"a\":3}\n", "[{\"a\":4}]", "x\n{\"a\":5}"];
+    let ends = texts.iter().scan(0, |end, text| {
+        *end += text.len();
+        Some(*end)
+    });
+    let payloads = Payloads { buffer: texts.concat().into(), ends: ends.collect() };
+    let mut decoder = JsonDecoder::try_new(schema(&[("a", "int")]), &JsonOptions::default()).unwrap();
+    let decoded = decoder.decode(&payloads).unwrap();
+    assert_eq!(decoded.payload_of_row, Some(vec![0, 1, 1, 2, 3]));
+    let parts =
+        decoder.parts().unwrap().iter().map(|part| std::str::from_utf8(&payloads.buffer[part.clone()]).unwrap());
+    let expected = [texts[0], "{\"a\":2}", "{\"a\":3}", "{\"a\":4}", "{\"a\":5}"];
+    assert_eq!(parts.collect::<Vec<_>>(), expected);
 }
 
 #[test]
