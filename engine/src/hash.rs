@@ -20,7 +20,7 @@ use std::{ops::Range, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, UInt16Array},
     compute::cast,
-    datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type},
+    datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int64Type, UInt64Type},
 };
 
 use crate::error::{Error, Result};
@@ -62,6 +62,19 @@ pub fn key_groups_of_task(task: usize, tasks: usize) -> Range<u16> {
 /// The task of a key group.
 pub fn task_of_key_group(group: u16, tasks: usize) -> usize {
     usize::from(group) * tasks / usize::from(KEY_GROUPS)
+}
+
+/// A column of keys with 0.0 in place of -0.0, which are equal.
+pub fn with_one_zero(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float64 => {
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| value + 0.0))
+        }
+        DataType::Float32 => {
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| value + 0.0))
+        }
+        _ => Arc::clone(column),
+    }
 }
 
 fn mix(value: u64) -> u64 {

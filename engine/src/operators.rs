@@ -2,6 +2,7 @@
 //!
 //! Invariant: operators do no I/O and read no clock; what they keep between calls is in their snapshot.
 
+pub mod always;
 pub mod assign_windows;
 pub mod group_aggregate;
 pub mod groups;

@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     connector::ChangelogMode,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     memory::{MemoryBudget, MemoryLease},
     message::{ChangeBatch, batch_bytes},
     operator::{Observation, Operator, OperatorContext, OperatorFactory, Output, Progress},
@@ -181,11 +181,21 @@ impl Looking {
         if bytes <= limit.max(TABLE_BYTES_MIN) {
             return Ok(());
         }
+        Err(self.too_large())
+    }
+
+    fn too_large(&self) -> Error {
+        let limit = self.memory.limit();
         let message =
             format!("operator \"{}\": the lookup table takes more than memory.limit ({limit} bytes)", self.name);
         let hint =
             "raise memory.limit, look up fewer columns and rows, or join it as a stream with 'source.monitor-interval'";
-        Err(Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", message).with_hint(hint))
+        Error::user("EXCEEDED_LOCAL_MEMORY_LIMIT", message).with_hint(hint)
+    }
+
+    /// Reading the table again would come to the same limit again.
+    fn while_reading(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Limit { self.too_large() } else { error }
     }
 
     /// Takes what another task has read, or reads the table for all of them.
@@ -205,9 +215,9 @@ impl Looking {
     async fn read(&mut self, now: Instant) -> Result<Held> {
         let mut lease = self.memory.lease();
         let (mut batches, mut bytes, mut count) = (Vec::new(), 0, 0);
-        let mut table = self.spec.table.read().await?;
+        let mut table = self.spec.table.read().await.map_err(|error| self.while_reading(error))?;
         while let Some(batch) = table.next().await {
-            let batch = batch?;
+            let batch = batch.map_err(|error| self.while_reading(error))?;
             (bytes, count) = (bytes + batch_bytes(&batch), count + batch.num_rows());
             self.weigh(&mut lease, bytes, count)?;
             batches.push(batch);
@@ -376,6 +386,18 @@ mod tests {
         }
     }
 
+    /// A table whose plan has no memory: an aggregate of a subquery that is looked up.
+    #[derive(Debug)]
+    struct Starved;
+
+    #[async_trait]
+    impl LookupTable for Starved {
+        async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+            let error = || Error::new(ErrorKind::Limit, "EXCEEDED_MEMORY_LIMIT", "no memory for an aggregate");
+            Ok(futures::stream::repeat_with(move || Err(error())).boxed())
+        }
+    }
+
     fn context(task: usize, memory: MemoryBudget) -> OperatorContext {
         OperatorContext { task, tasks: 2, memory, ..OperatorContext::alone(0) }
     }
@@ -432,18 +454,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_over_the_limit_is_not_read_to_its_end() {
-        let memory = MemoryBudget::new(2 << 20);
-        let lookup = Lookup::new(
-            Arc::new(Endless),
-            [schema(["k", "v"]), schema(["id", "name"])],
-            [vec![0], vec![0]],
-            false,
-            None,
-        );
-        let mut operator = lookup.create(&context(0, memory.clone())).unwrap();
-        let error = operator.between_calls(Instant(0)).unwrap().await.unwrap_err();
-        assert_eq!(error.code().0, "EXCEEDED_LOCAL_MEMORY_LIMIT");
-        assert_eq!(memory.used(), 0);
+    async fn a_table_over_the_limit_is_not_read_to_its_end_and_not_tried_again() {
+        for table in [Arc::new(Endless) as Arc<dyn LookupTable>, Arc::new(Starved)] {
+            let memory = MemoryBudget::new(2 << 20);
+            let schemas = [schema(["k", "v"]), schema(["id", "name"])];
+            let lookup = Lookup::new(table, schemas, [vec![0], vec![0]], false, None);
+            let mut operator = lookup.create(&context(0, memory.clone())).unwrap();
+            let error = operator.between_calls(Instant(0)).unwrap().await.unwrap_err();
+            assert_eq!((error.code().0, error.kind()), ("EXCEEDED_LOCAL_MEMORY_LIMIT", ErrorKind::User));
+            assert_eq!(memory.used(), 0);
+        }
     }
 }

@@ -113,10 +113,10 @@ impl Rank {
         order.push(column_of(Arc::new(UInt32Array::from_iter_values(0..rows.num_rows() as u32))));
         let sorted = take_record_batch(rows, &lexsort_to_indices(&order, None)?)?;
         let fields = self.partition.iter().map(|index| self.input.field(*index).data_type().clone());
-        let keys = KeyEncoder::new(fields)?.encode(&self.columns(&sorted, &self.partition), sorted.num_rows())?;
+        let keys = KeyEncoder::exact(fields)?.encode(&self.columns(&sorted, &self.partition), sorted.num_rows())?;
         let ordered: Vec<usize> = self.order.iter().map(|(index, _)| *index).collect();
         let fields = ordered.iter().map(|index| self.input.field(*index).data_type().clone());
-        let orders = KeyEncoder::new(fields)?.encode(&self.columns(&sorted, &ordered), sorted.num_rows())?;
+        let orders = KeyEncoder::exact(fields)?.encode(&self.columns(&sorted, &ordered), sorted.num_rows())?;
         let (mut kept, mut ranks) = (Vec::new(), Vec::new());
         let (mut rank, mut place) = (0, 0);
         for row in 0..sorted.num_rows() {
@@ -219,7 +219,7 @@ impl Keyed for Rank {
             written: HashMap::new(),
             lifetime: Lifetime::new(self.ttl, context.running),
             output: self.output_schema(),
-            keys: KeyEncoder::new(types)?,
+            keys: KeyEncoder::exact(types)?,
             order: RowConverter::new(order.collect())?,
             best: HashMap::new(),
             batches: Vec::new(),

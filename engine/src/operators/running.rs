@@ -64,7 +64,8 @@ impl RunningAggregate {
     fn encoders(&self) -> Result<[KeyEncoder; 3]> {
         let encoder = |what: &str, fields: Vec<FieldRef>| {
             let types = fields.iter().map(|field| field.data_type().clone());
-            KeyEncoder::new(types).map_err(|error| {
+            let encoder = if what == "key" { KeyEncoder::new(types) } else { KeyEncoder::exact(types) };
+            encoder.map_err(|error| {
                 let names: Vec<&str> = self.grouping.aggregates.iter().map(|call| call.function.fun().name()).collect();
                 Error::not_supported(format!("a {what} of {} without a window: {error}", names.join(", ")))
                     .with_hint("group by a window")

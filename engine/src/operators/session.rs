@@ -16,7 +16,6 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
     compute::{concat_batches, interleave, take_record_batch},
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
-    row::{RowConverter, SortField},
 };
 use datafusion::physical_expr::expressions::Column;
 
@@ -27,6 +26,7 @@ use crate::{
     operator::{Observation, Operator, Output, Progress},
     operators::{
         groups::{Grouping, Groups, batch_of},
+        keys::{Key, KeyEncoder},
         spilling::KeyedOperator,
         window_aggregate::{WindowAggregate, Windows},
     },
@@ -122,10 +122,10 @@ pub(crate) struct Sessions {
     gap: i64,
     output: SchemaRef,
     state: SchemaRef,
-    keys: Option<RowConverter>,
+    keys: Option<KeyEncoder>,
     stored: Vec<Stored>,
-    open: HashMap<Box<[u8]>, Vec<Session>>,
-    deadlines: BTreeMap<i64, Vec<Box<[u8]>>>,
+    open: HashMap<Key, Vec<Session>>,
+    deadlines: BTreeMap<i64, Vec<Key>>,
     watermark: Watermark,
     ready: VecDeque<RecordBatch>,
     /// Bytes of what is stored.
@@ -155,19 +155,12 @@ impl Sessions {
         }
     }
 
-    fn key_bytes(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Box<[u8]>>> {
-        if columns.is_empty() {
-            return Ok(vec![Box::default(); rows]);
-        }
-        let converter = match &mut self.keys {
-            Some(converter) => converter,
-            None => {
-                let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
-                self.keys.insert(RowConverter::new(fields.collect())?)
-            }
+    fn encoded(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Key>> {
+        let encoder = match &mut self.keys {
+            Some(encoder) => encoder,
+            None => self.keys.insert(KeyEncoder::new(columns.iter().map(|column| column.data_type().clone()))?),
         };
-        let rows = converter.convert_columns(columns)?;
-        Ok(rows.iter().map(|row| row.as_ref().into()).collect())
+        encoder.encode(columns, rows)
     }
 
     /// Takes pieces in the columns of the state table.
@@ -177,7 +170,7 @@ impl Sessions {
             column.ok_or_else(|| Error::internal("pieces without their span"))
         };
         let (starts, ends) = (int(1)?, int(2)?);
-        let keys = self.key_bytes(&rows.columns()[3..3 + self.spec.grouping().keys.len()], rows.num_rows())?;
+        let keys = self.encoded(&rows.columns()[3..3 + self.spec.grouping().keys.len()], rows.num_rows())?;
         let batch = self.stored.len();
         for (row, key) in keys.into_iter().enumerate() {
             let piece = Session { start: starts.value(row), end: ends.value(row), pieces: vec![(batch, row)] };
@@ -190,7 +183,7 @@ impl Sessions {
     }
 
     /// Joins a piece with the sessions it touches; the end of what came of it.
-    fn add(&mut self, key: Box<[u8]>, piece: Session) -> i64 {
+    fn add(&mut self, key: Key, piece: Session) -> i64 {
         let sessions = self.open.entry(key).or_default();
         let touches = |session: &Session| {
             session.start <= piece.end.saturating_add(self.gap) && piece.start <= session.end.saturating_add(self.gap)

@@ -137,7 +137,7 @@ impl Keyed for ByKey {
             written: HashMap::new(),
             lifetime: Lifetime::new(self.ttl, context.running),
             keys: self.keys()?,
-            whole: KeyEncoder::new(self.schema.fields().iter().map(|field| field.data_type().clone()))?,
+            whole: KeyEncoder::exact(self.schema.fields().iter().map(|field| field.data_type().clone()))?,
             state: Arc::new(Schema::new(fields)),
             rows: HashMap::new(),
             dirty: HashMap::new(),

@@ -2,9 +2,12 @@
 //!
 //! Invariant: the operator's rows are put in the order of the plan's aggregate node by one projection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::{DataType, Field, FieldRef, Schema, TimeUnit},
+};
 use datafusion::{
     logical_expr::{
         Aggregate, Distinct, Expr, Operator, execution_props::ExecutionProps,
@@ -23,6 +26,7 @@ use headwater_engine::{
     graph::{Branch, Exchange, Input, Lateness, Projection, Step},
     operator::OperatorRef,
     operators::{
+        always::Always,
         group_aggregate::{GroupAggregate, Retractable, RetractableCall},
         groups::{AggregateCall, Grouping},
         running::RunningAggregate,
@@ -115,6 +119,7 @@ impl Lowering {
         let what = if aggregate.aggr_expr.is_empty() { "DISTINCT" } else { "GROUP BY" };
         self.unbounded_state(&format!("{what} without a window"));
         let calls = calls(&flow, aggregate)?;
+        let empty = if has_row_of_nothing(aggregate, self.ttl) { Some(of_nothing(&calls)?) } else { None };
         let input_changes = flow.facts.changes;
         let (flow, places, rows) = self.with_columns(flow, &aggregate.group_expr)?;
         let key = |(index, place): (usize, &usize)| {
@@ -136,7 +141,11 @@ impl Lowering {
         facts.spread = facts.keys.clone();
         let exchange = if places.is_empty() { Exchange::Single } else { Exchange::Hash(places) };
         let input = self.input(flow, exchange, rows, None)?;
-        let id = self.add_operator(input, operator);
+        let mut id = self.add_operator(input, operator);
+        if let Some(empty) = empty {
+            let input = Input { from: id, branch: 0, exchange: Exchange::Forward };
+            id = self.add_operator(input, Arc::new(Always::new(empty)?));
+        }
         let mut flow = Flow::of_node(id, &aggregate.schema, facts);
         let schema = arrow_schema(&aggregate.schema);
         flow.pick((0..schema.fields().len()).map(Some), &schema)?;
@@ -177,6 +186,23 @@ impl Lowering {
             }
         }
     }
+}
+
+/// Whether an aggregation has a row of no rows; state that is forgotten leaves none.
+fn has_row_of_nothing(aggregate: &Aggregate, ttl: Option<Duration>) -> bool {
+    aggregate.group_expr.is_empty() && !aggregate.aggr_expr.is_empty() && ttl.is_none()
+}
+
+/// The values of aggregates over no rows.
+fn of_nothing(calls: &[AggregateCall]) -> Result<RecordBatch> {
+    let column = |call: &AggregateCall| -> Result<(FieldRef, ArrayRef)> {
+        let field = call.function.field();
+        let value = call.function.create_accumulator()?.evaluate()?.cast_to(field.data_type())?;
+        Ok((field, value.to_array()?))
+    };
+    let columns = calls.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let (fields, values): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
 }
 
 type Keys = Vec<(Arc<dyn PhysicalExpr>, Arc<Field>)>;

@@ -30,7 +30,7 @@ use headwater_engine::{
 
 use super::{
     facts::Facts,
-    refused::refused,
+    refused::{refused, unsupported},
     table::{StreamTable, stream_table},
     wavering,
 };
@@ -182,6 +182,7 @@ impl Lowering {
         }
         let mut input = self.flow(&filter.input)?;
         input.settled("a condition on")?;
+        check_sessions(&input, &filter.predicate)?;
         if uses_windows(&input, &filter.predicate) {
             input = self.assign(input)?;
         }
@@ -347,6 +348,22 @@ fn numbered(plan: &LogicalPlan) -> Option<(&Window, Option<&PlanProjection>)> {
         }
         _ => None,
     }
+}
+
+/// Sessions are made of all rows of their keys: a condition may come before them only if it is about these keys.
+fn check_sessions(flow: &Flow, predicate: &Expr) -> Result<()> {
+    let Some(pending) = flow.pending.as_ref().filter(|pending| matches!(pending.spec, WindowSpec::Session { .. }))
+    else {
+        return Ok(());
+    };
+    let is_key = |column| flow.schema.index_of_column(column).is_ok_and(|at| pending.session_keys.contains(&Some(at)));
+    if predicate.column_refs().into_iter().all(is_key) && !predicate.is_volatile() {
+        return Ok(());
+    }
+    Err(unsupported("a condition on the rows of sessions").with_hint(
+        "put FILTER (WHERE ..) behind the aggregates; or, for sessions of fewer rows, put the condition into a view or a \
+         query of WITH and write SESSION(TABLE that ..)",
+    ))
 }
 
 /// Whether an expression needs the values of window columns that are not there yet.

@@ -20,6 +20,7 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt};
 use headwater_engine::{
     error::Error,
+    hash::with_one_zero,
     window::{Window, WindowSpec},
 };
 
@@ -153,7 +154,7 @@ type Sessions<'a> = (i64, usize, &'a [usize]);
 
 fn sessions(batch: &RecordBatch, (gap, time, keys): Sessions<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
     let times = micros(batch.column(time))?;
-    let columns: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+    let columns: Vec<ArrayRef> = keys.iter().map(|key| with_one_zero(batch.column(*key))).collect();
     let sorts = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let encoded = RowConverter::new(sorts)?.convert_columns(&columns)?;
     let mut by_key: BTreeMap<Vec<u8>, Vec<(i64, u32)>> = BTreeMap::new();

@@ -17,6 +17,7 @@ use headwater_engine::{
     },
     connector::SplitId,
     inspect,
+    message::RowKind,
     runtime::job::{JobConfig, JobSummary, Observer, run},
     testing::{MemoryLog, StepClock},
     time::Instant,
@@ -352,4 +353,32 @@ INSERT INTO read_at SELECT window_start, count(*)
     );
     assert_eq!(job.table("counts"), ["2026-01-01T00:00:00 | 1", "2026-01-01T00:00:20 | 2"]);
     assert_eq!(job.table("read_at"), ["2026-01-01T00:00:00 | 3"], "the day on the clock");
+}
+
+/// What there is of no rows: after a job over none, and after all rows have been taken back.
+#[tokio::test]
+async fn aggregates_without_keys_have_a_row_of_no_rows() {
+    let script = "
+CREATE TABLE events (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'kept');
+CREATE TABLE totals (k VARCHAR, n BIGINT, high BIGINT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'kept');
+INSERT INTO totals SELECT 'none', count(*), max(id) FROM events WHERE id > 100
+UNION ALL SELECT 'gone', count(*), max(n) FROM (SELECT id, count(*) AS n FROM events GROUP BY id HAVING count(*) < 2);
+";
+    let log = MemoryLog::new(false, 1);
+    log.append("p-0", events(&[(1, Some(1)), (1, Some(2)), (1, Some(3))]));
+    log.close();
+    for parallelism in [1, 3] {
+        let job = job(script, &[("events", log.clone())], parallelism).await;
+        let mut totals = std::collections::BTreeMap::new();
+        for changes in job.kept.tables.lock().unwrap()["totals"].0.changes() {
+            for row in 0..changes.num_rows() {
+                let line = lines(&[changes.rows.slice(row, 1)]).concat();
+                totals.insert(line.split(' ').next().unwrap().to_owned(), (changes.kind(row), line));
+            }
+        }
+        let is_there = |kind: &RowKind| matches!(kind, RowKind::Insert | RowKind::UpdateAfter);
+        let there: Vec<String> =
+            totals.into_values().filter(|(kind, _)| is_there(kind)).map(|(_, line)| line).collect();
+        assert_eq!(there, ["gone | 0 | NULL", "none | 0 | NULL"]);
+    }
 }

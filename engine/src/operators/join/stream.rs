@@ -79,7 +79,7 @@ impl StreamJoin {
                 by_key: HashMap::new(),
                 by_time: BTreeMap::new(),
                 unsaved: Vec::new(),
-                row_keys: KeyEncoder::new(types)?,
+                row_keys: KeyEncoder::exact(types)?,
                 state: Arc::new(Schema::new(fields)),
                 dead: 0,
                 kept: 0,

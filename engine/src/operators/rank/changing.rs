@@ -80,7 +80,7 @@ impl ChangingRank {
         Ok(Self {
             state: Arc::new(Schema::new(fields)),
             output: spec.output_schema(),
-            keys: KeyEncoder::new(spec.partition.iter().map(|index| data_type(*index)))?,
+            keys: KeyEncoder::exact(spec.partition.iter().map(|index| data_type(*index)))?,
             rows: KeyEncoder::ordered(order.chain(columns))?,
             groups: HashMap::new(),
             dirty: HashSet::new(),
