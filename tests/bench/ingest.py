@@ -2,12 +2,17 @@
 """Records that arrive over HTTP, per second of the listener's CPU time, in requests of 500 records.
 
     cargo build --release
-    tests/bench/ingest.py [--records 1000000] [--runs 3] [--headwater target/release/headwater]
+    tests/bench/ingest.py [--records 1000000] [--runs 3] [--peers] [--headwater target/release/headwater]
 
 Records are telemetry events of 235 bytes. Each request is answered when its records are on disk (fsync); then they are
 decoded and delivered exactly once into a folder of JSON lines, or dropped. `firehose`: PutRecordBatch, each record in
 base64, as boto3 sends it; `lines`: the same records as lines of JSON. Clients are four threads with a connection each;
 their CPU time is not counted. CPU is user plus system time of the whole process, from its start to its end.
+
+`--peers` adds `array`, the same records as one array of JSON, and Telegraf 1.37.2 beside it, with its HTTP listener and a
+file of JSON lines (the network and Go are needed once); its parser takes arrays, not lines. It promises nothing: a request
+is answered when its records are in memory, where they are lost with the process, or when they are more than its buffer
+holds (here it holds all of them).
 
 Every figure is the median of the runs, which take turns.
 """
@@ -18,7 +23,6 @@ import http.client
 import json
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import socket
@@ -27,6 +31,8 @@ import subprocess
 import tempfile
 import threading
 import time
+
+import peers
 
 BATCH = 500
 CLIENTS = 4
@@ -46,6 +52,8 @@ def bodies(kind, count):
         events = [event(n) for n in range(first, first + BATCH)]
         if kind == "lines":
             yield "".join(events).encode(), {}
+        elif kind == "array":
+            yield f"[{','.join(event.strip() for event in events)}]".encode(), {}
         else:
             records = [{"Data": base64.b64encode(line.encode()).decode()} for line in events]
             body = json.dumps({"DeliveryStreamName": "events", "Records": records}).encode()
@@ -105,11 +113,42 @@ def headwater(binary, folder, kind, sink, records):
         f"CREATE TABLE events ({columns}) WITH ('connector' = 'http', 'listen' = '127.0.0.1:{port}', 'stream' = 'events',"
         f" 'path' = '/events', 'format' = 'json');\nCREATE TABLE kept ({columns}) WITH ({options});\n"
         "INSERT INTO kept SELECT * FROM events;\n")
-    path = "/events" if kind == "lines" else "/"
+    path = "/" if kind == "firehose" else "/events"
     figures = measure([binary, "run", "ingest.sql"], folder, port, path, kind, records)
     if sink == "files":
-        written = sum(file.read_bytes().count(b"\n") for file in (folder / "out").glob("part-*"))
-        assert written == figures[3], (written, figures[3])
+        check(figures, (folder / "out").glob("part-*"))
+    return figures
+
+
+def check(figures, files):
+    """Every record that was sent is a line."""
+    written = sum(file.read_bytes().count(b"\n") for file in files)
+    assert written == figures[3], (written, figures[3])
+
+
+TELEGRAF = """
+[agent]
+  omit_hostname = true
+  flush_interval = "1s"
+  metric_buffer_limit = {records}
+[[inputs.http_listener_v2]]
+  service_address = "tcp://127.0.0.1:{port}"
+  paths = ["/events"]
+  http_success_code = 200
+  data_format = "json"
+  json_name_key = "name"
+  json_string_fields = ["tstamp", "payload", "payload_md5"]
+[[outputs.file]]
+  files = ["{folder}/events.json"]
+  data_format = "json"
+"""
+
+
+def telegraf(binary, folder, records):
+    port = free_port()
+    (folder / "telegraf.conf").write_text(TELEGRAF.format(folder=folder, port=port, records=records))
+    figures = measure([binary, "--config", "telegraf.conf"], folder, port, "/events", "array", records)
+    check(figures, [folder / "events.json"])
     return figures
 
 
@@ -117,11 +156,15 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--records", type=int, default=1_000_000)
     arguments.add_argument("--runs", type=int, default=3)
+    arguments.add_argument("--peers", action="store_true")
     arguments.add_argument("--headwater", default="target/release/headwater")
     given = arguments.parse_args()
     binary = str(pathlib.Path(given.headwater).resolve())
     runs = {f"headwater {kind} {sink}": (lambda folder, kind=kind, sink=sink: headwater(binary, folder, kind, sink, given.records))
             for kind in ("firehose", "lines") for sink in ("files", "dropped")}
+    if given.peers:
+        runs["headwater array files"] = lambda folder: headwater(binary, folder, "array", "files", given.records)
+        runs["telegraf array files"] = lambda folder: telegraf(peers.telegraf(), folder, given.records)
     found = {name: [] for name in runs}
     for _ in range(given.runs):
         for name, run in runs.items():
@@ -130,10 +173,11 @@ def main():
                 found[name].append(run(folder))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-    print(f"{'':26} {'records/CPU-s':>14} {'records/s':>10} {'MB':>5}")
+    print(f"{'':26} {'records/CPU-s':>14} {'records/s':>10} {'MB':>5}   records/CPU-s of each run")
     for name, figures in found.items():
         cpu, wall, memory, _ = (statistics.median(column) for column in zip(*figures))
-        print(f"{name:26} {cpu:14,.0f} {wall:10,.0f} {memory:5.0f}")
+        each = ", ".join(f"{figure[0]:,.0f}" for figure in figures)
+        print(f"{name:26} {cpu:14,.0f} {wall:10,.0f} {memory:5.0f}   {each}")
 
 
 if __name__ == "__main__":
