@@ -8,6 +8,7 @@
 
 mod backoff;
 mod failure;
+mod pace;
 mod start;
 
 use std::{fmt, time::Duration};
@@ -23,6 +24,7 @@ use headwater_engine::error::{Error, Result};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use failure::{Failure, failed};
+pub(crate) use pace::Pace;
 pub(crate) use start::timestamp;
 
 use crate::options::Options;
