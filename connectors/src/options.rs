@@ -46,6 +46,16 @@ impl Options {
         self.parsed(key, "a whole number", |text| text.trim().parse().ok())
     }
 
+    /// Takes a whole number from 1 to `max`.
+    pub fn bounded(&mut self, key: &str, max: u64) -> Result<Option<u64>> {
+        match self.number(key)? {
+            Some(value) if value == 0 || value > max => {
+                Err(self.invalid(key, &value.to_string(), &format!("a number from 1 to {max}")))
+            }
+            value => Ok(value),
+        }
+    }
+
     /// Takes `true` or `false`.
     pub fn flag(&mut self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", |text| match text.trim().to_lowercase().as_str() {

@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use headwater_engine::{
     checkpoint::store::{CheckpointStore, LocalStore},
     runtime::job::{self, JobConfig, JobSummary},
+    time::{Clock, SystemClock},
 };
 use headwater_sql::{
     lower::lower_inserts,
@@ -53,6 +54,16 @@ pub async fn start_on(
     parameters: &[(&str, &str)],
     (state, until): (&Path, Until),
 ) -> Result<RunningJob> {
+    start_by((store, Arc::new(SystemClock)), script, parameters, (state, until)).await
+}
+
+/// The same, by another clock.
+pub async fn start_by(
+    (store, clock): (Arc<dyn CheckpointStore>, Arc<dyn Clock>),
+    script: &str,
+    parameters: &[(&str, &str)],
+    (state, until): (&Path, Until),
+) -> Result<RunningJob> {
     let filled: Parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let session = Session::open(SessionConfig::in_directory(state.to_string_lossy().into_owned())).await?;
     let mut inserts: Vec<Insert> = Vec::new();
@@ -66,6 +77,7 @@ pub async fn start_on(
     let graph = lower_inserts(&session, &inserts, once).await?;
     let mut config = JobConfig::new("job", store, state.join("jobs"));
     (config.once, config.interval, config.parallelism) = (once, Duration::from_millis(500), 2);
+    config.clock = clock;
     let stop = CancellationToken::new();
     let work = tokio::spawn(job::run(Arc::new(graph), config, stop.clone()));
     Ok(RunningJob { stop, work: Some(work) })

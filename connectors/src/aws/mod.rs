@@ -9,6 +9,7 @@
 mod backoff;
 mod credentials;
 mod failure;
+mod pace;
 mod start;
 
 use std::{fmt, time::Duration};
@@ -24,6 +25,7 @@ use headwater_engine::error::{Error, Result};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use failure::{Failure, failed};
+pub(crate) use pace::Pace;
 pub(crate) use start::{sequence_numbers, timestamp};
 
 use self::credentials::CredentialsFrom;

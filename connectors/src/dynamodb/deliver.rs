@@ -29,11 +29,10 @@ use indexmap::IndexMap;
 use super::{
     keys::{Description, KeyId},
     options::{DynamoOptions, Fencing},
-    pace::Pace,
     rows::{Action, Write},
     transact::{Cancelled, FencingTable, PLACES},
 };
-use crate::aws::{Failure, failed};
+use crate::aws::{Failure, Pace, failed};
 
 /// Name of the version that fencing by item keeps in each item.
 pub(super) const VERSION: &str = "headwater_version";

@@ -18,7 +18,6 @@ mod encode;
 mod keys;
 mod lookup;
 mod options;
-mod pace;
 mod pages;
 mod provider;
 mod pump;

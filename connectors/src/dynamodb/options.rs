@@ -94,7 +94,7 @@ impl DynamoOptions {
             return Err(options.invalid("sink.fencing.table-name", &table_name, "another table than 'table-name'"));
         }
         let most = if fencing_table.is_some() { TRANSACTION_ITEMS_MAX } else { BATCH_ITEMS_MAX };
-        let batch_items = bounded(&mut options, "sink.batch.max-size", most)?.unwrap_or(most) as usize;
+        let batch_items = options.bounded("sink.batch.max-size", most)?.unwrap_or(most) as usize;
         let parsed = Self {
             table: table.name.clone(),
             table_name,
@@ -102,13 +102,13 @@ impl DynamoOptions {
             fail_on_error: options.flag("sink.fail-on-error")?.unwrap_or(false),
             ignore_nulls: options.flag("sink.ignore-nulls")?.unwrap_or(true),
             batch_items,
-            in_flight: bounded(&mut options, "sink.requests.max-inflight", 1000)?.unwrap_or(50) as usize,
-            buffered_items: bounded(&mut options, "sink.requests.max-buffered", 1 << 20)?.unwrap_or(10_000) as usize,
+            in_flight: options.bounded("sink.requests.max-inflight", 1000)?.unwrap_or(50) as usize,
+            buffered_items: options.bounded("sink.requests.max-buffered", 1 << 20)?.unwrap_or(10_000) as usize,
             buffered_bytes: options.size("sink.flush-buffer.size")?.unwrap_or(16 << 20) as usize,
             fencing,
             fencing_table,
             sets: sets(&mut options, table)?,
-            segments: bounded(&mut options, "scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
+            segments: options.bounded("scan.segments", SEGMENTS_MAX)?.map(|segments| segments as usize),
             consistent_read: options.flag("scan.consistent-read")?.unwrap_or(false),
             lookup: lookup::cache(&mut options)?,
         };
@@ -128,15 +128,6 @@ fn fencing_table(options: &mut Options, table: &str, fencing: Option<Fencing>) -
         }
         (false, Some(name)) => Err(options.invalid(KEY, &name, "given with 'sink.fencing' = 'transaction' alone")),
         (_, name) => Ok(name),
-    }
-}
-
-fn bounded(options: &mut Options, key: &str, max: u64) -> Result<Option<u64>> {
-    match options.number(key)? {
-        Some(value) if value == 0 || value > max => {
-            Err(options.invalid(key, &value.to_string(), &format!("a number from 1 to {max}")))
-        }
-        value => Ok(value),
     }
 }
 

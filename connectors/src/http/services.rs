@@ -1,5 +1,8 @@
 //! The calls of Firehose and Kinesis that producers make, with the limits and errors of the services.
 //!
+//! A batch for which there is no room is refused as a whole, so that no answer has failed records: SDKs send a refused call
+//! again by themselves, but leave the failed records of an answered one to their callers, many of whom do not look.
+//!
 //! Invariant: a call that breaks a limit stores nothing; SDKs do not check the limits, so they are checked here.
 
 use std::sync::Arc;

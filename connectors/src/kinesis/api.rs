@@ -56,6 +56,8 @@ pub(super) struct Fetched {
     pub(super) behind_ms: Option<i64>,
     /// Present when the shard is closed and read to its end: the shards that carry on.
     pub(super) ended: Option<Vec<Shard>>,
+    /// Behind what everything up to here is sent, where the service says: it may be beyond the last record.
+    pub(super) continuation: Option<String>,
 }
 
 /// Why there are no records.

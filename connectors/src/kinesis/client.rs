@@ -21,7 +21,7 @@ use headwater_engine::{
 
 use super::{
     api::{Description, Entry, Failure, Feed, Fetched, Position, PutOutcome, Shard, StreamApi, StreamRecord},
-    fan_out,
+    fan_out::{self, Consumer},
     options::{KinesisOptions, ReaderType, Stream},
 };
 use crate::aws::{self, Backoff};
@@ -40,7 +40,7 @@ pub(super) struct SdkStream {
     pub(super) stream: Stream,
     pub(super) clock: Arc<dyn Clock>,
     /// The registered consumer, when reading by fan-out.
-    consumer: Option<String>,
+    consumer: Option<Consumer>,
 }
 
 impl SdkStream {
@@ -53,7 +53,7 @@ impl SdkStream {
     /// The same stream, read by fan-out if the options say so.
     pub(super) async fn for_reading(mut self, options: &KinesisOptions) -> Result<Self> {
         if let ReaderType::FanOut { consumer, lifecycle } = &options.reader {
-            self.consumer = Some(fan_out::consumer(&self, consumer, *lifecycle).await?);
+            self.consumer = Some(Consumer::find(&self, consumer, *lifecycle).await?);
         }
         Ok(self)
     }
@@ -266,6 +266,7 @@ impl Feed for Polling {
             records: reply.records.into_iter().map(record).collect(),
             behind_ms: reply.millis_behind_latest,
             ended: self.iterator.is_none().then_some(children),
+            continuation: None,
         })
     }
 

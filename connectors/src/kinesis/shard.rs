@@ -102,6 +102,10 @@ struct Reading {
     offset: ShardOffset,
     /// Where a new feed starts while nothing has been read.
     first: Position,
+    /// Behind what the service has sent everything, where it says.
+    reached: Option<String>,
+    /// Whether the last feed brought nothing before it expired.
+    has_expired: bool,
     said_caught_up: bool,
     empty_replies: u32,
     /// How far the last reply was behind the end of the shard.
@@ -125,8 +129,7 @@ impl ShardTask {
             return Ok(());
         };
         let is_fresh_latest = from == Position::Latest;
-        let mut reading =
-            Reading { task: self, offset, first: from, said_caught_up: false, empty_replies: 0, behind_ms: None };
+        let mut reading = Reading::new(self, offset, from);
         let Some(mut feed) = reading.feed().await? else { return Ok(()) };
         if is_fresh_latest {
             reading.first = Position::AtTimestamp(reading.offset.seen_ms);
@@ -145,6 +148,7 @@ impl ShardTask {
             match feed.fetch().await {
                 Ok(fetched) => {
                     backoff.reset();
+                    reading.has_expired = false;
                     match reading.take(fetched).await? {
                         Ok(Flow::On { is_caught_up, bytes }) if !feed.is_pushed() => {
                             drop(permit);
@@ -169,6 +173,19 @@ impl ShardTask {
 }
 
 impl Reading {
+    fn new(task: ShardTask, offset: ShardOffset, first: Position) -> Self {
+        let (reached, behind_ms) = (None, None);
+        let (said_caught_up, has_expired, empty_replies) = (false, false, 0);
+        Self { task, offset, first, reached, has_expired, said_caught_up, empty_replies, behind_ms }
+    }
+
+    /// Where a new feed starts.
+    fn position(&self) -> Position {
+        let Some(last) = &self.offset.after else { return self.first.clone() };
+        let further = |reached: &&String| compare_sequences(reached, &last.sequence) == Ordering::Greater;
+        Position::After(self.reached.as_ref().filter(further).unwrap_or(&last.sequence).clone())
+    }
+
     fn now(&self) -> Instant {
         self.task.shared.clock.now()
     }
@@ -186,14 +203,15 @@ impl Reading {
         let shared = Arc::clone(&self.task.shared);
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
-            let from = match &self.offset.after {
-                Some(last) => Position::After(last.sequence.clone()),
-                None => self.first.clone(),
-            };
+            let from = self.position();
             let failure = match shared.api.feed(&self.task.split.0, &from).await {
                 Ok(feed) => return Ok(Some(feed)),
                 Err(failure) => failure,
             };
+            if matches!(failure, Failure::Gone(_)) && self.reached.take().is_some() && self.position() != from {
+                // What counts is the last record, not where the service said that it goes on.
+                continue;
+            }
             match failure {
                 Failure::Gone(error) => {
                     let known = from == Position::TrimHorizon || from == Position::Latest;
@@ -220,7 +238,16 @@ impl Reading {
     /// Waits after a failure; says whether a new feed is needed.
     async fn after_failure(&mut self, failure: Failure, backoff: &mut Backoff) -> Result<bool> {
         match failure {
-            Failure::Expired => Ok(true),
+            Failure::Expired => {
+                // A feed that brings nothing, again and again, is not asked for without a pause.
+                if std::mem::replace(&mut self.has_expired, true) {
+                    if backoff.attempts() >= TRIES {
+                        return Err(error_of(Failure::Expired, self.stream()));
+                    }
+                    backoff.wait(&self.task.shared.clock).await;
+                }
+                Ok(true)
+            }
             Failure::Throttled => {
                 backoff.wait(&self.task.shared.clock).await;
                 Ok(false)
@@ -247,7 +274,7 @@ impl Reading {
 
     /// Hands on what one request brought.
     async fn take(&mut self, fetched: Fetched) -> Result<std::result::Result<Flow, Closed>> {
-        let Fetched { records, behind_ms, ended } = fetched;
+        let Fetched { records, behind_ms, ended, continuation } = fetched;
         let bytes = records.iter().map(|record| record.data.len()).sum();
         let count = records.len();
         self.behind_ms = behind_ms;
@@ -274,6 +301,7 @@ impl Reading {
         if self.send(batch).await?.is_err() {
             return Ok(Err(Closed));
         }
+        self.reached = continuation;
         if let Some(children) = ended {
             return Ok(self.end(children).await?.map(|()| Flow::Stop));
         }

@@ -1,11 +1,11 @@
 //! A stream as a writable table: at least once, in order per partition key.
 //!
-//! PutRecords has no idempotence, so rows are sent as they come and confirmed at the barrier; a crash sends the rows
-//! since the last checkpoint again.
+//! PutRecords has no idempotence, so rows are sent as they come, by a task of each writer, and confirmed at the barrier; a
+//! crash sends the rows since the last checkpoint again.
 //!
 //! Invariant: at a barrier every row before it is confirmed or refused.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -28,14 +28,12 @@ use tokio::sync::OnceCell;
 use super::{
     api::{Entry, StreamApi},
     client::SdkStream,
-    options::KinesisOptions,
-    put,
+    options::{KinesisOptions, Partitioner},
+    put::Putter,
 };
 
 /// Longest partition key, in characters.
 const KEY_CHARACTERS: usize = 256;
-/// Bytes that wait to be sent.
-const PENDING_BYTES: usize = 4 << 20;
 
 /// A writable stream.
 pub(super) struct KinesisSink {
@@ -123,13 +121,12 @@ impl Sink for KinesisSink {
             encoder: self.options.format.encoder(schema)?,
             columns,
             keys: self.keys.clone(),
-            delimiter: self.options.key_delimiter.clone(),
+            partitioner: self.options.partitioner.clone(),
+            index: task.index,
             record_bytes,
             stream: self.options.stream.text().to_owned(),
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            clock: Arc::clone(&job.clock),
-            api,
+            batch_records: self.options.put.batch_records,
+            putter: Putter::start(api, job, &self.options),
         }))
     }
 
@@ -147,30 +144,22 @@ struct Writer {
     encoder: Box<dyn Encoder>,
     columns: Vec<usize>,
     keys: Vec<usize>,
-    delimiter: String,
+    partitioner: Partitioner,
+    /// Which writer of the sink this is.
+    index: usize,
     record_bytes: usize,
     stream: String,
-    pending: VecDeque<Entry>,
-    pending_bytes: usize,
-    clock: Arc<dyn Clock>,
-    api: Arc<dyn StreamApi>,
+    batch_records: usize,
+    putter: Putter,
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("stream", &self.stream)
-            .field("pending", &self.pending.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
 impl Writer {
-    async fn flush(&mut self) -> Result<()> {
-        self.pending_bytes = 0;
-        put::put_all(&*self.api, &self.clock, &self.stream, &mut self.pending).await
-    }
-
     /// Why a record cannot be sent, if so.
     fn refusal(&self, entry: &Entry) -> Option<String> {
         let characters = entry.partition_key.chars().count();
@@ -189,8 +178,12 @@ impl SinkWriter for Writer {
         let rows = &changes.rows;
         let wanted = ChangeBatch::new(rows.project(&self.columns)?, changes.kinds.clone());
         let payloads = self.encoder.encode_changes(&wanted)?;
-        let keys = partition_keys(rows, &self.keys, &self.delimiter)?;
-        let mut refused = Vec::new();
+        let keys = match &self.partitioner {
+            Partitioner::Columns { delimiter } => Some(partition_keys(rows, &self.keys, delimiter)?),
+            Partitioner::Fixed => Some(vec![self.index.to_string(); rows.num_rows()]),
+            Partitioner::Random => None,
+        };
+        let (mut refused, mut entries) = (Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
             let start = if row == 0 { 0 } else { payloads.ends[row - 1] };
             let data = payloads.buffer.slice(start..payloads.ends[row]);
@@ -203,26 +196,23 @@ impl SinkWriter for Writer {
                 refused.push(RefusedRow::of(rows, row, reason)?);
                 continue;
             }
-            self.pending_bytes += entry.bytes();
-            self.pending.push_back(entry);
-            if self.pending.len() >= put::REQUEST_RECORDS || self.pending_bytes >= PENDING_BYTES {
-                self.flush().await?;
+            entries.push(entry);
+            if entries.len() >= self.batch_records {
+                self.putter.put(std::mem::take(&mut entries)).await?;
             }
         }
+        self.putter.put(entries).await?;
         Ok(refused)
     }
 
     async fn prepare(&mut self, _epoch: Epoch, _cut: Cut) -> Result<Prepared> {
-        self.flush().await?;
+        self.putter.flush().await?;
         Ok(Prepared::default())
     }
 }
 
-/// The partition key of each row; `None` when the table has no key columns.
-fn partition_keys(rows: &RecordBatch, columns: &[usize], delimiter: &str) -> Result<Option<Vec<String>>> {
-    if columns.is_empty() {
-        return Ok(None);
-    }
+/// The partition key of each row.
+fn partition_keys(rows: &RecordBatch, columns: &[usize], delimiter: &str) -> Result<Vec<String>> {
     let texts: Vec<ArrayRef> =
         columns.iter().map(|column| Ok(cast(rows.column(*column), &DataType::Utf8)?)).collect::<Result<_>>()?;
     let key = |row: usize| {
@@ -232,5 +222,5 @@ fn partition_keys(rows: &RecordBatch, columns: &[usize], delimiter: &str) -> Res
         });
         parts.collect::<Vec<_>>().join(delimiter)
     };
-    Ok(Some((0..rows.num_rows()).map(key).collect()))
+    Ok((0..rows.num_rows()).map(key).collect())
 }

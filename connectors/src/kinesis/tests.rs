@@ -16,7 +16,7 @@ use headwater_engine::{
         Bound, ChangelogMode, Cut, JobContext, Offset, OpenRequest, Sink, SinkTask, Source, SourceData, SourceEvent,
         Split, SplitId, SplitReader, SplitStart, StartAt, TableSpec,
     },
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     message::{ChangeBatch, Epoch},
     testing::job_context,
     time::{Clock, Instant},
@@ -25,6 +25,8 @@ use parking_lot::Mutex;
 
 use super::{
     api::{Description, Entry, Failure, Feed, Fetched, Position, PutOutcome, Shard, StreamApi, StreamRecord},
+    options::KinesisOptions,
+    put::Putter,
     sink::KinesisSink,
     source::KinesisSource,
 };
@@ -57,6 +59,11 @@ struct State {
     calls: u64,
     next: u64,
     put: Vec<Vec<Entry>>,
+    /// Keys of requests under way, one list a request.
+    putting: Vec<Vec<String>>,
+    most_puts: usize,
+    /// Requests that had a key of another one under way.
+    overlaps: usize,
     /// Whether the end of a shard does not name its children.
     hides_children: bool,
     /// Listings that fail before one answers.
@@ -70,10 +77,14 @@ struct State {
 #[derive(Debug, Clone, Default)]
 struct FakeStream {
     state: Arc<Mutex<State>>,
+    /// No iterator is ever good for a call.
+    never_reads: bool,
     is_faulty: bool,
     /// Every second call for records finds that its iterator has expired.
     expires: bool,
     refuses_puts: bool,
+    /// Requests to put are not answered.
+    holds_puts: bool,
 }
 
 impl FakeStream {
@@ -115,6 +126,9 @@ impl Feed for FakeFeed {
     async fn fetch(&mut self) -> std::result::Result<Fetched, Failure> {
         let mut state = self.stream.state.lock();
         state.calls += 1;
+        if self.stream.never_reads {
+            return Err(Failure::Expired);
+        }
         if self.stream.expires && state.calls.is_multiple_of(2) {
             return Err(Failure::Expired);
         }
@@ -136,7 +150,7 @@ impl Feed for FakeFeed {
             if state.hides_children { Vec::new() } else { children.cloned().collect() }
         };
         let ended = (is_end && state.closed.contains(&self.shard)).then(children);
-        Ok(Fetched { records, behind_ms: Some(i64::from(!is_end)), ended })
+        Ok(Fetched { records, behind_ms: Some(i64::from(!is_end)), ended, continuation: None })
     }
 
     fn is_pushed(&self) -> bool {
@@ -182,8 +196,25 @@ impl StreamApi for FakeStream {
     }
 
     async fn put(&self, entries: &[Entry]) -> std::result::Result<Vec<PutOutcome>, Failure> {
+        let keys: Vec<String> = entries.iter().map(|entry| entry.partition_key.clone()).collect();
+        {
+            let mut state = self.state.lock();
+            let overlaps = state.putting.iter().flatten().any(|key| keys.contains(key));
+            state.overlaps += usize::from(overlaps);
+            state.putting.push(keys.clone());
+            state.most_puts = state.most_puts.max(state.putting.len());
+        }
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        if self.holds_puts {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state.lock();
         state.calls += 1;
+        if let Some(index) = state.putting.iter().position(|other| *other == keys) {
+            state.putting.remove(index);
+        }
         let fails = |index: usize| self.refuses_puts && (index as u64 + state.calls).is_multiple_of(3);
         let failed = || PutOutcome::Failed("ProvisionedThroughputExceededException".to_owned());
         let outcomes: Vec<PutOutcome> =
@@ -274,6 +305,16 @@ async fn an_expired_iterator_is_asked_for_again_behind_the_last_record() -> Resu
     let asked = stream.state.lock().asked.clone();
     let after = |sequence: &str| Position::After(sequence.to_owned());
     assert_eq!(asked[..4], [Position::TrimHorizon, after("92"), after("94"), after("95")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shard_whose_every_iterator_has_expired_is_not_asked_for_ever() -> Result<()> {
+    let stream = FakeStream { never_reads: true, ..FakeStream::with_shards(&["a"]) };
+    let mut reader = open(&stream, &[], Bound::Table, at("a", StartAt::TableDefault)).await?;
+    let failed = drain(&mut *reader, 1).await.unwrap_err();
+    assert!(failed.kind() == ErrorKind::Unavailable && failed.message().contains("takes no iterator"), "{failed}");
+    assert!((10..30).contains(&stream.state.lock().asked.len()), "{failed}");
     Ok(())
 }
 
@@ -393,7 +434,16 @@ fn rows(values: &[&str]) -> ChangeBatch {
 }
 
 async fn write(stream: &FakeStream, key: Option<&str>, batches: &[ChangeBatch]) -> Result<Vec<String>> {
-    let table = TableSpec { partitioned_by: key.map(str::to_owned).into_iter().collect(), ..table(&[]) };
+    write_with(stream, &[], key, batches).await
+}
+
+async fn write_with(
+    stream: &FakeStream,
+    options: &[(&str, &str)],
+    key: Option<&str>,
+    batches: &[ChangeBatch],
+) -> Result<Vec<String>> {
+    let table = TableSpec { partitioned_by: key.map(str::to_owned).into_iter().collect(), ..table(options) };
     let sink = KinesisSink::with_api(&table, Arc::new(stream.clone()))?;
     sink.check(&job(), schema()).await?;
     let task =
@@ -432,5 +482,137 @@ async fn rows_that_kinesis_cannot_take_are_refused_with_the_reason() -> Result<(
     let state = stream.state.lock();
     let sent: VecDeque<&Entry> = state.put.iter().flatten().collect();
     assert_eq!(sent.iter().map(|entry| &entry.data[..]).collect::<Vec<_>>(), [&b"fits"[..], b"k"]);
+    Ok(())
+}
+
+/// A putter with options of the table, whose waits are real.
+fn putter(stream: &FakeStream, options: &[(&str, &str)]) -> Result<Putter> {
+    let parsed = KinesisOptions::parse(&table(options))?;
+    Ok(Putter::start(Arc::new(stream.clone()), &job_context("j"), &parsed))
+}
+
+fn entry(key: &str, data: impl Into<Vec<u8>>) -> Entry {
+    Entry { partition_key: key.to_owned(), data: data.into().into() }
+}
+
+#[tokio::test]
+async fn a_request_keeps_both_limits_and_a_large_record_goes_alone() -> Result<()> {
+    let stream = FakeStream::default();
+    let mut putter = putter(&stream, &[("sink.flush-buffer.timeout", "1 h")])?;
+    putter.put((0..1001).map(|n| entry(&n.to_string(), "x")).collect()).await?;
+    putter.flush().await?;
+    let sizes = |stream: &FakeStream| {
+        let mut sizes: Vec<usize> = stream.state.lock().put.drain(..).map(|request| request.len()).collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    assert_eq!(sizes(&stream), [1, 500, 500]);
+    let large = |n: usize, megabytes: usize| entry(&n.to_string(), vec![b'x'; megabytes << 20]);
+    putter.put(vec![large(1, 3), large(2, 3), large(3, 6), large(4, 2), large(5, 2)]).await?;
+    putter.flush().await?;
+    assert_eq!(sizes(&stream), [1, 1, 1, 2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn as_many_requests_as_allowed_are_under_way_and_none_shares_a_key_with_another() -> Result<()> {
+    let stream = FakeStream { refuses_puts: true, ..FakeStream::default() };
+    let options = [("sink.batch.max-size", "10"), ("sink.requests.max-inflight", "3")];
+    let mut putter = putter(&stream, &options)?;
+    let data = |n: u32| n.to_be_bytes().to_vec();
+    for chunk in (0..600_u32).collect::<Vec<_>>().chunks(100) {
+        putter.put(chunk.iter().map(|n| entry(&(n % 41).to_string(), data(*n))).collect()).await?;
+    }
+    putter.flush().await?;
+    let state = stream.state.lock();
+    assert_eq!((state.most_puts, state.overlaps), (3, 0));
+    assert!(state.put.iter().all(|request| request.len() <= 10));
+    // What is not taken is sent again with what follows it, so that of each key the last copies are in order.
+    let mut last: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (at, entry) in state.put.iter().flatten().enumerate() {
+        last.insert(&entry.data, at);
+    }
+    assert_eq!(last.len(), 600);
+    let mut by_key: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for n in 0..600_u32 {
+        by_key.entry(n % 41).or_default().push(last[&data(n)[..]]);
+    }
+    assert!(by_key.values().all(|places| places.is_sorted()), "{by_key:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_waits_for_others_no_longer_than_it_may() -> Result<()> {
+    let (waiting, sent) = (FakeStream::default(), FakeStream::default());
+    let mut slow = putter(&waiting, &[("sink.flush-buffer.timeout", "1 h"), ("sink.flush-buffer.size", "1 kb")])?;
+    let mut fast = putter(&sent, &[("sink.flush-buffer.timeout", "20 ms")])?;
+    slow.put(vec![entry("k", "one")]).await?;
+    fast.put(vec![entry("k", "one")]).await?;
+    let count = |stream: &FakeStream| stream.state.lock().put.iter().map(Vec::len).sum::<usize>();
+    while count(&sent) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(count(&waiting), 0, "it waits for a barrier, a batch or enough bytes");
+    slow.put(vec![entry("l", vec![b'x'; 1024])]).await?;
+    while count(&waiting) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    slow.flush().await
+}
+
+#[tokio::test]
+async fn a_buffer_that_is_full_takes_no_more_until_requests_are_answered() -> Result<()> {
+    let stream = FakeStream { holds_puts: true, ..FakeStream::default() };
+    let options =
+        [("sink.batch.max-size", "10"), ("sink.requests.max-inflight", "2"), ("sink.requests.max-buffered", "20")];
+    let mut putter = putter(&stream, &options)?;
+    let mut taken = 0;
+    let filling = async {
+        loop {
+            let entries = (0..10).map(|n| entry(&format!("{taken}/{n}"), "x")).collect();
+            if let Err(error) = putter.put(entries).await {
+                return error;
+            }
+            taken += 10;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(200), filling).await.is_err(), "it waits");
+    // Twenty under way, twenty in the buffer, ten before it.
+    assert_eq!((taken, stream.state.lock().most_puts), (50, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_error_the_attempt_ends_if_it_is_told_to() -> Result<()> {
+    let stream = FakeStream { refuses_puts: true, ..FakeStream::default() };
+    let mut patient = putter(&stream, &[])?;
+    let mut strict = putter(&stream, &[("sink.fail-on-error", "true")])?;
+    let entries = || (0..9).map(|n| entry(&n.to_string(), "x")).collect::<Vec<_>>();
+    patient.put(entries()).await?;
+    patient.flush().await?;
+    strict.put(entries()).await?;
+    let failed = strict.flush().await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Unavailable);
+    assert!(failed.message().contains("refuses records: ProvisionedThroughputExceededException"), "{failed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_partition_key_is_the_columns_a_random_text_or_the_writers_own() -> Result<()> {
+    let keys = async |partitioner: Option<&str>, key: Option<&str>| -> Result<Vec<String>> {
+        let stream = FakeStream::default();
+        let options: Vec<(&str, &str)> = partitioner.map(|name| ("sink.partitioner", name)).into_iter().collect();
+        write_with(&stream, &options, key, &[rows(&["a", "b", "a"])]).await?;
+        let state = stream.state.lock();
+        Ok(state.put.iter().flatten().map(|entry| entry.partition_key.clone()).collect())
+    };
+    assert_eq!(keys(None, Some("raw")).await?, ["a", "b", "a"]);
+    assert_eq!(keys(Some("fixed"), None).await?, ["0", "0", "0"]);
+    for random in [keys(None, None).await?, keys(Some("random"), None).await?] {
+        let different: std::collections::BTreeSet<&String> = random.iter().collect();
+        assert!(different.len() == 3 && random.iter().all(|key| key.len() == 32), "{random:?}");
+    }
+    let both = keys(Some("fixed"), Some("raw")).await.unwrap_err();
+    assert!(both.message().contains("'sink.partitioner' and PARTITIONED BY exclude each other"), "{both}");
     Ok(())
 }

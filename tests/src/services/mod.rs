@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 mod dynamodb;
+mod fan_out;
 mod gate;
 mod kafka;
 mod kinesis;
@@ -23,6 +24,7 @@ mod registry;
 mod topics;
 
 pub use dynamodb::DynamoDbLocal;
+pub use fan_out::{Asked, Break, FanOut};
 pub use gate::Gate;
 pub use kafka::{
     ClientCertificate, KAFKA_PLAIN_PASSWORD, KAFKA_SCRAM_PASSWORD, KAFKA_STORE_PASSWORD, KAFKA_USER, Kafka,

@@ -95,10 +95,10 @@ const INTO_FILES: &str = "
     WITH ('connector' = 'filesystem', 'path' = '${out}', 'format' = 'json');
     INSERT INTO kept SELECT n, shard FROM numbers;";
 
-const FAN_OUT: &str = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests'";
+pub(crate) const FAN_OUT: &str = "'source.reader.type' = 'EFO', 'source.efo.consumer.name' = 'tests'";
 
 /// The script with more options of its stream.
-fn with_options(options: &str) -> Result<String> {
+pub(crate) fn with_options(options: &str) -> Result<String> {
     let script = INTO_FILES.replacen(
         "'format' = 'json');\n    CREATE TABLE kept",
         &format!("'format' = 'json', {options});\n    CREATE TABLE kept"),
@@ -109,7 +109,7 @@ fn with_options(options: &str) -> Result<String> {
 }
 
 /// Every number that was kept, ascending.
-fn kept(folder: &std::path::Path) -> Result<Vec<u64>> {
+pub(crate) fn kept(folder: &std::path::Path) -> Result<Vec<u64>> {
     let number = |line: &String| {
         let row: serde_json::Value = serde_json::from_str(line)?;
         row["n"].as_u64().with_context(|| format!("no number in {line}"))
@@ -252,7 +252,7 @@ async fn rows_written_to_a_stream_are_read_back() -> Result<()> {
     Ok(())
 }
 
-/// The server forgets a shard with its records once it is split or merged, so this one keeps its shards.
+/// The server forgets a shard with its records once it is split or merged: `fan_out.rs` has one that does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_by_fan_out_reads_every_record_once() -> Result<()> {
     let stack = Ministack::start()?;

@@ -4,6 +4,7 @@ mod changed;
 mod conformance;
 mod dynamodb;
 mod exact;
+mod fan_out;
 mod formats;
 mod full_disk;
 mod http;

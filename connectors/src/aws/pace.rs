@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::aws::Backoff;
+use super::Backoff;
 
 /// First wait after throttling,
 const WAIT_FIRST: Duration = Duration::from_millis(25);
@@ -15,7 +15,7 @@ const START: usize = 8;
 
 /// Adapts to the service.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     allowed: f64,
     limit: usize,
     backoff: Backoff,
@@ -23,23 +23,28 @@ pub(super) struct Pace {
 
 impl Pace {
     /// With a limit of requests on their way.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { allowed: START.min(limit) as f64, limit, backoff: Backoff::new(WAIT_FIRST, WAIT_LIMIT) }
     }
 
     /// Requests that may be on their way now.
-    pub(super) fn allowed(&self) -> usize {
+    pub(crate) fn allowed(&self) -> usize {
         self.allowed as usize
     }
 
     /// The service took all of a request.
-    pub(super) fn taken(&mut self) {
+    pub(crate) fn taken(&mut self) {
         self.allowed = (self.allowed + 1.0 / self.allowed).min(self.limit as f64);
         self.backoff.reset();
     }
 
+    /// The service took a part of a request, so that what it refuses may be sent again soon.
+    pub(crate) fn progressed(&mut self) {
+        self.backoff.reset();
+    }
+
     /// The service refused some or all of a request for now; how long the next one waits.
-    pub(super) fn throttled(&mut self) -> Duration {
+    pub(crate) fn throttled(&mut self) -> Duration {
         self.allowed = (self.allowed / 2.0).max(1.0);
         self.backoff.next_wait()
     }
