@@ -67,7 +67,8 @@ pub(crate) async fn nothing_kept(
     let jobs = Jobs::read(session).await?;
     let wanted = session.config().job.as_deref();
     let is_wanted = |job: &str| wanted.is_none_or(|wanted| wanted == job);
-    let is_written = |node: &String| node.strip_prefix("sink:").is_some_and(|name| name.eq_ignore_ascii_case(table));
+    let is_written =
+        |node: &String| node.split_once("/sink-").is_some_and(|(name, _)| name.eq_ignore_ascii_case(table));
     let is_known = jobs.manifests().filter(|(job, _)| is_wanted(job)).any(|(_, manifest)| {
         manifest.sources.values().any(|state| state.table.eq_ignore_ascii_case(table))
             || manifest.sinks.keys().any(is_written)

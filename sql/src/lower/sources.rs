@@ -11,7 +11,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::{
     catalog::default_table_source::source_as_provider,
-    common::DFSchema,
+    common::{
+        DFSchema,
+        tree_node::{Transformed, TreeNode},
+    },
     logical_expr::{LogicalPlan, TableScan},
     physical_expr::{
         PhysicalExpr,
@@ -111,15 +114,32 @@ pub(super) fn node(source: SourceTable) -> Result<SourceNode> {
 /// The node without the splits that every INSERT filters out. What is kept aside, and records as they came, are wanted of
 /// all splits.
 fn narrowed(mut node: SourceNode) -> SourceNode {
-    let filter = |branch: &Branch| match (branch.input, branch.steps.first()) {
-        (BranchInput::Rows, Some(Step::Filter(filter))) => Some(Arc::clone(filter)),
-        _ => None,
-    };
+    let filter = |branch: &Branch| if matches!(branch.input, BranchInput::Rows) { first_filter(branch) } else { None };
     let filters: Option<Vec<_>> = node.branches.iter().map(filter).collect();
     if let Some(source) = filters.and_then(|filters| node.source.narrowed(&filters, &node.schema())) {
         node.source = source;
     }
     node
+}
+
+/// The first filter of a branch, in terms of the table's columns.
+fn first_filter(branch: &Branch) -> Option<Arc<dyn PhysicalExpr>> {
+    let mut columns: Option<&[Arc<dyn PhysicalExpr>]> = None;
+    for step in &branch.steps {
+        match (step, columns) {
+            (Step::Filter(filter), None) => return Some(Arc::clone(filter)),
+            (Step::Filter(filter), Some(columns)) => {
+                let over_table = Arc::clone(filter).transform(|expr| match expr.downcast_ref::<Column>() {
+                    Some(column) => Ok(Transformed::yes(Arc::clone(&columns[column.index()]))),
+                    None => Ok(Transformed::no(expr)),
+                });
+                return over_table.ok().map(|filter| filter.data);
+            }
+            (Step::Project(projection), None) => columns = Some(&projection.exprs),
+            (Step::Project(_), Some(_)) => return None,
+        }
+    }
+    None
 }
 
 /// The column that orders the changes of a key of this table, where they may come in another order.
