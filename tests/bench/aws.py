@@ -10,11 +10,11 @@ and `count.sql`, `--once`). `count`: the items alone. `write`: posts in files be
 time of whole processes, of Headwater and of both servers; the share is the job's of all. Items are counted afterwards.
 The jobs take turns; each line is a run, and the last ones are medians.
 
-`--peers` runs two others beside `count` (the network is needed once, for Java is Maven's):
-- `flink`: Flink 1.19.3 with Flink's connectors (Kinesis 4.0.0-1.16, DynamoDB 4.3.0-1.19; those for Flink 2 could not be had),
-  one task a shard, a checkpoint every ten seconds. A window is put by its key, so that a repeat does no harm, as
-  Headwater's `check`. It runs until its items stay as they are; time and CPU are taken when the last came. `flink, started`
-  leaves out what it took until its first items: its start, and some of the reading.
+`--peers` runs two others beside `count` (the network, Java and Maven are needed once):
+- `flink`: Flink 1.19.3 with Flink's connectors (Kinesis 4.0.0-1.16, DynamoDB 4.3.0-1.19; newer ones were not to be had
+  where this was measured), one task a shard, a checkpoint every ten seconds. A window is put by its key, so that a repeat
+  does no harm, as with Headwater's `check`. It runs until its items stay as they are; time and CPU are taken when the last
+  came. `flink, started` leaves out what it took until its first items: its start, and some of the reading.
 - `function`: what is run today as a function of a stream, in Python with boto3: of each 1,000 records of a shard, UpdateItem
   adds the counts. A repeated batch counts twice. It ends when it has read all events.
 """
@@ -101,7 +101,8 @@ shards = kinesis.list_shards(StreamName="input_stream")["Shards"]
 FLINK = """CREATE TABLE counts (post_id STRING, window_start STRING, window_end STRING, `engagement_counts.like` BIGINT,
     `engagement_counts.comment` BIGINT, `engagement_counts.share` BIGINT) PARTITIONED BY (post_id, window_start)
     WITH ('connector' = 'dynamodb', 'table-name' = '{table}', 'aws.region' = 'us-east-1', 'aws.endpoint' = '{tables}',
-    'aws.credentials.provider' = 'BASIC', 'aws.credentials.basic.accesskeyid' = 'local', 'aws.credentials.basic.secretkey' = 'local');
+    'aws.credentials.provider' = 'BASIC', 'aws.credentials.basic.accesskeyid' = 'local',
+    'aws.credentials.basic.secretkey' = 'local');
 INSERT INTO counts SELECT post_id, DATE_FORMAT(window_start, '{text}'), DATE_FORMAT(window_end, '{text}'),
     COUNT(*) FILTER (WHERE engagement_type = 'like'), COUNT(*) FILTER (WHERE engagement_type = 'comment'),
     COUNT(*) FILTER (WHERE engagement_type = 'share')
@@ -168,13 +169,15 @@ class Bench:
         if given.peers:
             self.classes = f"{peers.flink()}:{folder}"
             source = pathlib.Path(__file__).with_name("FlinkCounts.java")
-            subprocess.run(["javac", "-nowarn", "-cp", self.classes, "-d", folder, source], check=True, stderr=subprocess.DEVNULL)
+            command = ["javac", "-nowarn", "-cp", self.classes, "-d", folder, source]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
     def python(self, script, *words):
         return [CACHE / "boto3/venv/bin/python", self.folder / script, *map(str, words)]
 
     def client(self, *words):
-        return subprocess.run(self.python("client.py", *words), check=True, capture_output=True, text=True).stdout.split()
+        found = subprocess.run(self.python("client.py", *words), check=True, capture_output=True, text=True)
+        return found.stdout.split()
 
     def table(self, name, keys="post_id,window_start"):
         self.client("table", self.servers.tables, name, keys)
@@ -195,8 +198,8 @@ class Bench:
 
     def whole(self, command):
         """Seconds, CPU and the servers' CPU of a process from its start to its end."""
-        environment = dict(os.environ, AWS_ENDPOINT_URL_KINESIS=self.servers.streams, AWS_ENDPOINT_URL_DYNAMODB=self.servers.tables,
-                           AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local")
+        environment = dict(os.environ, AWS_ENDPOINT_URL_KINESIS=self.servers.streams, AWS_ACCESS_KEY_ID="local",
+                           AWS_ENDPOINT_URL_DYNAMODB=self.servers.tables, AWS_SECRET_ACCESS_KEY="local")
         before, begun = self.servers.cpu(), time.monotonic()
         child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         said = child.stderr.read().decode()
@@ -205,6 +208,7 @@ class Bench:
         return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, self.servers.cpu() - before
 
     def headwater(self, name, run, *files):
+        files = [QUERIES / "aws.sql", QUERIES / "tables.sql", *files]
         parameters = [f"lake={self.folder}/lake", f"table={name}{run}", f"items_table={name}{run}"]
         return self.whole([self.given.binary, "--state", self.folder / f"{name}{run}", "run", *files, "--once",
                            *(word for parameter in parameters for word in ("--param", parameter))])
@@ -215,22 +219,22 @@ class Bench:
 
     def read(self, run):
         table = self.table(f"read{run}")
-        self.windows("read", self.headwater("read", run, *(QUERIES / file for file in ("aws.sql", "tables.sql", "count.sql"))), table)
+        self.windows("read", self.headwater("read", run, QUERIES / "count.sql"), table)
 
     def count(self, run):
         table = self.table(f"count{run}")
-        self.windows("count", self.headwater("count", run, QUERIES / "aws.sql", QUERIES / "tables.sql", self.folder / "only.sql"), table)
+        self.windows("count", self.headwater("count", run, self.folder / "only.sql"), table)
 
     def write(self, run):
         table = self.table(f"write{run}", "post_id")
-        figures = self.headwater("write", run, *(QUERIES / file for file in ("aws.sql", "tables.sql", "posts.sql")))
+        figures = self.headwater("write", run, QUERIES / "posts.sql")
         assert next(self.counted(table)) == self.given.posts
         self.keep("write", self.given.posts, *figures)
 
     def function(self, run):
         table = self.table(f"function{run}")
-        self.windows("function", self.whole(self.python("function.py", self.servers.streams, self.servers.tables, table,
-                                                        self.given.events)), table)
+        command = self.python("function.py", self.servers.streams, self.servers.tables, table, self.given.events)
+        self.windows("function", self.whole(command), table)
 
     def flink(self, run):
         """Runs until there are no new items for ten seconds; what counts is when the first and the last were seen."""

@@ -11,7 +11,7 @@ CACHE = pathlib.Path(os.environ.get("HEADWATER_CACHE", pathlib.Path.home() / ".c
 TELEGRAF = "1.37.2"
 PARTS = ["custom", "inputs.http_listener_v2", "outputs.file", "parsers.json", "serializers.json"]
 
-# The newest connectors of Kinesis and DynamoDB that could be had from the registry, and the Flink that the latter is made for.
+# The newest connectors of Kinesis and DynamoDB that were to be had, and the Flink that the latter is made for.
 FLINK = "1.19.3"
 CONNECTORS = {"flink-connector-dynamodb": "4.3.0-1.19", "flink-sql-connector-kinesis": "4.0.0-1.16"}
 
