@@ -87,6 +87,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Stream {
+    /// When all records came, in seconds since 1970.
+    began: f64,
     shards: Vec<Shard>,
     next: u64,
     /// Incarnations of the consumer; the last one is there unless it was deleted.
@@ -129,7 +131,8 @@ impl FanOut {
         takeover: Duration,
         breaks: impl Fn(&str, u64) -> Option<Break> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let mut stream = Stream::default();
+        let began = std::time::UNIX_EPOCH.elapsed()?.as_secs_f64();
+        let mut stream = Stream { began, ..Stream::default() };
         let part = u128::MAX / shards as u128;
         for index in 0..shards as u128 {
             let last = if index + 1 == shards as u128 { u128::MAX } else { (index + 1) * part - 1 };

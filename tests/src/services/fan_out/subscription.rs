@@ -181,7 +181,7 @@ impl Subscription {
 fn records(records: &[(String, String)], behind: usize, stream: &Stream) -> Bytes {
     let shown = |(sequence, data): &(String, String)| {
         json!({
-            "SequenceNumber": sequence, "ApproximateArrivalTimestamp": 1_700_000_000.25,
+            "SequenceNumber": sequence, "ApproximateArrivalTimestamp": stream.began,
             "Data": STANDARD.encode(data), "PartitionKey": "key",
         })
     };
