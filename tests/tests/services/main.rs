@@ -13,6 +13,7 @@ mod lake;
 mod lake_jobs;
 mod outage;
 mod pipelines;
+mod random_jobs;
 mod recovery;
 mod relations;
 mod resilience;
