@@ -12,7 +12,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_headwater-under-test");
 async fn random_jobs_have_the_rows_of_their_batch_queries() -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("streaming/random_jobs.py");
     let mut command = Command::new("python3");
-    command.arg(script).args([BINARY, "--seed", "1", "--sets", "10"]);
+    command.arg(script).args([BINARY, "--seed", "1", "--sets", "8"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
