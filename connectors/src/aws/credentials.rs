@@ -126,15 +126,4 @@ mod tests {
         assert!(said("assume_role", false).contains("'ASSUME_ROLE'"));
         assert!(said("VAULT", false).contains("AUTO, BASIC, PROFILE, ENV_VAR"));
     }
-
-    #[tokio::test]
-    async fn a_profile_that_is_asked_for_is_the_only_one() {
-        use aws_credential_types::provider::ProvideCredentials;
-        let loader =
-            aws_config::defaults(aws_config::BehaviorVersion::latest()).region(aws_config::Region::new("eu-west-1"));
-        let config = CredentialsFrom::Profile.set(loader, Some("no-such-profile")).load().await;
-        let found = config.credentials_provider().unwrap().provide_credentials().await;
-        let said = format!("{:?}", found.unwrap_err());
-        assert!(said.contains("rofile"), "{said}");
-    }
 }

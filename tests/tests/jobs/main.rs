@@ -171,10 +171,25 @@ fn a_job_without_credentials_ends_and_says_so() -> Result<()> {
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
         command.env_remove(name);
     }
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("PERMISSION_DENIED"), "{said}");
-    assert!(said.contains("no AWS credentials were found"), "{said}");
+    let refused = |mut command: std::process::Command| -> Result<()> {
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("PERMISSION_DENIED"), "{said}");
+        assert!(said.contains("no AWS credentials were found"), "{said}");
+        Ok(())
+    };
+    refused(command)?;
+    // A profile that is asked for is the only place that is looked at.
+    let of_profile = "'aws.credentials.provider' = 'PROFILE', 'aws.credentials.profile.name' = 'none'";
+    let table = table.replace(
+        "'format' = 'json');\n                 CREATE",
+        &format!("{of_profile}, 'format' = 'json');\n CREATE"),
+    );
+    assert!(table.contains(of_profile), "{table}");
+    fs::write(folder.path().join("keyless.sql"), table)?;
+    let mut command = folder.command(&["run", "keyless.sql"]);
+    command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+    refused(command)?;
     Ok(())
 }
 
