@@ -244,7 +244,7 @@ fn partitioner(options: &mut Options, table: &TableSpec) -> Result<Partitioner> 
     let delimiter = options.text("sink.partitioner-field-delimiter");
     match (named, table.partitioned_by.is_empty()) {
         (Some(_), false) => {
-            let message = format!("table \"{}\": '{KEY}' and PARTITIONED BY exclude each other", table.name);
+            let message = format!("table \"{}\": option '{KEY}' and PARTITIONED BY exclude each other", table.name);
             Err(Error::user("INVALID_TABLE_PROPERTY", message)
                 .with_hint("the columns of PARTITIONED BY are the partition key; leave one of the two out"))
         }
@@ -261,8 +261,8 @@ fn put(options: &mut Options, table: &str) -> Result<PutOptions> {
     const FLUSH_BYTES: &str = "sink.flush-buffer.size";
     if let Some(key) = options.prefixed("sink.producer.").keys().next() {
         let instead = PRODUCER.iter().find(|(old, _)| old == key).map(|(_, instead)| *instead);
-        let message = format!("table \"{table}\": 'sink.producer.{key}' is an option of the Kinesis Producer Library");
-        return Err(Error::not_supported(message).with_hint(match instead {
+        let message = format!("table \"{table}\": option 'sink.producer.{key}' is one of the Kinesis Producer Library");
+        return Err(Error::user("INVALID_TABLE_PROPERTY", message).with_hint(match instead {
             Some(instead) => format!("write {instead}"),
             None => "leave it out; 'sink.batch.max-size', 'sink.requests.max-inflight', 'sink.requests.max-buffered', \
                      'sink.flush-buffer.size' and 'sink.flush-buffer.timeout' say how rows are sent"
