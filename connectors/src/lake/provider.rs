@@ -116,12 +116,12 @@ impl LakeTable {
         Ok(Self { format, wanted: Wanted::Rejected, malformed: Malformed::Skip, schema: rejected_schema(), ..rows })
     }
 
-    /// Columns that each file has one value of, in the order of [`Listing::constants`].
     /// The keys of its partitions.
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
+    /// Columns that each file has one value of, in the order of [`Listing::constants`].
     fn constants(&self) -> Vec<FieldRef> {
         let keys = self.keys.iter().map(|key| Arc::new(Field::new(&key.name, key.data_type.clone(), true)));
         keys.chain(hidden()).collect()
